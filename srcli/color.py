@@ -1,0 +1,73 @@
+"""Colour arithmetic on tensors: luma, quantising, integers to [0, 1] and back.
+
+Tensors are ``(..., C, H, W)``; colour is RGB in [0, 1] unless a docstring says otherwise.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["dequantize", "luma", "quantize"]
+
+_LUMA_BT601 = (65.481, 128.553, 24.966)
+"""ITU-R BT.601 weights of R, G, B for studio-range luma on the 0..255 scale.
+
+They are what MATLAB's ``rgb2ycbcr`` uses and therefore what the literature reports."""
+
+_LUMA_OFFSET = 16.0
+"""Studio-range black on the 0..255 scale: luma lies in [16, 235]."""
+
+
+def luma(image: Tensor) -> Tensor:
+    """Compute BT.601 studio-range luma, unrounded.
+
+    Args:
+        image: ``(..., 3, H, W)`` RGB or ``(..., 1, H, W)`` grey (counted as R = G = B),
+            floating point, in [0, 1].
+
+    Returns:
+        ``(..., 1, H, W)`` of the same dtype, on the 0..1 scale: [16/255, 235/255].
+
+    Example:
+        >>> white = torch.ones(3, 1, 1, dtype=torch.float64)
+        >>> round(float(luma(white)) * 255, 6)
+        235.0
+    """
+    weights = torch.tensor(_LUMA_BT601, dtype=image.dtype, device=image.device) / 255.0
+    if image.shape[-3] == 1:
+        return image * weights.sum() + _LUMA_OFFSET / 255.0
+    return (image * weights.view(3, 1, 1)).sum(-3, keepdim=True) + _LUMA_OFFSET / 255.0
+
+
+def quantize(image: Tensor, bits: int = 8) -> Tensor:
+    """Round [0, 1] to integers of ``bits`` bits, to nearest, clamping what lies outside.
+
+    Args:
+        image: Any shape, floating point.
+        bits: 8 or 16.
+
+    Returns:
+        The same shape, ``uint8`` or ``uint16``.
+
+    Example:
+        >>> quantize(torch.tensor([-0.1, 0.5, 1.2])).tolist()
+        [0, 128, 255]
+    """
+    top = 2**bits - 1
+    # Half up rather than torch.round's half to even: 0.5 is then always the upper level.
+    levels = image.float().mul(top).add_(0.5).floor_().clamp_(0, top)
+    return levels.to(torch.uint8) if bits == 8 else levels.to(torch.int32).to(torch.uint16)
+
+
+def dequantize(image: Tensor) -> Tensor:
+    """Turn integer levels into ``float32`` in [0, 1]; floating point passes unchanged.
+
+    Args:
+        image: Any shape, ``uint8``, ``uint16`` or floating point.
+
+    Returns:
+        The same shape, ``float32`` for integers.
+    """
+    if image.is_floating_point():
+        return image
+    top = 255.0 if image.dtype == torch.uint8 else 65535.0
+    return image.to(torch.float32).div_(top)
