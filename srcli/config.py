@@ -1,0 +1,186 @@
+"""Frozen, validated settings of the network: plain Python, importable without torch.
+
+The configuration travels in the header of every weights file and is read before any
+tensor is built, so a file alone is enough to rebuild its network.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Literal, get_args
+
+from srcli.errors import UsageError
+
+__all__ = [
+    "BASE",
+    "CONFIGS",
+    "DEFAULT_OVERLAP",
+    "PAPER",
+    "PATCH",
+    "ModelConfig",
+]
+
+PATCH = 120
+"""Side of a patch in output pixels: the size the paper and every net here is trained on."""
+
+DEFAULT_OVERLAP = 24
+"""Context around a patch, output pixels: the smallest multiple of ``base``'s stride that keeps
+the seam error of the shipped weights within one 8-bit level on real photographs (measured by
+``benchmarks/seams.py``; the results are in ``benchmarks/results``)."""
+
+Unit = Literal["convolution", "residual"]
+Down = Literal["max-pool", "convolution"]
+Up = Literal["nearest", "depth-to-space"]
+Join = Literal["before", "first", "last"]
+Output = Literal["relu", "correction"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of a residual autoencoder.
+
+    Levels are counted from the highest resolution down; the last is the bottom. Every level
+    but the bottom has an encoder and a decoder half, joined by an additive skip.
+
+    Raises:
+        UsageError: If a value is out of range or the lists do not match.
+    """
+
+    stem: int
+    """Space-to-depth factor before the first convolution, 1 (none) or more."""
+
+    widths: tuple[int, ...]
+    """Channels per level, at least two levels."""
+
+    encoder: tuple[int, ...]
+    """Units per encoder level, one number for each level but the bottom."""
+
+    bottom: int
+    """Units at the bottom level."""
+
+    decoder: tuple[int, ...]
+    """Units per decoder level, in the order of ``widths``: the highest resolution first."""
+
+    unit: Unit
+    """``convolution``: 3x3 and ReLU. ``residual``: x + conv(ReLU(conv(x)))."""
+
+    down: Down
+    """How a level halves its resolution: 2x2 max-pool, or a 2x2 convolution of stride 2
+    (that is space-to-depth and a 1x1 convolution in one)."""
+
+    up: Up
+    """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
+
+    join: Join
+    """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
+    one (the paper's, as it is read here), or after the ``last``."""
+
+    output: Output
+    """``relu``: the last convolution's ReLU is the picture (the paper).
+    ``correction``: it is added to the input (global residual), no ReLU."""
+
+    def __post_init__(self) -> None:
+        """Check every field, so that a damaged header cannot build a net."""
+        for name, kinds in (
+            ("unit", Unit),
+            ("down", Down),
+            ("up", Up),
+            ("join", Join),
+            ("output", Output),
+        ):
+            if getattr(self, name) not in get_args(kinds):
+                allowed = ", ".join(get_args(kinds))
+                raise UsageError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        levels = len(self.widths)
+        if levels < 2:
+            raise UsageError(f"widths must name at least two levels, not {list(self.widths)}")
+        if not len(self.encoder) == len(self.decoder) == levels - 1:
+            raise UsageError(
+                f"encoder and decoder must name {levels - 1} levels for widths "
+                f"{list(self.widths)}, not {list(self.encoder)} and {list(self.decoder)}"
+            )
+        numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
+        if not all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers):
+            raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
+
+    @property
+    def stride(self) -> int:
+        """Output pixels per position of the bottom level: sides are multiples of it."""
+        return self.stem * 2 ** (len(self.widths) - 1)
+
+    @property
+    def receptive_margin(self) -> int:
+        """Context, in output pixels, beyond which no pixel can change a patch.
+
+        Each 3x3 convolution sees one position further, and a position of level ``k`` is
+        ``stem * 2**k`` output pixels wide; a block of ``stride`` more covers how positions
+        fall inside pooled and space-to-depth cells. A multiple of the stride.
+        """
+        convolutions = 2 if self.unit == "residual" else 1
+        margin = 2 * self.stem  # the stem's or first, and the head's convolution
+        for level, (down, up) in enumerate(zip(self.encoder, self.decoder, strict=True)):
+            margin += (down + up) * convolutions * self.stem * 2**level
+        margin += self.bottom * convolutions * self.stride + self.stride
+        return -(-margin // self.stride) * self.stride
+
+    def to_json(self) -> str:
+        """Write the configuration as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: JSON object with exactly the fields of this class.
+
+        Returns:
+            The validated configuration.
+
+        Raises:
+            UsageError: If it is not such an object, naming what is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"the configuration is not JSON: {error}") from error
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            found = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise UsageError(f"a configuration has the fields {sorted(names)}, not {found}")
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for name in ("widths", "encoder", "decoder"):
+            if not isinstance(lists[name], tuple):
+                raise UsageError(f"{name} must be a list of numbers, not {lists[name]!r}")
+        return cls(**lists)
+
+
+PAPER = ModelConfig(
+    stem=1,
+    widths=(64, 128, 256),
+    encoder=(2, 2),
+    bottom=1,
+    decoder=(2, 2),
+    unit="convolution",
+    down="max-pool",
+    up="nearest",
+    join="first",
+    output="relu",
+)
+"""The source paper's net: 1,110,403 parameters, 4.83 GMAC a patch."""
+
+BASE = ModelConfig(
+    stem=3,
+    widths=(64, 96),
+    encoder=(4,),
+    bottom=2,
+    decoder=(4,),
+    unit="residual",
+    down="convolution",
+    up="depth-to-space",
+    join="before",
+    output="correction",
+)
+"""The default net: it works at a third of the output's resolution and below."""
+
+CONFIGS = {"paper": PAPER, "base": BASE}
+"""The configurations that have a name on the command line."""

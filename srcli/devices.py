@@ -1,0 +1,63 @@
+"""Which device and number format the work runs on: the one place that decides."""
+
+from typing import Literal
+
+import torch
+
+from srcli.errors import DeviceError, UsageError
+
+__all__ = ["DTypeName", "resolve_device", "resolve_dtype"]
+
+DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
+
+    Raises:
+        UsageError: If the name is none of these.
+        DeviceError: If there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda"} or (":" in name and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"--device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            there = f"has {count} CUDA devices" if count else "has no CUDA device torch can use"
+            raise DeviceError(f"--device {name}: this machine {there}; use --device cpu or auto")
+    return torch.device(name)
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Turn ``auto`` or a format's name into the dtype that the net computes in.
+
+    ``auto`` is bf16 wherever the hardware multiplies it natively, else fp32: emulated bf16 is
+    several times slower than fp32.
+
+    Raises:
+        UsageError: If the name is unknown, or the device cannot compute in it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if _native_bf16(device) else torch.float32
+    if name not in _DTYPES:
+        raise UsageError(f"--dtype {name!r} is unknown: use auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32")
+    return _DTYPES[name]
+
+
+def _native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        # Ampere and later; torch also says yes to older ones, which emulate it.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

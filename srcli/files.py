@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all: plain Python, no torch."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["TEMPORARY_SUFFIX", "replacing"]
+
+TEMPORARY_SUFFIX = ".srcli-tmp"
+"""What unfinished files are called, so that a leftover of a crash is known for what it is."""
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes it when the block succeeds.
+
+    The file is synced to the disk before it is renamed, so that after a power cut the target
+    is either the old file or the new one. The temporary file is removed on any failure. Its
+    name is short and random: a long target name must not make it too long for the file system.
+
+    Args:
+        target: The final path; its folder must exist.
+
+    Yields:
+        The temporary path. The block creates the file there.
+
+    Raises:
+        OSError: What the file system says.
+    """
+    temporary = target.with_name(f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""Weights on disk: safetensors alone, with everything needed to rebuild the net in the header.
+
+The header is a safetensors metadata map of strings:
+
+- ``format``: ``srcli/1``;
+- ``config``: the :class:`srcli.config.ModelConfig` as JSON;
+- ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from srcli.config import ModelConfig
+from srcli.errors import UsageError, WeightsError
+from srcli.files import replacing
+from srcli.model import ResidualAutoencoder
+
+__all__ = [
+    "Weights",
+    "load",
+    "read_header",
+    "read_tensors",
+    "resolve",
+    "save",
+    "shipped",
+    "write_tensors",
+]
+
+FORMAT = "srcli/1"
+
+_DEFAULT_SCALES = (2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a weights file's header says."""
+
+    config: ModelConfig
+    """The shape of the net."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How the weights were made; JSON values."""
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """The smallest and the largest scale factor that the net was trained for."""
+        scales = self.training.get("scales") or _DEFAULT_SCALES
+        return float(min(scales)), float(max(scales))
+
+
+def shipped() -> dict[str, Path]:
+    """Find the weights that travel with srcli.
+
+    Returns:
+        Path by name: beside the package in an installed copy, in ``weights/`` in a checkout.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "_shipped", package.parent / "weights"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {}
+
+
+def resolve(name: str) -> Path:
+    """Turn a shipped name or a file into a path.
+
+    Raises:
+        WeightsError: If it is neither, with the names there are.
+    """
+    names = shipped()
+    if name in names:
+        return names[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = ", ".join(names) or "none"
+    if path.is_dir():
+        raise WeightsError(f"{name} is a folder; -m takes a .safetensors file or a name ({known})")
+    raise WeightsError(f"no weights called {name}: give a .safetensors file or a name ({known})")
+
+
+def read_header(path: Path) -> Weights:
+    """Read what a weights file says of itself, without its tensors.
+
+    Raises:
+        WeightsError: If it cannot be read or is not ours.
+    """
+    metadata, _ = _open(path, tensors=False)
+    return _header(path, metadata)
+
+
+def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
+    """Rebuild the net of a weights file, in ``float32`` on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: If the file is unreadable or foreign, a tensor is missing, unexpected, of
+            the wrong shape, or holds a value that is not finite. The text names which.
+    """
+    metadata, tensors = _open(path, tensors=True)
+    header = _header(path, metadata)
+    net = ResidualAutoencoder(header.config)
+    _check(path, tensors, net.state_dict())
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return net.eval(), header
+
+
+def save(
+    path: Path, tensors: Mapping[str, Tensor], config: ModelConfig, training: Mapping[str, Any]
+) -> None:
+    """Write a weights file atomically.
+
+    Args:
+        path: Where to; its folder must exist.
+        tensors: The net's ``state_dict``.
+        config: The net's shape.
+        training: JSON values for the header.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": config.to_json(),
+        "training": json.dumps(dict(training), sort_keys=True),
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and a header of strings as one safetensors file, atomically.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
+    plain = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())
+    }
+    try:
+        with replacing(path) as temporary:
+            save_file(plain, temporary, dict(metadata))
+            # safetensors makes its files private; a weights file is like any other.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file whole: its header of strings and its tensors.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
+    return _open(path, tensors=True)
+
+
+def _open(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise WeightsError(f"cannot read weights {path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys() if tensors else ()
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"cannot read weights {path}: {_reason(error)}; "
+            "it must be a .safetensors file made by srcli train"
+        ) from error
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} is not a weights file of srcli (no {FORMAT!r} in its header); "
+            "use one made by srcli train"
+        )
+    try:
+        config = ModelConfig.from_json(metadata.get("config", ""))
+        training = json.loads(metadata.get("training", "{}"))
+    except (UsageError, ValueError) as error:
+        raise WeightsError(f"{path} has a damaged header: {error}") from error
+    if not isinstance(training, dict):
+        raise WeightsError(f"{path} has a damaged header: its training record is not an object")
+    return Weights(config=config, training=training)
+
+
+def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for kind, names in (
+        ("misses", expected.keys() - found.keys()),
+        ("has an unexpected", found.keys() - expected.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise WeightsError(f"{path} {kind} tensor {min(names)}{more}; its header does not fit")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise WeightsError(
+                f"{path}: tensor {name} has the shape {list(tensor.shape)}, "
+                f"its header asks for {list(expected[name].shape)}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]

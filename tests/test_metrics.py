@@ -1,0 +1,249 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from srcli.metrics import agreement, crop_border, psnr, ssim
+
+SHAPES = [(1, 1, 11, 11), (1, 1, 37, 23), (1, 3, 24, 24), (2, 3, 31, 50), (3, 1, 12, 64)]
+"""Grey and RGB, square and not, odd and even, down to a single SSIM window."""
+
+
+def random_pair(shape, seed=0, noise=0.1):
+    """Make an image of uniform noise in [0, 1] and a noisy copy of it that leaves [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return reference + noise * torch.randn(shape, generator=generator).double(), reference
+
+
+def skimage_ssim(image, reference):
+    """Average scikit-image's SSIM over the channels of one ``(C, H, W)`` image.
+
+    Its window with these arguments is Wang's: 2 * int(3.5 * 1.5 + 0.5) + 1 = 11 pixels. Its
+    full map reflects the image at the edges; cut by 5 pixels it holds the windows that lie
+    wholly inside, which are the ones that srcli counts.
+    """
+    means = []
+    for channel, target in zip(image.numpy(), reference.numpy(), strict=True):
+        _, full = structural_similarity(
+            channel,
+            target,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            full=True,
+        )
+        means.append(full[5:-5, 5:-5].mean())
+    return np.mean(means)
+
+
+@settings(deadline=None)
+@given(offset=st.floats(1e-6, 1.0), sign=st.sampled_from([-1, 1]))
+def test_psnr_of_a_constant_offset_is_its_level(offset, sign):
+    """A constant offset d measures -20 log10 d decibels, whatever the picture."""
+    _, reference = random_pair((2, 3, 5, 7))
+    expected = torch.full((2,), -20 * math.log10(offset), dtype=torch.float64)
+
+    torch.testing.assert_close(
+        psnr(reference + sign * offset, reference), expected, rtol=1e-8, atol=1e-8
+    )
+
+
+def test_psnr_of_equal_images_is_infinite():
+    """Equal images measure inf, each on its own row of the batch."""
+    image, reference = random_pair((3, 3, 8, 9))
+    image[1] = reference[1]
+
+    assert psnr(image, reference).isinf().tolist() == [False, True, False]
+    assert psnr(image, reference)[1] > 0
+
+
+def test_psnr_neither_clamps_nor_rounds():
+    """Values beyond [0, 1] and below half an 8-bit level count as they are."""
+    reference = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+
+    assert float(psnr(reference + 0.1, reference)) == pytest.approx(20.0)
+    assert float(psnr(reference + 1e-5, reference)) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_psnr_agrees_with_scikit_image(shape):
+    """scikit-image, which shares no code with us, measures the same decibels."""
+    image, reference = random_pair(shape)
+    expected = [
+        peak_signal_noise_ratio(target.numpy(), picture.numpy(), data_range=1.0)
+        for picture, target in zip(image, reference, strict=True)
+    ]
+
+    np.testing.assert_allclose(psnr(image, reference).numpy(), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("noise", [0.01, 0.5])
+def test_ssim_agrees_with_scikit_image(shape, noise):
+    """scikit-image, which shares no code with us, measures the same similarity."""
+    image, reference = random_pair(shape, noise=noise)
+    expected = [skimage_ssim(*pair) for pair in zip(image, reference, strict=True)]
+
+    np.testing.assert_allclose(ssim(image, reference).numpy(), expected, rtol=0, atol=1e-10)
+
+
+@settings(deadline=None)
+@given(level=st.floats(0, 1), other=st.floats(0, 1))
+def test_ssim_of_flat_images_compares_their_means(level, other):
+    """Without variance SSIM is (2ab + C1) / (a² + b² + C1)."""
+    image = torch.full((1, 1, 13, 15), level, dtype=torch.float64)
+    reference = torch.full_like(image, other)
+    expected = (2 * level * other + 1e-4) / (level**2 + other**2 + 1e-4)
+
+    assert float(ssim(image, reference)) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_ssim_of_equal_images_is_one(shape):
+    """An image is exactly as similar to itself as can be."""
+    image, _ = random_pair(shape)
+
+    assert ssim(image, image.clone()).tolist() == [1.0] * shape[0]
+
+
+def test_ssim_of_an_inverted_image_is_negative():
+    """Structure that runs the other way counts against."""
+    _, reference = random_pair((1, 3, 20, 20))
+
+    assert -1 <= float(ssim(1 - reference, reference)) < -0.5
+
+
+def test_ssim_counts_only_windows_that_lie_inside():
+    """With 11 rows there is one row of windows, centred 5 pixels from every edge."""
+    _, reference = random_pair((1, 1, 11, 40))
+    image = reference.clone()
+    image[..., 30:] = 0.0
+
+    windows = torch.cat(
+        [ssim(image[..., i : i + 11], reference[..., i : i + 11]) for i in range(30)]
+    )
+
+    torch.testing.assert_close(ssim(image, reference), windows.mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_metrics_are_symmetric(metric):
+    """Which of the two images is the reference does not matter."""
+    image, reference = random_pair((2, 3, 19, 26))
+
+    assert torch.equal(metric(image, reference), metric(reference, image))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**31), noise=st.floats(0.01, 0.2), factor=st.floats(1.2, 4.0))
+def test_metrics_fall_as_noise_grows(metric, seed, noise, factor):
+    """The same noise, amplified, never measures better."""
+    little, reference = random_pair((1, 1, 24, 24), seed, noise)
+    much, _ = random_pair((1, 1, 24, 24), seed, noise * factor)
+
+    assert float(metric(much, reference)) < float(metric(little, reference))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+def test_metrics_take_each_image_of_a_batch_by_itself(metric):
+    """A batch measures what its images measure one by one."""
+    image, reference = random_pair((4, 3, 17, 14))
+    pairs = zip(image.split(1), reference.split(1), strict=True)
+    alone = torch.cat([metric(*pair) for pair in pairs])
+
+    torch.testing.assert_close(metric(image, reference), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_metrics_compute_in_float64(metric, dtype):
+    """Whatever the floating dtype, the result is that of the same values in float64."""
+    image, reference = (tensor.to(dtype) for tensor in random_pair((2, 3, 16, 16)))
+    actual = metric(image, reference)
+
+    assert actual.dtype == torch.float64
+    assert torch.equal(actual, metric(image.double(), reference.double()))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+def test_metrics_leave_their_inputs_alone(metric):
+    """Nothing is written into what is measured."""
+    image, reference = random_pair((1, 3, 16, 16))
+    before = image.clone(), reference.clone()
+    metric(image, reference)
+
+    assert torch.equal(image, before[0])
+    assert torch.equal(reference, before[1])
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+@pytest.mark.parametrize(
+    ("shape", "other"),
+    [((1, 3, 16, 16), (1, 3, 16, 17)), ((2, 3, 16, 16), (1, 3, 16, 16)), ((3, 16, 16),) * 2],
+    ids=str,
+)
+def test_metrics_refuse_shapes_that_differ_or_are_no_batch(metric, shape, other):
+    """Nothing is broadcast: the error names both shapes."""
+    with pytest.raises(ValueError, match=r"share one shape") as error:
+        metric(torch.zeros(shape), torch.zeros(other))
+
+    assert str(error.value).endswith(f"not {shape} and {other}")
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+def test_metrics_refuse_integers(metric):
+    """Levels of 0..255 would silently measure something else, so they are refused."""
+    levels = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+
+    with pytest.raises(ValueError, match=r"not torch\.uint8 and torch\.float32"):
+        metric(levels, levels.float())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 10, 30), (1, 1, 30, 10)], ids=str)
+def test_ssim_refuses_sides_shorter_than_its_window(shape):
+    """Not one window fits into 10 pixels, and the error says so."""
+    with pytest.raises(ValueError, match=r"at least 11 pixels, not the shape \(1, 1, "):
+        ssim(torch.zeros(shape), torch.zeros(shape))
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(0, 12))
+def test_crop_border_cuts_every_side_or_refuses(height, width, border):
+    """What is left is the middle; where nothing would be, it is an error."""
+    image = torch.arange(2 * height * width).view(2, height, width)
+    if 2 * border >= min(height, width):
+        with pytest.raises(ValueError, match=f"{border} pixels from {height}x{width} pixels"):
+            crop_border(image, border)
+        return
+    expected = image.numpy()[:, border : height - border, border : width - border]
+
+    np.testing.assert_array_equal(crop_border(image, border).numpy(), expected)
+
+
+def test_crop_border_refuses_a_negative_border():
+    """A negative border is a mistake, not a slice from the far end."""
+    with pytest.raises(ValueError, match="cannot cut a border of -1 pixels"):
+        crop_border(torch.zeros(1, 3, 8, 8), -1)
+
+
+def test_agreement_counts_pixels_with_the_same_largest_channel():
+    """Of four pixels by hand, red-red, green-green, blue-red and grey-red, three agree."""
+    pixels = [[0.9, 0.1, 0.2], [0.1, 0.5, 0.4], [0.2, 0.3, 0.4], [0.5, 0.5, 0.5]]
+    targets = [[0.4, 0.3, 0.2], [0.0, 1.0, 0.9], [0.6, 0.3, 0.4], [0.7, 0.5, 0.5]]
+    image, reference = (torch.tensor(rows).T.reshape(1, 3, 2, 2) for rows in (pixels, targets))
+
+    assert agreement(image, reference).tolist() == [0.75]
+    assert agreement(image, image).tolist() == [1.0]
+
+
+def test_agreement_refuses_images_that_are_not_rgb():
+    """One channel always agrees with itself; that is no measurement."""
+    with pytest.raises(ValueError, match=r"3 channels, not the shape \(1, 1, 4, 4\)"):
+        agreement(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
