@@ -8,23 +8,48 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
 
 from srcli import __version__
-from srcli.config import CONFIGS, ModelConfig
-from srcli.errors import Interrupted, SrcliError, UsageError
+from srcli.config import CONFIGS, DEFAULT_OVERLAP, ModelConfig
+from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
+from srcli.files import replacing
 
 if TYPE_CHECKING:
+    from srcli.batch import BatchConfig, Job, Result
+    from srcli.evaluation import EvalReport
     from srcli.training import Progress, TrainReport
+    from srcli.upscaling import Settings
 
 __all__ = ["app", "main"]
+
+# Paragraphs are one line each: the help's renderer wraps them and keeps every line break.
+_UPSCALE_HELP = (
+    "Enlarge images.\n\n"
+    "A result appears whole under its final name, or not at all. An input is never overwritten. "
+    "A file that fails does not stop the others; the exit code is then 1.\n\n"
+    "[bold]srcli upscale photo.jpg[/] makes photo_x3.jpg, three times as wide and high.\n\n"
+    "[bold]srcli upscale photo.jpg -s 2 -o large.png[/] twice as large, as PNG.\n\n"
+    "[bold]srcli upscale holiday -r --skip-existing[/] goes on with the tree holiday_x3."
+)
+_EVAL_HELP = (
+    "Score weights on a data set, the bicubic baseline beside them.\n\n"
+    "[bold]srcli eval set5[/] by the literature's protocol at x3: luma, border cut.\n\n"
+    "[bold]srcli eval photos -m base -m mine.safetensors --json[/] compares two nets."
+)
+_TRAIN_HELP = (
+    "Train a net on folders of images, or continue a run.\n\n"
+    "[bold]srcli train --dataset photos --scale 2 --scale 3 --scale 3 --scale 4 --max-time 90m[/] "
+    "one net for three factors, x3 most often.\n\n"
+    "[bold]srcli train --resume runs/base[/] goes on where the last checkpoint left it."
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,9 +67,12 @@ def main() -> None:
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Turn a ``SrcliError`` into one line on stderr and its exit code."""
+    """Turn a ``SrcliError`` or a signal into one line on stderr and its exit code."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        raise typer.Exit(130) from error
     except Interrupted as error:
         _say(str(error))
         raise typer.Exit(128 + error.signal_number) from error
@@ -64,15 +92,320 @@ def root(
     *,
     _version_flag: Annotated[
         bool,
-        typer.Option("--version", callback=lambda value: _version(value=value), is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            callback=lambda value: _version(value=value),
+            is_eager=True,
+            help="Print the version.",
+        ),
     ] = False,
 ) -> None:
     """Enlarge real photographs with one residual convolutional autoencoder."""
 
 
+@app.command(help=_UPSCALE_HELP)
+@reporting()
+def upscale(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders, or glob patterns.", metavar="INPUT", show_default=False
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file for one file, else a folder (made if missing).  "
+            "[default: photo_x3.jpg beside photo.jpg; the folder photos_x3 beside photos]",
+        ),
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", "-s", help="Any factor from 1 to 16.")] = 3.0,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Shipped weights by name, or a .safetensors file.")
+    ] = "base",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Search folders to the bottom; keep the tree.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave outputs that are there.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that are there.")
+    ] = False,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "-f", help="png, jpg, webp, avif, tiff, ...  [default: the input's]"
+        ),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option(help="JPEG, WebP and AVIF quality; JPEG is written as 4:4:4.")
+    ] = 95,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP and AVIF.")] = False,
+    suffix: Annotated[
+        str | None,
+        typer.Option(help="Added to the name.  [default: _x3 beside the input, none in a folder]"),
+    ] = None,
+    tile: Annotated[
+        str,
+        typer.Option(
+            "--tile",
+            "-t",
+            help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
+            "neighbouring patches fused.",
+        ),
+    ] = "auto",
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Context around a patch in output pixels.  [default: {DEFAULT_OVERLAP}]"
+        ),
+    ] = None,
+    batch_size: Annotated[str, typer.Option(help="Patches per forward pass, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the net.  [default: every core]")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is computed on what.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only errors: no bar, no line for what is done.")
+    ] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
+) -> None:
+    """Enlarge images."""
+    from srcli import batch
+
+    if skip_existing and overwrite:
+        raise UsageError("--skip-existing and --overwrite exclude each other")
+    config = batch.BatchConfig(
+        inputs=tuple(inputs),
+        output=output,
+        scale=scale,
+        model=model,
+        suffix=suffix,
+        format=file_format.lower().removeprefix(".") if file_format is not None else None,
+        quality=quality,
+        lossless=lossless,
+        recursive=recursive,
+        existing="skip" if skip_existing else "overwrite" if overwrite else "error",
+        settings=_settings(tile, overlap, batch_size, device, dtype),
+    )
+    _use_threads(threads)
+    shown = not quiet and not no_progress and sys.stderr.isatty()
+    _upscale(config, quiet=quiet, verbose=verbose, shown=shown)
+
+
+def _upscale(config: "BatchConfig", *, quiet: bool, verbose: bool, shown: bool) -> None:
+    """Run the jobs, tell what became of each, and exit with 1 if one failed."""
+    from srcli import batch
+
+    jobs = batch.plan(config)
+    counts = {"done": 0, "skipped": 0, "failed": 0}
+    bar = tqdm(
+        total=len(jobs),
+        disable=not shown,
+        leave=False,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+    )
+
+    def advance(job: "Job", share: float) -> None:
+        bar.set_description_str(job.source.name, refresh=False)
+        bar.n = sum(counts.values()) + share
+        bar.refresh()
+
+    def tell(text: str) -> None:
+        bar.clear()
+        _say(text)
+
+    with bar, _terminating():
+        try:
+            for result in batch.run(config, jobs, on_progress=advance, notice=tell):
+                counts[result.status] += 1
+                if result.status == "failed" or (not quiet):
+                    tell(_result_line(result, verbose=verbose))
+        except KeyboardInterrupt as stop:
+            left = len(jobs) - sum(counts.values())
+            bar.close()
+            raise Interrupted(
+                f"interrupted: {_counted(counts)}, {left} not begun or unfinished; the same "
+                "command with --skip-existing goes on",
+                stop.args[0] if stop.args else int(signal.SIGINT),
+            ) from None
+    if len(jobs) > 1 and not quiet:
+        _say(_counted(counts))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _result_line(result: "Result", *, verbose: bool) -> str:
+    if result.status == "failed":
+        return f"error: {result.message}"
+    if result.status == "skipped":
+        return f"skipped: {result.message}"
+    assert result.before is not None
+    assert result.after is not None
+    line = f"{result.job.target}  {result.after[0]}x{result.after[1]}"
+    if verbose:
+        megapixels = result.after[0] * result.after[1] / 1e6
+        line += (
+            f"  from {result.job.source} {result.before[0]}x{result.before[1]} in "
+            f"{result.seconds:.2f} s ({result.seconds / megapixels:.2f} s/MP)"
+        )
+    return line
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+@app.command("eval", help=_EVAL_HELP)
+@reporting()
+def evaluate(
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of HR images, or a set with the folders HR and LRx2, LRx3, ...",
+            show_default=False,
+        ),
+    ],
+    *,
+    lr: Annotated[
+        Path | None,
+        typer.Option(help="Folder of LR images.  [default: the set's own, else made by bicubic]"),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Weights; repeat to compare.  [default: base]"),
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
+    channel: Annotated[str, typer.Option(help="y (luma, as the literature) or rgb.")] = "y",
+    crop_border: Annotated[
+        int | None, typer.Option(help="Border pixels cut.  [default: the scale]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Score at most so many images.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the scores as JSON to this file.")
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
+    ] = None,
+    tile: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
+    overlap: Annotated[int | None, typer.Option(help="As in upscale.")] = None,
+    batch_size: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the net.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as one JSON object.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Score weights on a data set."""
+    from srcli.evaluation import EvalConfig
+    from srcli.evaluation import evaluate as run
+
+    config = EvalConfig(
+        dataset=dataset,
+        lr=lr,
+        models=tuple(dict.fromkeys(model or ("base",))),
+        scale=scale,
+        channel=_choice("--channel", channel, ("y", "rgb")),
+        crop_border=crop_border,
+        limit=limit,
+        settings=_settings(tile, overlap, batch_size, device, dtype),
+    )
+    _use_threads(threads)
+    with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = run(config, advance)
+    text = json.dumps(report.to_dict(), indent=2)
+    if output is not None:
+        _write_text(output, text + "\n")
+    if as_json:
+        typer.echo(text)
+    else:
+        _print_scores(report)
+    _check_gate(report, min_psnr)
+
+
+def _print_scores(report: "EvalReport") -> None:
+    table = Table(title=report.dataset, caption=report.protocol, caption_justify="left")
+    table.add_column("image", overflow="fold")
+    for method in report.methods:
+        table.add_column(Path(method).name, justify="right", no_wrap=True)
+    rows: dict[str, list[str]] = {}
+    for score in report.scores:
+        rows.setdefault(score.image, []).append(f"{score.psnr:.2f} / {score.ssim:.4f}")
+    for image, cells in rows.items():
+        table.add_row(image, *cells)
+    table.add_section()
+    means = (report.mean(method) for method in report.methods)
+    table.add_row("mean", *(f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in means), style="bold")
+    Console().print(table)
+
+
+def _check_gate(report: "EvalReport", least: float | None) -> None:
+    for method in report.methods[1:]:
+        score = report.mean(method)[0]
+        if least is not None and score < least:
+            raise GateError(f"{method} has {score:.2f} dB, --min-psnr asks for {least:g}")
+
+
 @app.command()
 @reporting()
+def models(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON array.")] = False,
+) -> None:
+    """List the shipped weights: what each is, from its own header."""
+    from srcli.model import multiply_adds, parameter_count
+    from srcli.weights import read_header, shipped
+
+    rows = []
+    for name, path in shipped().items():
+        header = read_header(path)
+        rows.append(
+            {
+                "name": name,
+                "parameters": parameter_count(header.config),
+                "gmac_per_patch": round(multiply_adds(header.config) / 1e9, 3),
+                "scales": sorted(set(header.training.get("scales", []))),
+                "degradation": header.training.get("degradation", ""),
+                "path": str(path),
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table()
+    for column in ("name", "parameters", "GMAC per patch", "scales", "degradation"):
+        table.add_column(column, justify="left" if column == "name" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['parameters']:,}",
+            f"{row['gmac_per_patch']:.2f}",
+            " ".join(f"x{scale:g}" for scale in row["scales"]),
+            row["degradation"],
+        )
+    Console().print(table)
+
+
+@app.command(help=_TRAIN_HELP)
+@reporting()
 def train(
+    *,
     dataset: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of HR images, read recursively; repeat for more.", metavar="DIR"),
@@ -85,7 +418,9 @@ def train(
     ] = "base",
     scale: Annotated[
         list[float] | None,
-        typer.Option(help="Scale factor to train for; repeat for more, or to weigh one.  [default: 3]"),
+        typer.Option(
+            help="Scale factor to train for; repeat for more, or to weigh one.  [default: 3]"
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
     epochs: Annotated[
@@ -102,6 +437,7 @@ def train(
     lr: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 1e-3,
     warmup: Annotated[int, typer.Option(help="Steps in which it rises.")] = 200,
     loss: Annotated[str, typer.Option(help="l1, mse or charbonnier.")] = "l1",
+    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no bound.")] = 0.05,
     ema: Annotated[float, typer.Option(help="Decay of the weights' moving average.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of every draw.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
@@ -110,7 +446,9 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Continue the run in this directory, with its own options.", metavar="RUN_DIR"),
+        typer.Option(
+            help="Continue the run in this directory, with its own options.", metavar="RUN_DIR"
+        ),
     ] = None,
     eval_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 500,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
@@ -119,7 +457,7 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the net.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary.")] = False,
 ) -> None:
-    """Train a net on a folder of images, or continue a run."""
+    """Train a net on folders of images, or continue a run."""
     from srcli.training import TrainConfig, load_options
     from srcli.training import train as run
     from srcli.weights import resolve
@@ -137,6 +475,7 @@ def train(
             lr=lr,
             warmup=warmup,
             loss=_choice("--loss", loss, ("l1", "mse", "charbonnier")),
+            clip=clip,
             ema=ema,
             steps=steps,
             epochs=epochs,
@@ -159,7 +498,8 @@ def train(
         )
     if received:
         raise Interrupted(
-            f"interrupted at step {report.step}; continue with: srcli train --resume {settings.output}",
+            f"interrupted at step {report.step}; continue with: "
+            f"srcli train --resume {settings.output}",
             received[0],
         )
     if not quiet:
@@ -207,8 +547,8 @@ def _signals() -> Iterator[list[int]]:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        previous[caught] = signal.signal(caught, note)
     try:
         yield received
     finally:
@@ -243,6 +583,52 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:  # noqa: 
     if value not in allowed:
         raise UsageError(f"{option} must be one of {', '.join(allowed)}, not {value!r}")
     return value
+
+
+def _settings(
+    tile: str, overlap: int | None, batch_size: str, device: str, dtype: str
+) -> "Settings":
+    from srcli.upscaling import Settings
+
+    return Settings(
+        device=device,
+        dtype=dtype,
+        tile=_whole("--tile", tile),
+        overlap=DEFAULT_OVERLAP if overlap is None else overlap,
+        batch_size=_whole("--batch-size", batch_size),
+    )
+
+
+def _whole(option: str, text: str) -> int | None:
+    """Read a whole number, or ``auto`` as None."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} must be a whole number or auto, not {text!r}") from None
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM unwind the work as Ctrl-C does, so that nothing half-written stays."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _use_threads(count: int | None) -> None:

@@ -5,8 +5,9 @@ Tensors are ``(..., C, H, W)``; colour is RGB in [0, 1] unless a docstring says 
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["dequantize", "luma", "quantize"]
+__all__ = ["bleed", "dequantize", "luma", "quantize"]
 
 _LUMA_BT601 = (65.481, 128.553, 24.966)
 """ITU-R BT.601 weights of R, G, B for studio-range luma on the 0..255 scale.
@@ -71,3 +72,34 @@ def dequantize(image: Tensor) -> Tensor:
         return image
     top = 255.0 if image.dtype == torch.uint8 else 65535.0
     return image.to(torch.float32).div_(top)
+
+
+def bleed(image: Tensor, alpha: Tensor) -> Tensor:
+    """Give wholly transparent pixels the colour of what is visible around them.
+
+    What lies under transparency is arbitrary (often black) and would darken the edges of what
+    is visible when a filter mixes the two. A pyramid of alpha-weighted means fills it: near an
+    edge with the edge's colour, far away with wider means (pull-push, Gortler et al. 1996).
+
+    Args:
+        image: ``(C, H, W)`` floating point in [0, 1].
+        alpha: ``(1, H, W)`` floating point in [0, 1].
+
+    Returns:
+        ``(C, H, W)``: ``image`` wherever ``alpha`` is above zero. All zero where nothing is.
+    """
+    levels = [(image * alpha, alpha)]
+    while max(levels[-1][0].shape[-2:]) > 1:
+        color, weight = levels[-1]
+        levels.append(
+            (
+                functional.avg_pool2d(color, 2, ceil_mode=True, count_include_pad=False),
+                functional.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False),
+            )
+        )
+    filled = torch.zeros_like(levels[-1][0])
+    for color, weight in reversed(levels):
+        height, width = color.shape[-2:]
+        wide = filled.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
+        filled = torch.where(weight > 0, color / weight.clamp(min=1e-12), wide)
+    return torch.where(alpha > 0, image, filled)

@@ -5,8 +5,9 @@ tensor is built, so a file alone is enough to rebuild its network.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from srcli.errors import UsageError
 
@@ -17,6 +18,7 @@ __all__ = [
     "PAPER",
     "PATCH",
     "ModelConfig",
+    "require_at_least",
 ]
 
 PATCH = 120
@@ -26,6 +28,23 @@ DEFAULT_OVERLAP = 24
 """Context around a patch, output pixels: the smallest multiple of ``base``'s stride that keeps
 the seam error of the shipped weights within one 8-bit level on real photographs (measured by
 ``benchmarks/seams.py``; the results are in ``benchmarks/results``)."""
+
+
+def require_at_least(low: int, **options: float | None) -> None:
+    """Refuse a setting below its smallest value.
+
+    Args:
+        low: The smallest value.
+        options: Values by the option's name, underscores for dashes; None is not set.
+
+    Raises:
+        UsageError: Naming the first option whose value is smaller or not finite.
+    """
+    for name, value in options.items():
+        if value is not None and not (math.isfinite(value) and value >= low):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} must be at least {low}, not {value:g}")
+
 
 Unit = Literal["convolution", "residual"]
 Down = Literal["max-pool", "convolution"]
@@ -99,13 +118,13 @@ class ModelConfig:
                 f"{list(self.widths)}, not {list(self.encoder)} and {list(self.decoder)}"
             )
         numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
-        if not all(isinstance(n, int) and 1 <= n <= 4096 for n in numbers):
+        if any(type(n) is not int or not 1 <= n <= 4096 for n in numbers):  # a header may lie
             raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
 
     @property
     def stride(self) -> int:
         """Output pixels per position of the bottom level: sides are multiples of it."""
-        return self.stem * 2 ** (len(self.widths) - 1)
+        return self.stem << (len(self.widths) - 1)
 
     @property
     def receptive_margin(self) -> int:
@@ -147,7 +166,10 @@ class ModelConfig:
         if not isinstance(values, dict) or set(values) != names:
             found = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise UsageError(f"a configuration has the fields {sorted(names)}, not {found}")
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        lists: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
         for name in ("widths", "encoder", "decoder"):
             if not isinstance(lists[name], tuple):
                 raise UsageError(f"{name} must be a list of numbers, not {lists[name]!r}")

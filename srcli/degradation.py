@@ -16,7 +16,7 @@ from torch import Tensor
 from srcli.color import dequantize, quantize
 from srcli.geometry import Span, output_length
 
-__all__ = ["bicubic", "degrade", "training_input"]
+__all__ = ["axis_weights", "bicubic", "degrade", "training_input"]
 
 _KEYS_A = -0.5
 """Keys 1981, "Cubic convolution interpolation": the value that reproduces quadratics."""
@@ -40,8 +40,8 @@ def bicubic(
         ``(..., h, w)`` floating point, not clamped: cubics overshoot.
     """
     rows, columns = window or (Span(0, size[0]), Span(0, size[1]))
-    down, from_row = _axis_weights(image.shape[-2], size[0], rows.start, rows.stop)
-    across, from_column = _axis_weights(image.shape[-1], size[1], columns.start, columns.stop)
+    down, from_row = axis_weights(image.shape[-2], size[0], rows)
+    across, from_column = axis_weights(image.shape[-1], size[1], columns)
     part = dequantize(
         image[
             ...,
@@ -87,18 +87,20 @@ def training_input(image: Tensor, scales: Sequence[float]) -> Tensor:
     return result
 
 
-def _reduced(length: int, scale: float) -> int:
-    return output_length(length, 1.0 / scale)
-
-
 @lru_cache(maxsize=256)
-def _axis_weights(length: int, size: int, start: int, stop: int) -> tuple[Tensor, int]:
-    """Weights of output pixels ``start`` to ``stop`` on the input pixels that they need.
+def axis_weights(length: int, size: int, span: Span) -> tuple[Tensor, int]:
+    """Weigh the input pixels of one axis for a span of output pixels.
+
+    Args:
+        length: Input pixels along the axis.
+        size: Output pixels along the axis.
+        span: Output pixels wanted; outside 0..size they are reflected about the edge.
 
     Returns:
-        A dense ``(stop - start, inputs)`` float32 matrix and the first input pixel of it.
+        A dense ``(len(span), n)`` ``float32`` matrix and the input pixel of its first column.
+        Shared between calls: not to be written to.
     """
-    wanted = _reflect(torch.arange(start, stop), size).to(torch.float64)
+    wanted = _reflect(torch.arange(span.start, span.stop), size).to(torch.float64)
     ratio = length / size
     widen = max(ratio, 1.0)
     center = (wanted + 0.5) * ratio
@@ -111,6 +113,10 @@ def _axis_weights(length: int, size: int, start: int, stop: int) -> tuple[Tensor
     inside = (inputs >= first[:, None]) & (inputs < last[:, None])
     weights = torch.where(inside, weights, 0.0)
     return (weights / weights.sum(1, keepdim=True)).to(torch.float32), origin
+
+
+def _reduced(length: int, scale: float) -> int:
+    return output_length(length, 1.0 / scale)
 
 
 def _cubic(distance: Tensor) -> Tensor:

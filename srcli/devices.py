@@ -1,14 +1,15 @@
 """Which device and number format the work runs on: the one place that decides."""
 
-from typing import Literal
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = ["DTypeName", "resolve_device", "resolve_dtype"]
+__all__ = ["on_device", "resolve_device", "resolve_dtype"]
 
-DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
+_Net = TypeVar("_Net", bound=nn.Module)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -49,6 +50,19 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise UsageError("--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32")
     return _DTYPES[name]
+
+
+def on_device(net: _Net, device: torch.device) -> _Net:
+    """Move a net to a device, its convolutions in channels-last order.
+
+    oneDNN and cuDNN both run 3x3 convolutions fastest in that order, and in it no layer has to
+    reorder its input.
+
+    Returns:
+        The same net.
+    """
+    moved: _Net = net.to(device)
+    return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _native_bf16(device: torch.device) -> bool:

@@ -11,6 +11,7 @@
     ├── WeightsError                4   weights missing, foreign or damaged
     ├── DataError                   4   a data set missing, empty or of the wrong layout
     ├── DeviceError                 5   the device is not there, or too small
+    ├── GateError                   6   a score is below the one asked for
     └── Interrupted               130   stopped by a signal (143 for SIGTERM)
 
 The text of an error is the whole message to the user: what, the value, the way out, on one
@@ -22,6 +23,7 @@ from typing import ClassVar
 __all__ = [
     "DataError",
     "DeviceError",
+    "GateError",
     "ImageError",
     "Interrupted",
     "NothingToDoError",
@@ -79,6 +81,12 @@ class DeviceError(SrcliError):
     """The requested device is not available, or out of memory at the smallest patch."""
 
     exit_code: ClassVar[int] = 5
+
+
+class GateError(SrcliError):
+    """A score lies below the one that was asked for."""
+
+    exit_code: ClassVar[int] = 6
 
 
 class Interrupted(SrcliError):  # noqa: N818 - it ends a run, but nothing went wrong

@@ -4,6 +4,7 @@ Everything here is in output pixels and for one axis; a picture is two of them.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from srcli.errors import UsageError
 
@@ -81,7 +82,7 @@ def plan_axis(length: int, *, patch: int, overlap: int, stride: int, fuse: int =
             keep=Span(start, stop),
             window=Span(start - margin, start + _round_up(stop - start, stride) + margin),
         )
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in pairwise(edges)
     ]
 
 

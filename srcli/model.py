@@ -126,7 +126,9 @@ class ResidualAutoencoder(nn.Module):
 
     def _to_pixels(self, features: Tensor) -> Tensor:
         pixels: Tensor = self.head(features)
-        return functional.pixel_shuffle(pixels, self.config.stem) if self.config.stem > 1 else pixels
+        return (
+            functional.pixel_shuffle(pixels, self.config.stem) if self.config.stem > 1 else pixels
+        )
 
 
 def parameter_count(config: ModelConfig) -> int:

@@ -141,9 +141,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         WeightsError: If it cannot be written.
     """
-    plain = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())
-    }
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     try:
         with replacing(path) as temporary:
             save_file(plain, temporary, dict(metadata))

@@ -1,0 +1,286 @@
+"""``srcli upscale``: files and folders in, larger files out, each for itself.
+
+Everything that can be known without decoding a picture is decided before the first one is
+touched: which files, under which names, and which of those names cannot be.
+"""
+
+import glob
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from srcli import images
+from srcli.errors import ImageError, NothingToDoError, OutputError, UsageError
+from srcli.geometry import output_length
+from srcli.upscaling import Settings, Upscaler
+
+__all__ = ["BatchConfig", "Job", "Result", "plan", "run"]
+
+MAX_SCALE = 16.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """What to enlarge, how far, and where the results go.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+
+    inputs: tuple[str, ...]
+    """Files, folders and glob patterns."""
+
+    output: Path | None = None
+    """A file for one input file, else a folder; None: beside each input."""
+
+    scale: float = 3.0
+    """Output pixels per input pixel along each axis, 1 to 16."""
+
+    model: str = "base"
+    """Shipped name or weights file."""
+
+    suffix: str | None = None
+    """What is added to a name; None: ``_x{scale}`` beside the input, nothing in a folder."""
+
+    format: str | None = None
+    """File suffix of the results without the dot; None keeps the input's."""
+
+    quality: int = 95
+    """JPEG, WebP and AVIF quality, 1 to 100."""
+
+    lossless: bool = False
+    """Lossless WebP and AVIF."""
+
+    recursive: bool = False
+    """Whether folders are searched below their first level."""
+
+    existing: Literal["error", "skip", "overwrite"] = "error"
+    """What to do with an output that is already there."""
+
+    settings: Settings = field(default_factory=Settings)
+    """How the net computes."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.scale <= MAX_SCALE:  # also refuses NaN
+            raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality must lie in 1..100, not {self.quality}")
+        if self.format is not None and images.format_of(Path(f"x.{self.format}")) is None:
+            known = ", ".join(sorted(suffix[1:] for suffix in images.READABLE_SUFFIXES))
+            raise UsageError(f"--format {self.format} is unknown: use one of {known}")
+        if self.suffix is not None and ("/" in self.suffix or "\\" in self.suffix):
+            raise UsageError(f"--suffix {self.suffix!r} must not contain a path separator")
+
+    @property
+    def name_suffix(self) -> str:
+        """What marks a name as enlarged, such as ``_x3``."""
+        return f"_x{self.scale:g}" if self.suffix is None else self.suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input file and where its result goes."""
+
+    source: Path
+    target: Path
+    problem: str | None = None
+    """Why it cannot be done, if that is known before reading it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one input file."""
+
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    message: str = ""
+    """The reason, for what failed or was skipped: one line."""
+
+    before: tuple[int, int] | None = None
+    """Width and height of the input, pixels."""
+
+    after: tuple[int, int] | None = None
+    """Width and height of the output, pixels."""
+
+    seconds: float = 0.0
+    """From reading to the renamed result."""
+
+
+def plan(config: BatchConfig) -> list[Job]:
+    """Find the inputs and name their outputs; no picture is read.
+
+    Returns:
+        The jobs, in the order of the inputs; those that cannot be done say why.
+
+    Raises:
+        NothingToDoError: If no image matched.
+        UsageError: If ``output`` cannot serve the inputs given.
+    """
+    jobs: list[Job] = []
+    named = [found for text in config.inputs for found in _expand(text)]
+    single = len(named) == 1 and not named[0].is_dir()
+    for path in named:
+        if path.is_dir():
+            target = _folder_target(config, path)
+            jobs += [
+                Job(file, target / _named(config, file.relative_to(path), config.suffix or ""))
+                for file in _images_in(path, recursive=config.recursive)
+            ]
+        else:
+            jobs.append(Job(path, _file_target(config, path, single=single)))
+    if not jobs:
+        hint = "" if config.recursive else " (folders below it need -r)"
+        raise NothingToDoError(f"no image found in {', '.join(config.inputs)}{hint}")
+    return _refuse_clashes(jobs, config)
+
+
+def run(
+    config: BatchConfig,
+    jobs: list[Job],
+    *,
+    on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Iterator[Result]:
+    """Do the jobs one after the other; a failing one costs only itself.
+
+    Args:
+        config: The options.
+        jobs: What :func:`plan` gave.
+        on_progress: Called with a job and the share of it that is done, 0 to 1.
+        notice: Called with one line for what is worth knowing.
+
+    Yields:
+        One result for each job, in order.
+
+    Raises:
+        WeightsError: If the weights are missing or damaged: before the first job.
+        DeviceError: If the device is not there or out of memory.
+    """
+    upscaler = Upscaler.from_weights(config.model, settings=config.settings, notice=notice)
+    for job in jobs:
+        yield _do(config, upscaler, job, on_progress)
+
+
+def _do(
+    config: BatchConfig,
+    upscaler: Upscaler,
+    job: Job,
+    on_progress: Callable[[Job, float], None],
+) -> Result:
+    begun = time.perf_counter()
+    if job.problem is not None:
+        return Result(job=job, status="failed", message=f"{job.source}: {job.problem}")
+    if config.existing == "skip" and job.target.exists():
+        return Result(job=job, status="skipped", message=f"{job.target} is there already")
+    try:
+        # Not before there is something to write: a failed input leaves no empty folder.
+        picture = images.read(job.source)
+        size = (
+            output_length(picture.height, config.scale),
+            output_length(picture.width, config.scale),
+        )
+        _check_folder(job.target)
+        larger = upscaler.upscale(picture, size, lambda share: on_progress(job, share))
+        _make_folder(job.target.parent)
+        images.write(larger, job.target, quality=config.quality, lossless=config.lossless)
+    except (ImageError, OutputError) as error:
+        return Result(job=job, status="failed", message=str(error))
+    return Result(
+        job=job,
+        status="done",
+        before=(picture.width, picture.height),
+        after=(larger.width, larger.height),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _expand(text: str) -> list[Path]:
+    """A path as it is; a pattern that the shell left alone as what it matches, sorted."""
+    path = Path(text)
+    if path.exists() or not glob.has_magic(text):
+        return [path]
+    # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
+    return sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
+
+
+def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
+    """Images of a folder by their suffix, sorted; hidden files and folders are left out."""
+    found = folder.rglob("*") if recursive else folder.glob("*")
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in images.READABLE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _folder_target(config: BatchConfig, folder: Path) -> Path:
+    if config.output is None:
+        whole = folder.resolve()  # "." and "..": a sibling needs the folder's real name
+        return whole.with_name(f"{whole.name}_x{config.scale:g}")
+    if config.output.exists() and not config.output.is_dir():
+        raise UsageError(f"--output {config.output} is a file; a folder's results need a folder")
+    return config.output
+
+
+def _file_target(config: BatchConfig, file: Path, *, single: bool) -> Path:
+    output = config.output
+    if output is None:
+        return file.with_name(_named(config, Path(file.name), config.name_suffix).name)
+    if output.is_dir() or (not output.exists() and not output.suffix):
+        return output / _named(config, Path(file.name), config.suffix or "")
+    if not single:
+        raise UsageError(f"--output {output} is a file name; several inputs need a folder")
+    return output
+
+
+def _named(config: BatchConfig, path: Path, suffix: str) -> Path:
+    """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
+    ending = path.suffix if images.format_of(path) else ".png"
+    if config.format is not None:
+        ending = f".{config.format}"
+    return path.with_name(f"{path.stem}{suffix}{ending}")
+
+
+def _refuse_clashes(jobs: list[Job], config: BatchConfig) -> list[Job]:
+    """Mark the jobs that would overwrite an input, another job's result, or a file."""
+    sources = {job.source.resolve() for job in jobs}
+    taken: dict[Path, Path] = {}
+    checked = []
+    for job in jobs:
+        target = job.target.resolve()
+        problem = None
+        if target in sources:
+            problem = f"its result {job.target} is an input; use --output or --suffix"
+        elif target in taken:
+            problem = f"its result {job.target} is also that of {taken[target]}; use --suffix"
+        elif images.format_of(job.target) is None:
+            known = " ".join(sorted(images.READABLE_SUFFIXES))
+            problem = f"its result {job.target} has no known image suffix; use one of {known}"
+        elif target.is_dir():
+            problem = f"its result {job.target} is a folder; give another --output"
+        elif config.existing == "error" and target.exists():
+            problem = f"{job.target} is there already; use --overwrite or --skip-existing"
+        taken.setdefault(target, job.source)
+        checked.append(Job(job.source, job.target, problem))
+    return checked
+
+
+def _check_folder(target: Path) -> None:
+    """Fail before the work, not after it, where the folder cannot be made."""
+    for parent in target.parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            raise OutputError(f"cannot write {target}: {parent} is not a folder")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error

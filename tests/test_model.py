@@ -1,0 +1,399 @@
+"""The network: the paper's to the parameter, the default within its budget."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from srcli.config import BASE, PAPER, PATCH, ModelConfig
+from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
+
+PAPER_PARAMETERS = 1_110_403
+
+PAPER_LAYERS = [
+    ("convolution", (64, 120, 120), 1_792),
+    ("convolution", (64, 120, 120), 36_928),
+    ("max-pool", (64, 60, 60), 0),
+    ("convolution", (128, 60, 60), 73_856),
+    ("convolution", (128, 60, 60), 147_584),
+    ("max-pool", (128, 30, 30), 0),
+    ("convolution", (256, 30, 30), 295_168),
+    ("up-sample", (256, 60, 60), 0),
+    ("convolution", (128, 60, 60), 295_040),
+    ("convolution", (128, 60, 60), 147_584),
+    ("up-sample", (128, 120, 120), 0),
+    ("convolution", (64, 120, 120), 73_792),
+    ("convolution", (64, 120, 120), 36_928),
+    ("convolution", (3, 120, 120), 1_731),
+]
+"""The paper's table in execution order: kind, output, parameters."""
+
+KINDS = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.Upsample: "up-sample"}
+
+VARIANTS = [
+    ModelConfig(
+        stem=stem,
+        widths=(4, 5, 6)[:levels],
+        encoder=(2, 1)[: levels - 1],
+        bottom=1,
+        decoder=(1, 2)[: levels - 1],
+        unit=unit,
+        down=down,
+        up=up,
+        join=join,
+        output=output,
+    )
+    for (unit, down, up, join), (stem, levels, output) in zip(
+        itertools.product(
+            ("convolution", "residual"),
+            ("max-pool", "convolution"),
+            ("nearest", "depth-to-space"),
+            ("before", "first", "last"),
+        ),
+        itertools.cycle([(1, 2, "relu"), (2, 3, "correction"), (3, 2, "correction")]),
+        strict=False,
+    )
+]
+"""Every combination of the kinds of layers, with stems and depths taking turns."""
+
+
+def name_of(config):
+    """Name a configuration in a test's identifier."""
+    known = {PAPER: "paper", BASE: "base"}
+    return known.get(config) or "-".join(
+        str(part) for part in (config.unit, config.down, config.up, config.join, config.stem)
+    )
+
+
+every_variant = pytest.mark.parametrize("config", VARIANTS, ids=name_of)
+named_and_small = pytest.mark.parametrize("config", [PAPER, BASE, *VARIANTS[::5]], ids=name_of)
+
+
+def picture(height, width, dtype=torch.float32, count=1):
+    """Make noise in [0, 1] from the seed of the test."""
+    return torch.rand(count, 3, height, width, dtype=dtype)
+
+
+@torch.no_grad()
+def randomised(config, dtype=torch.float32):
+    """Build a net all of whose weights and biases are random, the head's too."""
+    net = ResidualAutoencoder(config).to(dtype)
+    for parameter in net.parameters():
+        fan = parameter[0].numel()
+        parameter.normal_(std=fan**-0.5 if parameter.ndim > 1 else 0.1)
+    return net
+
+
+@torch.no_grad()
+def transparent(config):
+    """Build a net through which everything shows: weights positive, so no ReLU is shut."""
+    net = ResidualAutoencoder(config).double()
+    for parameter in net.parameters():
+        parameter.uniform_(0.5, 1.0).div_(parameter[0].numel())
+    return net
+
+
+def layers(net, image):
+    """Run a net and list its layers in execution order, with their outputs."""
+    seen = []
+    for module in net.modules():
+        if isinstance(module, tuple(KINDS)):
+            module.register_forward_hook(lambda layer, _, output: seen.append((layer, output)))
+    net(image)
+    return seen
+
+
+def counted_by_hand(config):
+    """Count the multiply-adds of a patch: every weight works once at every output position."""
+    with torch.device("meta"):
+        seen = layers(ResidualAutoencoder(config), torch.empty(1, 3, PATCH, PATCH))
+    return sum(
+        layer.weight.numel() * output.shape[-2] * output.shape[-1]
+        for layer, output in seen
+        if isinstance(layer, nn.Conv2d)
+    )
+
+
+def test_the_paper_has_its_parameters():
+    """The paper's net has 1,110,403 parameters, counted on the module and by the function."""
+    net = ResidualAutoencoder(PAPER)
+
+    assert sum(parameter.numel() for parameter in net.parameters()) == PAPER_PARAMETERS
+    assert parameter_count(PAPER) == PAPER_PARAMETERS
+
+
+def test_the_paper_has_its_layers():
+    """On a 120 x 120 patch the layers are the paper's table, row by row, and nothing else."""
+    seen = layers(ResidualAutoencoder(PAPER), picture(PATCH, PATCH))
+    table = [
+        (KINDS[type(layer)], tuple(output.shape[1:]), sum(p.numel() for p in layer.parameters()))
+        for layer, output in seen
+    ]
+
+    assert table == PAPER_LAYERS
+
+
+def test_the_papers_layers_are_of_its_kind():
+    """Convolutions are 3 x 3 with 'same' zero padding, pools 2 x 2, up-sampling nearest."""
+    kinds = set()
+    for layer, _ in layers(ResidualAutoencoder(PAPER), picture(8, 8)):
+        match layer:
+            case nn.Conv2d():
+                kinds.add((layer.kernel_size, layer.stride, layer.padding, layer.padding_mode))
+            case nn.MaxPool2d():
+                kinds.add((layer.kernel_size, layer.stride, layer.padding))
+            case nn.Upsample():
+                kinds.add((layer.scale_factor, layer.mode))
+
+    assert kinds == {((3, 3), (1, 1), (1, 1), "zeros"), (2, 2, 0), (2.0, "nearest")}
+
+
+def paper_by_hand(net, image, join):
+    """Compute the paper's net from its weights, with the additions written out."""
+    convolutions = [layer for layer, _ in layers(net, image) if isinstance(layer, nn.Conv2d)]
+    weights = iter([(layer.weight, layer.bias) for layer in convolutions])
+
+    def conv(features):
+        return functional.relu(functional.conv2d(features, *next(weights), padding=1))
+
+    def pool(features):
+        return functional.max_pool2d(features, 2)
+
+    def up(features):
+        return features.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    layer2 = conv(conv(image))
+    layer5 = conv(conv(pool(layer2)))
+    layer9 = conv(up(conv(pool(layer5))))
+    block1 = conv(layer9 + layer5) if join == "first" else conv(layer9) + layer5
+    layer13 = conv(up(block1))
+    block2 = conv(layer13 + layer2) if join == "first" else conv(layer13) + layer2
+    return conv(block2)
+
+
+@pytest.mark.parametrize("join", ["first", "last"])
+@torch.no_grad()
+def test_the_papers_skips_join_where_it_says(join):
+    """Layer 5 is added to layer 9 and layer 2 to layer 13, or each at its block's end."""
+    net = randomised(dataclasses.replace(PAPER, join=join))
+    image = picture(20, 28)
+
+    assert torch.equal(net(image), paper_by_hand(net, image, join))
+
+
+@torch.no_grad()
+def test_the_two_readings_of_the_skips_differ():
+    """Joining first and last have the same parameters but not the same output."""
+    first = randomised(PAPER)
+    last = ResidualAutoencoder(dataclasses.replace(PAPER, join="last"))
+    last.load_state_dict(first.state_dict())
+    image = picture(20, 28)
+
+    assert parameter_count(last.config) == PAPER_PARAMETERS
+    assert (first(image) - last(image)).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_the_papers_output_is_never_negative():
+    """The last ReLU cuts what the last convolution leaves below zero, and keeps the rest."""
+    net = randomised(PAPER)
+    *_, (_, raw) = layers(net, image := picture(20, 28))
+
+    assert raw.min() < 0 < raw.max()
+    assert torch.equal(net(image), raw.clamp(min=0))
+
+
+def test_base_keeps_within_its_budget():
+    """The default net has no more parameters than the paper's and at most 1.5 GMAC a patch."""
+    assert sum(p.numel() for p in ResidualAutoencoder(BASE).parameters()) <= PAPER_PARAMETERS
+    with torch.device("meta"):
+        net, image = ResidualAutoencoder(BASE), torch.empty(1, 3, PATCH, PATCH)
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+
+    assert 0 < counter.get_total_flops() / 2 <= 1.5e9
+
+
+@named_and_small
+def test_counts_agree_with_counting_by_hand(config):
+    """Multiply-adds and parameters are what the layers' shapes give."""
+    net = ResidualAutoencoder(config)
+
+    assert multiply_adds(config) == counted_by_hand(config)
+    assert parameter_count(config) == sum(p.numel() for p in net.parameters())
+
+
+def test_the_paper_costs_what_is_said():
+    """The paper's net needs 4.83 GMAC for a patch and a quarter of it for half a side."""
+    assert round(multiply_adds(PAPER) / 1e9, 2) == 4.83
+    assert multiply_adds(PAPER, side=60) * 4 == multiply_adds(PAPER)
+
+
+def test_base_has_the_shape_that_was_designed():
+    """The default net works at a third of the resolution and below, and corrects its input."""
+    with torch.device("meta"):
+        seen = layers(ResidualAutoencoder(BASE), torch.empty(1, 3, PATCH, PATCH))
+    sides = [output.shape[-1] for layer, output in seen if isinstance(layer, nn.Conv2d)]
+
+    assert BASE.stem == 3
+    assert BASE.output == "correction"
+    assert max(sides) == 40
+    assert min(sides) == PATCH // BASE.stride <= 20
+
+
+def residual_by_hand(values, image):
+    """Compute a two-level net of one residual unit each from its tensors."""
+
+    def conv(features, name, **how):
+        return functional.conv2d(features, values[f"{name}.weight"], values[f"{name}.bias"], **how)
+
+    def unit(features, name):
+        wide = functional.relu(conv(features, f"{name}.expand", padding=1))
+        return features + conv(wide, f"{name}.contract", padding=1)
+
+    shallow = conv(functional.pixel_unshuffle(image - 0.5, 3), "stem", padding=1)
+    skip = unit(shallow, "encoders.0.0")
+    deep = unit(conv(skip, "downs.0", stride=2), "bottom.0")
+    joined = functional.pixel_shuffle(conv(deep, "ups.0.0"), 2) + skip
+    pixels = conv(unit(joined, "decoders.0.0") + shallow, "head", padding=1)
+    return image + functional.pixel_shuffle(pixels, 3)
+
+
+@torch.no_grad()
+def test_a_residual_net_by_hand(tiny_config):
+    """The default's small relative computes what is written out here, skip by skip."""
+    net = randomised(tiny_config)
+    image = picture(18, 30)
+
+    assert torch.equal(net(image), residual_by_hand(net.state_dict(), image))
+
+
+@pytest.mark.parametrize(
+    "config", [BASE, *(c for c in VARIANTS if c.output == "correction")], ids=name_of
+)
+@torch.no_grad()
+def test_training_starts_at_the_input(config):
+    """A fresh net that corrects its input changes nothing: its head is zero."""
+    image = picture(2 * config.stride, 3 * config.stride)
+
+    assert torch.equal(ResidualAutoencoder(config)(image), image)
+
+
+@every_variant
+def test_a_skip_carries_every_level(config):
+    """With the way up from a level's lower neighbour dead, its encoder still reaches the output."""
+    for level in range(len(config.widths) - 1):
+        net = transparent(config)
+        net.ups[level].register_forward_hook(lambda *call: torch.zeros_like(call[-1]))
+        net(0.5 + picture(24, 24, torch.float64)).sum().backward()
+        last_unit = list(net.encoders[level].parameters())[-1]
+
+        assert last_unit.grad.abs().max() > 0
+        assert net.downs[level].training
+        assert all(p.grad is None or not p.grad.any() for p in net.bottom.parameters())
+
+
+@named_and_small
+def test_a_gradient_reaches_every_parameter(config):
+    """Every tensor of weights gets a gradient, so no part of the net lies idle."""
+    net = randomised(config)
+    image = picture(4 * config.stride, 4 * config.stride, count=2)
+    (net(image) - picture(*image.shape[-2:], count=2)).square().mean().backward()
+
+    idle = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+@every_variant
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 3), (5, 2)])
+@torch.no_grad()
+def test_the_output_has_the_size_of_the_input(config, rows, columns):
+    """Any multiple of the stride goes in and comes out, square or not."""
+    image = picture(rows * config.stride, columns * config.stride, count=2)
+
+    output = randomised(config)(image)
+
+    assert output.shape == image.shape
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("inside", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("config", [VARIANTS[0], VARIANTS[-1]], ids=name_of)
+@torch.no_grad()
+def test_the_output_has_the_dtype_of_the_input(config, inside):
+    """The picture keeps its ``float32`` whatever the weights are, and stays close."""
+    net = randomised(config)
+    image = picture(12, 24)
+    expected = net(image)
+
+    output = net.to(inside)(image)
+
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, expected, rtol=0, atol=0.1)
+
+
+def reach(config, axis):
+    """Measure how many pixels beyond one stride of output the input still counts."""
+    stride, far = config.stride, config.receptive_margin + 2 * config.stride
+    shape = [1, 3, stride, stride]
+    shape[axis] = 2 * far + stride
+    net, used = transparent(config), torch.zeros(shape[axis], dtype=torch.bool)
+    for _ in range(3):  # a max-pool uses one of its pixels: several pictures use them all
+        image = 0.5 + torch.rand(shape, dtype=torch.float64)
+        image.requires_grad_()
+        net(image).narrow(axis, far, stride).sum().backward()
+        used |= (image.grad != 0).flatten().view(3, *shape[2:]).any(0).any(1 - (axis - 2))
+    positions = used.nonzero().flatten().tolist()
+    return max(far - positions[0], positions[-1] - (far + stride - 1))
+
+
+@pytest.mark.parametrize("axis", [2, 3], ids=["rows", "columns"])
+@named_and_small
+def test_the_receptive_margin_is_no_less_and_little_more_than_needed(config, axis):
+    """No pixel beyond the margin has a gradient, and the margin is loose by two strides at most."""
+    measured = reach(config, axis)
+
+    assert measured <= config.receptive_margin <= measured + 2 * config.stride
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=name_of)
+def test_the_receptive_margin_holds_for_every_kind_of_layer(config):
+    """The bound covers pools, strided convolutions, both ways up and every join."""
+    measured = reach(config, 3)
+
+    assert 0 < measured <= config.receptive_margin <= measured + 2 * config.stride
+
+
+@named_and_small
+@torch.no_grad()
+def test_pixels_beyond_the_margin_change_nothing(config):
+    """Whatever lies beyond the margin, a patch comes out the same to the last bit."""
+    net = randomised(config, torch.float64)
+    stride, margin = config.stride, config.receptive_margin
+    patch = slice(margin + stride, margin + 3 * stride)
+    image = picture(stride, 2 * margin + 4 * stride, torch.float64)
+    other = picture(*image.shape[-2:], torch.float64)
+    other[..., stride:-stride] = image[..., stride:-stride]
+    nearer = image.clone()
+    nearer[..., patch.start - 1] += 0.1
+
+    expected = net(image)[..., patch]
+
+    assert torch.equal(net(other)[..., patch], expected)
+    assert not torch.equal(net(nearer)[..., patch], expected)
+
+
+@torch.no_grad()
+def test_fresh_weights_keep_the_scale_of_features():
+    """The initial convolutions are He's: their spread follows the inputs of each."""
+    net = ResidualAutoencoder(PAPER)
+    for layer, _ in layers(net, picture(8, 8)):
+        if isinstance(layer, nn.Conv2d):
+            expected = math.sqrt(2 / layer.weight[0].numel())
+            assert float(layer.weight.std()) == pytest.approx(expected, rel=0.1)
+            assert not layer.bias.any()
