@@ -252,10 +252,10 @@ def _tensor(picture: Picture) -> Tensor:
 
 
 def _picture(levels: Tensor) -> Picture:
-    pixels = np.ascontiguousarray(levels.permute(1, 2, 0).numpy()).astype(np.uint8, copy=False)
+    pixels = np.asarray(levels.permute(1, 2, 0).contiguous().numpy(), dtype=np.uint8)
     return Picture(pixels=pixels, alpha=None, format=None, metadata=Metadata())
 
 
 def _cut(picture: Picture, height: int, width: int) -> Picture:
-    pixels = np.ascontiguousarray(picture.pixels[:height, :width])
+    pixels = picture.pixels[:height, :width].copy()
     return Picture(pixels=pixels, alpha=None, format=picture.format, metadata=picture.metadata)

@@ -202,24 +202,19 @@ def read(path: Path) -> Picture:
     with _opened(path) as (image, _):
         clear = _clear_colour(image)
         image.load()
-        orientation = _orientation(image.getexif)
-        exif = _exif_of(image)
-        turn = _TURNS[orientation]
+        turn = _TURNS[_orientation(image.getexif)]
         pixels, alpha = _levels(image if turn is None else image.transpose(turn))
-        if clear is not None and alpha is None and len(clear) == pixels.shape[2]:
-            opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
-            alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
-        return Picture(
-            pixels=pixels,
-            alpha=alpha,
-            # A phone's multi-picture file is a JPEG with more JPEGs behind it.
-            format="JPEG" if image.format == "MPO" else image.format,
-            metadata=Metadata(
-                icc_profile=_profile_for(image.info.get("icc_profile"), pixels.shape[2]),
-                exif=exif,
-                dpi=_dpi_of(image.info.get("dpi")),
-            ),
+        metadata = Metadata(
+            icc_profile=_profile_for(image.info.get("icc_profile"), pixels.shape[2]),
+            exif=_exif_of(image),
+            dpi=_dpi_of(image.info.get("dpi")),
         )
+    if clear is not None and alpha is None and len(clear) == pixels.shape[2]:
+        opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
+        alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
+    # A phone's multi-picture file is a JPEG with more JPEGs behind it.
+    name = "JPEG" if image.format == "MPO" else image.format
+    return Picture(pixels=pixels, alpha=alpha, format=name, metadata=metadata)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -292,7 +287,8 @@ def _read_problem(error: Exception) -> str:
     for kinds, problem in _READ_PROBLEMS:
         if isinstance(error, kinds):
             return problem
-    if isinstance(error, OSError) and error.errno is not None:
+    # What the system refuses; but codecs seek to nonsense offsets, which it calls invalid.
+    if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
         return f"cannot be read ({_reason(error)}); check the path and the disk"
     if isinstance(error, EOFError) or any(word in str(error).lower() for word in _TRUNCATION):
         return "truncated, its end is missing; fetch the file again"
@@ -407,6 +403,8 @@ def _clear_colour(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
     key = image.info.get("transparency")
     if image.mode == "P" or not isinstance(key, int | tuple):
         return None
+    if image.mode == "1":
+        return (255 if key else 0,)
     stored_as = image.tile[0][3] if image.format == "PNG" and image.tile else None
     times, over = _KEY_SCALES.get(str(stored_as), (1, 1))
     return tuple(level * times // over for level in (key if isinstance(key, tuple) else (key,)))
@@ -414,33 +412,26 @@ def _clear_colour(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
 
 # ---- metadata -----------------------------------------------------------------------------
 
-_TEXT_TAGS: Final = {
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer,
-    ExifTags.Base.Copyright,
+_TAGS: Final[dict[int, type]] = {
+    ExifTags.Base.ImageDescription: str,
+    ExifTags.Base.Make: str,
+    ExifTags.Base.Model: str,
+    ExifTags.Base.Software: str,
+    ExifTags.Base.DateTime: str,
+    ExifTags.Base.Artist: str,
+    ExifTags.Base.HostComputer: str,
+    ExifTags.Base.Copyright: str,
+    ExifTags.Base.Rating: int,
+    ExifTags.Base.RatingPercent: int,
+    ExifTags.Base.XPTitle: bytes,
+    ExifTags.Base.XPComment: bytes,
+    ExifTags.Base.XPAuthor: bytes,
+    ExifTags.Base.XPKeywords: bytes,
+    ExifTags.Base.XPSubject: bytes,
 }
+"""The tags kept of the first EXIF directory, with the type of a sound value.
 
-_TAGS: Final[dict[int, tuple[type, ...]]] = {
-    **dict.fromkeys(_TEXT_TAGS, (str,)),
-    ExifTags.Base.XResolution: (int, float, TiffImagePlugin.IFDRational),
-    ExifTags.Base.YResolution: (int, float, TiffImagePlugin.IFDRational),
-    ExifTags.Base.ResolutionUnit: (int,),
-    ExifTags.Base.Rating: (int,),
-    ExifTags.Base.RatingPercent: (int,),
-    ExifTags.Base.XPTitle: (bytes,),
-    ExifTags.Base.XPComment: (bytes,),
-    ExifTags.Base.XPAuthor: (bytes,),
-    ExifTags.Base.XPKeywords: (bytes,),
-    ExifTags.Base.XPSubject: (bytes,),
-}
-"""The tags kept of the first EXIF directory, with the types that a sound one has.
-
-The others say how the file was stored, and would be wrong in the next one."""
+The others say how the file was stored, which is no longer true of the next one."""
 
 _DIRECTORIES: Final = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
@@ -474,13 +465,7 @@ def _exif_of(image: Image.Image) -> bytes | None:
 
 
 def _sound_tags(exif: Image.Exif) -> dict[int, Any]:
-    """Those of the first directory's tags that are kept and have a value of a sound type."""
-    found = {tag: exif[tag] for tag, kinds in _TAGS.items() if isinstance(exif.get(tag), kinds)}
-    return {tag: value for tag, value in found.items() if _is_text(value) or _positive(value)}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str | bytes)
+    return {tag: exif[tag] for tag, kind in _TAGS.items() if isinstance(exif.get(tag), kind)}
 
 
 def _positive(value: SupportsFloat) -> bool:

@@ -81,11 +81,12 @@ def exif_block(orientation=None):
     exif[ExifTags.Base.Make] = "Maker"
     if orientation is not None:
         exif[ExifTags.Base.Orientation] = orientation
-    details = exif.get_ifd(ExifTags.IFD.Exif)
-    details[ExifTags.Base.ISOSpeedRatings] = 640
-    details[ExifTags.Base.DateTimeOriginal] = "2024:05:06 07:08:09"
-    details[ExifTags.Base.ExifImageWidth] = 4000
-    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        ExifTags.Base.ExifImageWidth: 4000,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     return exif.tobytes()
 
 
@@ -543,6 +544,17 @@ def test_lossless_formats_give_the_alpha_back(tmp_path, name, channels):
     np.testing.assert_array_equal(alpha, found.alpha)
 
 
+def test_views_can_be_written(tmp_path):
+    """Pixels need not be contiguous to be written."""
+    pixels, alpha = noise(3)[::-1, ::2], noise(1, seed=1)[::-1, ::2]
+    write(Picture(pixels=pixels, alpha=alpha), tmp_path / "a.png")
+
+    found = read(tmp_path / "a.png")
+
+    np.testing.assert_array_equal(pixels, found.pixels)
+    np.testing.assert_array_equal(alpha, found.alpha)
+
+
 def test_grey_gif_is_exact(tmp_path):
     """A GIF's palette has room for every grey level."""
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
@@ -733,7 +745,7 @@ def test_tiff_layout_tags_do_not_become_exif(saved, tmp_path):
 def test_exif_too_long_for_a_jpeg_is_left_out(tmp_path):
     """A JPEG holds 64 KiB of EXIF; the picture matters more than a larger one."""
     exif = Image.Exif()
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.MakerNote] = b"\1" * 70_000
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: b"\1" * 70_000}
     picture = Picture(pixels=smooth(), metadata=Metadata(exif=exif.tobytes()))
     write(picture, tmp_path / "a.jpg")
     write(picture, tmp_path / "a.png")
@@ -1191,9 +1203,7 @@ VICTIMS = {
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_damaged_bytes_give_a_picture_or_an_image_error(tmp_path, data):
-    """Whatever is cut off or overwritten: no other exception, no warning, and what was read is
-    a picture of the size told from the header that can be written again.
-    """  # noqa: D205 - one sentence, too long for a line
+    """Damage ends in an ``ImageError``, or in a picture that can be measured and written again."""
     name = data.draw(st.sampled_from(sorted(VICTIMS)), "format")
     content = bytearray(VICTIMS[name])
     ends = st.integers(1, len(content) - 1)
