@@ -8,6 +8,7 @@ own, with the very values that the whole would have.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from srcli.color import dequantize, quantize
 from srcli.geometry import Span, output_length
 
-__all__ = ["axis_weights", "bicubic", "degrade", "training_input"]
+__all__ = ["AxisWeights", "axis_weights", "bicubic", "degrade", "training_input"]
 
 _KEYS_A = -0.5
 """Keys 1981, "Cubic convolution interpolation": the value that reproduces quadratics."""
@@ -40,18 +41,12 @@ def bicubic(
         ``(..., h, w)`` floating point, not clamped: cubics overshoot.
     """
     rows, columns = window or (Span(0, size[0]), Span(0, size[1]))
-    down, from_row = axis_weights(image.shape[-2], size[0], rows)
-    across, from_column = axis_weights(image.shape[-1], size[1], columns)
-    part = dequantize(
-        image[
-            ...,
-            from_row : from_row + down.shape[1],
-            from_column : from_column + across.shape[1],
-        ]
-    )
-    down = down.to(part.device, part.dtype)
-    across = across.to(part.device, part.dtype)
-    return torch.matmul(torch.matmul(down, part), across.mT)
+    down = axis_weights(image.shape[-2], size[0], rows)
+    across = axis_weights(image.shape[-1], size[1], columns)
+    part = image[..., down.first : down.stop, across.first : across.stop]
+    tall = down.apply(dequantize(part))
+    # Rows are gathered several times faster than columns.
+    return across.apply(tall.mT.contiguous()).mT.contiguous()
 
 
 def degrade(image: Tensor, scale: float) -> Tensor:
@@ -87,8 +82,41 @@ def training_input(image: Tensor, scales: Sequence[float]) -> Tensor:
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class AxisWeights:
+    """Weights of a span of output pixels on the input pixels of one axis."""
+
+    first: int
+    """The first input pixel that is needed."""
+
+    stop: int
+    """One behind the last."""
+
+    index: Tensor
+    """``(taps, n)`` input pixels of each output pixel, counted from ``first``."""
+
+    weight: Tensor
+    """``(taps, n, 1)`` ``float32``; each output pixel's sum to one."""
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Resample the rows ``first`` to ``stop`` of a picture, ``(..., stop - first, W)``.
+
+        The products are added tap by tap, each operation rounded for itself, so that a pixel
+        is bit for bit the same whatever window it is computed in; a matrix product's order of
+        summation, and so its last bit, changes with the shape.
+
+        Returns:
+            ``(..., n, W)``.
+        """
+        index, weight = self.index.to(image.device), self.weight.to(image.device, image.dtype)
+        total = image.index_select(-2, index[0]).mul_(weight[0])
+        for tap in range(1, len(index)):
+            total.add_(image.index_select(-2, index[tap]).mul_(weight[tap]))
+        return total
+
+
 @lru_cache(maxsize=256)
-def axis_weights(length: int, size: int, span: Span) -> tuple[Tensor, int]:
+def axis_weights(length: int, size: int, span: Span) -> AxisWeights:
     """Weigh the input pixels of one axis for a span of output pixels.
 
     Args:
@@ -97,8 +125,7 @@ def axis_weights(length: int, size: int, span: Span) -> tuple[Tensor, int]:
         span: Output pixels wanted; outside 0..size they are reflected about the edge.
 
     Returns:
-        A dense ``(len(span), n)`` ``float32`` matrix and the input pixel of its first column.
-        Shared between calls: not to be written to.
+        The weights, shared between calls: not to be written to.
     """
     wanted = _reflect(torch.arange(span.start, span.stop), size).to(torch.float64)
     ratio = length / size
@@ -107,12 +134,15 @@ def axis_weights(length: int, size: int, span: Span) -> tuple[Tensor, int]:
     # Pillow's rounding of the support's ends (Resample.c, precompute_coeffs).
     first = (center - _SUPPORT * widen + 0.5).floor().clamp(min=0)
     last = (center + _SUPPORT * widen + 0.5).floor().clamp(max=length)
-    origin, end = int(first.min()), int(last.max())
-    inputs = torch.arange(origin, end, dtype=torch.float64)
-    weights = _cubic((inputs + 0.5 - center[:, None]) / widen)
-    inside = (inputs >= first[:, None]) & (inputs < last[:, None])
-    weights = torch.where(inside, weights, 0.0)
-    return (weights / weights.sum(1, keepdim=True)).to(torch.float32), origin
+    taps = torch.arange(int((last - first).max()))[:, None]
+    inputs = first + taps
+    weights = _cubic((inputs + 0.5 - center) / widen)
+    weights = torch.where(inputs < last, weights, 0.0)
+    weights = (weights / weights.sum(0)).to(torch.float32)
+    # A tap beyond the edge has no weight; it may as well read the edge.
+    index = inputs.clamp(max=length - 1).long()
+    origin = int(index.min())
+    return AxisWeights(origin, int(index.max()) + 1, index - origin, weights[..., None])
 
 
 def _reduced(length: int, scale: float) -> int:

@@ -209,7 +209,7 @@ def read(path: Path) -> Picture:
             exif=_exif_of(image),
             dpi=_dpi_of(image.info.get("dpi")),
         )
-    if clear is not None and alpha is None and len(clear) == pixels.shape[2]:
+    if clear is not None:
         opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
         alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
     # A phone's multi-picture file is a JPEG with more JPEGs behind it.
@@ -491,16 +491,15 @@ def _has_late_exif(stream: BinaryIO) -> bool:
     """Tell whether a PNG's orientation may stand behind its pixels, as ImageMagick puts it."""
     position = stream.tell()
     stream.seek(8)
-    late = False
-    while len(head := stream.read(8)) == 8:
+    behind = found = False
+    while not found and len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         start = stream.read(min(length, 21))
-        if late and (kind == b"eXIf" or start == b"Raw profile type exif"):
-            break
-        late = late or kind == b"IDAT"
+        behind = behind or kind == b"IDAT"
+        found = behind and (kind == b"eXIf" or start == b"Raw profile type exif")
         stream.seek(length - len(start) + 4, os.SEEK_CUR)
     stream.seek(position)
-    return len(head) == 8
+    return found
 
 
 # ---- writing ------------------------------------------------------------------------------
@@ -551,7 +550,9 @@ def _check_target(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise OutputError(f"there is no folder {path.parent}; make it first") from None
+            raise OutputError(
+                f"there is no folder {_one_line(str(path.parent))}; make it first"
+            ) from None
     else:
         if stat.S_ISDIR(mode):
             raise OutputError("a folder is in the way; choose another name")
@@ -698,7 +699,7 @@ def _exif_for(picture: Picture) -> Image.Exif:
 def _tiff_tags(exif: Image.Exif) -> TiffImagePlugin.ImageFileDirectory_v2:
     """Collect the tags of a TIFF's own directory."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[_PREDICTOR] = 2  # differences between neighbours: a third smaller on photographs
+    tags[_PREDICTOR] = 2  # differences between neighbours: a quarter smaller on photographs
     for tag, value in _sound_tags(exif).items():
         tags[tag] = value
     for directory in _DIRECTORIES:

@@ -259,24 +259,14 @@ def _reduced(
     bands: Iterator[tuple[Span, Tensor]], source: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[tuple[Span, Tensor]]:
     """Reduce rows by the bicubic filter as they come, holding only those still needed."""
-    rows, first = torch.empty(0), 0
+    across = axis_weights(source[1], size[1], Span(0, size[1]))
+    held, first, stop = torch.empty(0), 0, 0  # reduced columns of the rows first to stop
     for start in range(0, size[0], _REDUCED_ROWS):
         wanted = Span(start, min(start + _REDUCED_ROWS, size[0]))
-        down, origin = axis_weights(source[0], size[0], wanted)
-        end = origin + down.shape[1]
-        while rows.numel() == 0 or first + rows.shape[1] < end:
+        down = axis_weights(source[0], size[0], wanted)
+        while stop < down.stop:
             span, band = next(bands)
-            narrow = _reduced_columns(band, source[1], size[1])
-            rows = (
-                narrow if rows.numel() == 0 else torch.cat([rows[:, origin - first :], narrow], 1)
-            )
-            first = max(first, span.start if rows is narrow else origin)
-        yield wanted, torch.matmul(down, rows[:, origin - first : end - first])
-
-
-def _reduced_columns(band: Tensor, source: int, size: int) -> Tensor:
-    parts = []
-    for start in range(0, size, _REDUCED_ROWS):
-        across, origin = axis_weights(source, size, Span(start, min(start + _REDUCED_ROWS, size)))
-        parts.append(torch.matmul(band[..., origin : origin + across.shape[1]], across.mT))
-    return torch.cat(parts, -1)
+            narrow = across.apply(band.mT.contiguous()).mT
+            held = torch.cat([held[:, down.first - first :], narrow], 1) if stop else narrow
+            first, stop = (down.first if stop else 0), span.stop
+        yield wanted, down.apply(held[:, down.first - first : down.stop - first].contiguous())

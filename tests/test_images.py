@@ -721,13 +721,42 @@ def test_profiles_of_another_colour_space_are_dropped(saved, tmp_path, channels,
         assert (icc if kept else None) == read(each).metadata.icc_profile
 
 
-def test_a_grey_profile_does_not_follow_grey_into_webp(tmp_path):
-    """WebP stores grey as RGB, which a grey profile does not describe."""
+@pytest.mark.parametrize("name", ["a.webp", pytest.param("a.avif", marks=AVIF)])
+def test_a_grey_profile_does_not_follow_grey_into_rgb(tmp_path, name):
+    """Where grey (in AVIF: with alpha) is stored as RGB, a grey profile would be wrong."""
     metadata = Metadata(icc_profile=profile(b"GRAY"))
-    write(Picture(pixels=noise(1), metadata=metadata), tmp_path / "a.webp")
+    picture = Picture(pixels=noise(1), alpha=noise(1), metadata=metadata)
+    write(picture, tmp_path / name)
 
-    with Image.open(tmp_path / "a.webp") as image:
+    with Image.open(tmp_path / name) as image:
+        assert image.mode == "RGBA"
         assert "icc_profile" not in image.info
+
+
+def test_tiff_directories_begin_on_even_bytes(tmp_path):
+    """The EXIF and GPS directories stand where the TIFF standard allows."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "four"  # five bytes with its end, and the last of the file
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.ISOSpeedRatings: 640}
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    write(Picture(pixels=RGB, metadata=Metadata(exif=exif.tobytes())), tmp_path / "a.tiff")
+
+    with Image.open(tmp_path / "a.tiff") as image:
+        offsets = [image.tag_v2[directory] for directory in images._DIRECTORIES]
+        assert [offset % 2 for offset in offsets] == [0, 0]
+        assert offsets[0] != offsets[1]
+
+
+def test_pointers_inside_exif_do_not_dangle(saved):
+    """The interoperability directory is dropped together with the pointer to it."""
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.IFD.Interop: {1: "R98"},
+    }
+    picture = read(saved(as_image(RGB), "a.png", exif=exif.tobytes()))
+
+    assert parsed(picture.metadata.exif)[1] == {ExifTags.Base.ISOSpeedRatings: 640}
 
 
 def test_tiff_layout_tags_do_not_become_exif(saved, tmp_path):
@@ -913,6 +942,10 @@ def test_what_the_system_refuses(saved, monkeypatch, error, expected):
         (MemoryError(), "does not fit into memory; cut it into parts"),
         (EOFError(), "truncated, its end is missing; fetch the file again"),
         (struct.error("unpack requires"), "damaged (unpack requires); fetch the file again"),
+        (
+            OSError(errno.EINVAL, "Invalid argument"),
+            "damaged (Invalid argument); fetch the file again",
+        ),
         (ZeroDivisionError(), "damaged (ZeroDivisionError); fetch the file again"),
         (SyntaxError("two\nlines"), r"damaged (two\nlines); fetch the file again"),
         (RuntimeError("odd"), "damaged (odd); fetch the file again"),
@@ -1044,6 +1077,15 @@ def test_missing_folders_and_folders_in_the_way(tmp_path):
     assert refusal_of(tmp_path / "taken.png") == "a folder is in the way; choose another name"
     assert refusal_of(tmp_path / "file" / "a.png") == "there is no such folder; make it first"
     assert {"taken.png", "file"} == set(names_in(tmp_path))
+
+
+def test_odd_folder_names_are_printed_safely(tmp_path):
+    """A line feed in a missing folder's name does not break the line."""
+    with pytest.raises(OutputError) as caught:
+        write(SMALL, tmp_path / "two\nlines" / "a.png")
+
+    folder = rf"{tmp_path}/two\nlines"
+    assert str(caught.value) == f"{folder}/a.png: there is no folder {folder}; make it first"
 
 
 def test_names_too_long_for_the_file_system(tmp_path):

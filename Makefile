@@ -1,0 +1,37 @@
+# Two targets do everything on a fresh machine: `make demo` and `make test`.
+# PYTHON may name another interpreter (3.11 or later).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test install install-dev lint check clean
+
+demo: install
+	$(BIN)/srcli upscale examples/photos --overwrite --verbose
+	@echo "The enlarged photos are in examples/photos_x3; the originals are in examples/originals."
+
+test: install-dev lint check
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+
+# The constraints name one small build of torch; a newer one would bring gigabytes of CUDA.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check:
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos_x3

@@ -1,0 +1,115 @@
+"""The wheel alone is enough: code, weights, console script, no network."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srcli import __version__, images
+
+ROOT = Path(__file__).parents[1]
+
+OFFLINE = """
+import socket
+def refuse(*_args, **_kwargs):
+    raise OSError("this test has no network")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from srcli.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """The interpreter of a new environment that holds the wheel and, linked, its requirements.
+
+    Torch alone is half a gigabyte, so the requirements are those of the test's own
+    environment; srcli itself is not reachable through them (its editable install is a .pth
+    file, which only a site directory reads).
+    """
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, with_pip=False, symlinks=True)
+    interpreter = home / "bin" / "python"
+    site = subprocess.run(
+        [interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    with zipfile.ZipFile(wheel) as archive:
+        assert not any("site-packages" in name for name in archive.namelist())
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel],
+        check=True,
+        capture_output=True,
+    )
+    Path(site, "requirements.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return interpreter
+
+
+def test_the_wheel_carries_code_types_and_weights(wheel):
+    """Every module, the type marker and the shipped weights are inside; no test is."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+
+    modules = {f"srcli/{path.name}" for path in (ROOT / "srcli").glob("*.py")}
+    shipped = {f"srcli/_shipped/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
+    assert modules | {"srcli/py.typed"} | shipped <= names
+    assert "srcli/_shipped/base.safetensors" in names
+    assert not [name for name in names if name.startswith(("tests", "examples"))]
+
+
+def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp_path):
+    """With no repository and no network in reach, a photo comes out enlarged."""
+    photo = tmp_path / "photo.png"
+    source = images.read(ROOT / "examples" / "photos" / "parrots.png")
+    images.write(images.Picture(pixels=source.pixels[:40, :50].copy()), photo)
+
+    finished = subprocess.run(
+        [python, "-I", "-c", OFFLINE, "upscale", "photo.png"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (finished.returncode, finished.stderr) == (0, "photo_x3.png  150x120\n")
+    assert np.ptp(images.read(tmp_path / "photo_x3.png").pixels) > 100
+
+
+def test_the_installed_copy_is_what_ran(python, tmp_path):
+    """The environment's own srcli is imported, and its weights are its own."""
+    code = "import srcli.weights as w; print(w.__file__); print(w.resolve('base'))"
+    finished = subprocess.run(
+        [python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    home = python.parent.parent
+    assert all(Path(line).is_relative_to(home) for line in finished.stdout.splitlines())
+
+
+def test_version_agrees_with_the_project_file():
+    """The version is written twice and the same."""
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
