@@ -18,7 +18,7 @@ from srcli.upscaling import Settings, Upscaler
 
 __all__ = ["BatchConfig", "Job", "Result", "plan", "run"]
 
-MAX_SCALE = 16.0
+_MAX_SCALE = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 1 <= self.scale <= MAX_SCALE:  # also refuses NaN
+        if not 1 <= self.scale <= _MAX_SCALE:  # also refuses NaN
             raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality must lie in 1..100, not {self.quality}")

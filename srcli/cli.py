@@ -4,6 +4,7 @@ Torch is imported inside the command bodies alone, so that ``--help`` answers at
 """
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 @contextmanager
-def reporting() -> Iterator[None]:
+def _reporting() -> Iterator[None]:
     """Turn a ``SrcliError`` or a signal into one line on stderr and its exit code."""
     try:
         yield
@@ -104,7 +105,7 @@ def root(
 
 
 @app.command(help=_UPSCALE_HELP)
-@reporting()
+@_reporting()
 def upscale(
     inputs: Annotated[
         list[str],
@@ -265,7 +266,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 @app.command("eval", help=_EVAL_HELP)
-@reporting()
+@_reporting()
 def evaluate(
     dataset: Annotated[
         Path,
@@ -363,7 +364,7 @@ def _check_gate(report: "EvalReport", least: float | None) -> None:
 
 
 @app.command()
-@reporting()
+@_reporting()
 def models(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON array.")] = False,
@@ -403,7 +404,7 @@ def models(
 
 
 @app.command(help=_TRAIN_HELP)
-@reporting()
+@_reporting()
 def train(
     *,
     dataset: Annotated[
@@ -508,7 +509,9 @@ def train(
 
 def _training_summary(report: "TrainReport") -> str:
     text = f"{report.weights}: {report.step} steps, {report.patches} patches in "
-    text += f"{report.seconds / 60:.1f} min, loss {report.loss:.5f}"
+    text += f"{report.seconds / 60:.1f} min"
+    if math.isfinite(report.loss):  # a run that was finished before has none
+        text += f", loss {report.loss:.5f}"
     if report.eval_psnr is not None and report.baseline_psnr is not None:
         text += (
             f", held-out RGB PSNR {report.eval_psnr:.2f} dB (bicubic {report.baseline_psnr:.2f})"

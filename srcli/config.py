@@ -46,11 +46,17 @@ def require_at_least(low: int, **options: float | None) -> None:
             raise UsageError(f"{option} must be at least {low}, not {value:g}")
 
 
-Unit = Literal["convolution", "residual"]
-Down = Literal["max-pool", "convolution"]
-Up = Literal["nearest", "depth-to-space"]
-Join = Literal["before", "first", "last"]
-Output = Literal["relu", "correction"]
+_Unit = Literal["convolution", "residual"]
+_Down = Literal["max-pool", "convolution"]
+_Up = Literal["nearest", "depth-to-space"]
+_Join = Literal["before", "first", "last"]
+_Output = Literal["relu", "correction"]
+
+_FAMILIES = (
+    ("convolution", "max-pool", "nearest"),
+    ("residual", "convolution", "depth-to-space"),
+)
+"""Unit, down and up go together: the paper's kind of net, and srcli's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,32 +85,32 @@ class ModelConfig:
     decoder: tuple[int, ...]
     """Units per decoder level, in the order of ``widths``: the highest resolution first."""
 
-    unit: Unit
+    unit: _Unit
     """``convolution``: 3x3 and ReLU. ``residual``: x + conv(ReLU(conv(x)))."""
 
-    down: Down
+    down: _Down
     """How a level halves its resolution: 2x2 max-pool, or a 2x2 convolution of stride 2
     (that is space-to-depth and a 1x1 convolution in one)."""
 
-    up: Up
+    up: _Up
     """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
 
-    join: Join
+    join: _Join
     """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
     one (the paper's, as it is read here), or after the ``last``."""
 
-    output: Output
+    output: _Output
     """``relu``: the last convolution's ReLU is the picture (the paper).
     ``correction``: it is added to the input (global residual), no ReLU."""
 
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
         for name, kinds in (
-            ("unit", Unit),
-            ("down", Down),
-            ("up", Up),
-            ("join", Join),
-            ("output", Output),
+            ("unit", _Unit),
+            ("down", _Down),
+            ("up", _Up),
+            ("join", _Join),
+            ("output", _Output),
         ):
             if getattr(self, name) not in get_args(kinds):
                 allowed = ", ".join(get_args(kinds))
@@ -120,6 +126,17 @@ class ModelConfig:
         numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
         if any(type(n) is not int or not 1 <= n <= 4096 for n in numbers):  # a header may lie
             raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
+        family = (self.unit, self.down, self.up)
+        if family not in _FAMILIES:
+            known = " or ".join(", ".join(one) for one in _FAMILIES)
+            raise UsageError(f"unit, down and up must be {known}, not {', '.join(family)}")
+        # A nearest neighbour keeps the width of the level below, so no skip fits it as it is;
+        # and without a stem there are no shallow features that a correction could build on.
+        if self.up == "nearest" and (self.join == "before" or self.output == "correction"):
+            raise UsageError(
+                "up nearest needs join first or last and output relu, "
+                f"not {self.join} and {self.output}"
+            )
 
     @property
     def stride(self) -> int:

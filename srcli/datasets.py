@@ -6,6 +6,7 @@ draws what an undisturbed one would have drawn.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ class FolderDataset:
         Returns:
             ``(n, 3, 120, 120)`` ``uint8``.
         """
-        chosen = self.images[:: max(1, len(self.images) // count)][:count]
-        return torch.stack([_center(image) for image in chosen])
+        total = len(self.images)
+        count = min(count, total)
+        return torch.stack([_center(self.images[i * total // count]) for i in range(count)])
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -140,7 +142,9 @@ def load_folder(
         DataError: If not one of them could be decoded.
     """
     files = list(files)
-    with ThreadPoolExecutor() as pool:
+    # Set around the threads, not in them: the filters are the whole process's.
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.filterwarnings("ignore", module="PIL")
         results = list(pool.map(lambda path: _decode(path, seed), files))
     for result in results:
         if isinstance(result, str):
@@ -154,10 +158,16 @@ def load_folder(
 def _decode(path: Path, seed: int) -> Tensor | str:
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I;16"):  # convert() would cut at 255, not scale
+                upright = Image.fromarray((np.asarray(upright) / 257.0).round().astype(np.uint8))
+            elif upright.mode == "P":  # converted at once, its transparency would warn
+                upright = upright.convert("RGBA")
+            image = upright.convert("RGB")
     # Pillow's codecs raise many kinds of errors on damaged files; each costs only its file.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"{path} cannot be decoded and is left out: {str(error).splitlines()[0]}"
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"{path} cannot be decoded and is left out: {reason}"
     short = min(image.size)
     if short < PATCH:  # the paper's data needs it too: STL-10 has sides of 96
         sides = [max(PATCH, round(side * PATCH / short)) for side in image.size]

@@ -29,7 +29,8 @@ def resolve_device(name: str) -> torch.device:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(index or 0) >= count:
-            there = f"has {count} CUDA devices" if count else "has no CUDA device torch can use"
+            devices = f"{count} CUDA device{'s' if count > 1 else ''}"
+            there = f"has {devices}" if count else "has no CUDA device torch can use"
             raise DeviceError(f"--device {name}: this machine {there}; use --device cpu or auto")
     return torch.device(name)
 

@@ -15,7 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from srcli.config import PATCH, ModelConfig
 
-__all__ = ["ResidualAutoencoder", "multiply_adds", "parameter_count"]
+__all__ = [
+    "ConvolutionUnit",
+    "ResidualAutoencoder",
+    "ResidualUnit",
+    "multiply_adds",
+    "parameter_count",
+]
 
 
 class ResidualUnit(nn.Module):

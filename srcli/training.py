@@ -35,7 +35,7 @@ from srcli.model import ResidualAutoencoder
 
 __all__ = ["Progress", "TrainConfig", "TrainReport", "load_options", "train"]
 
-Loss = Literal["mse", "l1", "charbonnier"]
+_Loss = Literal["mse", "l1", "charbonnier"]
 
 _CHARBONNIER_EPSILON = 1e-3
 """Where the Charbonnier loss turns from square to absolute, on [0, 1] (LapSRN, Lai 2017)."""
@@ -73,7 +73,7 @@ class TrainConfig:
     warmup: int = 200
     """Steps in which the learning rate rises linearly from zero."""
 
-    loss: Loss = "l1"
+    loss: _Loss = "l1"
     """What is minimised between output and HR patch, both in [0, 1]."""
 
     clip: float = 0.05
@@ -248,13 +248,17 @@ def train(
         OutputError: If the run directory cannot be written, or already holds a run.
         TrainingError: If the loss is not finite; the last checkpoint stays.
     """
-    _prepare_directory(config, resume=resume)
+    if not resume:
+        _refuse_existing_run(config)
     run = _start(config, on_message)
     if resume:
         _restore(run)
+        _trim_log(config.output / "log.csv", run.step)
+    else:
+        _prepare_directory(config)
     begun = time.monotonic() - run.seconds
     with (config.output / "log.csv").open("a", newline="", encoding="utf-8") as file:
-        log = csv.writer(file)
+        log = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             log.writerow(["step", "patches", "seconds", "lr", "loss", "eval_psnr", "baseline_psnr"])
         while run.done < 1 and not run.out_of_time:
@@ -309,24 +313,36 @@ def load_options(directory: Path) -> TrainConfig:
         raise DataError(f"--resume {directory}: options.json cannot be used: {error}") from error
 
 
-def _prepare_directory(config: TrainConfig, *, resume: bool) -> None:
+def _refuse_existing_run(config: TrainConfig) -> None:
     output = config.output
-    if not resume and (output / "state" / "latest.json").exists():
+    if (output / "state" / "latest.json").exists():
         raise OutputError(
             f"{output} already holds a run: continue it with --resume {output}, "
             "or give another --output"
         )
+
+
+def _prepare_directory(config: TrainConfig) -> None:
+    output = config.output
     try:
         (output / "state").mkdir(parents=True, exist_ok=True)
-        if not resume:
-            (output / "log.csv").unlink(missing_ok=True)
-            (output / "options.json").write_text(config.to_json(), encoding="utf-8")
+        (output / "log.csv").unlink(missing_ok=True)
+        (output / "options.json").write_text(config.to_json(), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write the run directory {output}: {error.strerror}") from error
 
 
+def _trim_log(path: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint that a run resumes from: it comes again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if not line[:1].isdigit() or int(line.split(",")[0]) <= step]
+    if kept != lines:
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
 def _start(config: TrainConfig, on_message: Callable[[str], None]) -> _Run:
     device = resolve_device(config.device)
+    dtype = resolve_dtype(config.dtype, device)
     files = [path for folder in config.datasets for path in image_files(folder)]
     if config.limit is not None and config.limit < len(files):
         order = torch.randperm(
@@ -335,6 +351,10 @@ def _start(config: TrainConfig, on_message: Callable[[str], None]) -> _Run:
         files = [files[index] for index in sorted(order[: config.limit])]
     kept, held = split(files, config.seed)
     data = load_folder(kept, config.seed, on_message)
+    try:
+        evaluation = load_folder(held, config.seed, on_message) if held else None
+    except DataError:  # what is unreadable was told: train without evaluation
+        evaluation = None
     torch.manual_seed(config.seed)
     net = ResidualAutoencoder(config.model)
     if config.init_from is not None:
@@ -353,9 +373,9 @@ def _start(config: TrainConfig, on_message: Callable[[str], None]) -> _Run:
     return _Run(
         config=config,
         device=device,
-        dtype=resolve_dtype(config.dtype, device),
+        dtype=dtype,
         data=data,
-        held=load_folder(held, config.seed, on_message) if held else None,
+        held=evaluation,
         net=net,
         average=average.eval().requires_grad_(requires_grad=False),
         optimizer=torch.optim.Adam(net.parameters(), lr=config.lr, fused=True),
@@ -386,7 +406,7 @@ def _optimise(run: _Run, lr: float) -> None:
     run.recent.append(loss.detach())
 
 
-def _loss(output: Tensor, target: Tensor, kind: Loss) -> Tensor:
+def _loss(output: Tensor, target: Tensor, kind: _Loss) -> Tensor:
     match kind:
         case "mse":
             return functional.mse_loss(output, target)
@@ -404,13 +424,9 @@ def _observe(run: _Run, log: Any, lr: float) -> None:  # noqa: ANN401 - csv has 
     evaluate = run.held is not None and (run.step % run.config.eval_every == 0 or last)
     if not (run.step % _LOG_EVERY == 0 or run.step == 1 or evaluate or last):
         return
+    _require_finite(run, torch.stack(run.recent))
     run.loss = float(torch.stack(run.recent).mean())
     run.recent.clear()
-    if not math.isfinite(run.loss):
-        raise TrainingError(
-            f"the loss is {run.loss} at step {run.step}: resume from the last checkpoint or "
-            f"train again with a lower --lr than {run.config.lr:g}"
-        )
     if evaluate:
         run.eval_psnr, run.baseline_psnr = _evaluate(run)
     scores = [run.eval_psnr, run.baseline_psnr] if evaluate else [None, None]
@@ -419,6 +435,14 @@ def _observe(run: _Run, log: Any, lr: float) -> None:  # noqa: ANN401 - csv has 
         + [f"{run.loss:.6f}"]
         + ["" if score is None else f"{score:.4f}" for score in scores]
     )
+
+
+def _require_finite(run: _Run, *values: Tensor) -> None:
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise TrainingError(
+            f"the loss is no longer finite at step {run.step}: resume from the last checkpoint or "
+            f"train again with a lower --lr than {run.config.lr:g}"
+        )
 
 
 @torch.no_grad()
@@ -438,6 +462,7 @@ def _save(run: _Run) -> None:
     """Write a checkpoint and the EMA weights; the older checkpoint goes last."""
     state = run.config.output / "state"
     name = f"step-{run.step:08d}.safetensors"
+    _require_finite(run, *run.recent, *run.net.parameters())  # never over a good checkpoint
     moments = run.optimizer.state_dict()["state"]
     tensors = {
         **{f"net.{key}": value for key, value in run.net.state_dict().items()},
@@ -477,11 +502,15 @@ def _restore(run: _Run) -> None:
         run.net.load_state_dict(_part(tensors, "net."))
         run.average.load_state_dict(_part(tensors, "ema."))
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(run.net.parameters())
         for key, value in _part(tensors, "adam.").items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
+            index, name = int(key.split(".")[0]), key.split(".")[1]
+            # The fused Adam walks through memory: a moment must lie as its parameter does.
+            like = parameters[index]
+            same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(index, {})[name] = same
         run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"the state in {state} cannot be resumed: {reason}") from error
 

@@ -8,6 +8,7 @@ The header is a safetensors metadata map of strings:
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ __all__ = [
     "write_tensors",
 ]
 
-FORMAT = "srcli/1"
+_FORMAT = "srcli/1"
+
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
@@ -107,8 +110,10 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
     """
     metadata, tensors = _open(path, tensors=True)
     header = _header(path, metadata)
+    with torch.device("meta"):  # a damaged header must not allocate what it asks for
+        expected = ResidualAutoencoder(header.config).state_dict()
+    _check(path, tensors, expected)
     net = ResidualAutoencoder(header.config)
-    _check(path, tensors, net.state_dict())
     net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return net.eval(), header
 
@@ -128,7 +133,7 @@ def save(
         WeightsError: If it cannot be written.
     """
     metadata = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "config": config.to_json(),
         "training": json.dumps(dict(training), sort_keys=True),
     }
@@ -164,7 +169,8 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _open(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
-        raise WeightsError(f"cannot read weights {path}: there is no such file")
+        found = "it is a folder" if path.is_dir() else "there is no such file"
+        raise WeightsError(f"cannot read weights {path}: {found}")
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys() if tensors else ()
@@ -177,9 +183,9 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tenso
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != _FORMAT:
         raise WeightsError(
-            f"{path} is not a weights file of srcli (no {FORMAT!r} in its header); "
+            f"{path} is not a weights file of srcli (no {_FORMAT!r} in its header); "
             "use one made by srcli train"
         )
     try:
@@ -189,6 +195,11 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
         raise WeightsError(f"{path} has a damaged header: {error}") from error
     if not isinstance(training, dict):
         raise WeightsError(f"{path} has a damaged header: its training record is not an object")
+    scales = training.get("scales", [])
+    if not isinstance(scales, list) or not all(
+        isinstance(scale, int | float) and math.isfinite(scale) and scale >= 1 for scale in scales
+    ):
+        raise WeightsError(f"{path} has a damaged header: its scales are {scales!r}")
     return Weights(config=config, training=training)
 
 
@@ -206,6 +217,8 @@ def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
                 f"{path}: tensor {name} has the shape {list(tensor.shape)}, "
                 f"its header asks for {list(expected[name].shape)}"
             )
+        if tensor.dtype not in _DTYPES:
+            raise WeightsError(f"{path}: tensor {name} holds {tensor.dtype}, not weights")
         if not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")
 

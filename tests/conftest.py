@@ -40,10 +40,10 @@ def textured(height, width, seed):
     channels = []
     for _ in range(3):
         wave = np.full((height, width), 0.5)
-        for length in (4, 9, 23, 60):
+        for length, strength in ((5, 0.03), (9, 0.08), (23, 0.12), (60, 0.16)):
             angle, phase = random.uniform(0, 2 * np.pi, 2)
             along = rows * np.sin(angle) + columns * np.cos(angle)
-            wave += 0.11 * np.sin(2 * np.pi * along / length + phase)
+            wave += strength * np.sin(2 * np.pi * along / length + phase)
         channels.append(wave)
     picture = np.stack(channels, -1)
     picture[rows * width + columns * height < 0.7 * height * width] *= 0.7

@@ -1,0 +1,129 @@
+"""Files that appear whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from srcli.files import TEMPORARY_SUFFIX, replacing
+
+
+def names_in(folder):
+    """List everything in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_halfway(target, error):
+    """Start to write a file and be interrupted."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "replaced"])
+def test_a_finished_file_takes_its_name(tmp_path, old):
+    """What the block wrote is the target afterwards, and nothing else is left."""
+    target = tmp_path / "target.bin"
+    if old is not None:
+        target.write_bytes(old)
+
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"new")
+        assert (target.read_bytes() if target.exists() else None) == old
+
+    assert target.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["target.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "replaced"])
+def test_a_failure_changes_nothing(tmp_path, old, error):
+    """Whatever ends the block early, the old file stays and the unfinished one goes."""
+    target = tmp_path / "target.bin"
+    if old is not None:
+        target.write_bytes(old)
+
+    with pytest.raises(error):
+        fail_halfway(target, error)
+
+    assert (target.read_bytes() if target.exists() else None) == old
+    assert names_in(tmp_path) == ([] if old is None else ["target.bin"])
+
+
+def test_a_temporary_file_is_known_for_what_it_is(tmp_path):
+    """The unfinished file lies beside the target, hidden, with the suffix of its kind."""
+    target = tmp_path / "target.bin"
+
+    with replacing(target) as first, replacing(target) as second:
+        first.touch()
+        second.touch()
+
+        assert first != second
+        for path in (first, second):
+            assert path.parent == tmp_path
+            assert path.name.startswith(".")
+            assert path.name.endswith(TEMPORARY_SUFFIX)
+
+
+def test_a_long_name_is_no_obstacle(tmp_path):
+    """A target whose name is as long as the file system allows can be replaced."""
+    target = tmp_path / ("x" * 255)
+
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"new")
+
+    assert target.read_bytes() == b"new"
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """The content is synced first: after a power cut the target is the old file or the new."""
+    target = tmp_path / "target.bin"
+    target.write_bytes(b"old")
+    synced = []
+
+    def fsync(number):
+        status = os.fstat(number)
+        if stat.S_ISREG(status.st_mode):
+            synced.append((status.st_size, target.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"newer")
+
+    assert synced == [(5, b"old")]
+    assert target.read_bytes() == b"newer"
+
+
+def test_a_block_that_writes_nothing_fails(tmp_path):
+    """Without a temporary file there is nothing to rename, and the target stays."""
+    target = tmp_path / "target.bin"
+    target.write_bytes(b"old")
+
+    with pytest.raises(FileNotFoundError), replacing(target):
+        pass
+
+    assert target.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["target.bin"]
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    """A target that is a folder is refused by the file system, and nothing is left behind."""
+    target = tmp_path / "target"
+    target.mkdir()
+
+    with pytest.raises(OSError, match="target"), replacing(target) as temporary:
+        temporary.write_bytes(b"new")
+
+    assert names_in(tmp_path) == ["target"]
+    assert names_in(target) == []
+
+
+def test_a_missing_folder_fails(tmp_path):
+    """The target's folder must exist; it is not made."""
+    with (
+        pytest.raises(FileNotFoundError),
+        replacing(tmp_path / "nowhere" / "target.bin") as temporary,
+    ):
+        temporary.write_bytes(b"new")
+
+    assert names_in(tmp_path) == []

@@ -1,0 +1,456 @@
+"""Weights on disk: what is written, what comes back, and every way to be refused."""
+
+import json
+import os
+import shutil
+import stat
+import struct
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from srcli import weights
+from srcli.config import BASE, PAPER, PATCH
+from srcli.errors import WeightsError
+from srcli.model import ResidualAutoencoder
+from srcli.weights import (
+    Weights,
+    load,
+    read_header,
+    read_tensors,
+    resolve,
+    save,
+    shipped,
+    write_tensors,
+)
+
+
+def header_of(path):
+    """Read a safetensors header without safetensors: its length, then JSON."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length])
+
+
+def altered(path, target, tensors=None, **metadata):
+    """Copy a weights file with some of its tensors or header replaced; None takes one away."""
+    header, found = read_tensors(path)
+    changed = {k: v for k, v in (header | metadata).items() if v is not None}
+    found = {k: v for k, v in (found | (tensors or {})).items() if v is not None}
+    save_file(found, target, changed)
+    return target
+
+
+def refused(path, read=load):
+    """Read a file that must be refused; return the one line that says why."""
+    with pytest.raises(WeightsError) as caught:
+        read(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert caught.value.exit_code == 4
+    return text
+
+
+def test_a_file_gives_back_the_net(tiny_config, tmp_path):
+    """The net rebuilt from a file alone has the same tensors and computes the same."""
+    net = ResidualAutoencoder(tiny_config)
+    torch.nn.init.normal_(net.head.weight)
+    path = tmp_path / "net.safetensors"
+    save(path, net.state_dict(), tiny_config, {"scales": [2, 4], "seed": 3})
+
+    again, header = load(path)
+
+    image = torch.rand(1, 3, 12, 24)
+    assert again.config == tiny_config
+    assert not again.training
+    assert torch.equal(again(image), net(image))
+    assert header == Weights(config=tiny_config, training={"scales": [2, 4], "seed": 3})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_other_number_formats_are_loaded_as_float32(tiny_weights, tmp_path, dtype):
+    """A file may hold narrower or wider numbers; the net is always ``float32``."""
+    _, tensors = read_tensors(tiny_weights)
+    narrow = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+
+    net, _ = load(altered(tiny_weights, tmp_path / "narrow.safetensors", narrow))
+
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, narrow[name].float())
+
+
+@pytest.mark.parametrize("config", [PAPER, BASE], ids=["paper", "base"])
+def test_the_header_says_what_the_net_is(config, tmp_path):
+    """Format, configuration and training stand in the header, readable as JSON by anyone."""
+    path = tmp_path / "net.safetensors"
+    net = ResidualAutoencoder(config)
+    save(path, net.state_dict(), config, {"steps": 7, "data": ["a", "b"]})
+
+    header = header_of(path)
+
+    metadata = header.pop("__metadata__")
+    assert metadata == {
+        "format": "srcli/1",
+        "config": config.to_json(),
+        "training": '{"data": ["a", "b"], "steps": 7}',
+    }
+    shapes = {name: entry["shape"] for name, entry in header.items()}
+    assert shapes == {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    assert {entry["dtype"] for entry in header.values()} == {"F32"}
+
+
+def test_the_file_is_header_and_numbers_alone(tiny_weights):
+    """Every byte is the header's length, the header, or a tensor: nothing to be unpickled."""
+    content = tiny_weights.read_bytes()
+    header = header_of(tiny_weights)
+    header.pop("__metadata__")
+    spans = sorted(entry["data_offsets"] for entry in header.values())
+
+    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
+    assert len(content) == 8 + struct.unpack("<Q", content[:8])[0] + spans[-1][1]
+    assert b"pickle" not in content
+    assert content[:2] not in {b"PK", b"\x80\x02"}
+
+
+def test_the_header_is_read_without_the_tensors(tiny_weights, tiny_config, tmp_path):
+    """The configuration is known before a tensor is looked at, even one that is damaged."""
+    bad = {"head.bias": torch.full((27,), torch.nan)}
+    path = altered(tiny_weights, tmp_path / "bad.safetensors", bad)
+
+    assert read_header(path) == Weights(config=tiny_config, training={"scales": [2, 3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("training", "scales"),
+    [
+        ({"scales": [3.0]}, (3.0, 3.0)),
+        ({"scales": [3, 2, 4, 3]}, (2.0, 4.0)),
+        ({"scales": []}, (2.0, 4.0)),
+        ({}, (2.0, 4.0)),
+    ],
+)
+def test_the_range_of_scales(training, scales):
+    """A net serves from its smallest to its largest scale, or 2 to 4 when it does not say."""
+    assert Weights(config=BASE, training=training).scales == scales
+
+
+def test_tensors_and_strings_round_trip(tmp_path):
+    """Any tensors come back with their dtype, shape and values, and so does the header."""
+    tensors = {
+        "b": torch.arange(6).view(2, 3),
+        "a": torch.rand(2, 3, 4).transpose(0, 2),
+        "scalar": torch.tensor(1.5, dtype=torch.float64),
+        "picture": torch.rand(1, 3, 4, 4).to(memory_format=torch.channels_last),
+    }
+    write_tensors(tmp_path / "x.safetensors", tensors, {"progress": '{"step": 1}'})
+
+    metadata, found = read_tensors(tmp_path / "x.safetensors")
+
+    assert metadata == {"progress": '{"step": 1}'}
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+@pytest.mark.parametrize("read", [load, read_header, read_tensors])
+def test_a_missing_file_is_told(tmp_path, read):
+    """A path where nothing is, is named."""
+    path = tmp_path / "nowhere.safetensors"
+
+    assert refused(path, read) == f"cannot read weights {path}: there is no such file"
+
+
+@pytest.mark.parametrize("read", [load, read_header, read_tensors])
+def test_a_folder_is_told(tmp_path, read):
+    """A folder is no weights file, and the text does not claim that nothing is there."""
+    text = refused(tmp_path, read)
+
+    assert "no such file" not in text
+    assert "folder" in text
+
+
+@pytest.mark.parametrize("read", [load, read_header, read_tensors])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"x",
+        b"this is no weights file at all, but some text",
+        b"PK\x03\x04" + bytes(200),
+        b"\x89PNG\r\n\x1a\n" + bytes(200),
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 20) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc",
+    ],
+    ids=["empty", "byte", "text", "zip", "png", "huge", "short", "list", "binary"],
+)
+def test_garbage_is_told(tmp_path, read, content):
+    """A file that is no safetensors file is refused, and the text says what one would be."""
+    path = tmp_path / "garbage.safetensors"
+    path.write_bytes(content)
+
+    text = refused(path, read)
+
+    assert text.startswith(f"cannot read weights {path}: ")
+    assert text.endswith("; it must be a .safetensors file made by srcli train")
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_told(tiny_weights, tmp_path, share):
+    """A file cut off anywhere is refused, never read in part."""
+    content = tiny_weights.read_bytes()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(content[: int(len(content) * share)])
+
+    assert refused(path).startswith(f"cannot read weights {path}: ")
+
+
+@pytest.mark.parametrize("read", [load, read_header])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "srcli/2"}], ids=str)
+def test_a_foreign_file_is_told(tmp_path, read, metadata):
+    """Safetensors of another program, or of another format of ours, are refused as such."""
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata)
+
+    assert refused(path, read) == (
+        f"{path} is not a weights file of srcli (no 'srcli/1' in its header); "
+        "use one made by srcli train"
+    )
+
+
+@pytest.mark.parametrize("read", [load, read_header])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"config": None},
+        {"config": ""},
+        {"config": "{"},
+        {"config": "[]"},
+        {"config": "{}"},
+        {"config": PAPER.to_json().replace("64", "0")},
+        {"config": PAPER.to_json().replace("64", "6.4")},
+        {"config": PAPER.to_json().replace("max-pool", "min-pool")},
+        {"config": PAPER.to_json().replace("[2, 2]", "[2]")},
+        {"config": PAPER.to_json().replace("[2, 2]", "2")},
+        {"training": "{"},
+        {"training": "[]"},
+        {"training": '"text"'},
+        {"training": '{"scales": 3}'},
+        {"training": '{"scales": ["three"]}'},
+        {"training": '{"scales": [null]}'},
+        {"training": '{"scales": {"2": 1}}'},
+        {"training": '{"scales": [0]}'},
+        {"training": '{"scales": [-2, NaN]}'},
+    ],
+    ids=str,
+)
+def test_a_damaged_header_is_told(tiny_weights, tmp_path, read, header):
+    """A configuration or record that cannot be is refused before a net is built."""
+    path = altered(tiny_weights, tmp_path / "damaged.safetensors", **header)
+
+    assert refused(path, read).startswith(f"{path} has a damaged header: ")
+
+
+def test_a_file_without_a_record_is_accepted(tiny_weights, tiny_config, tmp_path):
+    """How the weights were made may be unknown: the net is whole without it."""
+    path = altered(tiny_weights, tmp_path / "plain.safetensors", training=None)
+
+    assert load(path)[1] == Weights(config=tiny_config, training={})
+
+
+def test_a_missing_tensor_is_named(tiny_weights, tmp_path):
+    """A file that lacks a tensor of its own configuration says which."""
+    path = altered(tiny_weights, tmp_path / "less.safetensors", {"head.bias": None})
+
+    assert refused(path) == f"{path} misses tensor head.bias; its header does not fit"
+
+
+def test_several_missing_tensors_are_counted(tiny_weights, tmp_path):
+    """With more than one missing, one is named and the rest counted."""
+    without = {"head.bias": None, "stem.bias": None, "head.weight": None}
+    path = altered(tiny_weights, tmp_path / "less.safetensors", without)
+
+    assert refused(path) == f"{path} misses tensor head.bias and 2 more; its header does not fit"
+
+
+def test_an_unexpected_tensor_is_named(tiny_weights, tmp_path):
+    """A file with a tensor that its configuration has no place for says which."""
+    path = altered(tiny_weights, tmp_path / "more.safetensors", {"tail.bias": torch.zeros(2)})
+
+    assert refused(path) == f"{path} has an unexpected tensor tail.bias; its header does not fit"
+
+
+def test_another_shape_is_named(tiny_weights, tmp_path):
+    """A tensor of another shape is named with both shapes."""
+    path = altered(tiny_weights, tmp_path / "shape.safetensors", {"head.bias": torch.zeros(3, 9)})
+
+    assert refused(path) == (
+        f"{path}: tensor head.bias has the shape [3, 9], its header asks for [27]"
+    )
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_value_that_is_not_finite_is_named(tiny_weights, tmp_path, value, dtype):
+    """A single NaN or infinity anywhere is found and its tensor named."""
+    bias = torch.zeros(27, dtype=dtype)
+    bias[13] = value
+    path = altered(tiny_weights, tmp_path / "nan.safetensors", {"head.bias": bias})
+
+    assert refused(path) == f"{path}: tensor head.bias holds NaN or infinity; use another file"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(27, dtype=torch.bool),
+        torch.zeros(27, dtype=torch.int64),
+        torch.zeros(27, dtype=torch.complex64),
+        torch.zeros(27).to(torch.float8_e4m3fn),
+    ],
+    ids=lambda tensor: str(tensor.dtype),
+)
+def test_a_tensor_that_holds_no_weights_is_named(tiny_weights, tmp_path, tensor):
+    """Whole numbers, truth values and exotic formats are no weights, and the tensor is named."""
+    path = altered(tiny_weights, tmp_path / "odd.safetensors", {"head.bias": tensor})
+
+    assert "tensor head.bias" in refused(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tiny_weights, tiny_config, tmp_path, monkeypatch):
+    """When the disk fills up half-way, the old weights stay whole and nothing else remains."""
+    path = tmp_path / "net.safetensors"
+    shutil.copy(tiny_weights, path)
+    before = path.read_bytes()
+
+    def fail(_tensors, target, _metadata):
+        target.write_bytes(before[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", fail)
+    with pytest.raises(WeightsError) as caught:
+        save(path, ResidualAutoencoder(tiny_config).state_dict(), tiny_config, {})
+
+    assert str(caught.value) == f"cannot write {path}: No space left on device"
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("target", ["nowhere/net.safetensors", "folder"])
+def test_an_unwritable_place_is_told(tmp_path, tiny_config, target):
+    """A missing folder, or a folder in the file's place, is one line that names it."""
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / target
+
+    def write(path):
+        save(path, {"a": torch.zeros(1)}, tiny_config, {})
+
+    assert refused(path, write).startswith(f"cannot write {path}: ")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "folder"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path, tiny_config, umask, mode):
+    """A weights file can be read by whom the umask allows, like any other file."""
+    path = tmp_path / "net.safetensors"
+    before = os.umask(umask)
+    try:
+        save(path, {"a": torch.zeros(1)}, tiny_config, {})
+        after = os.umask(umask)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert after == umask
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Pretend that the package lies in a temporary folder; return that folder."""
+    package = tmp_path / "place" / "srcli"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(weights, "__file__", str(package / "weights.py"))
+    return package
+
+
+def test_a_checkout_has_its_weights_beside_the_package(installed, tiny_weights):
+    """In a checkout the shipped weights are the files of ``weights/``, by name."""
+    folder = installed.parent / "weights"
+    folder.mkdir()
+    for name in ("b", "a"):
+        shutil.copy(tiny_weights, folder / f"{name}.safetensors")
+    (folder / "README.md").touch()
+
+    assert shipped() == {"a": folder / "a.safetensors", "b": folder / "b.safetensors"}
+    assert list(shipped()) == ["a", "b"]
+
+
+def test_an_installed_copy_has_its_weights_inside(installed, tiny_weights):
+    """In a wheel the weights lie inside the package, and those beside it are not ours."""
+    for folder in (installed / "_shipped", installed.parent / "weights"):
+        folder.mkdir()
+        shutil.copy(tiny_weights, folder / "base.safetensors")
+
+    assert shipped() == {"base": installed / "_shipped" / "base.safetensors"}
+
+
+@pytest.mark.usefixtures("installed")
+def test_nothing_shipped_is_nothing():
+    """Without either folder there are no shipped weights, and no error."""
+    assert shipped() == {}
+
+
+def test_a_name_or_a_file_is_resolved(installed, tiny_weights):
+    """A shipped name is its file; a path is itself."""
+    folder = installed.parent / "weights"
+    folder.mkdir()
+    shutil.copy(tiny_weights, folder / "base.safetensors")
+
+    assert resolve("base") == folder / "base.safetensors"
+    assert resolve(str(tiny_weights)) == tiny_weights
+
+
+def test_an_unknown_name_is_told_what_there_is(installed, tmp_path):
+    """What is neither a name nor a file is refused with the names that would do."""
+    for name in ("base", "paper"):
+        (installed / "_shipped").mkdir(exist_ok=True)
+        (installed / "_shipped" / f"{name}.safetensors").touch()
+    with pytest.raises(WeightsError) as unknown:
+        resolve("best")
+    with pytest.raises(WeightsError) as folder:
+        resolve(str(tmp_path))
+
+    assert str(unknown.value) == (
+        "no weights called best: give a .safetensors file or a name (base, paper)"
+    )
+    assert str(folder.value) == (
+        f"{tmp_path} is a folder; -m takes a .safetensors file or a name (base, paper)"
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_no_names_are_told_as_none():
+    """Without shipped weights the text says so instead of an empty list."""
+    with pytest.raises(WeightsError) as caught:
+        resolve("base")
+
+    assert str(caught.value) == (
+        "no weights called base: give a .safetensors file or a name (none)"
+    )
+
+
+@pytest.mark.parametrize("path", shipped().values(), ids=shipped().keys())
+def test_the_shipped_weights_load(path):
+    """Every shipped file is whole, fits a patch, and says how it was made."""
+    net, header = load(path)
+
+    assert PATCH % net.config.stride == 0
+    assert {"data", "scales", "steps", "seed", "loss"} <= header.training.keys()
+    assert header.scales[0] <= header.scales[1]
