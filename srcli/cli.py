@@ -119,8 +119,8 @@ def upscale(
         typer.Option(
             "--output",
             "-o",
-            help="A file for one file, else a folder (made if missing).  "
-            "[default: photo_x3.jpg beside photo.jpg; the folder photos_x3 beside photos]",
+            help="A file for one file, else a folder (made if missing).",
+            show_default="photo_x3.jpg beside photo.jpg, folder photos_x3 beside photos",
         ),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", "-s", help="Any factor from 1 to 16.")] = 3.0,
@@ -139,7 +139,7 @@ def upscale(
     file_format: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", help="png, jpg, webp, avif, tiff, ...  [default: the input's]"
+            "--format", "-f", help="png, jpg, webp, avif, tiff, ...", show_default="the input's"
         ),
     ] = None,
     quality: Annotated[
@@ -148,7 +148,9 @@ def upscale(
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP and AVIF.")] = False,
     suffix: Annotated[
         str | None,
-        typer.Option(help="Added to the name.  [default: _x3 beside the input, none in a folder]"),
+        typer.Option(
+            help="Added to the name.", show_default="_x3 beside the input, none in a folder"
+        ),
     ] = None,
     tile: Annotated[
         str,
@@ -160,16 +162,13 @@ def upscale(
         ),
     ] = "auto",
     overlap: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Context around a patch in output pixels.  [default: {DEFAULT_OVERLAP}]"
-        ),
-    ] = None,
+        int, typer.Option(help="Context around a patch in output pixels.")
+    ] = DEFAULT_OVERLAP,
     batch_size: Annotated[str, typer.Option(help="Patches per forward pass, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the net.  [default: every core]")
+        int | None, typer.Option(min=1, help="CPU threads of the net.", show_default="every core")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what is computed on what.")
@@ -278,16 +277,18 @@ def evaluate(
     *,
     lr: Annotated[
         Path | None,
-        typer.Option(help="Folder of LR images.  [default: the set's own, else made by bicubic]"),
+        typer.Option(
+            help="Folder of LR images.", show_default="the set's own, else made by bicubic"
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Weights; repeat to compare.  [default: base]"),
+        typer.Option("--model", "-m", help="Weights; repeat to compare.", show_default="base"),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
     channel: Annotated[str, typer.Option(help="y (luma, as the literature) or rgb.")] = "y",
     crop_border: Annotated[
-        int | None, typer.Option(help="Border pixels cut.  [default: the scale]")
+        int | None, typer.Option(help="Border pixels cut.", show_default="the scale")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Score at most so many images.")] = None,
     output: Annotated[
@@ -298,7 +299,7 @@ def evaluate(
         typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
     ] = None,
     tile: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
-    overlap: Annotated[int | None, typer.Option(help="As in upscale.")] = None,
+    overlap: Annotated[int, typer.Option(help="As in upscale.")] = DEFAULT_OVERLAP,
     batch_size: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
@@ -420,7 +421,7 @@ def train(
     scale: Annotated[
         list[float] | None,
         typer.Option(
-            help="Scale factor to train for; repeat for more, or to weigh one.  [default: 3]"
+            help="Scale factor to train for; repeat for more, or to weigh one.", show_default="3"
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
@@ -588,16 +589,14 @@ def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:  # noqa: 
     return value
 
 
-def _settings(
-    tile: str, overlap: int | None, batch_size: str, device: str, dtype: str
-) -> "Settings":
+def _settings(tile: str, overlap: int, batch_size: str, device: str, dtype: str) -> "Settings":
     from srcli.upscaling import Settings
 
     return Settings(
         device=device,
         dtype=dtype,
         tile=_whole("--tile", tile),
-        overlap=DEFAULT_OVERLAP if overlap is None else overlap,
+        overlap=overlap,
         batch_size=_whole("--batch-size", batch_size),
     )
 
