@@ -5,6 +5,7 @@ touched: which files, under which names, and which of those names cannot be.
 """
 
 import glob
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -120,10 +121,11 @@ def plan(config: BatchConfig) -> list[Job]:
         UsageError: If ``output`` cannot serve the inputs given.
     """
     jobs: list[Job] = []
-    named = [found for text in config.inputs for found in _expand(text)]
-    single = len(named) == 1 and not named[0].is_dir()
+    named = list(dict.fromkeys(found for text in config.inputs for found in _expand(text)))
+    # os.path's questions answer no where pathlib's raise: a name too long, a loop of links.
+    single = len(named) == 1 and not os.path.isdir(named[0])  # noqa: PTH112
     for path in named:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112
             target = _folder_target(config, path)
             jobs += [
                 Job(file, target / _named(config, file.relative_to(path), config.suffix or ""))
@@ -183,11 +185,15 @@ def _do(
             output_length(picture.width, config.scale),
         )
         _check_folder(job.target)
+        images.check_size(job.target, size[1], size[0])
         larger = upscaler.upscale(picture, size, lambda share: on_progress(job, share))
         _make_folder(job.target.parent)
         images.write(larger, job.target, quality=config.quality, lossless=config.lossless)
     except (ImageError, OutputError) as error:
         return Result(job=job, status="failed", message=str(error))
+    except MemoryError:
+        problem = "the result does not fit into memory; use a smaller --scale"
+        return Result(job=job, status="failed", message=f"{job.source}: {problem}")
     return Result(
         job=job,
         status="done",
@@ -198,12 +204,14 @@ def _do(
 
 
 def _expand(text: str) -> list[Path]:
-    """A path as it is; a pattern that the shell left alone as what it matches, sorted."""
-    path = Path(text)
-    if path.exists() or not glob.has_magic(text):
-        return [path]
+    """A path as it is; a pattern that the shell left alone as the images it matches, sorted."""
+    if not text:
+        raise UsageError("an input is empty; give a file, a folder or a pattern")
+    if os.path.exists(text) or not glob.has_magic(text):  # noqa: PTH110
+        return [Path(text)]
     # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
-    return sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
+    matches = (Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
+    return sorted(path for path in matches if _is_image(path))
 
 
 def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
@@ -212,15 +220,20 @@ def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
     return sorted(
         path
         for path in found
-        if path.suffix.lower() in images.READABLE_SUFFIXES
+        if _is_image(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
     )
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in images.READABLE_SUFFIXES and path.is_file()
 
 
 def _folder_target(config: BatchConfig, folder: Path) -> Path:
     if config.output is None:
         whole = folder.resolve()  # "." and "..": a sibling needs the folder's real name
+        if not whole.name:
+            raise UsageError(f"{folder} has no folder beside it; give an --output")
         return whole.with_name(f"{whole.name}_x{config.scale:g}")
     if config.output.exists() and not config.output.is_dir():
         raise UsageError(f"--output {config.output} is a file; a folder's results need a folder")
@@ -248,22 +261,22 @@ def _named(config: BatchConfig, path: Path, suffix: str) -> Path:
 
 def _refuse_clashes(jobs: list[Job], config: BatchConfig) -> list[Job]:
     """Mark the jobs that would overwrite an input, another job's result, or a file."""
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
+    sources = {os.path.realpath(job.source) for job in jobs}
+    taken: dict[str, Path] = {}
     checked = []
     for job in jobs:
-        target = job.target.resolve()
+        target = os.path.realpath(job.target)
         problem = None
         if target in sources:
             problem = f"its result {job.target} is an input; use --output or --suffix"
         elif target in taken:
-            problem = f"its result {job.target} is also that of {taken[target]}; use --suffix"
+            problem = f"its result {job.target} is also that of {taken[target]}; rename one of them"
         elif images.format_of(job.target) is None:
             known = " ".join(sorted(images.READABLE_SUFFIXES))
             problem = f"its result {job.target} has no known image suffix; use one of {known}"
-        elif target.is_dir():
+        elif os.path.isdir(target):  # noqa: PTH112
             problem = f"its result {job.target} is a folder; give another --output"
-        elif config.existing == "error" and target.exists():
+        elif config.existing == "error" and os.path.exists(target):  # noqa: PTH110
             problem = f"{job.target} is there already; use --overwrite or --skip-existing"
         taken.setdefault(target, job.source)
         checked.append(Job(job.source, job.target, problem))
@@ -276,11 +289,15 @@ def _check_folder(target: Path) -> None:
         if parent.is_dir():
             return
         if parent.exists():
-            raise OutputError(f"cannot write {target}: {parent} is not a folder")
+            raise OutputError(
+                f"cannot write {target}: {parent} is not a folder; choose another --output"
+            )
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise OutputError(
+            f"cannot make the folder {folder}: {error.strerror}; choose another --output"
+        ) from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
@@ -313,6 +314,10 @@ def evaluate(
     from srcli.evaluation import EvalConfig
     from srcli.evaluation import evaluate as run
 
+    if min_psnr is not None and math.isnan(min_psnr):
+        raise UsageError("--min-psnr must be a number of dB, not nan")
+    if output is not None and not output.parent.is_dir():
+        raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
     config = EvalConfig(
         dataset=dataset,
         lr=lr,
@@ -331,7 +336,7 @@ def evaluate(
             bar.update(done - bar.n)
 
         report = run(config, advance)
-    text = json.dumps(report.to_dict(), indent=2)
+    text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if output is not None:
         _write_text(output, text + "\n")
     if as_json:
@@ -342,15 +347,17 @@ def evaluate(
 
 
 def _print_scores(report: "EvalReport") -> None:
-    table = Table(title=report.dataset, caption=report.protocol, caption_justify="left")
+    table = Table(
+        title=escape(report.dataset), caption=escape(report.protocol), caption_justify="left"
+    )
     table.add_column("image", overflow="fold")
     for method in report.methods:
-        table.add_column(Path(method).name, justify="right", no_wrap=True)
+        table.add_column(escape(Path(method).name), justify="right", no_wrap=True)
     rows: dict[str, list[str]] = {}
     for score in report.scores:
         rows.setdefault(score.image, []).append(f"{score.psnr:.2f} / {score.ssim:.4f}")
     for image, cells in rows.items():
-        table.add_row(image, *cells)
+        table.add_row(escape(image), *cells)
     table.add_section()
     means = (report.mean(method) for method in report.methods)
     table.add_row("mean", *(f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in means), style="bold")
@@ -407,6 +414,7 @@ def models(
 @app.command(help=_TRAIN_HELP)
 @_reporting()
 def train(
+    context: typer.Context,
     *,
     dataset: Annotated[
         list[Path] | None,
@@ -466,6 +474,7 @@ def train(
 
     _use_threads(threads)
     if resume is not None:
+        _refuse_options_beside(context, "resume", "threads", "quiet")
         settings = load_options(resume)
     else:
         settings = TrainConfig(
@@ -506,6 +515,15 @@ def train(
         )
     if not quiet:
         _say(_training_summary(report))
+
+
+def _refuse_options_beside(context: typer.Context, *allowed: str) -> None:
+    """A resumed run has its own options; one given beside --resume would be ignored."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} cannot be changed by --resume; give it alone")
 
 
 def _training_summary(report: "TrainReport") -> str:
@@ -570,7 +588,7 @@ def _model_config(name: str) -> ModelConfig:
     try:
         return ModelConfig.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, UsageError) as error:
-        raise UsageError(f"--config {name}: {error}") from error
+        raise UsageError(f"--config {name}: {error}; give base, paper or a JSON file") from error
 
 
 def _seconds(text: str) -> float:
@@ -630,7 +648,9 @@ def _write_text(path: Path, text: str) -> None:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; choose another --output"
+        ) from error
 
 
 def _use_threads(count: int | None) -> None:

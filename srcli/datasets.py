@@ -110,7 +110,7 @@ def image_files(folder: Path) -> list[Path]:
     ]
     if not files:
         kinds = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"--dataset {folder} holds no image ({kinds})")
+        raise DataError(f"--dataset {folder} holds no image ({kinds}); give another folder")
     return files
 
 

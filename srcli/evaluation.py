@@ -5,6 +5,7 @@ result is rounded to 8 bits, luma is BT.601 studio range and not rounded, ``scal
 border are cut, PSNR and SSIM (11x11 Gaussian, sigma 1.5) are means over the images.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,14 +119,20 @@ class EvalReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values, the means included."""
+        """Everything as JSON values, the means included; an infinite PSNR is None."""
         values = asdict(self)
+        for score in values["scores"]:
+            score["psnr"] = _finite(score["psnr"])
         values["protocol"] = self.protocol
         values["mean"] = {
-            method: dict(zip(("psnr", "ssim"), self.mean(method), strict=True))
-            for method in self.methods
+            method: {"psnr": _finite(psnr_), "ssim": ssim_}
+            for method, (psnr_, ssim_) in ((name, self.mean(name)) for name in self.methods)
         }
         return values
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def evaluate(
@@ -189,14 +196,14 @@ def _pairs(config: EvalConfig) -> tuple[list[tuple[Path, Path | None]], str]:
         # Published sets name an LR file like its HR file, some with "x3" behind it.
         low = lows.get(high.stem) or lows.get(f"{high.stem}x{config.scale:g}")
         if low is None:
-            raise DataError(f"{low_folder} holds no LR image for {high.name}")
+            raise DataError(f"{low_folder} holds no LR image for {high.name}; give another --lr")
         pairs.append((high, low))
     return pairs, low_folder.name
 
 
 def _listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of images")
+        raise DataError(f"{folder} is not a folder of images; give the folder of the HR images")
     found = [
         path
         for path in sorted(folder.iterdir())
@@ -216,7 +223,8 @@ def _load(high_path: Path, low_path: Path | None, scale: float) -> tuple[Picture
         if not (0 <= high.height - height < scale and 0 <= high.width - width < scale):
             raise DataError(
                 f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
-                f"({high.width}x{high.height}) reduced by {scale:g}"
+                f"({high.width}x{high.height}) reduced by {scale:g}; "
+                "give another --lr or --scale"
             )
         return _cut(high, height, width), low
     height = round(int(high.height / scale) * scale)

@@ -68,9 +68,7 @@ def plan_axis(length: int, *, patch: int, overlap: int, stride: int, fuse: int =
         [(0, 120), (120, 240), (240, 250)]
     """
     if patch < stride or patch % stride:
-        raise UsageError(
-            f"the patch size must be a multiple of the net's stride {stride}, not {patch}"
-        )
+        raise UsageError(f"--tile must be a multiple of the net's stride {stride}, not {patch}")
     if overlap < 0:
         raise UsageError(f"the overlap must not be negative, it is {overlap}")
     margin = _round_up(overlap, stride)

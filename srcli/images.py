@@ -32,6 +32,7 @@ __all__ = [
     "Levels",
     "Metadata",
     "Picture",
+    "check_size",
     "format_of",
     "read",
     "read_size",
@@ -505,6 +506,18 @@ def _has_late_exif(stream: BinaryIO) -> bool:
 # ---- writing ------------------------------------------------------------------------------
 
 
+def check_size(path: Path, width: int, height: int) -> None:
+    """Find out before the work whether a file's format can hold so many pixels.
+
+    Raises:
+        OutputError: If the suffix is unknown or a side exceeds the format's limit.
+    """
+    try:
+        _check_size(width, height, _known_format(path))
+    except OutputError as error:
+        raise OutputError(f"{_one_line(str(path))}: {error}") from error
+
+
 def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
     """Encode a picture into a file that appears whole or not at all.
 
@@ -528,7 +541,7 @@ def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = F
     try:
         name = _known_format(path)
         _check_target(path)
-        _check_size(picture, name)
+        _check_size(picture.width, picture.height, name)
         with _PILLOW_SILENCE, replacing(path) as temporary:
             _encode(picture, temporary, name, quality=quality, lossless=lossless)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
@@ -558,11 +571,11 @@ def _check_target(path: Path) -> None:
             raise OutputError("a folder is in the way; choose another name")
 
 
-def _check_size(picture: Picture, name: str) -> None:
+def _check_size(width: int, height: int, name: str) -> None:
     limit = _FORMATS[name].longest
-    if limit is not None and max(picture.width, picture.height) > limit:
+    if limit is not None and max(width, height) > limit:
         raise OutputError(
-            f"{picture.width}x{picture.height} pixels exceed the {limit} a side that {name} "
+            f"{width}x{height} pixels exceed the {limit} a side that {name} "
             "can hold; write PNG or TIFF"
         )
 

@@ -249,7 +249,7 @@ def train(
         TrainingError: If the loss is not finite; the last checkpoint stays.
     """
     if not resume:
-        _refuse_existing_run(config)
+        _refuse_directory(config.output)
     run = _start(config, on_message)
     if resume:
         _restore(run)
@@ -299,7 +299,8 @@ def load_options(directory: Path) -> TrainConfig:
     path = directory / "options.json"
     if not (directory / "state" / "latest.json").is_file():
         raise DataError(
-            f"--resume {directory}: there is no state to resume (state/latest.json is missing)"
+            f"--resume {directory}: there is no state to resume (state/latest.json is missing); "
+            "give a run directory of srcli train"
         )
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -313,8 +314,14 @@ def load_options(directory: Path) -> TrainConfig:
         raise DataError(f"--resume {directory}: options.json cannot be used: {error}") from error
 
 
-def _refuse_existing_run(config: TrainConfig) -> None:
-    output = config.output
+def _refuse_directory(output: Path) -> None:
+    """Find out before images are loaded what a run directory cannot be."""
+    blocker = next((part for part in (output, *output.parents) if part.exists()), output)
+    if blocker.exists() and not blocker.is_dir():
+        raise OutputError(
+            f"cannot write the run directory {output}: {blocker} is not a folder; "
+            "give another --output"
+        )
     if (output / "state" / "latest.json").exists():
         raise OutputError(
             f"{output} already holds a run: continue it with --resume {output}, "
@@ -329,7 +336,9 @@ def _prepare_directory(config: TrainConfig) -> None:
         (output / "log.csv").unlink(missing_ok=True)
         (output / "options.json").write_text(config.to_json(), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write the run directory {output}: {error.strerror}") from error
+        raise OutputError(
+            f"cannot write the run directory {output}: {error.strerror}; give another --output"
+        ) from error
 
 
 def _trim_log(path: Path, step: int) -> None:

@@ -199,7 +199,11 @@ class Upscaler:
             with torch.inference_mode():
                 for span, band in enlarge_rows(source, rows, columns, self._run, batch):
                     yield span, band.cpu()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if self.device.type == "cpu" and "allocate memory" in str(error):
+                raise MemoryError from error  # torch's allocator has no error of its own for it
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise
             raise DeviceError(
                 f"{self.device} is out of memory: use --tile {PATCH}, a smaller --batch-size "
                 "or --device cpu"

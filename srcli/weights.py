@@ -210,7 +210,10 @@ def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
     ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise WeightsError(f"{path} {kind} tensor {min(names)}{more}; its header does not fit")
+            raise WeightsError(
+                f"{path} {kind} tensor {min(names)}{more}; its header does not fit; "
+                "use another file"
+            )
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
             raise WeightsError(

@@ -264,7 +264,8 @@ def test_a_folder_without_images_is_named(tmp_path):
         image_files(tmp_path)
 
     assert str(caught.value) == (
-        f"--dataset {tmp_path} holds no image (.bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp)"
+        f"--dataset {tmp_path} holds no image (.bmp, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp); "
+        "give another folder"
     )
 
 

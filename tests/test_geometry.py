@@ -99,9 +99,7 @@ def test_a_patch_that_breaks_the_stride_is_refused(patch):
     with pytest.raises(UsageError) as caught:
         plan_axis(100, patch=patch, overlap=0, stride=6)
 
-    assert str(caught.value) == (
-        f"the patch size must be a multiple of the net's stride 6, not {patch}"
-    )
+    assert str(caught.value) == (f"--tile must be a multiple of the net's stride 6, not {patch}")
 
 
 def test_a_negative_overlap_is_refused():

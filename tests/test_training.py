@@ -497,7 +497,8 @@ def test_resuming_needs_a_state(options, tmp_path):
         train(options(), resume=True)
 
     assert str(caught.value) == (
-        f"--resume {tmp_path}: there is no state to resume (state/latest.json is missing)"
+        f"--resume {tmp_path}: there is no state to resume (state/latest.json is missing); "
+        "give a run directory of srcli train"
     )
 
 

@@ -268,7 +268,10 @@ def test_a_missing_tensor_is_named(tiny_weights, tmp_path):
     """A file that lacks a tensor of its own configuration says which."""
     path = altered(tiny_weights, tmp_path / "less.safetensors", {"head.bias": None})
 
-    assert refused(path) == f"{path} misses tensor head.bias; its header does not fit"
+    assert (
+        refused(path)
+        == f"{path} misses tensor head.bias; its header does not fit; use another file"
+    )
 
 
 def test_several_missing_tensors_are_counted(tiny_weights, tmp_path):
@@ -276,14 +279,20 @@ def test_several_missing_tensors_are_counted(tiny_weights, tmp_path):
     without = {"head.bias": None, "stem.bias": None, "head.weight": None}
     path = altered(tiny_weights, tmp_path / "less.safetensors", without)
 
-    assert refused(path) == f"{path} misses tensor head.bias and 2 more; its header does not fit"
+    assert (
+        refused(path)
+        == f"{path} misses tensor head.bias and 2 more; its header does not fit; use another file"
+    )
 
 
 def test_an_unexpected_tensor_is_named(tiny_weights, tmp_path):
     """A file with a tensor that its configuration has no place for says which."""
     path = altered(tiny_weights, tmp_path / "more.safetensors", {"tail.bias": torch.zeros(2)})
 
-    assert refused(path) == f"{path} has an unexpected tensor tail.bias; its header does not fit"
+    assert (
+        refused(path)
+        == f"{path} has an unexpected tensor tail.bias; its header does not fit; use another file"
+    )
 
 
 def test_another_shape_is_named(tiny_weights, tmp_path):
