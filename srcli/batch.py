@@ -143,6 +143,7 @@ def run(
     config: BatchConfig,
     jobs: list[Job],
     *,
+    on_ready: Callable[[Upscaler], None] = lambda _: None,
     on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
@@ -151,6 +152,7 @@ def run(
     Args:
         config: The options.
         jobs: What :func:`plan` gave.
+        on_ready: Called once, with what will enlarge them.
         on_progress: Called with a job and the share of it that is done, 0 to 1.
         notice: Called with one line for what is worth knowing.
 
@@ -162,6 +164,7 @@ def run(
         DeviceError: If the device is not there or out of memory.
     """
     upscaler = Upscaler.from_weights(config.model, settings=config.settings, notice=notice)
+    on_ready(upscaler)
     for job in jobs:
         yield _do(config, upscaler, job, on_progress)
 

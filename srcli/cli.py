@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from srcli.batch import BatchConfig, Job, Result
     from srcli.evaluation import EvalReport
     from srcli.training import Progress, TrainReport
-    from srcli.upscaling import Settings
+    from srcli.upscaling import Settings, Upscaler
 
 __all__ = ["app", "main"]
 
@@ -220,16 +220,27 @@ def _upscale(config: "BatchConfig", *, quiet: bool, verbose: bool, shown: bool) 
         bar.n = sum(counts.values()) + share
         bar.refresh()
 
-    def tell(text: str) -> None:
-        bar.clear()
-        _say(text)
+    def tell(text: str, *, wanted: bool = True) -> None:
+        if wanted:
+            bar.clear()
+            _say(text)
+
+    def introduce(upscaler: "Upscaler") -> None:
+        dtype = str(upscaler.dtype).removeprefix("torch.")
+        tell(f"{config.model} on {upscaler.device} in {dtype}", wanted=verbose)
 
     with bar, _terminating():
         try:
-            for result in batch.run(config, jobs, on_progress=advance, notice=tell):
+            for result in batch.run(
+                config,
+                jobs,
+                on_ready=introduce,
+                on_progress=advance,
+                notice=lambda text: tell(text, wanted=not quiet),
+            ):
                 counts[result.status] += 1
-                if result.status == "failed" or (not quiet):
-                    tell(_result_line(result, verbose=verbose))
+                failed = result.status == "failed"
+                tell(_result_line(result, verbose=verbose), wanted=failed or not quiet)
         except KeyboardInterrupt as stop:
             left = len(jobs) - sum(counts.values())
             bar.close()

@@ -459,11 +459,12 @@ def test_upscale_says_what_it_made(desk):
 
 @pytest.mark.usefixtures("desk")
 def test_verbose_says_from_what_and_how_fast():
-    """``-v`` adds the input, its size, the seconds and the seconds a megapixel."""
+    """``-v`` says what computes, and adds the input, its size, the seconds and their rate."""
     result = run("upscale", "photo.png", "-v", *MODEL)
 
     assert result.exit_code == 0
     assert re.fullmatch(
+        r"tiny on cpu in float32\n"
         r"photo_x3\.png  291x183  from photo\.png 97x61 in (\d+\.\d\d) s \(\d+\.\d\d s/MP\)\n",
         result.stderr,
     )
