@@ -14,7 +14,8 @@ test: install-dev lint check
 install: .venv/installed
 install-dev: .venv/installed-dev
 
-# The constraints name one small build of torch; a newer one would bring gigabytes of CUDA.
+# The constraints pin torch. On Linux the package index serves it with CUDA, which is large; for a
+# small install put the CPU build into .venv first.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'

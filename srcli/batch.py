@@ -14,6 +14,7 @@ from typing import Literal
 
 from srcli import images
 from srcli.errors import ImageError, NothingToDoError, OutputError, UsageError
+from srcli.files import is_file, is_folder, is_there
 from srcli.geometry import output_length
 from srcli.upscaling import Settings, Upscaler
 
@@ -52,7 +53,7 @@ class BatchConfig:
     """JPEG, WebP and AVIF quality, 1 to 100."""
 
     lossless: bool = False
-    """Lossless WebP and AVIF."""
+    """Lossless WebP, and AVIF at its best."""
 
     recursive: bool = False
     """Whether folders are searched below their first level."""
@@ -69,7 +70,7 @@ class BatchConfig:
             raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality must lie in 1..100, not {self.quality}")
-        if self.format is not None and images.format_of(Path(f"x.{self.format}")) is None:
+        if self.format is not None and f".{self.format}" not in images.READABLE_SUFFIXES:
             known = ", ".join(sorted(suffix[1:] for suffix in images.READABLE_SUFFIXES))
             raise UsageError(f"--format {self.format} is unknown: use one of {known}")
         if self.suffix is not None and ("/" in self.suffix or "\\" in self.suffix):
@@ -122,14 +123,13 @@ def plan(config: BatchConfig) -> list[Job]:
     """
     jobs: list[Job] = []
     named = list(dict.fromkeys(found for text in config.inputs for found in _expand(text)))
-    # os.path's questions answer no where pathlib's raise: a name too long, a loop of links.
-    single = len(named) == 1 and not os.path.isdir(named[0])  # noqa: PTH112
+    single = len(named) == 1 and not is_folder(named[0])
     for path in named:
-        if os.path.isdir(path):  # noqa: PTH112
+        if is_folder(path):
             target = _folder_target(config, path)
             jobs += [
                 Job(file, target / _named(config, file.relative_to(path), config.suffix or ""))
-                for file in _images_in(path, recursive=config.recursive)
+                for file in _images_in(path, target, recursive=config.recursive)
             ]
         else:
             jobs.append(Job(path, _file_target(config, path, single=single)))
@@ -166,7 +166,7 @@ def run(
     upscaler = Upscaler.from_weights(config.model, settings=config.settings, notice=notice)
     on_ready(upscaler)
     for job in jobs:
-        yield _do(config, upscaler, job, on_progress)
+        yield _do(config, upscaler, job, on_progress, notice)
 
 
 def _do(
@@ -174,15 +174,18 @@ def _do(
     upscaler: Upscaler,
     job: Job,
     on_progress: Callable[[Job, float], None],
+    notice: Callable[[str], None],
 ) -> Result:
     begun = time.perf_counter()
     if job.problem is not None:
         return Result(job=job, status="failed", message=f"{job.source}: {job.problem}")
-    if config.existing == "skip" and job.target.exists():
+    if config.existing == "skip" and is_there(job.target):
         return Result(job=job, status="skipped", message=f"{job.target} is there already")
     try:
         # Not before there is something to write: a failed input leaves no empty folder.
         picture = images.read(job.source)
+        if picture.first_of_several:
+            notice(f"{job.source}: only the first of its frames is enlarged")
         size = (
             output_length(picture.height, config.scale),
             output_length(picture.width, config.scale),
@@ -190,12 +193,15 @@ def _do(
         _check_folder(job.target)
         images.check_size(job.target, size[1], size[0])
         larger = upscaler.upscale(picture, size, lambda share: on_progress(job, share))
-        _make_folder(job.target.parent)
+        _prepare(job.target, config)
         images.write(larger, job.target, quality=config.quality, lossless=config.lossless)
     except (ImageError, OutputError) as error:
         return Result(job=job, status="failed", message=str(error))
     except MemoryError:
-        problem = "the result does not fit into memory; use a smaller --scale"
+        problem = "the result does not fit into memory; use a smaller --scale or --tile"
+        return Result(job=job, status="failed", message=f"{job.source}: {problem}")
+    except OSError as error:  # a folder that vanished or may not be searched
+        problem = f"{error.strerror or error}; check the path and its permissions"
         return Result(job=job, status="failed", message=f"{job.source}: {problem}")
     return Result(
         job=job,
@@ -210,35 +216,42 @@ def _expand(text: str) -> list[Path]:
     """A path as it is; a pattern that the shell left alone as the images it matches, sorted."""
     if not text:
         raise UsageError("an input is empty; give a file, a folder or a pattern")
-    if os.path.exists(text) or not glob.has_magic(text):  # noqa: PTH110
+    if is_there(Path(text)) or not glob.has_magic(text):
         return [Path(text)]
     # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
     matches = (Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
     return sorted(path for path in matches if _is_image(path))
 
 
-def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
-    """Images of a folder by their suffix, sorted; hidden files and folders are left out."""
+def _images_in(folder: Path, target: Path, *, recursive: bool) -> list[Path]:
+    """Images of a folder by their suffix, sorted; hidden files and folders are left out.
+
+    So is ``target`` where it lies inside the folder: results are no inputs of the next run.
+    """
     found = folder.rglob("*") if recursive else folder.glob("*")
+    results = Path(os.path.abspath(target))  # noqa: PTH100 - links are not followed here
+    inside = results != Path(os.path.abspath(folder))  # noqa: PTH100
     return sorted(
         path
         for path in found
         if _is_image(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not (inside and Path(os.path.abspath(path)).is_relative_to(results))  # noqa: PTH100
     )
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in images.READABLE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in images.READABLE_SUFFIXES and is_file(path)
 
 
 def _folder_target(config: BatchConfig, folder: Path) -> Path:
     if config.output is None:
-        whole = folder.resolve()  # "." and "..": a sibling needs the folder's real name
+        # "." and ".." have no name of their own; a link keeps the one it was given by.
+        whole = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
         if not whole.name:
             raise UsageError(f"{folder} has no folder beside it; give an --output")
         return whole.with_name(f"{whole.name}_x{config.scale:g}")
-    if config.output.exists() and not config.output.is_dir():
+    if is_there(config.output) and not is_folder(config.output):
         raise UsageError(f"--output {config.output} is a file; a folder's results need a folder")
     return config.output
 
@@ -247,7 +260,10 @@ def _file_target(config: BatchConfig, file: Path, *, single: bool) -> Path:
     output = config.output
     if output is None:
         return file.with_name(_named(config, Path(file.name), config.name_suffix).name)
-    if output.is_dir() or (not output.exists() and not output.suffix):
+    # A name for one file is that file's, even if its suffix will be refused; several go into a
+    # folder unless the name can only be that of an image.
+    named = output.suffix if single else images.format_of(output)
+    if is_folder(output) or (not is_there(output) and not named):
         return output / _named(config, Path(file.name), config.suffix or "")
     if not single:
         raise UsageError(f"--output {output} is a file name; several inputs need a folder")
@@ -264,6 +280,8 @@ def _named(config: BatchConfig, path: Path, suffix: str) -> Path:
 
 def _refuse_clashes(jobs: list[Job], config: BatchConfig) -> list[Job]:
     """Mark the jobs that would overwrite an input, another job's result, or a file."""
+    if config.existing == "skip":
+        jobs = _without_own_results(jobs)
     sources = {os.path.realpath(job.source) for job in jobs}
     taken: dict[str, Path] = {}
     checked = []
@@ -277,30 +295,52 @@ def _refuse_clashes(jobs: list[Job], config: BatchConfig) -> list[Job]:
         elif images.format_of(job.target) is None:
             known = " ".join(sorted(images.READABLE_SUFFIXES))
             problem = f"its result {job.target} has no known image suffix; use one of {known}"
-        elif os.path.isdir(target):  # noqa: PTH112
+        elif is_folder(job.target):
             problem = f"its result {job.target} is a folder; give another --output"
-        elif config.existing == "error" and os.path.exists(target):  # noqa: PTH110
+        elif config.existing == "error" and is_there(job.target):
             problem = f"{job.target} is there already; use --overwrite or --skip-existing"
         taken.setdefault(target, job.source)
         checked.append(Job(job.source, job.target, problem))
     return checked
 
 
+def _without_own_results(jobs: list[Job]) -> list[Job]:
+    """Leave out the inputs that an earlier run made from other inputs of this one.
+
+    ``srcli upscale *.png --skip-existing`` finds the results beside the originals when it is
+    run again, and is to go on with the originals.
+    """
+    made_from = {
+        os.path.realpath(job.target): os.path.realpath(job.source)
+        for job in jobs
+        if is_there(job.target)
+    }
+    sources = ((job, os.path.realpath(job.source)) for job in jobs)
+    return [job for job, source in sources if made_from.get(source, source) == source]
+
+
 def _check_folder(target: Path) -> None:
     """Fail before the work, not after it, where the folder cannot be made."""
     for parent in target.parents:
-        if parent.is_dir():
-            return
-        if parent.exists():
+        if is_folder(parent):
+            if os.access(parent, os.W_OK | os.X_OK):
+                return
+            raise OutputError(
+                f"cannot write {target}: no permission in {parent}; choose another --output"
+            )
+        if is_there(parent):
             raise OutputError(
                 f"cannot write {target}: {parent} is not a folder; choose another --output"
             )
 
 
-def _make_folder(folder: Path) -> None:
+def _prepare(target: Path, config: BatchConfig) -> None:
+    """Make the folder of a result, unless the result has appeared since the plan was made."""
+    if config.existing == "error" and is_there(target):
+        raise OutputError(f"{target} has appeared meanwhile; use --overwrite or --skip-existing")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot make the folder {folder}: {error.strerror}; choose another --output"
+            f"cannot make the folder {target.parent}: {error.strerror}; choose another --output"
         ) from error

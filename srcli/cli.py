@@ -5,6 +5,7 @@ Torch is imported inside the command bodies alone, so that ``--help`` answers at
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from srcli import __version__
 from srcli.config import CONFIGS, DEFAULT_OVERLAP, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
-from srcli.files import replacing
+from srcli.files import is_folder, one_line, replacing
 
 if TYPE_CHECKING:
     from srcli.batch import BatchConfig, Job, Result
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from srcli.upscaling import Settings, Upscaler
 
 __all__ = ["app", "main"]
+
+_NO_WIDTH = 10_000
 
 # Paragraphs are one line each: the help's renderer wraps them and keeps every line break.
 _UPSCALE_HELP = (
@@ -64,6 +67,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the console script's entry."""
+    if sys.stderr is None:  # started with it closed, as some daemons do
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
     app()
 
 
@@ -81,6 +86,12 @@ def _reporting() -> Iterator[None]:
     except SrcliError as error:
         _say(f"error: {error}")
         raise typer.Exit(error.exit_code) from error
+    except BrokenPipeError:  # the reader of stdout went away: Typer ends quietly
+        raise
+    except OSError as error:  # a path that may not be looked at, a full disk
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"error: {where}{error.strerror or error}; check the path and its permissions")
+        raise typer.Exit(1) from error
 
 
 def _version(*, value: bool) -> None:
@@ -146,7 +157,9 @@ def upscale(
     quality: Annotated[
         int, typer.Option(help="JPEG, WebP and AVIF quality; JPEG is written as 4:4:4.")
     ] = 95,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP and AVIF.")] = False,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Lossless WebP; AVIF at its best.")
+    ] = False,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -169,7 +182,8 @@ def upscale(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the net.", show_default="every core")
+        int | None,
+        typer.Option(min=1, max=1024, help="CPU threads of the net.", show_default="every core"),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what is computed on what.")
@@ -315,7 +329,9 @@ def evaluate(
     batch_size: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the net.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="CPU threads of the net.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as one JSON object.")
     ] = False,
@@ -327,8 +343,10 @@ def evaluate(
 
     if min_psnr is not None and math.isnan(min_psnr):
         raise UsageError("--min-psnr must be a number of dB, not nan")
-    if output is not None and not output.parent.is_dir():
+    if output is not None and not is_folder(output.parent):
         raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
+    if output is not None and is_folder(output):
+        raise OutputError(f"cannot write {output}: it is a folder; give the name of a file")
     config = EvalConfig(
         dataset=dataset,
         lr=lr,
@@ -348,31 +366,36 @@ def evaluate(
 
         report = run(config, advance)
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
-    if output is not None:
-        _write_text(output, text + "\n")
     if as_json:
         typer.echo(text)
     else:
         _print_scores(report)
+    if output is not None:
+        _write_text(output, text + "\n")
     _check_gate(report, min_psnr)
 
 
 def _print_scores(report: "EvalReport") -> None:
     table = Table(
-        title=escape(report.dataset), caption=escape(report.protocol), caption_justify="left"
+        title=escape(one_line(report.dataset)),
+        caption=escape(report.protocol),
+        caption_justify="left",
     )
     table.add_column("image", overflow="fold")
-    for method in report.methods:
-        table.add_column(escape(Path(method).name), justify="right", no_wrap=True)
+    names = [Path(method).name for method in report.methods]
+    for name, method in zip(names, report.methods, strict=True):
+        label = name if names.count(name) == 1 else method  # every run has a model.safetensors
+        table.add_column(escape(one_line(label)), justify="right", overflow="fold")
     rows: dict[str, list[str]] = {}
     for score in report.scores:
         rows.setdefault(score.image, []).append(f"{score.psnr:.2f} / {score.ssim:.4f}")
     for image, cells in rows.items():
-        table.add_row(escape(image), *cells)
+        table.add_row(escape(one_line(image)), *cells)
     table.add_section()
     means = (report.mean(method) for method in report.methods)
     table.add_row("mean", *(f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in means), style="bold")
-    Console().print(table)
+    # A file or a pipe has no width that numbers would have to be cut to.
+    Console(width=None if sys.stdout.isatty() else _NO_WIDTH).print(table)
 
 
 def _check_gate(report: "EvalReport", least: float | None) -> None:
@@ -474,8 +497,10 @@ def train(
     eval_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 500,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the net.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="CPU threads of the net.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary.")] = False,
 ) -> None:
     """Train a net on folders of images, or continue a run."""
@@ -673,5 +698,5 @@ def _use_threads(count: int | None) -> None:
 
 def _say(text: str) -> None:
     """Print one line on stderr, whole: no wrapping, no markup."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{one_line(text)}\n")
     sys.stderr.flush()

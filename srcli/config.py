@@ -126,6 +126,11 @@ class ModelConfig:
         numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
         if any(type(n) is not int or not 1 <= n <= 4096 for n in numbers):  # a header may lie
             raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
+        if PATCH % self.stride:
+            raise UsageError(
+                f"the stride {self.stride} of stem {self.stem} and {levels} levels must divide "
+                f"the patch size {PATCH}"
+            )
         family = (self.unit, self.down, self.up)
         if family not in _FAMILIES:
             known = " or ".join(", ".join(one) for one in _FAMILIES)

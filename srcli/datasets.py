@@ -6,23 +6,21 @@ draws what an undisturbed one would have drawn.
 """
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from srcli import images
+from srcli.color import dequantize, quantize
 from srcli.config import PATCH
-from srcli.errors import DataError
+from srcli.degradation import bicubic
+from srcli.errors import DataError, ImageError
 
 __all__ = ["Batch", "FolderDataset", "image_files", "load_folder", "split"]
-
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _KEEP_SIDE = 1024
 """Images larger than this keep one crop of it, chosen by seed: a bound on memory."""
@@ -104,12 +102,12 @@ def image_files(folder: Path) -> list[Path]:
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in images.READABLE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if not files:
-        kinds = ", ".join(sorted(_SUFFIXES))
+        kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
         raise DataError(f"--dataset {folder} holds no image ({kinds}); give another folder")
     return files
 
@@ -142,44 +140,38 @@ def load_folder(
         DataError: If not one of them could be decoded.
     """
     files = list(files)
-    # Set around the threads, not in them: the filters are the whole process's.
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.filterwarnings("ignore", module="PIL")
+    with ThreadPoolExecutor() as pool:
         results = list(pool.map(lambda path: _decode(path, seed), files))
     for result in results:
         if isinstance(result, str):
             warn(result)
-    images = [result for result in results if isinstance(result, Tensor)]
-    if not images:
+    decoded = [result for result in results if isinstance(result, Tensor)]
+    if not decoded:
         raise DataError(f"none of the {len(files)} images could be decoded; give other images")
-    return FolderDataset(images, seed)
+    return FolderDataset(decoded, seed)
 
 
 def _decode(path: Path, seed: int) -> Tensor | str:
+    """Decode to ``(3, H, W)`` 8-bit levels, both sides a patch at least; or say why not."""
     try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            if upright.mode.startswith("I;16"):  # convert() would cut at 255, not scale
-                upright = Image.fromarray((np.asarray(upright) / 257.0).round().astype(np.uint8))
-            elif upright.mode == "P":  # converted at once, its transparency would warn
-                upright = upright.convert("RGBA")
-            image = upright.convert("RGB")
-    # Pillow's codecs raise many kinds of errors on damaged files; each costs only its file.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return f"{path} cannot be decoded and is left out: {reason}"
-    short = min(image.size)
-    if short < PATCH:  # the paper's data needs it too: STL-10 has sides of 96
-        sides = [max(PATCH, round(side * PATCH / short)) for side in image.size]
-        image = image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    if max(image.size) > _KEEP_SIDE:
+        picture = images.read(path)
+    except ImageError as error:
+        return f"{error}; it is left out"
+    levels = quantize(dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)))
+    height, width = levels.shape[1:]
+    short = min(height, width)
+    # The bound is on what is kept, so a picture that is to be enlarged gives up more.
+    bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
+    if max(height, width) > bound:
         generator = torch.Generator().manual_seed(_mix(seed, path.name))
         where = torch.rand(2, generator=generator).tolist()
         for axis, at in zip((1, 2), where, strict=True):
-            keep = min(pixels.shape[axis], _KEEP_SIDE)
-            pixels = pixels.narrow(axis, int(at * (pixels.shape[axis] - keep + 1)), keep)
-    return pixels.contiguous()
+            keep = min(levels.shape[axis], max(bound, short))
+            levels = levels.narrow(axis, int(at * (levels.shape[axis] - keep + 1)), keep)
+    if short < PATCH:  # the paper's data needs it too: STL-10 has sides of 96
+        height, width = (max(PATCH, round(side * PATCH / short)) for side in levels.shape[1:])
+        levels = quantize(bicubic(levels, (height, width)))
+    return levels.expand(3, -1, -1).contiguous()
 
 
 def _center(image: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Which device and number format the work runs on: the one place that decides."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = ["on_device", "resolve_device", "resolve_dtype"]
+__all__ = ["memory_errors", "on_device", "resolve_device", "resolve_dtype"]
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -51,6 +53,19 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise UsageError("--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32")
     return _DTYPES[name]
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn what torch raises for want of memory, on any device, into ``MemoryError``."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # the CPU's allocator has no error of its own
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def on_device(net: _Net, device: torch.device) -> _Net:

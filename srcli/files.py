@@ -6,10 +6,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["TEMPORARY_SUFFIX", "replacing"]
+__all__ = ["TEMPORARY_SUFFIX", "is_file", "is_folder", "is_there", "one_line", "replacing"]
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path names anything, a dangling link included.
+
+    Like the two below it answers no where :mod:`pathlib` raises: a name too long for the file
+    system, a loop of links, a folder that may not be searched.
+    """
+    return os.path.lexists(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder."""
+    return os.path.isdir(path)  # noqa: PTH112 - see is_there
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a file."""
+    return os.path.isfile(path)  # noqa: PTH113 - see is_there
+
+
+def one_line(text: str) -> str:
+    r"""Make a file name or a codec's words safe to print on one line of any terminal.
+
+    Example:
+        >>> one_line("a photo.png"), one_line("two\nlines")
+        ('a photo.png', 'two\\nlines')
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
 from srcli.errors import ImageError, OutputError
-from srcli.files import replacing
+from srcli.files import one_line, replacing
 
 __all__ = [
     "READABLE_SUFFIXES",
@@ -70,6 +70,9 @@ class Picture:
 
     format: str | None = None
     """Pillow's name of the format that it was read from, such as ``JPEG``."""
+
+    first_of_several: bool = False
+    """Whether the file holds more frames or pages, of which this is the first."""
 
     metadata: Metadata = field(default_factory=Metadata)
     """What travels with the pixels."""
@@ -210,12 +213,24 @@ def read(path: Path) -> Picture:
             exif=_exif_of(image),
             dpi=_dpi_of(image.info.get("dpi")),
         )
+        several = image.format != "MPO" and _has_more_frames(image)
     if clear is not None:
         opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
         alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
     # A phone's multi-picture file is a JPEG with more JPEGs behind it.
     name = "JPEG" if image.format == "MPO" else image.format
-    return Picture(pixels=pixels, alpha=alpha, format=name, metadata=metadata)
+    return Picture(
+        pixels=pixels, alpha=alpha, format=name, metadata=metadata, first_of_several=several
+    )
+
+
+def _has_more_frames(image: ImageFile.ImageFile) -> bool:
+    """Whether frames follow the first; no, where what follows is too damaged to tell."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    # As in _opened: the decoder runs into hostile bytes, but the first frame is read by now.
+    except Exception:  # noqa: BLE001
+        return False
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -256,7 +271,7 @@ def _opened(path: Path) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
     # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
     # All of it means the same to a user: this file is not readable.
     except Exception as error:
-        raise ImageError(f"{_one_line(str(path))}: {_read_problem(error)}") from error
+        raise ImageError(f"{one_line(str(path))}: {_read_problem(error)}") from error
 
 
 def _refuse(problem: str) -> NoReturn:
@@ -272,7 +287,7 @@ _READ_PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
         "not an image in a known format, or damaged at its start; convert it to PNG or JPEG",
     ),
     (
-        (Image.DecompressionBombWarning, Image.DecompressionBombError),
+        (Image.DecompressionBombError,),
         "more pixels than can be decoded safely (a decompression bomb?); cut it into parts",
     ),
     ((MemoryError,), "does not fit into memory; cut it into parts"),
@@ -298,12 +313,7 @@ def _read_problem(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) else None
-    return _one_line(text or str(error) or type(error).__name__)
-
-
-def _one_line(text: str) -> str:
-    """Make a file name or a codec's words safe to print on one line of any terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]
+    return one_line(text or str(error) or type(error).__name__)
 
 
 class _PillowSilence:
@@ -324,8 +334,8 @@ class _PillowSilence:
                 self._before = warnings.catch_warnings()
                 self._before.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-                # Pillow only warns up to twice its limit; nobody would read the warning.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -515,7 +525,7 @@ def check_size(path: Path, width: int, height: int) -> None:
     try:
         _check_size(width, height, _known_format(path))
     except OutputError as error:
-        raise OutputError(f"{_one_line(str(path))}: {error}") from error
+        raise OutputError(f"{one_line(str(path))}: {error}") from error
 
 
 def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
@@ -546,7 +556,7 @@ def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = F
             _encode(picture, temporary, name, quality=quality, lossless=lossless)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
     except Exception as error:
-        raise OutputError(f"{_one_line(str(path))}: {_write_problem(error)}") from error
+        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
 
 
 def _known_format(path: Path) -> str:
@@ -564,7 +574,7 @@ def _check_target(path: Path) -> None:
     except FileNotFoundError:
         if not path.parent.is_dir():
             raise OutputError(
-                f"there is no folder {_one_line(str(path.parent))}; make it first"
+                f"there is no folder {one_line(str(path.parent))}; make it first"
             ) from None
     else:
         if stat.S_ISDIR(mode):
@@ -640,7 +650,8 @@ def _image_of(picture: Picture, name: str) -> Image.Image:
         if not _FORMATS[name].alpha:
             return Image.composite(image, Image.new(image.mode, image.size, "white"), opacity)
         image.putalpha(opacity)
-    return image.convert(_WIDENED.get((name, image.mode), image.mode))
+    wider = _WIDENED.get((name, image.mode))
+    return image if wider is None else image.convert(wider)  # convert() copies even to itself
 
 
 _WIDENED: Final = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA", ("AVIF", "LA"): "RGBA"}

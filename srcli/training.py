@@ -27,8 +27,8 @@ from srcli.color import dequantize
 from srcli.config import BASE, ModelConfig, require_at_least
 from srcli.datasets import FolderDataset, image_files, load_folder, split
 from srcli.degradation import training_input
-from srcli.devices import on_device, resolve_device, resolve_dtype
-from srcli.errors import DataError, OutputError, TrainingError, UsageError
+from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
+from srcli.errors import DataError, DeviceError, OutputError, TrainingError, UsageError
 from srcli.files import replacing
 from srcli.metrics import psnr
 from srcli.model import ResidualAutoencoder
@@ -116,8 +116,7 @@ class TrainConfig:
         """Check the ranges that no type can."""
         if not self.datasets:
             raise UsageError("train needs at least one --dataset")
-        if self.steps is None and self.epochs is None and self.max_seconds is None:
-            raise UsageError("say how long to train: --steps, --epochs or --max-time")
+        self._check_length()
         require_at_least(
             1,
             batch_size=self.batch_size,
@@ -127,6 +126,8 @@ class TrainConfig:
             save_every=self.save_every,
         )
         require_at_least(0, warmup=self.warmup, clip=self.clip)
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name, number in (
             ("--lr", self.lr),
             ("--epochs", self.epochs),
@@ -140,11 +141,18 @@ class TrainConfig:
             if not 1 < scale <= 8:
                 raise UsageError(f"--scale must lie in (1, 8] for training, not {scale:g}")
 
+    def _check_length(self) -> None:
+        if self.steps is None and self.epochs is None and self.max_seconds is None:
+            raise UsageError("say how long to train: --steps, --epochs or --max-time")
+        if self.steps is not None and self.epochs is not None:
+            raise UsageError("--steps and --epochs both say how long; give one of them")
+
     def to_json(self) -> str:
         """Write the options as readable JSON."""
         values = asdict(self)
         values["output"] = str(self.output)
-        values["datasets"] = [str(path) for path in self.datasets]
+        # Absolute, so that a run can be resumed from any directory.
+        values["datasets"] = [str(path.absolute()) for path in self.datasets]
         values["init_from"] = str(self.init_from) if self.init_from else None
         return json.dumps(values, indent=2) + "\n"
 
@@ -247,6 +255,7 @@ def train(
         DataError: If a data set is missing or empty.
         OutputError: If the run directory cannot be written, or already holds a run.
         TrainingError: If the loss is not finite; the last checkpoint stays.
+        DeviceError: If the device is not there or out of memory.
     """
     if not resume:
         _refuse_directory(config.output)
@@ -263,7 +272,14 @@ def train(
             log.writerow(["step", "patches", "seconds", "lr", "loss", "eval_psnr", "baseline_psnr"])
         while run.done < 1 and not run.out_of_time:
             lr = run.lr
-            _optimise(run, lr)
+            try:
+                with memory_errors():
+                    _optimise(run, lr)
+            except MemoryError as error:
+                raise DeviceError(
+                    f"{run.device} is out of memory: use a smaller --batch-size than "
+                    f"{config.batch_size}"
+                ) from error
             run.seconds = time.monotonic() - begun
             _observe(run, log, lr)
             file.flush()
@@ -327,6 +343,8 @@ def _refuse_directory(output: Path) -> None:
             f"{output} already holds a run: continue it with --resume {output}, "
             "or give another --output"
         )
+    if (output / "model.safetensors").exists():
+        raise OutputError(f"{output} already holds trained weights; give another --output")
 
 
 def _prepare_directory(config: TrainConfig) -> None:
@@ -344,7 +362,12 @@ def _prepare_directory(config: TrainConfig) -> None:
 def _trim_log(path: Path, step: int) -> None:
     """Drop what was logged after the checkpoint that a run resumes from: it comes again."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if not line[:1].isdigit() or int(line.split(",")[0]) <= step]
+    steps = (line.split(",")[0] for line in lines[1:])
+    kept = lines[:1] + [
+        line
+        for line, cell in zip(lines[1:], steps, strict=True)
+        if cell.isdecimal() and int(cell) <= step
+    ]
     if kept != lines:
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
@@ -352,6 +375,8 @@ def _trim_log(path: Path, step: int) -> None:
 def _start(config: TrainConfig, on_message: Callable[[str], None]) -> _Run:
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
+    if dtype == torch.float16:
+        raise UsageError("--dtype fp16 cannot hold the gradients; use auto, bf16 or fp32")
     files = [path for folder in config.datasets for path in image_files(folder)]
     if config.limit is not None and config.limit < len(files):
         order = torch.randperm(

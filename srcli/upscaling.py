@@ -17,7 +17,7 @@ from srcli import weights
 from srcli.color import bleed, dequantize, quantize
 from srcli.config import DEFAULT_OVERLAP, PATCH, require_at_least
 from srcli.degradation import axis_weights
-from srcli.devices import on_device, resolve_device, resolve_dtype
+from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.errors import DeviceError, UsageError, WeightsError
 from srcli.geometry import Block, Span, plan_axis, step_lengths
 from srcli.images import Picture
@@ -33,7 +33,7 @@ of 2, 3, 4, 6 and 9 patches took 0.75, 0.61, 0.56, 0.54 and 0.52 s per megapixel
 the gain ends that is worth its memory."""
 
 _REDUCED_ROWS = 64
-"""Rows and columns that are reduced at a time when a result is larger than asked for."""
+"""Rows that are reduced at a time when a result is larger than asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,7 @@ class Upscaler:
 
         Raises:
             DeviceError: If the device runs out of memory.
+            MemoryError: If the machine does.
             WeightsError: If the net's result is not finite even in fp32.
         """
         pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)
@@ -197,12 +198,11 @@ class Upscaler:
         batch = self.settings.batch_size or (8 if self.device.type == "cuda" else 1)
         source = image.to(self.device)
         try:
-            for span, band in enlarge_rows(source, rows, columns, self._run, batch):
-                yield span, band.cpu()
-        except RuntimeError as error:
-            if self.device.type == "cpu" and "allocate memory" in str(error):
-                raise MemoryError from error  # torch's allocator has no error of its own for it
-            if not isinstance(error, torch.OutOfMemoryError):
+            with memory_errors():
+                for span, band in enlarge_rows(source, rows, columns, self._run, batch):
+                    yield span, band.cpu()
+        except MemoryError as error:
+            if self.device.type == "cpu":
                 raise
             raise DeviceError(
                 f"{self.device} is out of memory: use --tile {PATCH}, a smaller --batch-size "
@@ -219,7 +219,8 @@ class Upscaler:
         return plan_axis(
             length,
             patch=PATCH if settings.tile is None else settings.tile,
-            overlap=settings.overlap,
+            # More context than the receptive field cannot change a pixel, only cost time.
+            overlap=min(settings.overlap, self.config.receptive_margin),
             stride=self.config.stride,
             fuse=_FUSE[self.device.type] if settings.tile is None else 1,
         )

@@ -191,13 +191,13 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
     try:
         config = ModelConfig.from_json(metadata.get("config", ""))
         training = json.loads(metadata.get("training", "{}"))
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} has a damaged header: {error}") from error
     if not isinstance(training, dict):
         raise WeightsError(f"{path} has a damaged header: its training record is not an object")
     scales = training.get("scales", [])
     if not isinstance(scales, list) or not all(
-        isinstance(scale, int | float) and math.isfinite(scale) and scale >= 1 for scale in scales
+        isinstance(scale, int | float) and math.isfinite(scale) and scale > 1 for scale in scales
     ):
         raise WeightsError(f"{path} has a damaged header: its scales are {scales!r}")
     return Weights(config=config, training=training)

@@ -19,7 +19,8 @@ ROWS = (
     {"cli"},
     {"training", "evaluation", "batch"},
     {"upscaling"},
-    {"datasets", "images", "weights", "plots"},
+    {"datasets"},
+    {"images", "weights", "plots"},
     {"tiling"},
     {"model", "degradation", "metrics"},
     {"color", "devices"},
@@ -31,7 +32,7 @@ ROWS = (
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 
 ONLY_IN = {
-    "PIL": {"images", "datasets"},
+    "PIL": {"images"},
     "rich": {"cli"},
     "safetensors": {"weights"},
     "tqdm": {"cli"},
@@ -180,7 +181,7 @@ def test_a_package_is_known_only_where_it_belongs(name):
     ("name", "source", "found"),
     [
         ("metrics", "from PIL import Image", ["PIL"]),
-        ("datasets", "from PIL import Image", []),
+        ("images", "from PIL import Image", []),
         ("training", "from safetensors.torch import load_file", ["safetensors"]),
         ("weights", "import pickle", ["pickle"]),
         ("batch", "def f():\n    import tqdm, rich.table", ["rich", "tqdm"]),

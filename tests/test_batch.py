@@ -359,7 +359,7 @@ def test_of_two_inputs_with_one_output_the_second_is_refused():
         ),
     ],
 )
-@pytest.mark.parametrize("existing", ["error", "skip", "overwrite"])
+@pytest.mark.parametrize("existing", ["error", "overwrite"])
 @pytest.mark.usefixtures("here")
 def test_an_input_is_never_a_target(inputs, options, problem, existing):
     """No option lets a result take the place of an input, and no link hides it."""
@@ -368,6 +368,29 @@ def test_an_input_is_never_a_target(inputs, options, problem, existing):
     Path("alias").symlink_to("photos", target_is_directory=True)
 
     assert problems(configured(*inputs, **options, existing=existing))[0] == problem
+
+
+@pytest.mark.usefixtures("here")
+def test_results_of_an_earlier_run_are_no_inputs_when_it_goes_on():
+    """A pattern that matches originals and their results goes on with the originals."""
+    touch("a.png", "a_x3.png", "b.png", "c_x3.png")
+
+    jobs = batch.plan(configured("*.png", existing="skip"))
+
+    assert [str(job.source) for job in jobs] == ["a.png", "b.png", "c_x3.png"]
+    assert [job.problem for job in jobs] == [None] * 3
+
+
+@pytest.mark.usefixtures("here")
+def test_results_inside_the_searched_folder_are_no_inputs():
+    """An output folder below the input folder is left out of the search."""
+    touch("photos/a.png", "photos/out/a.png", "photos/sub/b.png")
+
+    jobs = batch.plan(
+        configured("photos", output=Path("photos/out"), recursive=True, existing="skip")
+    )
+
+    assert [str(job.source) for job in jobs] == ["photos/a.png", "photos/sub/b.png"]
 
 
 @pytest.mark.parametrize(

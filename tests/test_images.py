@@ -901,14 +901,37 @@ def test_damaged_files(saved):
 
 
 @pytest.mark.parametrize("verb", [read, read_size])
-@pytest.mark.parametrize("pixels", [100, 60], ids=["warned of", "refused"])
-def test_decompression_bombs(saved, monkeypatch, verb, pixels):
-    """What Pillow warns of and what it refuses are the same error."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+def test_decompression_bombs(saved, monkeypatch, verb):
+    """What Pillow refuses as a bomb, twice its limit, is an error of the file."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     path = saved(Image.new("L", (15, 10)), "bomb.png")
 
     expected = "more pixels than can be decoded safely (a decompression bomb?); cut it into parts"
     assert expected == message_of(path, verb)
+
+
+def test_what_pillow_only_warns_of_is_read(saved, monkeypatch):
+    """Between Pillow's limit and twice that lie the pictures of large cameras."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = saved(Image.new("L", (15, 10)), "large.png")
+
+    assert (read(path).width, read_size(path)) == (15, (15, 10))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "frames", "expected"),
+    [("gif", 1, False), ("gif", 3, True), ("tiff", 1, False), ("tiff", 2, True), ("png", 2, True)],
+)
+def test_more_frames_than_one_are_told(tmp_path, suffix, frames, expected):
+    """An animation or a file of several pages says that its picture is only the first."""
+    first, *rest = (Image.new("L", (4, 3), 60 * number) for number in range(frames))
+    path = tmp_path / f"several.{suffix}"
+    first.save(path, **({"save_all": True, "append_images": rest} if rest else {}))
+
+    picture = read(path)
+
+    assert picture.first_of_several is expected
+    assert int(picture.pixels.max()) == 0
 
 
 @pytest.mark.parametrize(

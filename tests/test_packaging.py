@@ -1,6 +1,9 @@
 """The wheel alone is enough: code, weights, console script, no network."""
 
+import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -64,6 +67,7 @@ def python(wheel, tmp_path_factory):
         check=True,
         capture_output=True,
     )
+    shutil.move(Path(site, "bin", "srcli"), home / "bin" / "srcli")
     Path(site, "requirements.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     return interpreter
 
@@ -108,6 +112,34 @@ def test_the_installed_copy_is_what_ran(python, tmp_path):
 
     home = python.parent.parent
     assert all(Path(line).is_relative_to(home) for line in finished.stdout.splitlines())
+
+
+def test_the_console_script_starts_the_command_line(python):
+    """The wheel's ``srcli`` is the command line, in the environment it was installed into."""
+    script = python.parent / "srcli"
+    finished = subprocess.run(
+        [python, script, "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert finished.stdout == f"srcli {__version__}\n"
+
+
+def test_every_import_is_a_requirement(wheel):
+    """What srcli imports from others is what its wheel asks for, no more and no less."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(name).decode()
+    required = set(re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE))
+
+    imported = set()
+    for path in (ROOT / "srcli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    third_party = imported - set(sys.stdlib_module_names) - {"srcli"}
+    assert {"pillow" if name == "PIL" else name for name in third_party} == required
 
 
 def test_version_agrees_with_the_project_file():

@@ -609,7 +609,8 @@ def test_unreadable_images_are_told_and_left_out(options, image_folder, tmp_path
 
         assert report.step == 1
         assert len(told) == 1
-        assert told[0].startswith(f"{broken} cannot be decoded")
+        assert told[0].startswith(f"{broken}: not an image")
+        assert told[0].endswith("; it is left out")
 
 
 @pytest.mark.parametrize(
@@ -627,7 +628,7 @@ def test_unreadable_images_are_told_and_left_out(options, image_folder, tmp_path
         ({"lr": 0.0}, "--lr must be positive, not 0.0"),
         ({"lr": math.nan}, "--lr must be positive, not nan"),
         ({"lr": math.inf}, "--lr must be positive, not inf"),
-        ({"epochs": -1.0}, "--epochs must be positive, not -1.0"),
+        ({"steps": None, "epochs": -1.0}, "--epochs must be positive, not -1.0"),
         ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
         ({"ema": 1.0}, "--ema must lie in [0, 1), not 1.0"),
         ({"ema": -0.1}, "--ema must lie in [0, 1), not -0.1"),

@@ -18,7 +18,7 @@ from srcli.images import Metadata, Picture
 from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings, Upscaler
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "originals" / "parrots.png"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "originals" / "houses.png"
 
 
 def upscaler(**options):
@@ -65,10 +65,13 @@ def seam_error(image, size, *, overlap, tile, dtype="fp32"):
     return int((results[0] - results[1]).abs().max())
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("tile", [PATCH, None], ids=["patches", "fused"])
-def test_seams_at_the_default_margin_stay_within_one_level(tile):
+def test_seams_at_the_default_margin_stay_within_one_level(tile, dtype):
     """On a real photograph the shipped weights leave no seam of more than one level."""
-    assert seam_error(photograph(140, 165), (420, 495), overlap=DEFAULT_OVERLAP, tile=tile) <= 1
+    image, size = photograph(140, 165), (420, 495)
+
+    assert seam_error(image, size, overlap=DEFAULT_OVERLAP, tile=tile, dtype=dtype) <= 1
 
 
 @pytest.mark.parametrize("tile", [PATCH, None], ids=["patches", "fused"])
@@ -249,15 +252,20 @@ def test_a_net_that_is_never_finite_is_refused():
 
 
 def test_running_out_of_memory_names_the_way_out(monkeypatch):
-    """The device's exhaustion is one line with what to try."""
-    model = identity()
+    """A device's exhaustion is one line with what to try, the machine's a MemoryError."""
+    errors = [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    for error in errors:
 
-    def exhausted(_windows):
-        raise torch.OutOfMemoryError
+        def exhausted(_windows, error=error):
+            raise error
 
-    monkeypatch.setattr(model, "_run", exhausted)
-    with pytest.raises(DeviceError, match="out of memory: use --tile 120"):
-        whole(model, photograph(4, 4), (12, 12))
+        model = identity(tile=PATCH)
+        monkeypatch.setattr(model, "_run", exhausted)
+        with pytest.raises(MemoryError):
+            whole(model, photograph(4, 4), (12, 12))
+        model.device = torch.device("meta")  # any device that is not the CPU
+        with pytest.raises(DeviceError, match="out of memory: use --tile 120"):
+            whole(model, photograph(4, 4), (12, 12))
 
 
 def test_smaller_than_the_picture_is_refused():
