@@ -51,9 +51,21 @@ def test_the_readme_names_every_command(readme, name):
     assert re.search(rf"\bsrcli {name}\b", readme)
 
 
+def section(readme, name):
+    """The part of the README about a command; all of it for one without a part of its own."""
+    parts = [part for part in readme.split("\n## ") if f"`srcli {name}`" in part.split("\n")[0]]
+    return parts[0] if parts else readme
+
+
 @pytest.mark.parametrize(("name", "option"), NAMED)
 def test_the_readme_names_every_option(readme, name, option):
-    """Every spelling of an option stands in the README, as a word of its own."""
-    assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", readme), (
+    """Every spelling of an option stands in its command's section, as a word of its own."""
+    assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", section(readme, name)), (
         f"README.md does not name {option} of srcli {name}".rstrip()
     )
+
+
+def test_three_commands_have_a_section(readme):
+    """The sections are found, so that the search above is not of the whole text."""
+    for name in ("upscale", "eval", "train"):
+        assert len(section(readme, name)) < len(readme) / 2
