@@ -26,11 +26,11 @@ from srcli.tiling import enlarge_rows
 
 __all__ = ["Settings", "Upscaler"]
 
-_FUSE = {"cpu": 4, "cuda": 8}
+_FUSE = {"cpu": 6, "cuda": 8}
 """Patches per side of a block with ``tile=auto``: the larger the block, the less context is
-computed twice, as long as a layer's features stay in the cache. In bf16 on one Zen 4 core blocks
-of 2, 3, 4, 6 and 9 patches took 0.75, 0.61, 0.56, 0.54 and 0.52 s per megapixel; four is where
-the gain ends that is worth its memory."""
+computed twice, as long as a layer's features stay in the cache. In bf16 on two Zen 4 cores blocks
+of 2, 3, 4, 5, 6, 8 and 12 patches took 0.43, 0.35, 0.33, 0.30, 0.30, 0.29 and 0.28 s per megapixel;
+six is where the gain ends that is worth its memory."""
 
 _REDUCED_ROWS = 64
 """Rows that are reduced at a time when a result is larger than asked for."""

@@ -818,7 +818,8 @@ def test_progress_rises_to_one(tiny_weights, scale):
     picture(31, 45).save("a.png")
     picture(5, 40).save("b.png")
     told = {"a.png": [], "b.png": []}
-    config = configured("a.png", "b.png", model=str(tiny_weights), scale=scale)
+    settings = Settings(device="cpu", dtype="fp32", tile=120)
+    config = configured("a.png", "b.png", model=str(tiny_weights), scale=scale, settings=settings)
 
     list(
         batch.run(
