@@ -29,8 +29,8 @@ def main() -> None:
     full = BASE.receptive_margin
     lines = [
         (
-            f"torch {torch.__version__}, {platform.machine()} CPU; two photos and a corner of their "
-            "originals, x3; largest difference in levels (share of values that differ)"
+            f"torch {torch.__version__}, {platform.machine()} CPU; two photos and a corner of "
+            "their originals, x3; largest difference in levels (share of values that differ)"
         ),
         "",
         "| margin | fp32, patches | fp32, fused | bf16, patches | bf16, fused |",

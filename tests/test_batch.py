@@ -50,7 +50,7 @@ def here(tmp_path, monkeypatch):
 
 def configured(*inputs, **options):
     """Options of a batch that computes in fp32 on the CPU."""
-    return BatchConfig(inputs=inputs, settings=EXACT, **options)
+    return BatchConfig(inputs=inputs, **{"settings": EXACT, **options})
 
 
 def touch(*names):
