@@ -14,7 +14,7 @@ from typing import Literal
 
 from srcli import images
 from srcli.errors import ImageError, NothingToDoError, OutputError, UsageError
-from srcli.files import is_file, is_folder, is_there
+from srcli.files import is_folder, is_there
 from srcli.geometry import output_length
 from srcli.upscaling import Settings, Upscaler
 
@@ -220,28 +220,23 @@ def _expand(text: str) -> list[Path]:
         return [Path(text)]
     # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
     matches = (Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
-    return sorted(path for path in matches if _is_image(path))
+    return sorted(path for path in matches if images.is_image(path))
 
 
 def _images_in(folder: Path, target: Path, *, recursive: bool) -> list[Path]:
-    """Images of a folder by their suffix, sorted; hidden files and folders are left out.
+    """Images of a folder, without those in ``target`` where that lies inside the folder.
 
-    So is ``target`` where it lies inside the folder: results are no inputs of the next run.
+    Results are no inputs of the next run.
     """
-    found = folder.rglob("*") if recursive else folder.glob("*")
+    found = images.files_in(folder, recursive=recursive)
     results = Path(os.path.abspath(target))  # noqa: PTH100 - links are not followed here
-    inside = results != Path(os.path.abspath(folder))  # noqa: PTH100
-    return sorted(
+    if results == Path(os.path.abspath(folder)):  # noqa: PTH100
+        return found
+    return [
         path
         for path in found
-        if _is_image(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (inside and Path(os.path.abspath(path)).is_relative_to(results))  # noqa: PTH100
-    )
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in images.READABLE_SUFFIXES and is_file(path)
+        if not Path(os.path.abspath(path)).is_relative_to(results)  # noqa: PTH100
+    ]
 
 
 def _folder_target(config: BatchConfig, folder: Path) -> Path:

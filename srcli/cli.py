@@ -56,6 +56,25 @@ _TRAIN_HELP = (
     "[bold]srcli train --resume runs/base[/] goes on where the last checkpoint left it."
 )
 
+# What more than one command asks for.
+_Tile = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        "-t",
+        help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
+        "neighbouring patches fused.",
+    ),
+]
+_Overlap = Annotated[int, typer.Option(help="Context around a patch in output pixels.")]
+_BatchSize = Annotated[str, typer.Option(help="Patches per forward pass, or auto.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+_DType = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+_Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=1024, help="CPU threads of the net.", show_default="every core"),
+]
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -166,25 +185,12 @@ def upscale(
             help="Added to the name.", show_default="_x3 beside the input, none in a folder"
         ),
     ] = None,
-    tile: Annotated[
-        str,
-        typer.Option(
-            "--tile",
-            "-t",
-            help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
-            "neighbouring patches fused.",
-        ),
-    ] = "auto",
-    overlap: Annotated[
-        int, typer.Option(help="Context around a patch in output pixels.")
-    ] = DEFAULT_OVERLAP,
-    batch_size: Annotated[str, typer.Option(help="Patches per forward pass, or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, max=1024, help="CPU threads of the net.", show_default="every core"),
-    ] = None,
+    tile: _Tile = "auto",
+    overlap: _Overlap = DEFAULT_OVERLAP,
+    batch_size: _BatchSize = "auto",
+    device: _Device = "auto",
+    dtype: _DType = "auto",
+    threads: _Threads = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what is computed on what.")
     ] = False,
@@ -324,14 +330,12 @@ def evaluate(
         float | None,
         typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
     ] = None,
-    tile: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
-    overlap: Annotated[int, typer.Option(help="As in upscale.")] = DEFAULT_OVERLAP,
-    batch_size: Annotated[str, typer.Option(help="As in upscale.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads of the net.")
-    ] = None,
+    tile: _Tile = "auto",
+    overlap: _Overlap = DEFAULT_OVERLAP,
+    batch_size: _BatchSize = "auto",
+    device: _Device = "auto",
+    dtype: _DType = "auto",
+    threads: _Threads = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as one JSON object.")
     ] = False,
@@ -496,11 +500,9 @@ def train(
     ] = None,
     eval_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 500,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: _Device = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads of the net.")
-    ] = None,
+    threads: _Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary.")] = False,
 ) -> None:
     """Train a net on folders of images, or continue a run."""

@@ -99,13 +99,7 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"--dataset {folder} {found}; give a folder of images")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in images.READABLE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    files = images.files_in(folder, recursive=True)
     if not files:
         kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
         raise DataError(f"--dataset {folder} holds no image ({kinds}); give another folder")

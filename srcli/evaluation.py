@@ -204,11 +204,7 @@ def _pairs(config: EvalConfig) -> tuple[list[tuple[Path, Path | None]], str]:
 def _listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images; give the folder of the HR images")
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in images.READABLE_SUFFIXES and not path.name.startswith(".")
-    ]
+    found = images.files_in(folder, recursive=False)
     if not found:
         raise DataError(f"{folder} holds no image; give the folder of the HR images")
     return found

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
 from srcli.errors import ImageError, OutputError
-from srcli.files import one_line, replacing
+from srcli.files import is_file, one_line, replacing
 
 __all__ = [
     "READABLE_SUFFIXES",
@@ -33,7 +33,9 @@ __all__ = [
     "Metadata",
     "Picture",
     "check_size",
+    "files_in",
     "format_of",
+    "is_image",
     "read",
     "read_size",
     "write",
@@ -184,6 +186,30 @@ def format_of(path: Path) -> str | None:
         ('JPEG', None)
     """
     return _FORMAT_BY_SUFFIX.get(path.suffix.lower())
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path leads to a file with the suffix of a format that is read here."""
+    return path.suffix.lower() in READABLE_SUFFIXES and is_file(path)
+
+
+def files_in(folder: Path, *, recursive: bool) -> list[Path]:
+    """List the images of a folder, sorted by path; hidden files and folders are left out.
+
+    Args:
+        folder: Where to look.
+        recursive: Whether to look below its first level too.
+
+    Returns:
+        Paths that begin with ``folder``.
+    """
+    found = folder.rglob("*") if recursive else folder.glob("*")
+    return sorted(
+        path
+        for path in found
+        if is_image(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 # ---- reading ------------------------------------------------------------------------------
