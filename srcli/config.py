@@ -7,7 +7,7 @@ tensor is built, so a file alone is enough to rebuild its network.
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from srcli.errors import UsageError
 
@@ -15,8 +15,10 @@ __all__ = [
     "BASE",
     "CONFIGS",
     "DEFAULT_OVERLAP",
+    "JOINS",
     "PAPER",
     "PATCH",
+    "Degradation",
     "ModelConfig",
     "require_at_least",
 ]
@@ -51,6 +53,9 @@ _Down = Literal["max-pool", "convolution"]
 _Up = Literal["nearest", "depth-to-space"]
 _Join = Literal["before", "first", "last"]
 _Output = Literal["relu", "correction"]
+
+JOINS: tuple[str, ...] = get_args(_Join)
+"""Where a skip may be added in the decoder."""
 
 _FAMILIES = (
     ("convolution", "max-pool", "nearest"),
@@ -228,3 +233,126 @@ BASE = ModelConfig(
 
 CONFIGS = {"paper": PAPER, "base": BASE}
 """The configurations that have a name on the command line."""
+
+
+class _Part(NamedTuple):
+    """What a part of a degradation may be."""
+
+    low: int
+    high: int
+    kind: type[int] | type[float]
+    example: str
+
+
+_PARTS = {
+    "blur": _Part(0, 8, float, "blur=0.2..1.5"),
+    "noise": _Part(0, 64, float, "noise=0..10"),
+    "jpeg": _Part(1, 100, int, "jpeg=30..95"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """What happens to a picture besides its bicubic reduction: blur before, the rest after.
+
+    Each part is a range, ends included, from which every sample's own value is drawn uniformly;
+    None leaves the part out. Without any part it is plain bicubic.
+
+    Raises:
+        UsageError: If a part is no rising range of numbers within its limits.
+    """
+
+    blur: tuple[float, float] | None = None
+    """Standard deviation of the Gaussian blur, HR pixels, within 0..8."""
+
+    noise: tuple[float, float] | None = None
+    """Standard deviation of the white Gaussian noise, 8-bit levels of the LR picture, 0..64."""
+
+    jpeg: tuple[int, int] | None = None
+    """JPEG quality as libjpeg counts it, whole numbers within 1..100."""
+
+    def __post_init__(self) -> None:
+        """Check every part, wherever it comes from."""
+        for name in _PARTS:
+            value = getattr(self, name)
+            if value is not None and not _is_range(name, value):
+                raise _bad_part(name, value)
+
+    @property
+    def is_bicubic(self) -> bool:
+        """Whether the bicubic reduction is all there is."""
+        return all(getattr(self, name) is None for name in _PARTS)
+
+    def __str__(self) -> str:
+        texts = (_range_text(name, getattr(self, name)) for name in _PARTS)
+        return ",".join(filter(None, texts)) or "bicubic"
+
+    @classmethod
+    def parse(cls, text: str) -> "Degradation":
+        """Read what ``str`` writes.
+
+        Args:
+            text: ``bicubic``, or parts with a number or a range each, separated by commas.
+                Spaces do not matter.
+
+        Returns:
+            The validated degradation.
+
+        Raises:
+            UsageError: If a part is unknown, given twice, or no rising range within its limits.
+
+        Example:
+            >>> str(Degradation.parse("jpeg = 75, blur = 0.2..1.5"))
+            'blur=0.2..1.5,jpeg=75'
+        """
+        if text.strip() == "bicubic":
+            return cls()
+        parts: dict[str, Any] = {}
+        for item in text.split(","):
+            name, _, numbers = (piece.strip() for piece in item.partition("="))
+            if name not in _PARTS:
+                raise UsageError(
+                    f"--degradation has no part {name!r}; give bicubic, or some of "
+                    f"{','.join(part.example for part in _PARTS.values())}"
+                )
+            if name in parts:
+                raise UsageError(f"--degradation names {name} twice; give one range for it")
+            parts[name] = _read_range(name, numbers)
+        return cls(**parts)
+
+
+def _is_range(name: str, value: object) -> bool:
+    part = _PARTS[name]
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(type(number) in {int, part.kind} for number in value)
+        and part.low <= value[0] <= value[1] <= part.high
+    )
+
+
+def _read_range(name: str, text: str) -> tuple[float, float]:
+    first, dots, last = text.partition("..")
+    try:
+        value = _PARTS[name].kind(first), _PARTS[name].kind(last if dots else first)
+    except ValueError:
+        raise _bad_part(name, text) from None
+    if not _is_range(name, value):
+        raise _bad_part(name, text)
+    return value
+
+
+def _range_text(name: str, value: tuple[float, float] | None) -> str:
+    if value is None:
+        return ""
+    first, last = (repr(_PARTS[name].kind(number)).removesuffix(".0") for number in value)
+    return f"{name}={first}" if first == last else f"{name}={first}..{last}"
+
+
+def _bad_part(name: str, value: object) -> UsageError:
+    part = _PARTS[name]
+    numbers = "whole numbers" if part.kind is int else "numbers"
+    return UsageError(
+        f"--degradation {name} must be a rising range of {numbers} within "
+        f"{part.low}..{part.high}, not {value!r}; give for example {part.example}"
+    )

@@ -1,16 +1,25 @@
-"""Bicubic against other implementations, its windows, and the two-way degradation."""
+"""Bicubic and JPEG against other implementations, windows, and the two-way degradation."""
+
+import io
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from torch.nn import functional
 
-from srcli.color import quantize
-from srcli.degradation import bicubic, degrade, training_input
+from srcli import degradation
+from srcli.color import dequantize, quantize
+from srcli.config import Degradation
+from srcli.degradation import DRAWS, PHASE_DRAWS, bicubic, degrade, jpeg, training_input
 from srcli.geometry import Span
+from srcli.metrics import psnr
+
+ORIGINALS = sorted((Path(__file__).parents[1] / "examples" / "originals").glob("*.png"))
 
 SIZES = [
     (61, 97),
@@ -26,6 +35,15 @@ SIZES = [
     (150, 40),
 ]
 """Enlarged, reduced, one way each, to odd and even: height and width from 61 x 97."""
+
+QUALITIES = [1, 2, 5, 10, 25, 49, 50, 51, 75, 90, 95, 98, 100]
+"""The extremes of JPEG quality, what is usual, and where the formula changes."""
+
+EVERYTHING = Degradation.parse("blur=0..3, noise=0..20, jpeg=10..100")
+
+turbo = pytest.mark.skipif(
+    not features.check("libjpeg_turbo"), reason="another libjpeg rounds in other places"
+)
 
 sides = st.integers(1, 40)
 
@@ -222,3 +240,435 @@ def test_larger_scales_lose_more():
 
     assert errors[0] == 0
     assert errors == sorted(set(errors))
+
+
+def uniform(samples, seed=0):
+    """Draw the numbers that a batch is degraded by."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(samples, DRAWS, generator=generator, dtype=torch.float64)
+
+
+def batch_of(picture):
+    """Make ``(1, 3, H, W)`` or ``(1, 1, H, W)`` in [0, 1] of a ``uint8`` array."""
+    planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+    return torch.from_numpy(planes.copy())[None] / 255
+
+
+def file_of(picture, quality):
+    """Write an ``uint8`` array as a JPEG with 4:2:0 chroma and read it back, by Pillow."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=2)
+    return np.asarray(Image.open(file))
+
+
+def levels_of(image):
+    """Bring one picture of a batch in [0, 1] to the array that Pillow would give."""
+    levels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return levels[..., 0] if levels.shape[-1] == 1 else levels
+
+
+@turbo
+@pytest.mark.parametrize("path", ORIGINALS, ids=lambda path: path.stem)
+def test_jpeg_is_pillows_file_on_photos(path):
+    """Of photos, every quality gives the very bits that Pillow reads from its own file."""
+    with Image.open(path) as opened:
+        picture = np.array(opened.convert("RGB").crop((70, 40, 326, 296)))
+    found = jpeg(batch_of(picture).expand(len(QUALITIES), -1, -1, -1), torch.tensor(QUALITIES))
+
+    for quality, image in zip(QUALITIES, found, strict=True):
+        np.testing.assert_array_equal(levels_of(image), file_of(picture, quality))
+
+
+def test_there_are_photos():
+    """The test above has pictures to look at."""
+    assert len(ORIGINALS) > 1
+
+
+@turbo
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_jpeg_is_pillows_file_on_drawings(photo, quality):
+    """Of sides that are no multiple of a block, Pillow's file again, in colour and in grey."""
+    for picture in (photo, photo[..., 1].copy()):
+        found = jpeg(batch_of(picture), torch.tensor([quality]))
+
+        np.testing.assert_array_equal(levels_of(found[0]), file_of(picture, quality))
+
+
+@turbo
+@given(
+    height=sides,
+    width=st.integers(5, 40),
+    quality=st.integers(1, 100),
+    phase=st.tuples(st.integers(0, 15), st.integers(0, 15)),
+    seed=st.integers(0, 99),
+)
+def test_a_phase_is_a_window_of_pillows_larger_file(height, width, quality, phase, seed):
+    """The grid begins where it is told to: the picture continued by its edge, and cut out."""
+    picture = noise(height, width, seed).permute(1, 2, 0).numpy()
+    larger = np.pad(picture, ((phase[0], 0), (phase[1], 0), (0, 0)), mode="edge")
+
+    found = jpeg(batch_of(picture), torch.tensor([quality]), torch.tensor([phase]))
+
+    expected = file_of(larger, quality)[phase[0] :, phase[1] :]
+    np.testing.assert_array_equal(levels_of(found[0]), expected)
+
+
+@given(
+    height=sides,
+    width=sides,
+    quality=st.integers(1, 100),
+    phase=st.tuples(st.integers(0, 15), st.integers(0, 15)),
+)
+def test_a_phase_is_a_crop_of_the_padded_picture(height, width, quality, phase):
+    """A phase is the same as padding above and to the left, whatever the picture's size."""
+    image = noise(height, width)[None] / 255
+    larger = functional.pad(image, (phase[1], 0, phase[0], 0), mode="replicate")
+
+    found = jpeg(image, torch.tensor([quality]), torch.tensor([phase]))
+
+    whole = jpeg(larger, torch.tensor([quality]))
+    assert torch.equal(found, whole[..., phase[0] :, phase[1] :])
+
+
+def test_every_picture_has_its_own_quality_and_phase():
+    """A batch of files is each file alone, bit for bit."""
+    images = torch.stack([noise(45, 30, seed) for seed in range(8)]) / 255
+    quality = torch.tensor([1, 100, 50, 75, 10, 95, 30, 60])
+    phase = torch.tensor([[0, 0], [15, 15], [3, 8], [8, 3], [1, 0], [0, 1], [7, 12], [14, 9]])
+
+    alone = [
+        jpeg(*one) for one in zip(images.split(1), quality.split(1), phase.split(1), strict=True)
+    ]
+
+    assert torch.equal(jpeg(images, quality, phase), torch.cat(alone))
+
+
+def test_jpeg_loses_less_with_quality(photo):
+    """A higher quality is closer to the picture, down to a trace at 100."""
+    image = batch_of(photo)
+    quality = torch.tensor([1, 10, 50, 90, 100])
+
+    found = psnr(jpeg(image.expand(5, -1, -1, -1), quality), image.expand(5, -1, -1, -1))
+
+    assert found.tolist() == sorted(set(found.tolist()))
+    assert found[0] < 25
+    assert found[-1] > 35
+
+
+def test_jpeg_keeps_what_is_flat():
+    """At the best quality a flat grey is kept, and so is its size."""
+    grey = torch.arange(256)[:, None, None, None].expand(-1, 3, 5, 7) / 255
+
+    assert torch.equal(jpeg(grey, torch.full((256,), 100)), grey)
+
+
+@pytest.mark.parametrize(
+    ("shape", "quality", "phase", "message"),
+    [
+        ((3, 8, 8), [75], None, r"not \(3, 8, 8\)$"),
+        ((1, 4, 8, 8), [75], None, r"not \(1, 4, 8, 8\)$"),
+        ((2, 3, 8, 8), [75], None, r"each of 2 pictures, not the shapes \(1,\) and \(2, 2\)$"),
+        ((1, 3, 8, 8), [75], [3, 4], r"not the shapes \(1,\) and \(2,\)$"),
+        ((1, 3, 8, 8), [0], None, r"quality lies in 1\.\.100, not \[0\]$"),
+        ((1, 3, 8, 8), [101], None, r"quality lies in 1\.\.100, not \[101\]$"),
+        ((1, 3, 8, 8), [75], [[0, 16]], r"phase lies in 0\.\.15, not \[\[0, 16\]\]$"),
+        ((1, 3, 8, 8), [75], [[-1, 0]], r"phase lies in 0\.\.15, not \[\[-1, 0\]\]$"),
+    ],
+)
+def test_jpeg_refuses_what_it_cannot_do(shape, quality, phase, message):
+    """Other channels, missing numbers and numbers out of range are refused by their value."""
+    starts = None if phase is None else torch.tensor(phase)
+
+    with pytest.raises(ValueError, match=message):
+        jpeg(torch.zeros(shape), torch.tensor(quality), starts)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 1.5, 4.0, 8.0])
+def test_the_blur_is_a_gaussian(sigma):
+    """A dense convolution in float64 with the 2-D Gaussian gives the same, edges included."""
+    images = torch.stack([noise(50, 41, seed) for seed in range(2)]) / 255
+    radius = math.ceil(3 * sigma)
+    line = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = (-(line[:, None] ** 2 + line**2) / (2 * sigma**2)).exp()
+    padded = np.pad(
+        images.double(), ((0, 0), (0, 0), (radius, radius), (radius, radius)), "symmetric"
+    )
+    channels = torch.from_numpy(padded).flatten(0, 1)[:, None]
+    expected = functional.conv2d(channels, (kernel / kernel.sum())[None, None])
+
+    found = degradation._blurred_bicubic(
+        images, (50, 41), torch.tensor([sigma, 0.0], dtype=torch.float64)
+    )
+
+    torch.testing.assert_close(found[0], expected[:3, 0].float(), rtol=0, atol=1e-5)
+    assert torch.equal(found[1], images[1])
+
+
+def test_the_picture_is_blurred_before_it_is_reduced(photo):
+    """The deviation is in HR pixels, and what is reduced is the blurred picture."""
+    image = batch_of(photo)
+    blurred = degradation._blurred_bicubic(image, image.shape[-2:], torch.tensor([1.7]))
+
+    found = degrade(image, 3, Degradation(blur=(1.7, 1.7)), uniform(1))
+
+    assert float((found - degrade(blurred, 3)).abs().max()) < 1.01 / 255
+    assert float((found - degrade(image, 3)).abs().max()) > 5 / 255
+
+
+@pytest.mark.parametrize("text", ["blur=0", "noise=0", "blur=0,noise=0"])
+def test_no_deviation_is_plain_bicubic(text):
+    """A deviation of zero changes no bit, also beside a sample that is changed."""
+    images = torch.stack([noise(60, 48, seed) for seed in range(2)]) / 255
+    draws = uniform(2)
+
+    assert torch.equal(degrade(images, 2, Degradation.parse(text), draws), degrade(images, 2))
+    draws[0] = 0
+    found = degrade(images, 2, Degradation.parse(text.replace("0", "0..5")), draws)
+    assert torch.equal(found[0], degrade(images[0], 2))
+    assert not torch.equal(found[1], degrade(images[1], 2))
+
+
+@pytest.mark.parametrize("sigma", [1.0, 8.0, 25.0])
+def test_noise_has_the_deviation_asked_for(sigma):
+    """Noise is white: mean 0, its deviation in levels, nothing in common between pixels."""
+    image = torch.full((1, 3, 200, 240), 128 / 255)
+
+    low = degrade(image, 1, Degradation(noise=(sigma, sigma)), uniform(1)) * 255 - 128
+
+    count = low.numel()
+    assert abs(float(low.mean())) < 4 * sigma / math.sqrt(count)
+    # Rounding to levels adds a twelfth to the variance.
+    assert float(low.std()) == pytest.approx(math.sqrt(sigma**2 + 1 / 12), rel=0.01)
+    for shifted in (low.roll(1, -1), low.roll(1, -2), low.roll(1, -3)):
+        assert abs(float((low * shifted).mean())) / sigma**2 < 4 / math.sqrt(count)
+
+
+def test_noise_is_drawn_within_its_range():
+    """The deviation follows the draw from the low end of the range to the high one."""
+    image = torch.full((5, 3, 64, 64), 128 / 255)
+    draws = uniform(5)
+    draws[:, 1] = torch.linspace(0, 0.999, 5)
+
+    low = degrade(image, 1, Degradation(noise=(4, 12)), draws) * 255
+
+    found = low.flatten(1).std(1)
+    torch.testing.assert_close(found, torch.linspace(4, 12, 5), rtol=0.03, atol=0)
+
+
+@given(
+    limits=st.tuples(st.floats(0, 64), st.floats(0, 64)).map(sorted),
+    whole=st.tuples(st.integers(1, 100), st.integers(1, 100)).map(sorted),
+    draw=st.floats(0, 1, exclude_max=True) | st.just(math.nextafter(1, 0)),
+)
+def test_what_is_drawn_lies_in_its_range(limits, whole, draw):
+    """No rounding carries a number out of the range that it is drawn from."""
+    number = float(degradation._drawn(torch.tensor([draw], dtype=torch.float64), limits))
+    integer = int(degradation._drawn_whole(torch.tensor([draw], dtype=torch.float64), whole))
+
+    assert limits[0] <= number <= limits[1]
+    assert whole[0] <= integer <= whole[1]
+
+
+def test_every_quality_of_a_range_is_drawn():
+    """Both ends of a range of whole numbers come as often as what lies between."""
+    draws = (torch.arange(600, dtype=torch.float64) + 0.5) / 600
+
+    found = degradation._drawn_whole(draws, (30, 35))
+
+    assert torch.bincount(found)[30:].tolist() == [100] * 6
+
+
+@pytest.mark.parametrize("column", range(DRAWS))
+def test_every_draw_changes_the_result(column):
+    """No column of the draws is left unread, and each part reads its own."""
+    image = noise(60, 60)[None] / 255
+    draws, changed = torch.full((2, 1, DRAWS), 0.5, dtype=torch.float64)
+    changed[:, column] = 0.25
+    readers = {0: "blur=0..3", 1: "noise=0..20", 5: "noise=0..20"}
+    reader = readers.get(column, "jpeg=10..100")
+
+    assert not torch.equal(
+        degrade(image, 2, EVERYTHING, draws), degrade(image, 2, EVERYTHING, changed)
+    )
+    for text in ("blur=0..3", "noise=0..20", "jpeg=10..100"):
+        part = Degradation.parse(text)
+        same = torch.equal(degrade(image, 2, part, draws), degrade(image, 2, part, changed))
+        assert same == (text != reader)
+
+
+def test_the_same_draws_are_the_same_picture():
+    """Nothing but the draws decides: neither what came before nor torch's own seed."""
+    image = torch.stack([noise(60, 60)] * 2) / 255
+    draws = uniform(2)
+    before = degrade(image, 2, EVERYTHING, draws)
+    torch.manual_seed(5)
+
+    assert torch.equal(degrade(image, 2, EVERYTHING, draws), before)
+    assert not torch.equal(before[0], before[1])
+
+
+def test_seeds_close_together_are_different_noise():
+    """Draws that differ in their sixth digit seed noise that has nothing in common."""
+    draws = torch.full((64, DRAWS), 0.5, dtype=torch.float64)
+    draws[:, 5] += torch.arange(64) * 1e-6
+
+    low = degrade(torch.full((64, 3, 32, 32), 0.5), 1, Degradation(noise=(20, 20)), draws)
+
+    alike = torch.corrcoef(low.flatten(1)).fill_diagonal_(0).abs().max()
+    assert float(alike) < 6 / math.sqrt(3 * 32 * 32)
+
+
+def test_the_file_is_written_last():
+    """JPEG gets the picture with its blur and noise, at the quality and phase drawn."""
+    images = torch.stack([noise(90, 75, seed) for seed in range(3)]) / 255
+    draws = uniform(3)
+    parts = {"blur": (0.5, 2), "noise": (2, 9)}
+
+    found = degrade(images, 3, Degradation(**parts, jpeg=(40, 80)), draws)
+
+    quality = 40 + (draws[:, 2] * 41).floor().long()
+    phase = (draws[:, PHASE_DRAWS] * 16).floor().long()
+    expected = jpeg(degrade(images, 3, Degradation(**parts), draws), quality, phase)
+    assert torch.equal(found, expected)
+
+
+@turbo
+def test_a_whole_picture_begins_at_the_corner_of_the_grid(photo):
+    """One picture without phase is the JPEG file of its reduction, as Pillow writes it."""
+    image = batch_of(photo)[0]
+    draws = uniform(1)
+    draws[:, PHASE_DRAWS] = 0
+
+    found = degrade(image, 2, Degradation(jpeg=(80, 80)), draws)
+
+    assert found.shape == (3, 31, 49)
+    np.testing.assert_array_equal(levels_of(found), file_of(levels_of(degrade(image, 2)), 80))
+
+
+@pytest.mark.parametrize("text", ["blur=0..3", "noise=3", "jpeg=20..90", str(EVERYTHING)])
+def test_grey_pictures_are_degraded_too(photo, text):
+    """One channel comes back as one channel; without noise it is that of the same RGB."""
+    part, draws = Degradation.parse(text), uniform(1)
+    grey = batch_of(photo[..., 0])
+
+    found = degrade(grey[0], 2, part, draws)
+
+    assert found.shape == (1, 31, 49)
+    assert not torch.equal(found, degrade(grey[0], 2))
+    if part.noise is None:
+        expected = degrade(grey.expand(-1, 3, -1, -1), 2, part, draws)[0]
+        assert torch.equal(found.expand(3, -1, -1), expected)
+
+
+@given(height=sides, width=sides, scale=st.floats(1, 8), seed=st.integers(0, 99))
+def test_a_fully_degraded_picture_lies_on_levels(height, width, scale, seed):
+    """Whatever happens to it, a picture of any size ends on whole levels in [0, 1]."""
+    image = noise(height, width, seed)[None] / 255
+
+    low = degrade(image, scale, EVERYTHING, uniform(1, seed))
+
+    assert low.shape == degrade(image, scale).shape
+    assert torch.equal(low, torch.arange(256)[(low * 255).round().long()] / 255)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 3.0, 3.7])
+def test_a_degraded_batch_is_each_alone(scale):
+    """A sample does not know of its neighbours: the same bits alone and in any batch."""
+    images = torch.stack([noise(72, 60, seed) for seed in range(7)]) / 255
+    draws = uniform(7)
+
+    alone = [degrade(images[i], scale, EVERYTHING, draws[i : i + 1]) for i in range(7)]
+
+    assert torch.equal(degrade(images, scale, EVERYTHING, draws), torch.stack(alone))
+
+
+def test_a_training_input_is_degraded_and_enlarged():
+    """Each patch of a mixed batch goes through its own draws at its own scale, and back."""
+    patches = torch.stack([noise(120, 120, seed) for seed in range(6)]) / 255
+    scales, draws = [3.0, 2.0, 3.0, 4.0, 2.5, 2.0], uniform(6)
+
+    found = training_input(patches, scales, EVERYTHING, draws)
+
+    for i, scale in enumerate(scales):
+        low = degrade(patches[i], scale, EVERYTHING, draws[i : i + 1])
+        assert torch.equal(found[i], bicubic(low, (120, 120)))
+
+
+@pytest.mark.parametrize(
+    ("draws", "message"),
+    [
+        (None, rf"needs draws of the shape \(2, {DRAWS}\), not None$"),
+        (torch.zeros(1, DRAWS), rf"\(2, {DRAWS}\), not \(1, {DRAWS}\)$"),
+        (torch.zeros(2, 3), rf"\(2, {DRAWS}\), not \(2, 3\)$"),
+        (torch.full((2, DRAWS), 1.0), r"^draws must lie in \[0, 1\)$"),
+        (torch.full((2, DRAWS), -0.1), r"^draws must lie in \[0, 1\)$"),
+        (torch.full((2, DRAWS), math.nan), r"^draws must lie in \[0, 1\)$"),
+    ],
+    ids=["none", "rows", "columns", "one", "negative", "nan"],
+)
+def test_draws_that_do_not_fit_are_refused(draws, message):
+    """More than plain bicubic needs a row of numbers in [0, 1) for every sample."""
+    images = torch.zeros(2, 3, 24, 24)
+
+    with pytest.raises(ValueError, match=message):
+        degrade(images, 2, EVERYTHING, draws)
+    with pytest.raises(ValueError, match=message):
+        training_input(images, [2, 3], EVERYTHING, draws)
+
+
+def test_plain_bicubic_needs_no_draws():
+    """By default the pictures are reduced and nothing else, whatever draws come with them."""
+    images = torch.stack([noise(48, 36, seed) for seed in range(2)]) / 255
+
+    plain = degrade(images, 2, Degradation(), uniform(2))
+
+    assert torch.equal(plain, degrade(images, 2))
+    assert torch.equal(plain, dequantize(quantize(bicubic(images, (24, 18)))))
+
+
+def test_the_work_happens_on_the_device_of_the_picture():
+    """On a device that refuses to mix with the CPU the result comes out there."""
+    patches = torch.empty(3, 3, 60, 60, device="meta")
+
+    found = training_input(patches, [2.0, 3.0, 2.0], EVERYTHING, uniform(3))
+
+    assert found.device.type == "meta"
+    assert found.shape == patches.shape
+
+
+def test_weights_are_brought_to_a_device_once():
+    """A second batch finds the weights of the first where they are needed."""
+    patches = torch.empty(2, 3, 66, 66, device="meta")
+    training_input(patches, [2.0, 3.0])
+    before = degradation._moved.cache_info()
+
+    training_input(patches, [3.0, 2.0])
+
+    after = degradation._moved.cache_info()
+    assert after.misses == before.misses
+    assert after.hits > before.hits
+
+
+def test_weights_follow_the_format_of_the_picture():
+    """The same axis in ``float64`` after ``float32`` is computed in ``float64``."""
+    image = noise(24, 30)[None] / 255
+    single = bicubic(image, (10, 12))
+
+    double = bicubic(image.double(), (10, 12))
+
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-6)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_degrades_as_the_cpu_does():
+    """JPEG has the same bits on a GPU; blur and reduction round to the same level or its next."""
+    images = torch.stack([noise(96, 84, seed) for seed in range(5)]) / 255
+    draws = uniform(5)
+    quality, phase = torch.tensor([1, 30, 75, 95, 100]), (draws[:, PHASE_DRAWS] * 16).long()
+    plain = Degradation.parse("blur=0..3,noise=0..20")
+
+    assert torch.equal(jpeg(images.cuda(), quality, phase).cpu(), jpeg(images, quality, phase))
+    found = degrade(images.cuda(), 2, plain, draws).cpu()
+    assert float((found - degrade(images, 2, plain, draws)).abs().max()) < 1.01 / 255
