@@ -215,13 +215,14 @@ def files_in(folder: Path, *, recursive: bool) -> list[Path]:
 # ---- reading ------------------------------------------------------------------------------
 
 
-def read(path: Path) -> Picture:
+def read(path: Path, data: bytes | None = None) -> Picture:
     """Decode an image file; of an animation, the first frame.
 
     Grey of 16 bits stays so; colour is decoded to 8 bits.
 
     Args:
-        path: An image file.
+        path: An image file, or what messages are to call ``data``.
+        data: The file's bytes where it lies in an archive; None: read ``path``.
 
     Returns:
         The picture, turned upright as its EXIF says.
@@ -229,7 +230,7 @@ def read(path: Path) -> Picture:
     Raises:
         ImageError: If the file is missing, unreadable, damaged, too large or no image.
     """
-    with _opened(path) as (image, _):
+    with _opened(path, data) as (image, _):
         clear = _clear_colour(image)
         image.load()
         turn = _TURNS[_orientation(image.getexif)]
@@ -259,11 +260,12 @@ def _has_more_frames(image: ImageFile.ImageFile) -> bool:
         return False
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
     """Tell the size of the picture that :func:`read` would return, without decoding it.
 
     Args:
-        path: An image file.
+        path: An image file, or what messages are to call ``data``.
+        data: The file's bytes where it lies in an archive; None: read ``path``.
 
     Returns:
         Width and height in pixels, upright.
@@ -272,7 +274,7 @@ def read_size(path: Path) -> tuple[int, int]:
         ImageError: If the file is missing, unreadable, too large or no image. Damage behind
             the header goes unnoticed.
     """
-    with _opened(path) as (image, stream):
+    with _opened(path, data) as (image, stream):
         width, height = image.size
         if image.format == "TIFF":
             return width, height  # Pillow has swapped them already
@@ -283,10 +285,10 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
+def _opened(path: Path, data: bytes | None) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
     """Open an image and report whatever goes wrong while it is open as one ``ImageError``."""
     try:
-        with _PILLOW_SILENCE, path.open("rb") as file:
+        with _PILLOW_SILENCE, path.open("rb") if data is None else io.BytesIO(data) as file:
             # A pipe cannot be rewound, as telling formats apart needs.
             stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
             if not stream.read(1):
