@@ -86,6 +86,12 @@ class ResidualAutoencoder(nn.Module):
         self.head = _convolution(widths[0], pixels)
         if config.output == "correction":
             nn.init.zeros_(self.head.weight)  # training starts at the bicubic enlargement
+        else:
+            # A ReLU passes no gradient where its sum is negative: a colour that begins there on
+            # every pixel never comes back. So training starts near mid-grey.
+            with torch.no_grad():
+                self.head.weight.mul_(0.1)
+                _bias(self.head).fill_(0.5)
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore an enlarged picture.
@@ -165,8 +171,13 @@ def multiply_adds(config: ModelConfig, side: int = PATCH) -> int:
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    nn.init.zeros_(convolution.bias) if convolution.bias is not None else None
+    nn.init.zeros_(_bias(convolution))
     return convolution
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias
 
 
 def _units(config: ModelConfig, inputs: int, width: int, count: int) -> nn.Sequential:
