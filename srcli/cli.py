@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,19 +22,23 @@ from rich.table import Table
 from tqdm import tqdm
 
 from srcli import __version__
-from srcli.config import CONFIGS, DEFAULT_OVERLAP, ModelConfig
+from srcli.config import CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, one_line, replacing
+from srcli.recipes import CHANGEABLE, LOSSES, RECIPES, SCHEDULES, SPLITS, TrainConfig
 
 if TYPE_CHECKING:
     from srcli.batch import BatchConfig, Job, Result
     from srcli.evaluation import EvalReport
-    from srcli.training import Progress, TrainReport
+    from srcli.training import Plan, Progress, TrainReport
     from srcli.upscaling import Settings, Upscaler
 
 __all__ = ["app", "main"]
 
 _NO_WIDTH = 10_000
+
+_MOST_ROWS = 100
+"""Of a larger data set the table shows the means alone; --json and --output have every image."""
 
 # Paragraphs are one line each: the help's renderer wraps them and keeps every line break.
 _UPSCALE_HELP = (
@@ -47,14 +52,25 @@ _UPSCALE_HELP = (
 _EVAL_HELP = (
     "Score weights on a data set, the bicubic baseline beside them.\n\n"
     "[bold]srcli eval set5[/] by the literature's protocol at x3: luma, border cut.\n\n"
+    "[bold]srcli eval celeba -m paper -m base[/] the middles of CelebA's test images.\n\n"
     "[bold]srcli eval photos -m base -m mine.safetensors --json[/] compares two nets."
 )
 _TRAIN_HELP = (
-    "Train a net on folders of images, or continue a run.\n\n"
+    "Train a net on CelebA, STL-10 or folders of images, or continue a run.\n\n"
+    "[bold]srcli train --dataset celeba --dataset stl10 --download[/] the source paper.\n\n"
     "[bold]srcli train --dataset photos --scale 2 --scale 3 --scale 3 --scale 4 --max-time 90m[/] "
     "one net for three factors, x3 most often.\n\n"
+    "[bold]torchrun --standalone --nproc-per-node 2 -m srcli train ...[/] several processes.\n\n"
     "[bold]srcli train --resume runs/base[/] goes on where the last checkpoint left it."
 )
+
+
+def _recipe_default(name: str) -> str:
+    """Show an option's default, and where the paper's recipe has another one."""
+    base = next(field.default for field in fields(TrainConfig) if field.name == name)
+    paper = RECIPES["paper"].get(name, base)
+    return f"{base}" if paper == base else f"{base}; {paper} for paper"
+
 
 # What more than one command asks for.
 _Tile = Annotated[
@@ -70,6 +86,23 @@ _Overlap = Annotated[int, typer.Option(help="Context around a patch in output pi
 _BatchSize = Annotated[str, typer.Option(help="Patches per forward pass, or auto.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 _DType = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+_DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where celeba and stl10 lie: their own folder or the one above.", show_default="data"
+    ),
+]
+_Download = Annotated[
+    bool, typer.Option("--download", help="Fetch celeba and stl10 into --data-dir first.")
+]
+_DegradationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
+        "jpeg=30..95 around it.",
+        show_default="bicubic",
+    ),
+]
 _Threads = Annotated[
     int | None,
     typer.Option(min=1, max=1024, help="CPU threads of the net.", show_default="every core"),
@@ -300,13 +333,21 @@ def _counted(counts: dict[str, int]) -> str:
 @_reporting()
 def evaluate(
     dataset: Annotated[
-        Path,
+        str | None,
         typer.Argument(
-            help="Folder of HR images, or a set with the folders HR and LRx2, LRx3, ...",
+            help="Folder of HR images, or a set with the folders HR and LRx2, LRx3, ...; or "
+            "celeba (its test partition) or stl10, either with :part.",
+            metavar="DATASET|HR_DIR",
             show_default=False,
         ),
-    ],
+    ] = None,
     *,
+    dataset_option: Annotated[
+        str | None,
+        typer.Option("--dataset", help="The same, as srcli train has it.", show_default=False),
+    ] = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
     lr: Annotated[
         Path | None,
         typer.Option(
@@ -318,6 +359,8 @@ def evaluate(
         typer.Option("--model", "-m", help="Weights; repeat to compare.", show_default="base"),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
+    degradation: _DegradationOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the degradation.")] = 0,
     channel: Annotated[str, typer.Option(help="y (luma, as the literature) or rgb.")] = "y",
     crop_border: Annotated[
         int | None, typer.Option(help="Border pixels cut.", show_default="the scale")
@@ -351,8 +394,13 @@ def evaluate(
         raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
     if output is not None and is_folder(output):
         raise OutputError(f"cannot write {output}: it is a folder; give the name of a file")
+    if (dataset is None) == (dataset_option is None):
+        raise UsageError("give one data set to score: celeba, stl10 or a folder of HR images")
     config = EvalConfig(
-        dataset=dataset,
+        dataset=dataset or dataset_option or "",
+        data_dir=data_dir or Path("data"),
+        degradation=Degradation.parse(degradation or "bicubic"),
+        seed=seed,
         lr=lr,
         models=tuple(dict.fromkeys(model or ("base",))),
         scale=scale,
@@ -362,13 +410,15 @@ def evaluate(
         settings=_settings(tile, overlap, batch_size, device, dtype),
     )
     _use_threads(threads)
+    if download:
+        _fetch((str(config.dataset),), config.data_dir, quiet=quiet)
     with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        report = run(config, advance)
+        report = run(config, advance, lambda line: _say(f"warning: {line}"))
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if as_json:
         typer.echo(text)
@@ -392,14 +442,24 @@ def _print_scores(report: "EvalReport") -> None:
         table.add_column(escape(one_line(label)), justify="right", overflow="fold")
     rows: dict[str, list[str]] = {}
     for score in report.scores:
-        rows.setdefault(score.image, []).append(f"{score.psnr:.2f} / {score.ssim:.4f}")
-    for image, cells in rows.items():
-        table.add_row(escape(one_line(image)), *cells)
-    table.add_section()
-    means = (report.mean(method) for method in report.methods)
-    table.add_row("mean", *(f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in means), style="bold")
+        values = score.psnr, score.ssim, score.accuracy
+        rows.setdefault(score.image, []).append(_cell(*values, accuracy=report.has_accuracy))
+    if len(rows) <= _MOST_ROWS:
+        for image, cells in rows.items():
+            table.add_row(escape(one_line(image)), *cells)
+        table.add_section()
+    means = (
+        _cell(*report.mean(method), report.accuracy(method), accuracy=report.has_accuracy)
+        for method in report.methods
+    )
+    label = "mean" if len(rows) <= _MOST_ROWS else f"mean of {len(rows)}"
+    table.add_row(label, *means, style="bold")
     # A file or a pipe has no width that numbers would have to be cut to.
     Console(width=None if sys.stdout.isatty() else _NO_WIDTH).print(table)
+
+
+def _cell(psnr: float, ssim: float, share: float, *, accuracy: bool) -> str:
+    return f"{psnr:.2f} / {ssim:.4f}" + (f" / {share:.2%}" if accuracy else "")
 
 
 def _check_gate(report: "EvalReport", least: float | None) -> None:
@@ -452,27 +512,56 @@ def models(
 @app.command(help=_TRAIN_HELP)
 @_reporting()
 def train(
-    context: typer.Context,
     *,
     dataset: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of HR images, read recursively; repeat for more.", metavar="DIR"),
+        list[str] | None,
+        typer.Option(
+            help="celeba, stl10, either with :part (celeba:train,valid; stl10:test), or a folder "
+            "of HR images, read recursively; repeat for a union.",
+            metavar="NAME|DIR",
+            show_default=False,
+        ),
     ] = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Run directory; made if missing.")
-    ] = Path("runs/base"),
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Run directory; made if missing.", show_default="runs/RECIPE"
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the defaults below come from: base, or paper (the source paper's).",
+            show_default="paper if every data set has a name, else base",
+        ),
+    ] = None,
     config: Annotated[
-        str, typer.Option(help="Shape of the net: base, paper, or a JSON file.")
-    ] = "base",
+        str | None,
+        typer.Option(help="Shape of the net: base, paper, or a JSON file.", show_default="recipe"),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            help="Where skips join: before, first or last unit of a decoder level.",
+            show_default="the configuration's",
+        ),
+    ] = None,
     scale: Annotated[
         list[float] | None,
         typer.Option(
             help="Scale factor to train for; repeat for more, or to weigh one.", show_default="3"
         ),
     ] = None,
+    degradation: _DegradationOption = None,
     steps: Annotated[int | None, typer.Option(help="Length of the run in steps.")] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="Length of the run in epochs: one patch of every image.")
+        float | None,
+        typer.Option(
+            help="Length of the run in epochs: one patch of every image.",
+            show_default="10 for paper",
+        ),
     ] = None,
     max_time: Annotated[
         str | None,
@@ -481,13 +570,55 @@ def train(
             "learning rate is scheduled over it."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Patches per step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 1e-3,
-    warmup: Annotated[int, typer.Option(help="Steps in which it rises.")] = 200,
-    loss: Annotated[str, typer.Option(help="l1, mse or charbonnier.")] = "l1",
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no bound.")] = 0.05,
-    ema: Annotated[float, typer.Option(help="Decay of the weights' moving average.")] = 0.999,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of every draw.")] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Patches per step and process.", show_default=_recipe_default("batch_size")
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Adam's peak learning rate.", show_default=_recipe_default("lr")),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(help="Steps in which it rises.", show_default=_recipe_default("warmup")),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How it goes on: cosine (to zero) or constant.",
+            show_default=_recipe_default("schedule"),
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="l1, mse or charbonnier.", show_default=_recipe_default("loss")),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest gradient norm; 0 for no bound.", show_default=_recipe_default("clip")
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            help="Decay of the weights' moving average; 0 for none.",
+            show_default=_recipe_default("ema"),
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the weights and of every draw.", show_default="0")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="held-out: one image in fifty for evaluation. paper: 4,000 test, 86,799 "
+            "training, 211,800 evaluation, or the same shares.",
+            show_default=_recipe_default("split"),
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
     init_from: Annotated[
         str | None, typer.Option(help="Weights to start from: a name or a file.")
@@ -498,98 +629,274 @@ def train(
             help="Continue the run in this directory, with its own options.", metavar="RUN_DIR"
         ),
     ] = None,
-    eval_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = 500,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
-    device: _Device = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    eval_images: Annotated[
+        int | None,
+        typer.Option(help="Evaluate on at most so many images.", show_default="64; all for paper"),
+    ] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between evaluations.", show_default="500; an epoch for paper"),
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between checkpoints.", show_default=_recipe_default("save_every")),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(help="Checkpoints that are kept.", show_default=_recipe_default("keep_last")),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Threads that decode images.", show_default="one for each core"),
+    ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the net first; pays in long runs on a GPU."),
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, fp32 or bf16.", show_default="auto")
+    ] = None,
     threads: _Threads = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            "-n",
+            help="Print what would be done and how long it would take; write nothing.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one JSON object.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for each evaluation.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bar, no summary.")] = False,
 ) -> None:
-    """Train a net on folders of images, or continue a run."""
-    from srcli.training import TrainConfig, load_options
-    from srcli.training import train as run
+    """Train a net, or continue a run."""
+    from srcli import training
     from srcli.weights import resolve
 
     _use_threads(threads)
-    if resume is not None:
-        _refuse_options_beside(context, "resume", "threads", "quiet")
-        settings = load_options(resume)
-    else:
-        settings = TrainConfig(
-            output=output,
-            datasets=tuple(dataset or ()),
-            model=_model_config(config),
-            scales=tuple(scale or (3.0,)),
-            batch_size=batch_size,
-            lr=lr,
-            warmup=warmup,
-            loss=_choice("--loss", loss, ("l1", "mse", "charbonnier")),
-            clip=clip,
-            ema=ema,
-            steps=steps,
-            epochs=epochs,
-            max_seconds=_seconds(max_time) if max_time is not None else None,
-            seed=seed,
-            eval_every=eval_every,
-            save_every=save_every,
-            init_from=resolve(init_from) if init_from is not None else None,
-            limit=limit,
-            device=device,
-            dtype=dtype,
-        )
-    with _training_bar(quiet=quiet) as bar, _signals() as received:
-        report = run(
+    given = _given(
+        {
+            "datasets": tuple(dataset) if dataset else None,
+            "data_dir": data_dir and data_dir.absolute(),
+            "output": output,
+            "recipe": _choice("--recipe", recipe, tuple(RECIPES)),
+            "model": _model_config(config),
+            "join": _choice("--join", join, JOINS),
+            "scales": tuple(scale) if scale else None,
+            "degradation": None if degradation is None else Degradation.parse(degradation),
+            "steps": steps,
+            "epochs": epochs,
+            "max_seconds": None if max_time is None else _seconds(max_time),
+            "batch_size": batch_size,
+            "lr": lr,
+            "warmup": warmup,
+            "schedule": _choice("--schedule", schedule, SCHEDULES),
+            "loss": _choice("--loss", loss, LOSSES),
+            "clip": clip,
+            "ema": ema,
+            "seed": seed,
+            "split": _choice("--split", split, SPLITS),
+            "limit": limit,
+            "init_from": None if init_from is None else resolve(init_from).absolute(),
+            "eval_images": eval_images,
+            "eval_every": eval_every,
+            "save_every": save_every,
+            "keep_last": keep_last,
+            "workers": workers,
+            "compile": compile_ or None,
+            "device": device,
+            "dtype": dtype,
+        }
+    )
+    settings = _settled(resume, given)
+    if download:
+        _fetch(settings.datasets, settings.data_dir, quiet=quiet)
+    if dry_run:
+        plan = training.dry_run(settings, lambda line: _say(f"warning: {line}"))
+        typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _plan_lines(plan))
+        return
+    leads = os.environ.get("RANK", "0") == "0"
+    shown = leads and not quiet and sys.stderr.isatty()
+    with (
+        _training_bar(shown=shown, verbose=verbose and leads) as bar,
+        _signals() as received,
+    ):
+        report = training.train(
             settings,
             resume=resume is not None,
             on_progress=bar,
             on_message=lambda line: _say(f"warning: {line}"),
             should_stop=lambda: bool(received),
         )
+    if as_json and leads:
+        typer.echo(json.dumps(asdict(report), indent=2, allow_nan=False))
     if received:
         raise Interrupted(
             f"interrupted at step {report.step}; continue with: "
             f"srcli train --resume {settings.output}",
             received[0],
         )
-    if not quiet:
+    if not quiet and leads:
         _say(_training_summary(report))
 
 
-def _refuse_options_beside(context: typer.Context, *allowed: str) -> None:
-    """A resumed run has its own options; one given beside --resume would be ignored."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not None and source.name == "COMMANDLINE":
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} cannot be changed by --resume; give it alone")
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Keep the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _settled(resume: Path | None, given: dict[str, Any]) -> TrainConfig:
+    """Settle a new run's options by its recipe, or a resumed run's by its own."""
+    from srcli.runs import load_options
+    from srcli.sources import DATASETS, absolute, parse
+
+    if resume is not None:
+        if "datasets" in given:
+            given["datasets"] = tuple(map(absolute, given["datasets"]))
+        return _unchanged(load_options(resume), resume, {"output": resume, **given})
+    names = [parse(name)[0] for name in given.get("datasets", ())]
+    known = bool(names) and all(name in DATASETS for name in names)
+    recipe = given.get("recipe", "paper" if known else "base")
+    defaults = {"datasets": (), "output": Path("runs") / recipe, **RECIPES[recipe]}
+    if "steps" in given:
+        defaults.pop("epochs", None)
+    join = given.pop("join", None)
+    config = TrainConfig(**{**defaults, **given, "recipe": recipe})
+    return config if join is None else replace(config, model=replace(config.model, join=join))
+
+
+def _unchanged(config: TrainConfig, resume: Path, given: dict[str, Any]) -> TrainConfig:
+    """Let a resumed run have otherwise what does not change it, and refuse the rest."""
+    if given["output"].absolute() != resume.absolute():
+        raise UsageError(
+            f"--output {given['output']} is not the run directory {resume}: give --resume without "
+            "it; the directory may be moved before"
+        )
+    for name, value in given.items():
+        before = config.model.join if name == "join" else getattr(config, name)
+        if name not in CHANGEABLE and value != before:
+            option = _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+            raise UsageError(
+                f"{option} would change the run in {resume}, which was begun with "
+                f"{_shown(before)}: give --resume without it, or start another run"
+            )
+    return replace(config, **{name: given[name] for name in CHANGEABLE & given.keys()})
+
+
+_OPTION_OF = {
+    "datasets": "--dataset",
+    "model": "--config",
+    "scales": "--scale",
+    "max_seconds": "--max-time",
+}
+"""How the fields are called whose option has another name."""
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "no such option"
+        case tuple():
+            return ", ".join(str(item) for item in value)
+        case ModelConfig():
+            names = [name for name, known in CONFIGS.items() if known == value]
+            return names[0] if names else "another net"
+        case _:
+            return str(value)
+
+
+def _fetch(datasets: tuple[str, ...], data_dir: Path, *, quiet: bool) -> None:
+    """Download the data sets that have a name; of several processes one of a machine does."""
+    from srcli import downloads
+    from srcli.sources import DATASETS, parse
+
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    for name in dict.fromkeys(parse(text)[0] for text in datasets):
+        if name in DATASETS:
+            downloads.download(
+                name,
+                data_dir / name,
+                quiet=quiet or not sys.stderr.isatty(),
+                notice=lambda line: _say(line) if not quiet else None,
+            )
+
+
+def _plan_lines(plan: "Plan") -> str:
+    """Say in a few lines what a run would do."""
+    patches = "" if plan.patches is None else f", {plan.patches:,} patches"
+    steps = "until the time is over" if plan.steps is None else f"{plan.steps:,} steps{patches}"
+    held = f"{plan.evaluation_images:,} of {plan.held_images:,}"
+    kept = "kept decoded in memory" if plan.resident else "decoded as they are needed"
+    memory = "" if plan.memory is None else f", {plan.memory / 2**30:.2f} GiB in use at most"
+    where = f"{plan.dtype} on {plan.device}"
+    where += f", {plan.processes} processes" if plan.processes > 1 else ""
+    return "\n".join(
+        [
+            f"images       {plan.train_images:,} for training, {kept}",
+            f"             {held} for evaluation, {plan.test_images:,} for test",
+            f"net          {plan.parameters:,} parameters, {plan.gmac_per_patch:.2f} GMAC a patch",
+            f"length       {steps}; {plan.steps_per_epoch:,} steps of {plan.batch} an epoch",
+            f"measured     {plan.patches_per_second:.1f} patches/s in {where}{memory}",
+            f"time         {_duration(plan.seconds)}",
+        ]
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return (
+        f"{seconds:.0f} s"
+        if minutes < 2
+        else (f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h")
+    )
 
 
 def _training_summary(report: "TrainReport") -> str:
     text = f"{report.weights}: {report.step} steps, {report.patches} patches in "
     text += f"{report.seconds / 60:.1f} min"
-    if math.isfinite(report.loss):  # a run that was finished before has none
-        text += f", loss {report.loss:.5f}"
-    if report.eval_psnr is not None and report.baseline_psnr is not None:
+    if report.loss is not None:  # a run that was finished before has none
+        text += f" ({report.waited:.1%} of it waiting for images), loss {report.loss:.5f}"
+    if report.scores is not None:
         text += (
-            f", held-out RGB PSNR {report.eval_psnr:.2f} dB (bicubic {report.baseline_psnr:.2f})"
+            f", held-out RGB PSNR {report.scores.psnr:.2f} dB "
+            f"(bicubic {report.scores.baseline_psnr:.2f})"
         )
     return text
 
 
 @contextmanager
-def _training_bar(*, quiet: bool) -> "Iterator[Any]":
-    """A bar over a run's share done; silent where stderr is no terminal."""
+def _training_bar(*, shown: bool, verbose: bool) -> "Iterator[Any]":
+    """A bar over a run's share done, if shown; a line for each evaluation, if verbose."""
     with tqdm(
         total=1000,
-        disable=quiet or not sys.stderr.isatty(),
+        disable=not shown,
         bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}",
     ) as bar:
+        last = None
 
         def show(progress: "Progress") -> None:
+            nonlocal last
+            scores = progress.scores
+            if verbose and scores is not None and scores is not last:
+                bar.clear()
+                _say(
+                    f"step {progress.step}, epoch {progress.epoch:.2f}: loss {progress.loss:.5f}, "
+                    f"evaluation {scores.loss:.5f}, accuracy {scores.accuracy:.2%}, "
+                    f"{scores.psnr:.2f} dB (bicubic {scores.baseline_psnr:.2f})"
+                )
+            last = scores
             bar.n = int(progress.done * 1000)
-            score = "" if progress.eval_psnr is None else f", eval {progress.eval_psnr:.2f} dB"
+            text = "" if scores is None else f", eval {scores.psnr:.2f} dB"
             bar.set_postfix_str(
-                f"step {progress.step}, loss {progress.loss:.4f}{score}", refresh=False
+                f"step {progress.step}, loss {progress.loss:.4f}{text}", refresh=False
             )
             bar.update(0)
 
@@ -616,7 +923,9 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _model_config(name: str) -> ModelConfig:
+def _model_config(name: str | None) -> ModelConfig | None:
+    if name is None:
+        return None
     if name in CONFIGS:
         return CONFIGS[name]
     path = Path(name)
@@ -639,8 +948,8 @@ def _seconds(text: str) -> float:
         raise UsageError(f"--max-time {text!r} is not a time: write 90m, 1.5h or 600s") from None
 
 
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401 - one of the literals
-    if value not in allowed:
+def _choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401 - one of the literals
+    if value is not None and value not in allowed:
         raise UsageError(f"{option} must be one of {', '.join(allowed)}, not {value!r}")
     return value
 

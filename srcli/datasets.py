@@ -1,185 +1,283 @@
-"""HR patches out of folders of images, drawn by seed.
+"""HR patches out of images, drawn by seed: which images, which part of each, in which order.
 
-Images are decoded once and kept as ``uint8``; a patch is a view into one of them. What the
-patches of a step are follows from the seed and the step's number alone, so a resumed run
-draws what an undisturbed one would have drawn.
+What the patches of a step are follows from the seed and the step's number alone: a resumed run
+draws what an undisturbed one would have drawn, and several processes draw one batch together,
+each its own rows.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from srcli import images
 from srcli.color import dequantize, quantize
 from srcli.config import PATCH
-from srcli.degradation import bicubic
-from srcli.errors import DataError, ImageError
+from srcli.degradation import DRAWS, bicubic
+from srcli.recipes import Sampling, Splitting
+from srcli.sources import CELEBA_IMAGES, STL10_IMAGES, Source, open_source
 
-__all__ = ["Batch", "FolderDataset", "image_files", "load_folder", "split"]
+__all__ = ["Draw", "Pool", "Sampler", "Splits", "mix", "open_pool", "split"]
 
 _KEEP_SIDE = 1024
 """Images larger than this keep one crop of it, chosen by seed: a bound on memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """HR patches and the scale factor by which each is to be degraded."""
-
-    patches: Tensor
-    """``(N, 3, 120, 120)`` ``uint8``."""
-
-    scales: list[float]
-    """N scale factors."""
+_PAPER_TEST, _PAPER_TRAIN = 4_000, 86_799
+"""Images that the source paper drew for test and training from CelebA and STL-10 together."""
 
 
-class FolderDataset:
-    """Decoded images from which steps draw their patches.
+class Pool:
+    """Images of one or more sources, as one list.
 
     Args:
-        images: ``(3, H, W)`` ``uint8`` each, both sides at least :data:`srcli.config.PATCH`.
-        seed: What every draw follows from.
+        sources: Where they come from.
+        seed: What the kept crop of a very large image follows from.
+        chosen: Which images of the union belong to the list; None for all.
     """
 
-    def __init__(self, images: Sequence[Tensor], seed: int) -> None:
-        self.images = list(images)
+    def __init__(
+        self, sources: Sequence[Source], seed: int, chosen: NDArray[np.int64] | None = None
+    ) -> None:
+        self._sources = list(sources)
         self._seed = seed
-        # A large image offers more patches: every pixel is as likely as any other.
-        areas = torch.tensor([image[0].numel() for image in images], dtype=torch.float64)
-        self._edges = areas.cumsum(0) / areas.sum()
+        self._ends = np.cumsum([len(source) for source in sources])
+        self._chosen = np.arange(self._ends[-1]) if chosen is None else chosen
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._chosen)
 
-    def batch(self, step: int, size: int, scales: Sequence[float]) -> Batch:
-        """Draw the patches of one step, flipped and turned at random.
+    def only(self, places: NDArray[np.int64]) -> "Pool":
+        """Narrow the list to the images at ``places``."""
+        return Pool(self._sources, self._seed, self._chosen[places])
 
-        Args:
-            step: Number of the step; the same number is the same batch.
-            size: Patches.
-            scales: Factors to draw from, each entry as likely as the others.
+    def limited(self, limit: int | None) -> "Pool":
+        """Narrow the list to at most ``limit`` images, chosen by seed, in their order."""
+        if limit is None or limit >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self._seed))
+        return self.only(np.sort(order[:limit].numpy()))
 
-        Returns:
-            The patches with their factors.
+    def key(self, place: int) -> str:
+        """Name an image: the same wherever its source lies."""
+        source, index = self._at(place)
+        return source.key(index)
+
+    def label(self, place: int) -> str:
+        """Say where an image is, for messages."""
+        source, index = self._at(place)
+        return source.label(index)
+
+    def size(self, place: int) -> tuple[int, int]:
+        """Tell height and width of what :meth:`read` returns, from the header alone.
+
+        Raises:
+            ImageError: If the header is damaged.
         """
-        generator = torch.Generator().manual_seed(_mix(self._seed, step))
-        draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
-        patches = torch.empty(size, 3, PATCH, PATCH, dtype=torch.uint8)
-        factors = []
-        for patch, (which, top, left, turn, factor) in zip(patches, draws.tolist(), strict=True):
-            image = self.images[int(torch.searchsorted(self._edges, which, right=True))]
-            row = int(top * (image.shape[1] - PATCH + 1))
-            column = int(left * (image.shape[2] - PATCH + 1))
-            crop = image[:, row : row + PATCH, column : column + PATCH]
-            patch.copy_(_dihedral(crop, int(turn * 8)))
-            factors.append(scales[int(factor * len(scales))])
-        return Batch(patches, factors)
+        source, index = self._at(place)
+        width, height = source.size(index)
+        return _Kept.of(height, width).size
 
-    def centers(self, count: int) -> Tensor:
-        """Cut the centre of up to ``count`` images, evenly spread: a fixed evaluation set.
+    def read(self, place: int) -> Tensor:
+        """Decode an image to ``(3, H, W)`` ``uint8``, both sides a patch at least.
 
-        Returns:
-            ``(n, 3, 120, 120)`` ``uint8``.
+        Raises:
+            ImageError: If it is damaged.
         """
-        total = len(self.images)
-        count = min(count, total)
-        return torch.stack([_center(self.images[i * total // count]) for i in range(count)])
+        source, index = self._at(place)
+        pixels = torch.from_numpy(source.read(index)).permute(2, 0, 1)
+        levels = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
+        kept = _Kept.of(*levels.shape[1:])
+        if kept.window != tuple(levels.shape[1:]):
+            generator = torch.Generator().manual_seed(mix(self._seed, source.key(index)))
+            where = torch.rand(2, generator=generator).tolist()
+            for axis, side, at in zip((1, 2), kept.window, where, strict=True):
+                levels = levels.narrow(axis, int(at * (levels.shape[axis] - side + 1)), side)
+        if kept.size != kept.window:
+            levels = quantize(bicubic(levels, kept.size))
+        return levels.expand(3, -1, -1).contiguous()
+
+    def _at(self, place: int) -> tuple[Source, int]:
+        number = int(self._chosen[place])
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        return self._sources[which], number - int(self._ends[which]) + len(self._sources[which])
 
 
-def image_files(folder: Path) -> list[Path]:
-    """List the images below a folder, sorted by path; hidden files and folders left out.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of an image: a window of it, then enlarged if it is under a patch."""
 
-    Raises:
-        DataError: If it is not a folder or holds none.
-    """
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"--dataset {folder} {found}; give a folder of images")
-    files = images.files_in(folder, recursive=True)
-    if not files:
-        kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
-        raise DataError(f"--dataset {folder} holds no image ({kinds}); give another folder")
-    return files
+    window: tuple[int, int]
+    size: tuple[int, int]
 
-
-def split(files: Sequence[Path], seed: int) -> tuple[list[Path], list[Path]]:
-    """Hold some images out of training: one in fifty, at least one of two or more, by seed.
-
-    Which images depends on the files' names and the seed, not on their folder.
-
-    Returns:
-        The training files and the held-out ones, each in the given order.
-    """
-    count = max(1, len(files) // 50) if len(files) > 1 else 0
-    ranked = sorted(files, key=lambda path: _mix(seed, path.name))
-    held = set(ranked[:count])
-    return [path for path in files if path not in held], [p for p in files if p in held]
+    @classmethod
+    def of(cls, height: int, width: int) -> "_Kept":
+        short = min(height, width)
+        # The bound is on what is kept, so a picture that is to be enlarged gives up more.
+        bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
+        window = min(height, bound), min(width, bound)
+        if short >= PATCH:
+            return cls(window, window)
+        # STL-10 has sides of 96: enlarged until the short side is a patch, as the paper needs.
+        tall, wide = (max(PATCH, round(side * PATCH / short)) for side in window)
+        return cls(window, (tall, wide))
 
 
-def load_folder(
-    files: Iterable[Path], seed: int, warn: Callable[[str], None] = lambda _: None
-) -> FolderDataset:
-    """Decode images once; unreadable ones are told and left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """A union of images, parted by seed."""
+
+    train: Pool
+    evaluation: Pool
+    """What is evaluated on during training; may be empty."""
+
+    test: Pool
+    """What training never looks at; empty but for the paper's split."""
+
+
+def open_pool(
+    names: Sequence[str],
+    data_dir: Path,
+    seed: int,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Pool:
+    """Open data sets as one union, in the order given.
 
     Args:
-        files: Paths of images.
-        seed: Seed of the data set's draws.
-        warn: Called with one line for each image that is left out.
+        names: ``celeba``, ``stl10`` (either with ``:part``), or folders.
+        data_dir: Where the data sets with names lie.
+        seed: What the kept crop of a very large image follows from.
+        notice: Called with one line for anything worth knowing.
 
     Raises:
-        DataError: If not one of them could be decoded.
+        DataError: If one is missing, empty or laid out in another way.
     """
-    files = list(files)
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda path: _decode(path, seed), files))
-    for result in results:
-        if isinstance(result, str):
-            warn(result)
-    decoded = [result for result in results if isinstance(result, Tensor)]
-    if not decoded:
-        raise DataError(f"none of the {len(files)} images could be decoded; give other images")
-    return FolderDataset(decoded, seed)
+    return Pool([open_source(name, data_dir, notice) for name in names], seed)
 
 
-def _decode(path: Path, seed: int) -> Tensor | str:
-    """Decode to ``(3, H, W)`` 8-bit levels, both sides a patch at least; or say why not."""
-    try:
-        picture = images.read(path)
-    except ImageError as error:
-        return f"{error}; it is left out"
-    levels = quantize(dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)))
-    height, width = levels.shape[1:]
-    short = min(height, width)
-    # The bound is on what is kept, so a picture that is to be enlarged gives up more.
-    bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
-    if max(height, width) > bound:
-        generator = torch.Generator().manual_seed(_mix(seed, path.name))
-        where = torch.rand(2, generator=generator).tolist()
-        for axis, at in zip((1, 2), where, strict=True):
-            keep = min(levels.shape[axis], max(bound, short))
-            levels = levels.narrow(axis, int(at * (levels.shape[axis] - keep + 1)), keep)
-    if short < PATCH:  # the paper's data needs it too: STL-10 has sides of 96
-        height, width = (max(PATCH, round(side * PATCH / short)) for side in levels.shape[1:])
-        levels = quantize(bicubic(levels, (height, width)))
-    return levels.expand(3, -1, -1).contiguous()
+def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
+    """Part a union into training, evaluation and test images by seed.
+
+    Which image goes where depends on the images' names and the seed, not on their folder.
+
+    Args:
+        pool: The union.
+        seed: The draw.
+        kind: ``held-out``: one in fifty for evaluation, at least one of two or more, no test.
+            ``paper``: 4,000 for test, 86,799 for training, the rest of the 302,599 for
+            evaluation; of fewer images the same shares, one for training at least.
+
+    Returns:
+        The parts, each in the union's order.
+    """
+    total = len(pool)
+    ranked = np.array(sorted(range(total), key=lambda i: (mix(seed, pool.key(i)), i)))
+    if kind == "paper":
+        whole = CELEBA_IMAGES + STL10_IMAGES
+        test = round(total * _PAPER_TEST / whole)
+        train = max(1, round(total * _PAPER_TRAIN / whole))
+        parts = np.split(ranked, [test, test + train])
+    else:
+        held = max(1, total // 50) if total > 1 else 0
+        parts = [ranked[:0], ranked[held:], ranked[:held]]
+    test_part, train_part, rest = (pool.only(np.sort(part)) for part in parts)
+    return Splits(train=train_part, evaluation=rest, test=test_part)
 
 
-def _center(image: Tensor) -> Tensor:
-    top, left = ((side - PATCH) // 2 for side in image.shape[1:])
-    return image[:, top : top + PATCH, left : left + PATCH]
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Where the patches of one step come from, not yet read; one entry a patch in each."""
+
+    images: list[int]
+    top: list[float]
+    """Where the patch begins, from 0 (first row) to 1 (the last one possible)."""
+
+    left: list[float]
+    turn: list[int]
+    """Which of the eight flips and quarter turns, 0 to 7; 0 is none."""
+
+    scales: list[float]
+    degradation: Tensor
+    """``(N, DRAWS)`` uniform numbers that the degradation is drawn from."""
 
 
-def _dihedral(patch: Tensor, which: int) -> Tensor:
-    """One of the eight flips and quarter turns of a square patch."""
-    turned = torch.rot90(patch, which % 4, (1, 2))
-    return turned.flip(2) if which >= 4 else turned
+class Sampler:
+    """Draws the patches of every step; the same seed and step give the same draw.
+
+    Args:
+        count: Images to draw from.
+        seed: What every draw follows from.
+        sampling: ``area``: every pixel of the set is as likely as any other, with replacement.
+            ``epoch``: every image once an epoch, in an order of the epoch's own; the last
+            batch of an epoch is filled up with the first images of that order.
+        scales: Factors to draw from, each entry as likely as the others.
+        augment: Whether patches are flipped and turned.
+        areas: Pixels of each image; needed for ``area``. Zero for one that cannot be read.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        *,
+        sampling: Sampling,
+        scales: Sequence[float],
+        augment: bool,
+        areas: Sequence[int] | None = None,
+    ) -> None:
+        self._count, self._seed = count, seed
+        self._scales, self._augment = list(scales), augment
+        self._edges: Tensor | None = None
+        if sampling == "area":
+            weights = torch.tensor(areas, dtype=torch.float64)
+            self._edges = weights.cumsum(0) / weights.sum()
+        self._order = lru_cache(maxsize=2)(self._order_of)
+
+    def steps_per_epoch(self, size: int) -> int:
+        """Count the steps of ``size`` patches in which every image has its turn."""
+        return -(-self._count // size)
+
+    def draw(self, step: int, size: int) -> Draw:
+        """Draw the patches of one step.
+
+        Args:
+            step: Number of the step, from 0.
+            size: Patches of the whole batch, those of all processes together.
+        """
+        generator = torch.Generator().manual_seed(mix(self._seed, step))
+        draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
+        which, top, left, turn, factor = draws.unbind(1)
+        return Draw(
+            images=self._images(which, step, size),
+            top=top.tolist(),
+            left=left.tolist(),
+            turn=[int(value * 8) if self._augment else 0 for value in turn.tolist()],
+            scales=[self._scales[int(value * len(self._scales))] for value in factor.tolist()],
+            degradation=torch.rand(size, DRAWS, generator=generator, dtype=torch.float64),
+        )
+
+    def _images(self, which: Tensor, step: int, size: int) -> list[int]:
+        if self._edges is not None:
+            found: list[int] = torch.searchsorted(
+                self._edges, which.contiguous(), right=True
+            ).tolist()
+            return found
+        epoch, batch = divmod(step, self.steps_per_epoch(size))
+        places = torch.arange(batch * size, (batch + 1) * size) % self._count
+        chosen: list[int] = self._order(epoch)[places].tolist()
+        return chosen
+
+    def _order_of(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mix(self._seed, f"epoch {epoch}"))
+        return torch.randperm(self._count, generator=generator)
 
 
-def _mix(seed: int, value: int | str) -> int:
+def mix(seed: int, value: int | str) -> int:
     """Hash a seed with a step or a name into 63 bits: neighbours get unrelated streams."""
     digest = hashlib.blake2b(f"{seed}/{value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

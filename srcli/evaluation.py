@@ -1,8 +1,10 @@
 """``srcli eval``: scores by the literature's protocol, the bicubic baseline beside each model.
 
-The protocol: LR pictures are given, or made here by the bicubic reduction; every method's
-result is rounded to 8 bits, luma is BT.601 studio range and not rounded, ``scale`` pixels of
-border are cut, PSNR and SSIM (11x11 Gaussian, sigma 1.5) are means over the images.
+The protocol: LR pictures are given, or made here by the degradation that training uses; every
+method's result is rounded to 8 bits, luma is BT.601 studio range and not rounded, ``scale``
+pixels of border are cut, PSNR and SSIM (11x11 Gaussian, sigma 1.5) are means over the images.
+Of CelebA and STL-10 the 120x120 pixels in the middle are scored, what the source paper trains
+on; its "accuracy" is measured on RGB, the border cut as well.
 """
 
 import math
@@ -18,11 +20,14 @@ from torch import Tensor
 
 from srcli import images
 from srcli.color import dequantize, luma, quantize
-from srcli.config import require_at_least
-from srcli.degradation import bicubic, degrade
+from srcli.config import Degradation, require_at_least
+from srcli.datasets import open_pool
+from srcli.degradation import PHASE_DRAWS, bicubic, degrade
 from srcli.errors import DataError, UsageError
 from srcli.images import Metadata, Picture
-from srcli.metrics import crop_border, psnr, ssim
+from srcli.loading import center, named_draws
+from srcli.metrics import agreement, crop_border, psnr, ssim
+from srcli.sources import DATASETS, parse
 from srcli.upscaling import Settings, Upscaler
 
 __all__ = ["BASELINE", "EvalConfig", "EvalReport", "Score", "evaluate"]
@@ -39,11 +44,21 @@ class EvalConfig:
         UsageError: If a value is out of range.
     """
 
-    dataset: Path
-    """Folder of HR images, or one with the folders ``HR`` and ``LRx{scale}``."""
+    dataset: Path | str
+    """Folder of HR images, or one with the folders ``HR`` and ``LRx{scale}``; or ``celeba`` (its
+    test partition) or ``stl10``, either with ``:part``."""
+
+    data_dir: Path = Path("data")
+    """Where the data sets with names lie."""
 
     lr: Path | None = None
     """Folder of LR images of the same names; None: the data set's own, or made here."""
+
+    degradation: Degradation = field(default_factory=Degradation)
+    """How LR is made here. Other than bicubic it goes before LR of the data set's own."""
+
+    seed: int = 0
+    """What each image's degradation is drawn from, together with its name."""
 
     models: tuple[str, ...] = ("base",)
     """Shipped names or weights files."""
@@ -65,8 +80,20 @@ class EvalConfig:
         """Check the ranges."""
         if not 1 < self.scale <= 16:
             raise UsageError(f"--scale must lie in (1, 16], not {self.scale:g}")
-        require_at_least(0, crop_border=self.crop_border)
+        require_at_least(0, crop_border=self.crop_border, seed=self.seed)
         require_at_least(1, limit=self.limit)
+        if self.lr is not None and not self.degradation.is_bicubic:
+            raise UsageError(
+                f"--lr {self.lr} gives the LR images, so --degradation {self.degradation} would "
+                "do nothing; give one of the two"
+            )
+        if self.lr is not None and self.is_named:
+            raise UsageError(f"--lr {self.lr}: LR of {self.dataset} is made here; leave it out")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the data set is one of those with a name."""
+        return parse(str(self.dataset))[0] in DATASETS
 
     @property
     def border(self) -> int:
@@ -84,6 +111,8 @@ class Score:
     """dB."""
 
     ssim: float
+    accuracy: float
+    """Share of pixels whose largest channel is the original's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +122,7 @@ class EvalReport:
     dataset: str
     scale: float
     lr: str
-    """Where the LR pictures came from: a folder's name, or ``bicubic`` for made here."""
+    """Where the LR pictures came from: a folder's name, or the degradation that made them."""
 
     channel: str
     crop_border: int
@@ -104,15 +133,24 @@ class EvalReport:
 
     scores: tuple[Score, ...]
 
+    has_accuracy: bool = False
+    """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
+
     def mean(self, method: str) -> tuple[float, float]:
         """Mean PSNR (dB) and SSIM of a method over the images."""
         own = [score for score in self.scores if score.method == method]
         return fmean(score.psnr for score in own), fmean(score.ssim for score in own)
 
+    def accuracy(self, method: str) -> float:
+        """Mean accuracy of a method over the images."""
+        return fmean(score.accuracy for score in self.scores if score.method == method)
+
     @property
     def protocol(self) -> str:
         """The protocol in one line."""
         what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
+        if self.has_accuracy:
+            what += ", accuracy on RGB, of the middle 120x120 pixels"
         return (
             f"PSNR/SSIM on {what}, {self.crop_border} px border cut, x{self.scale:g}, "
             f"LR: {self.lr}, {self.dtype} on {self.device}"
@@ -125,8 +163,12 @@ class EvalReport:
             score["psnr"] = _finite(score["psnr"])
         values["protocol"] = self.protocol
         values["mean"] = {
-            method: {"psnr": _finite(psnr_), "ssim": ssim_}
-            for method, (psnr_, ssim_) in ((name, self.mean(name)) for name in self.methods)
+            method: {
+                "psnr": _finite(self.mean(method)[0]),
+                "ssim": self.mean(method)[1],
+                "accuracy": self.accuracy(method),
+            }
+            for method in self.methods
         }
         return values
 
@@ -138,12 +180,14 @@ def _finite(value: float) -> float | None:
 def evaluate(
     config: EvalConfig,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> EvalReport:
     """Score models and the bicubic baseline on a data set.
 
     Args:
         config: What and how.
         on_progress: Called with the images done and their number.
+        on_message: Called with one line for anything worth knowing.
 
     Returns:
         The report.
@@ -152,20 +196,20 @@ def evaluate(
         DataError: If images are missing or do not fit each other.
         WeightsError: If a model cannot be loaded.
     """
-    pairs, source = _pairs(config)
+    cases, source = _named_cases(config, on_message) if config.is_named else _cases(config)
     upscalers = {
         name: Upscaler.from_weights(name, settings=config.settings) for name in config.models
     }
     scores: list[Score] = []
-    for done, (high_path, low_path) in enumerate(pairs, start=1):
-        high, low = _load(high_path, low_path, config.scale)
+    for done, case in enumerate(cases, start=1):
+        high, low = case.read()
         size = high.height, high.width
         results = {BASELINE: _bicubic(low, size)}
         results |= {name: model.upscale(low, size) for name, model in upscalers.items()}
         for name, result in results.items():
-            values = _compare(high_path, result, high, config)
-            scores.append(Score(high_path.name, name, *values))
-        on_progress(done, len(pairs))
+            values = _compare(case.label, result, high, config)
+            scores.append(Score(case.name, name, *values))
+        on_progress(done, len(cases))
     first = next(iter(upscalers.values()))
     return EvalReport(
         dataset=str(config.dataset),
@@ -177,78 +221,131 @@ def evaluate(
         dtype=str(first.dtype).removeprefix("torch."),
         methods=(BASELINE, *upscalers),
         scores=tuple(scores),
+        has_accuracy=config.is_named,
     )
 
 
-def _pairs(config: EvalConfig) -> tuple[list[tuple[Path, Path | None]], str]:
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One image to score: what it is called, and how its HR and LR pictures are had."""
+
+    name: str
+    label: str
+    read: Callable[[], tuple[Picture, Picture]]
+
+
+def _named_cases(config: EvalConfig, say: Callable[[str], None]) -> tuple[list[_Case], str]:
+    """The middles of the images of CelebA or STL-10, LR made here."""
+    name, parts = parse(str(config.dataset))
+    text = f"{name}:test" if name == "celeba" and not parts else str(config.dataset)
+    pool = open_pool([text], config.data_dir, config.seed, say).limited(config.limit)
+
+    def reader(place: int) -> Callable[[], tuple[Picture, Picture]]:
+        def read() -> tuple[Picture, Picture]:
+            high = _picture(center(pool.read(place)))
+            return _reduced(high, pool.key(place), pool.label(place), config)
+
+        return read
+
+    cases = [_Case(pool.key(i), pool.label(i), reader(i)) for i in range(len(pool))]
+    return cases, str(config.degradation)
+
+
+def _cases(config: EvalConfig) -> tuple[list[_Case], str]:
+    """The images of a folder, each with its LR image or with one made here."""
+    root = Path(config.dataset)
+    highs = _listed(root / "HR" if (root / "HR").is_dir() else root)[: config.limit]
+    lows = config.lr
+    own = root / f"LRx{config.scale:g}"
+    if lows is None and own.is_dir() and config.degradation.is_bicubic:
+        lows = own
+    pairs = _pairs(highs, lows, config.scale)
+
+    def reader(high: Path, low: Path | None) -> Callable[[], tuple[Picture, Picture]]:
+        return lambda: _load(high, low, config)
+
+    cases = [_Case(high.name, str(high), reader(high, low)) for high, low in pairs]
+    return cases, str(config.degradation) if lows is None else lows.name
+
+
+def _pairs(highs: list[Path], folder: Path | None, scale: float) -> list[tuple[Path, Path | None]]:
     """HR paths, each with its LR path or None where it is made here."""
-    root = config.dataset
-    folder = root / "HR" if (root / "HR").is_dir() else root
-    highs = _listed(folder)[: config.limit]
-    low_folder = config.lr
-    if low_folder is None and (root / f"LRx{config.scale:g}").is_dir():
-        low_folder = root / f"LRx{config.scale:g}"
-    if low_folder is None:
-        return [(high, None) for high in highs], "bicubic"
-    lows = {path.stem: path for path in _listed(low_folder)}
+    if folder is None:
+        return [(high, None) for high in highs]
+    lows = {path.stem: path for path in _listed(folder)}
     pairs: list[tuple[Path, Path | None]] = []
     for high in highs:
         # Published sets name an LR file like its HR file, some with "x3" behind it.
-        low = lows.get(high.stem) or lows.get(f"{high.stem}x{config.scale:g}")
+        low = lows.get(high.stem) or lows.get(f"{high.stem}x{scale:g}")
         if low is None:
-            raise DataError(f"{low_folder} holds no LR image for {high.name}; give another --lr")
+            raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
         pairs.append((high, low))
-    return pairs, low_folder.name
+    return pairs
 
 
 def _listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of images; give the folder of the HR images")
+        raise DataError(
+            f"{folder} is not a folder of images; give the folder of the HR images, or one of "
+            f"{', '.join(DATASETS)}"
+        )
     found = images.files_in(folder, recursive=False)
     if not found:
         raise DataError(f"{folder} holds no image; give the folder of the HR images")
     return found
 
 
-def _load(high_path: Path, low_path: Path | None, scale: float) -> tuple[Picture, Picture]:
+def _load(high_path: Path, low_path: Path | None, config: EvalConfig) -> tuple[Picture, Picture]:
     """HR and LR pictures that fit each other: HR is cut to a whole number of LR pixels."""
-    high = images.read(high_path)
-    if low_path is not None:
-        low = images.read(low_path)
-        height, width = round(low.height * scale), round(low.width * scale)
-        if not (0 <= high.height - height < scale and 0 <= high.width - width < scale):
-            raise DataError(
-                f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
-                f"({high.width}x{high.height}) reduced by {scale:g}; "
-                "give another --lr or --scale"
-            )
-        return _cut(high, height, width), low
+    high, scale = images.read(high_path), config.scale
+    if low_path is None:
+        return _reduced(high, high_path.name, str(high_path), config)
+    low = images.read(low_path)
+    height, width = round(low.height * scale), round(low.width * scale)
+    if not (0 <= high.height - height < scale and 0 <= high.width - width < scale):
+        raise DataError(
+            f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
+            f"({high.width}x{high.height}) reduced by {scale:g}; "
+            "give another --lr or --scale"
+        )
+    return _cut(high, height, width), low
+
+
+def _reduced(high: Picture, name: str, label: str, config: EvalConfig) -> tuple[Picture, Picture]:
+    """Make the LR picture by the degradation, its draws following from the image's name."""
+    scale = config.scale
     height = round(int(high.height / scale) * scale)
     width = round(int(high.width / scale) * scale)
     if min(height, width) < 1:
-        raise DataError(f"{high_path} is too small to be reduced by {scale:g}")
+        raise DataError(f"{label} is too small to be reduced by {scale:g}")
     high = _cut(high, height, width)
-    return high, _picture(quantize(degrade(dequantize(_tensor(high)), scale)))
+    draws = named_draws(config.seed, name)[None]
+    draws[:, PHASE_DRAWS] = 0.0  # a whole picture
+    image = dequantize(_tensor(high))[None]
+    return high, _picture(quantize(degrade(image, scale, config.degradation, draws))[0])
 
 
 def _bicubic(low: Picture, size: tuple[int, int]) -> Picture:
     return _picture(quantize(bicubic(_tensor(low), size)))
 
 
-def _compare(path: Path, result: Picture, high: Picture, config: EvalConfig) -> tuple[float, float]:
-    """PSNR and SSIM of two pictures, by the configured protocol."""
-    shown = []
+def _compare(
+    label: str, result: Picture, high: Picture, config: EvalConfig
+) -> tuple[float, float, float]:
+    """PSNR, SSIM and accuracy of two pictures, by the configured protocol."""
+    colors, shown = [], []
     for picture in (result, high):
         image = dequantize(_tensor(picture)).double()
-        image = luma(image) if config.channel == "y" else image.expand(3, -1, -1)
         try:
-            shown.append(crop_border(image, config.border)[None])
+            cropped = crop_border(image, config.border)[None]
         except ValueError as error:
-            raise DataError(f"{path} is too small to be scored: {error}") from error
+            raise DataError(f"{label} is too small to be scored: {error}") from error
+        colors.append(cropped.expand(-1, 3, -1, -1))
+        shown.append(luma(cropped) if config.channel == "y" else colors[-1])
     try:
-        return float(psnr(*shown)), float(ssim(*shown))
+        return float(psnr(*shown)), float(ssim(*shown)), float(agreement(*colors))
     except ValueError as error:
-        raise DataError(f"{path} cannot be scored: {error}") from error
+        raise DataError(f"{label} cannot be scored: {error}") from error
 
 
 def _tensor(picture: Picture) -> Tensor:

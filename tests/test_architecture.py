@@ -18,12 +18,14 @@ ROWS = (
     {"__main__"},
     {"cli"},
     {"training", "evaluation", "batch"},
-    {"upscaling"},
+    {"upscaling", "engine"},
+    {"loading", "runs"},
     {"datasets"},
-    {"images", "weights", "plots"},
+    {"sources"},
+    {"images", "weights", "plots", "downloads"},
     {"tiling"},
     {"model", "degradation", "metrics"},
-    {"color", "devices"},
+    {"color", "devices", "distributed", "recipes"},
     {"config", "geometry", "files"},
     {"errors"},
 )
@@ -33,6 +35,8 @@ ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 
 ONLY_IN = {
     "PIL": {"images"},
+    "gdown": {"downloads"},
+    "matplotlib": {"plots"},
     "rich": {"cli"},
     "safetensors": {"weights"},
     "tqdm": {"cli"},
@@ -43,7 +47,18 @@ ONLY_IN = {
 UNWANTED = {"click", "dill", "marshal", "pickle", "shelve"}
 """Typer no longer brings click; the rest would make loading a file run its code."""
 
-TORCH_FREE = {"__main__", "config", "errors", "files", "geometry"}
+TORCH_FREE = {
+    "__main__",
+    "config",
+    "downloads",
+    "errors",
+    "files",
+    "geometry",
+    "images",
+    "plots",
+    "recipes",
+    "sources",
+}
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "srcli").glob("*.py")}
 

@@ -371,10 +371,10 @@ def test_an_option_out_of_range_is_refused(options, message):
 def test_the_mean_is_the_plain_mean():
     """Decibels are averaged as they are, each image once, each method by itself."""
     scores = (
-        Score("a", BASELINE, 20.0, 0.5),
-        Score("a", "net", 21.0, 0.75),
-        Score("b", BASELINE, 40.0, 1.0),
-        Score("b", "net", 50.0, 0.25),
+        Score("a", BASELINE, 20.0, 0.5, 0.75),
+        Score("a", "net", 21.0, 0.75, 1.0),
+        Score("b", BASELINE, 40.0, 1.0, 0.25),
+        Score("b", "net", 50.0, 0.25, 0.5),
     )
     report = EvalReport(
         dataset="set",
@@ -455,13 +455,19 @@ def test_json_holds_scores_means_and_protocol(tiny_weights):
                 "method": score.method,
                 "psnr": score.psnr,
                 "ssim": score.ssim,
+                "accuracy": score.accuracy,
             }
             for score in report.scores
         ],
         "mean": {
-            method: dict(zip(("psnr", "ssim"), report.mean(method), strict=True))
+            method: {
+                "psnr": report.mean(method)[0],
+                "ssim": report.mean(method)[1],
+                "accuracy": report.accuracy(method),
+            }
             for method in report.methods
         },
+        "has_accuracy": False,
         "protocol": (
             "PSNR/SSIM on luma (BT.601 studio range), 3 px border cut, x3, LR: bicubic, "
             "float32 on cpu"

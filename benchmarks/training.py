@@ -1,0 +1,133 @@
+"""Patches per second of ``srcli train``, side by side in one run, and of what feeds it.
+
+    python benchmarks/training.py [--dataset celeba:train --data-dir DATA] [--threads N]
+
+Each way is `srcli train --dry-run`'s own measured burst, the ways interleaved, the median of
+several rounds; ratios compare within the run. On a machine with a GPU the GPU's rows come
+first, with its larger batches and with ``--compile``. Results go to
+``benchmarks/results/training.md``; the hours are those of the source paper's whole schedule,
+ten epochs of 86,799 patches.
+"""
+
+import argparse
+import platform
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from srcli.config import CONFIGS
+from srcli.datasets import Sampler, open_pool
+from srcli.loading import Loader
+from srcli.recipes import RECIPES, TrainConfig
+from srcli.training import dry_run
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 3
+SCHEDULE = 10 * 86_799
+"""Patches of the paper's ten epochs."""
+
+
+def main() -> None:
+    """Print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default=str(ROOT / "examples" / "originals"))
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cuda = torch.cuda.is_available()
+    ways = on_gpu(options) if cuda else on_cpu(options)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, config in ways.items():
+            rates[name].append(dry_run(config).patches_per_second)
+    first = median(next(iter(rates.values())))
+    device = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
+    lines = [
+        (
+            f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads; "
+            f"{options.dataset.rpartition('/')[2]}, median of {ROUNDS}"
+        ),
+        "",
+        "| net, format, patches a step | patches/s | ratio | the paper's schedule |",
+        "|---|---|---|---|",
+    ]
+    for name, found in rates.items():
+        rate = median(found)
+        hours = f"{SCHEDULE / rate / 3600:.2f} h"
+        lines.append(f"| {name} | {rate:.1f} | {rate / first:.2f} | {hours} |")
+    lines += ["", reading(options), ""]
+    text = "\n".join(lines)
+    print(text)
+    (ROOT / "benchmarks" / "results" / "training.md").write_text(text, encoding="utf-8")
+
+
+def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
+    """What is compared on a CPU."""
+    return {
+        "paper, bf16, 8": a_run(options, "paper", "bf16", 8),
+        "paper, bf16, 16": a_run(options, "paper", "bf16", 16),
+        "paper, fp32, 8": a_run(options, "paper", "fp32", 8),
+        "base, bf16, 16": a_run(options, "base", "bf16", 16),
+        "base, fp32, 16": a_run(options, "base", "fp32", 16),
+    }
+
+
+def on_gpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
+    """What is compared on a GPU."""
+    ways = {
+        f"{name}, {dtype}, {size}": a_run(options, name, dtype, size)
+        for name in ("paper", "base")
+        for dtype, size in (("bf16", 64), ("bf16", 256), ("fp32", 64))
+    }
+    for name in ("paper", "base"):
+        way = a_run(options, name, "bf16", 256)
+        ways[f"{name}, bf16, 256, compiled"] = replace(way, compile=True)
+    return ways
+
+
+def a_run(options: argparse.Namespace, name: str, dtype: str, size: int) -> TrainConfig:
+    """Options of a run of a recipe, scheduled long enough for a burst."""
+    recipe = {key: value for key, value in RECIPES[name].items() if key != "epochs"}
+    return TrainConfig(
+        **{
+            **recipe,
+            "model": CONFIGS[name],
+            "recipe": name,
+            "output": Path("unused"),
+            "datasets": (options.dataset,),
+            "data_dir": options.data_dir,
+            "batch_size": size,
+            "steps": 1000,
+            "split": "held-out",
+            "eval_images": 1,
+            "dtype": dtype,
+        }
+    )
+
+
+def reading(options: argparse.Namespace) -> str:
+    """Patches per second that the loader alone delivers: what training can never exceed."""
+    pool = open_pool([options.dataset], options.data_dir, seed=0)
+    device, rows = torch.device("cpu"), []
+    for resident in (True, False):
+        loader = Loader(pool, device, workers=options.threads, resident=resident)
+        sampler = Sampler(len(pool), 0, sampling="epoch", scales=(3.0,), augment=True)
+        batches = loader.batches(sampler, 0, 16)
+        next(batches)
+        begun = time.perf_counter()
+        count = sum(len(batch.patches) for batch in islice(batches, 60))
+        rows.append(count / (time.perf_counter() - begun))
+        batches.close()
+    return (
+        f"Reading alone: {rows[0]:,.0f} patches/s out of memory, {rows[1]:,.0f} decoded as they "
+        f"are needed by {options.threads} threads."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,449 @@
+"""The moving parts of a training run: set up, one step, one evaluation, the state to resume.
+
+What happens at a step follows from the options and the step's number alone, so that a run
+may be stopped anywhere and resumed, and may be shared by several processes.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from srcli import weights
+from srcli.color import dequantize
+from srcli.datasets import Pool, Sampler, Splits, open_pool, split
+from srcli.degradation import training_input
+from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
+from srcli.distributed import Team
+from srcli.errors import DataError, DeviceError, TrainingError, UsageError
+from srcli.loading import Batch, Centers, Loader
+from srcli.metrics import agreement, psnr
+from srcli.model import ResidualAutoencoder
+from srcli.recipes import Loss, TrainConfig
+from srcli.runs import RunDirectory
+
+__all__ = [
+    "Run",
+    "Scores",
+    "evaluate",
+    "memory_told",
+    "optimise",
+    "own_device",
+    "require_finite",
+    "restore",
+    "restored",
+    "shared",
+    "start",
+    "state",
+]
+
+_CHARBONNIER_EPSILON = 1e-3
+"""Where the Charbonnier loss turns from square to absolute, on [0, 1] (LapSRN, Lai 2017)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How the averaged net does on the evaluation images, means over them."""
+
+    loss: float
+    accuracy: float
+    """Share of pixels whose largest channel is the HR patch's."""
+
+    psnr: float
+    """Of RGB, dB."""
+
+    baseline_psnr: float
+    """The bicubic input's."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run's moving parts."""
+
+    config: TrainConfig
+    team: Team
+    directory: RunDirectory
+    device: torch.device
+    dtype: torch.dtype
+    splits: Splits
+    loader: Loader
+    sampler: Sampler
+    centers: Centers | None
+    net: ResidualAutoencoder
+    trained: nn.Module
+    """The net as the loop calls it: compiled, distributed, or itself."""
+
+    average: ResidualAutoencoder
+    optimizer: torch.optim.Adam
+    epoch_steps: int
+    total: int | None
+    step: int = 0
+    seconds: float = 0.0
+    """In the training loop, all stretches together."""
+
+    before: float = 0.0
+    """Those of the stretches before this one."""
+
+    waited: float = 0.0
+    """Those of this stretch in which the net waited for images."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    """Of each step since the last line of the log; so are the accuracies."""
+
+    accuracies: list[Tensor] = field(default_factory=list)
+    loss: float = math.nan
+    accuracy: float = math.nan
+    scores: Scores | None = None
+    drawn: float = -math.inf
+
+    @property
+    def done(self) -> float:
+        """Share of the schedule, 0 to 1."""
+        if self.total is not None:
+            return min(1.0, self.step / self.total)
+        return min(1.0, self.seconds / (self.config.max_seconds or math.inf))
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time given is used up."""
+        limit = self.config.max_seconds
+        return limit is not None and self.seconds >= limit
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.done >= 1 or self.out_of_time
+
+    @property
+    def lr(self) -> float:
+        """The rate of the next step: a linear warm-up, then the schedule."""
+        rise = min(1.0, (self.step + 1) / max(1, self.config.warmup))
+        match self.config.schedule:
+            case "cosine":
+                return self.config.lr * rise * 0.5 * (1 + math.cos(math.pi * self.done))
+            case "constant":
+                return self.config.lr * rise
+            case unknown:
+                assert_never(unknown)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training images so far."""
+        if self.config.sampling == "epoch":
+            return self.step / self.epoch_steps
+        return self.step * self.config.batch / len(self.splits.train)
+
+
+def own_device(name: str, local: int, size: int) -> torch.device:
+    """Turn the option into a device; of several processes each takes a GPU of its own.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        local: Place of this process among those of its machine, from 0.
+        size: Number of all processes.
+
+    Raises:
+        DeviceError: If there is no such device on this machine.
+        UsageError: If the name is none of these.
+    """
+    device = resolve_device(name)
+    if device.type == "cuda" and size > 1:
+        device = resolve_device(f"cuda:{local}")
+        torch.cuda.set_device(device)
+    return device
+
+
+def shared(config: TrainConfig, team: Team, *, resume: bool) -> TrainConfig:
+    """Part a batch among the processes; a resumed run keeps its batch, whoever shares it."""
+    if not resume:
+        return replace(config, processes=team.size)
+    if config.batch % team.size:
+        raise UsageError(
+            f"--resume {config.output}: its batch of {config.batch} patches cannot be shared by "
+            f"{team.size} processes; use a number of processes that divides it"
+        )
+    return replace(config, batch_size=config.batch // team.size, processes=team.size)
+
+
+def start(
+    config: TrainConfig, team: Team, say: Callable[[str], None], *, resume: bool = False
+) -> Run:
+    """Open the data, build the net, and get ready for the first step.
+
+    Args:
+        config: The run's options, its batch already shared among the team.
+        team: The processes that train together.
+        say: Called with one line for anything worth knowing.
+        resume: Whether a checkpoint follows: then the weights to start from are not needed.
+
+    Raises:
+        DataError: If a data set is missing or empty, or too much of it unreadable.
+        DeviceError: If the images do not fit into the device's memory.
+        UsageError: If options contradict each other.
+        WeightsError: If the weights to start from cannot be loaded.
+    """
+    device = team.device
+    dtype = resolve_dtype(config.dtype, device)
+    if dtype == torch.float16:
+        raise UsageError("--dtype fp16 cannot hold the gradients; use auto, bf16 or fp32")
+    if not team.leads:
+        team.wait()  # the first process may have an archive to unpack
+    pool = open_pool(config.datasets, config.data_dir, config.seed, say).limited(config.limit)
+    if team.leads:
+        team.wait()
+    splits = split(pool, config.seed, config.split)
+    torch.manual_seed(config.seed)
+    net = on_device(ResidualAutoencoder(config.model) if resume else _initial(config), device)
+    workers = config.workers or os.cpu_count() or 1
+    with memory_told(config, device):
+        loader = Loader(splits.train, device, workers=workers)
+        sampler = Sampler(
+            len(splits.train),
+            config.seed,
+            sampling=config.sampling,
+            scales=config.scales,
+            augment=config.augment,
+            areas=loader.areas() if config.sampling == "area" else None,
+        )
+    if not len(splits.evaluation):
+        say(
+            f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
+            "show training alone; give more images"
+        )
+    average = ResidualAutoencoder(config.model)
+    average.load_state_dict(net.state_dict())
+    epoch_steps = sampler.steps_per_epoch(config.batch)
+    return Run(
+        config=config,
+        team=team,
+        directory=RunDirectory(config.output),
+        device=device,
+        dtype=dtype,
+        splits=splits,
+        loader=loader,
+        sampler=sampler,
+        centers=_centers(config, team, splits.evaluation, device, workers),
+        net=net,
+        trained=_wrapped(net, config, team),
+        average=on_device(average, device).eval().requires_grad_(requires_grad=False),
+        optimizer=torch.optim.Adam(net.parameters(), lr=config.lr, fused=True),
+        epoch_steps=epoch_steps,
+        total=_total(config, len(splits.train), epoch_steps),
+    )
+
+
+def _initial(config: TrainConfig) -> ResidualAutoencoder:
+    if config.init_from is None:
+        return ResidualAutoencoder(config.model)
+    net, header = weights.load(config.init_from)
+    if header.config != config.model:
+        raise UsageError(
+            f"--init-from {config.init_from}: its net has another shape than --config asks for; "
+            "use weights of the same configuration"
+        )
+    return net.train()
+
+
+def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
+    wrapped: nn.Module = net
+    if team.size > 1:
+        wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)
+    return torch.compile(wrapped) if config.compile else wrapped  # type: ignore[return-value]
+
+
+def _centers(
+    config: TrainConfig, team: Team, held: Pool, device: torch.device, workers: int
+) -> Centers | None:
+    """Choose the evaluation images, evenly spread, and of them those of this process."""
+    total = len(held)
+    if not total:
+        return None
+    count = min(total, config.eval_images or total)
+    places = [i * total // count for i in range(count)][team.rank :: team.size]
+    return Centers(held, places, device, workers=workers, size=config.batch_size)
+
+
+def _total(config: TrainConfig, images: int, epoch_steps: int) -> int | None:
+    """Count the steps of the run; None where its time is all that ends it."""
+    if config.epochs is None:
+        return config.steps
+    if config.sampling == "epoch":
+        return max(1, math.ceil(config.epochs * epoch_steps))
+    return max(1, math.ceil(config.epochs * images / config.batch))
+
+
+def optimise(run: Run, batch: Batch, lr: float) -> None:
+    """Take one step on a batch and let the average follow."""
+    config = run.config
+    target = dequantize(batch.patches)
+    image = training_input(target, batch.scales, config.degradation, batch.draws)
+    image = image.contiguous(memory_format=torch.channels_last)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+    with _precision(run):
+        output = run.trained(image).float()
+    loss = _loss(output, target, config.loss)
+    run.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if config.clip:
+        nn.utils.clip_grad_norm_(run.net.parameters(), config.clip)
+    run.optimizer.step()
+    run.step += 1
+    # Early on the average follows closely, so that it forgets the random start.
+    decay = min(config.ema, (1 + run.step) / (10 + run.step))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(run.average.parameters()), list(run.net.parameters()), 1 - decay)
+        run.accuracies.append(agreement(output.detach(), target).mean())
+    run.losses.append(loss.detach())
+
+
+def _precision(run: Run) -> torch.autocast:
+    return torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32)
+
+
+def _loss(output: Tensor, target: Tensor, kind: Loss) -> Tensor:
+    match kind:
+        case "mse":
+            return functional.mse_loss(output, target)
+        case "l1":
+            return functional.l1_loss(output, target)
+        case "charbonnier":
+            return ((output - target).square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
+        case unknown:
+            assert_never(unknown)
+
+
+def require_finite(run: Run) -> None:
+    """Stop before a loss that is no number gets into the log or a checkpoint.
+
+    The losses of all processes are looked at together: otherwise those that saw none would
+    wait for ever for the one that stopped.
+    """
+    losses = torch.stack(run.losses or [torch.zeros(())]).double().cpu()
+    bad = (~run.team.sum(losses).isfinite()).nonzero()
+    if len(bad):
+        step = run.step - len(run.losses) + int(bad[0]) + 1
+        raise TrainingError(
+            f"the loss is no longer finite at step {step}: resume from the last checkpoint or "
+            f"train again with a lower --lr than {run.config.lr:g}"
+        )
+
+
+@torch.no_grad()
+def evaluate(run: Run) -> Scores:
+    """Score the averaged net, and its input, on the evaluation images."""
+    assert run.centers is not None
+    sums = torch.zeros(5, dtype=torch.float64)
+    for batch in run.centers.batches(run.config.scales, run.config.seed):
+        target = dequantize(batch.patches)
+        image = training_input(target, batch.scales, run.config.degradation, batch.draws)
+        output = restored(run, image)
+        values = [
+            _loss(output, target, run.config.loss).double() * len(target),
+            agreement(output, target).sum(),
+            psnr(output.clamp(0, 1), target).sum(),
+            psnr(image.clamp(0, 1), target).sum(),
+        ]
+        sums += torch.tensor([*map(float, values), len(target)], dtype=torch.float64)
+    loss, accuracy, score, baseline, count = run.team.sum(sums).tolist()
+    if not count:
+        raise DataError("none of the evaluation images can be read; give other images")
+    return Scores(
+        loss=loss / count,
+        accuracy=accuracy / count,
+        psnr=score / count,
+        baseline_psnr=baseline / count,
+    )
+
+
+def restored(run: Run, image: Tensor) -> Tensor:
+    """Run the averaged net on ``(N, 3, 120, 120)`` inputs; the result is ``float32``."""
+    with _precision(run):
+        output: Tensor = run.average(image.contiguous(memory_format=torch.channels_last))
+    return output.float()
+
+
+def state(run: Run) -> dict[str, Tensor]:
+    """Everything a run is resumed from, but its step and its clock.
+
+    All processes have to ask together: losses are averaged over them.
+    """
+    losses = torch.stack([torch.zeros(()).to(run.device), *run.losses])[1:]
+    accuracies = torch.stack(
+        [torch.zeros((), dtype=torch.float64).to(run.device), *run.accuracies]
+    )[1:]
+    return {
+        **{f"net.{key}": value for key, value in run.net.state_dict().items()},
+        **{f"ema.{key}": value for key, value in run.average.state_dict().items()},
+        **{
+            f"adam.{index}.{key}": value
+            for index, values in run.optimizer.state_dict()["state"].items()
+            for key, value in values.items()
+        },
+        "recent.loss": run.team.mean(losses),
+        "recent.accuracy": run.team.mean(accuracies),
+    }
+
+
+def restore(run: Run, say: Callable[[str], None]) -> None:
+    """Put a run back to where its newest readable checkpoint left it.
+
+    Raises:
+        DataError: If there is none, or it is of another net.
+    """
+    progress, tensors = run.directory.load(say)
+    try:
+        run.step, run.seconds = int(progress["step"]), float(progress["seconds"])
+        run.before = run.seconds
+        run.net.load_state_dict(_part(tensors, "net."))
+        run.average.load_state_dict(_part(tensors, "ema."))
+        run.optimizer.load_state_dict(
+            {**run.optimizer.state_dict(), "state": _moments(run, _part(tensors, "adam."))}
+        )
+        run.losses = list(tensors["recent.loss"].to(run.device))
+        run.accuracies = list(tensors["recent.accuracy"].to(run.device))
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(
+            f"the state in {run.directory.path} cannot be resumed: {reason}; start again with "
+            "another --output"
+        ) from error
+
+
+def _moments(run: Run, stored: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    moments: dict[int, dict[str, Tensor]] = {}
+    parameters = list(run.net.parameters())
+    for key, value in stored.items():
+        index, name = int(key.split(".")[0]), key.split(".")[1]
+        # The fused Adam walks through memory: a moment must lie as its parameter does.
+        like = parameters[index]
+        same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        moments.setdefault(index, {})[name] = same
+    return moments
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+@contextmanager
+def memory_told(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Turn a want of memory into an error that says what to change."""
+    try:
+        with memory_errors():
+            yield
+    except MemoryError as error:
+        raise DeviceError(
+            f"{device} is out of memory: use a smaller --batch-size than {config.batch_size}"
+        ) from error

@@ -1,0 +1,699 @@
+"""Patches out of images: the same ones however they are read, by whom, and from which step on."""
+
+import shutil
+import threading
+import weakref
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli import loading
+from srcli.config import PATCH
+from srcli.datasets import Pool, Sampler
+from srcli.degradation import DRAWS
+from srcli.errors import DataError, ImageError
+from srcli.loading import Centers, Loader, center, named_draws
+from srcli.sources import Folder
+
+CPU = torch.device("cpu")
+
+COUNT = 120
+"""Images of a list that may have one that cannot be read, and not two."""
+
+TURNS = [
+    lambda a: a,
+    lambda a: a.swapaxes(0, 1)[::-1],
+    lambda a: a[::-1, ::-1],
+    lambda a: a.swapaxes(0, 1)[:, ::-1],
+    lambda a: a[:, ::-1],
+    lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    lambda a: a[::-1],
+    lambda a: a.swapaxes(0, 1),
+]
+"""What each turn makes of ``(H, W, C)``, from reversals and the transpose alone."""
+
+RESIDENT = pytest.mark.parametrize("resident", [False, True], ids=["streamed", "resident"])
+
+
+def survey(height, width, number):
+    """Make ``(H, W, 3)`` whose pixels say where they are: row, column, number of the image."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, number)], -1).astype(np.uint8)
+
+
+ALBUM = [survey(PATCH + number % 7, PATCH + number % 11, number) for number in range(COUNT)]
+"""Images of odd sizes, each known by its last channel."""
+
+
+class Album:
+    """A source in memory whose images may be damaged, and which counts what is asked of it.
+
+    Args:
+        images: ``(H, W, 3)`` arrays.
+        damaged: Those that cannot be decoded.
+        headless: Those whose size cannot be told either.
+    """
+
+    name = "album"
+
+    def __init__(self, images=ALBUM, damaged=(), headless=()):
+        self.images, self.damaged, self.headless = images, {*damaged, *headless}, set(headless)
+        self.reads = 0
+        self.lock = threading.Lock()
+
+    def __len__(self):
+        return len(self.images)
+
+    def key(self, index):
+        """Name an image."""
+        return f"{index}.png"
+
+    label = key
+
+    def read(self, index):
+        """Copy an image."""
+        with self.lock:
+            self.reads += 1
+        if index in self.damaged:
+            raise ImageError(f"{index}.png: damaged")
+        return self.images[index].copy()
+
+    def size(self, index):
+        """Tell width and height."""
+        if index in self.headless:
+            raise ImageError(f"{index}.png: no header")
+        height, width, _ = self.images[index].shape
+        return width, height
+
+
+def pool_of(**options):
+    """Make a list of the album's images."""
+    return Pool([Album(**options)], seed=0)
+
+
+def by_epoch(count=COUNT, **options):
+    """Make a sampler that takes every image once an epoch."""
+    known = {"sampling": "epoch", "scales": [2.0, 3.0, 4.0], "augment": True}
+    return Sampler(count, 1, **{**known, **options})
+
+
+def by_area(loader, seed=1):
+    """Make a sampler by area for a loader's images."""
+    areas = loader.areas()
+    return Sampler(len(areas), seed, sampling="area", scales=[2.0, 3.0], augment=True, areas=areas)
+
+
+def take(loader, sampler, count, *, start=0, size=16, rows=slice(None)):
+    """Read some batches and leave off."""
+    batches = loader.batches(sampler, start, size, rows)
+    taken = list(islice(batches, count))
+    batches.close()
+    return taken
+
+
+def require_same(first, second):
+    """Check that two lists of batches are the same to the bit."""
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.patches, other.patches)
+        assert one.scales == other.scales
+        assert torch.equal(one.draws, other.draws)
+
+
+def planar(pixels):
+    """Turn ``(H, W, C)`` into a tensor ``(C, H, W)``."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+# ---- batches ------------------------------------------------------------------------------
+
+
+@RESIDENT
+def test_a_patch_is_what_was_drawn(resident):
+    """Each patch is the part of the image that the draw says, in the turn that it says."""
+    sampler = by_epoch()
+    loader = Loader(pool_of(), CPU, workers=2, resident=resident)
+
+    seen = set()
+    for step, batch in enumerate(take(loader, sampler, 5, size=30)):
+        draw = sampler.draw(step, 30)
+        assert batch.patches.shape == (30, 3, PATCH, PATCH)
+        assert batch.patches.dtype == torch.uint8
+        assert batch.patches.is_contiguous()
+        assert batch.scales == draw.scales
+        assert torch.equal(batch.draws, draw.degradation)
+        for i, patch in enumerate(batch.patches):
+            image = ALBUM[draw.images[i]]
+            top = int(draw.top[i] * (image.shape[0] - PATCH + 1))
+            left = int(draw.left[i] * (image.shape[1] - PATCH + 1))
+            crop = image[top : top + PATCH, left : left + PATCH]
+            assert torch.equal(patch, planar(TURNS[draw.turn[i]](crop)))
+            seen.add((top, left))
+    assert len(seen) > 30
+    assert loader.failures == {}
+
+
+@RESIDENT
+def test_every_position_of_a_crop_occurs(resident):
+    """Crops start anywhere from the first to the last row and column that leave room."""
+    loader = Loader(pool_of(images=[survey(122, 123, 0)]), CPU, workers=1, resident=resident)
+    (batch,) = take(loader, by_epoch(1), 1, size=300)
+
+    corners = {(int(patch[0].min()), int(patch[1].min())) for patch in batch.patches}
+
+    assert corners == {(row, column) for row in range(3) for column in range(4)}
+
+
+DAMAGE = {"none": {}, "pixels": {"damaged": [77]}, "header": {"headless": [77]}}
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "area"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_where_images_are_kept_changes_nothing(damage, sampling):
+    """Streamed and resident, the batches are the same to the bit, damaged image or not."""
+    loaders = [
+        Loader(pool_of(**DAMAGE[damage]), CPU, workers=workers, resident=resident)
+        for workers, resident in ((1, False), (3, False), (2, True))
+    ]
+    assert [loader.resident for loader in loaders] == [False, False, True]
+
+    taken = []
+    for loader in loaders:
+        sampler = by_epoch() if sampling == "epoch" else by_area(loader)
+        taken.append(take(loader, sampler, 25))
+
+    require_same(taken[0], taken[1])
+    require_same(taken[0], taken[2])
+    numbers = {int(patch[2, 0, 0]) for batch in taken[0] for patch in batch.patches}
+    if damage == "none":
+        assert 77 in numbers
+        return
+    assert 77 not in numbers
+    for loader in loaders:
+        assert set(loader.failures) == {77}
+
+
+@pytest.fixture(scope="module")
+def photo_folder(tmp_path_factory):
+    """A folder of the album as PNG files; shared, so copy it before changing it."""
+    folder = tmp_path_factory.mktemp("album")
+    for number, pixels in enumerate(ALBUM):
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    return folder
+
+
+def test_files_are_read_alike_streamed_and_resident(photo_folder, tmp_path):
+    """Of real files too the batches are the same, with one that is cut off among them."""
+    folder = shutil.copytree(photo_folder, tmp_path / "album")
+    cut = folder / "050.png"
+    cut.write_bytes(cut.read_bytes()[:300])
+    pool = Pool([Folder(folder)], seed=0)
+    streamed, resident = (Loader(pool, CPU, workers=3, resident=kept) for kept in (False, True))
+
+    first = take(streamed, by_area(streamed), 20)
+    second = take(resident, by_area(resident), 20)
+
+    require_same(first, second)
+    assert streamed.failures == resident.failures
+    (reason,) = streamed.failures.values()
+    assert reason.startswith(f"{cut}: ")
+
+
+def test_resident_images_need_no_file(photo_folder, tmp_path):
+    """Once they are in memory, the images are the files' levels, and the files may go."""
+    folder = shutil.copytree(photo_folder, tmp_path / "album")
+    loader = Loader(Pool([Folder(folder)], seed=0), CPU, workers=2, resident=True)
+    shutil.rmtree(folder)
+
+    (batch,) = take(loader, by_epoch(augment=False), 1, size=COUNT)
+
+    numbers = batch.patches[:, 2, 0, 0].tolist()
+    assert sorted(numbers) == list(range(COUNT))
+
+
+@RESIDENT
+@pytest.mark.parametrize("start", [1, 5, 23])
+def test_batches_go_on_from_any_step(resident, start):
+    """A resumed run gets the very batches that an undisturbed one would have got."""
+    loader = Loader(pool_of(), CPU, workers=2, resident=resident)
+    whole = take(loader, by_epoch(), 26)
+
+    again = take(Loader(loader.pool, CPU, workers=1, resident=resident), by_epoch(), 3, start=start)
+
+    require_same(again, whole[start : start + 3])
+
+
+@RESIDENT
+def test_processes_share_a_batch(resident):
+    """The rows of two processes, one behind the other, are the batch of a single one."""
+    loader = Loader(pool_of(damaged=[3]), CPU, workers=2, resident=resident)
+    whole = take(loader, by_epoch(), 10, size=12)
+
+    parts = [take(loader, by_epoch(), 10, size=12, rows=slice(i, i + 6)) for i in (0, 6)]
+
+    for batch, one, other in zip(whole, *parts, strict=True):
+        assert one.patches.shape == other.patches.shape == (6, 3, PATCH, PATCH)
+        assert torch.equal(torch.cat([one.patches, other.patches]), batch.patches)
+        assert one.scales + other.scales == batch.scales
+        assert torch.equal(torch.cat([one.draws, other.draws]), batch.draws)
+
+
+def test_a_process_reads_its_own_rows_alone():
+    """What the other processes read is not decoded here."""
+    album = Album()
+    loader = Loader(Pool([album], seed=0), CPU, workers=1, resident=False)
+
+    batches = loader.batches(by_epoch(), 0, 12, slice(0, 3))
+    next(batches)
+    batches.close()
+
+    assert album.reads % 3 == 0
+    assert 3 <= album.reads <= 3 * 3
+
+
+# ---- what cannot be read ------------------------------------------------------------------
+
+
+@RESIDENT
+@pytest.mark.parametrize(("bad", "stand_in"), [(0, 1), (60, 61), (COUNT - 1, 0)])
+def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in):
+    """The next image of the list, after the last the first, is taken; the reason is kept."""
+    loader = Loader(pool_of(damaged=[bad]), CPU, workers=2, resident=resident)
+
+    batches = take(loader, by_epoch(augment=False), 1, size=COUNT)
+
+    numbers = sorted(batches[0].patches[:, 2, 0, 0].tolist())
+    assert numbers == sorted([*({*range(COUNT)} - {bad}), stand_in])
+    assert loader.failures == {bad: f"{bad}.png: damaged"}
+
+
+def test_neighbours_may_both_be_unreadable():
+    """Where the next image is unreadable as well, the one after it stands in."""
+    images = [ALBUM[0]] * 300
+    images[12] = ALBUM[12]
+    for resident in (False, True):
+        loader = Loader(pool_of(images=images, damaged=[10, 11]), CPU, workers=2, resident=resident)
+
+        (batch,) = take(loader, by_epoch(300, augment=False), 1, size=300)
+
+        assert (batch.patches[:, 2, 0, 0] == 12).sum() == 3
+        assert set(loader.failures) == {10, 11}
+
+
+@pytest.mark.parametrize("kind", ["damaged", "headless"])
+def test_more_than_one_in_a_hundred_is_too_many(kind):
+    """Two of 120 images end the run, kept or streamed; the error names one and the share."""
+    pool = pool_of(**{kind: [40, 90]})
+    text = r"^2 of 120 images cannot be read, more than 1%: remove or replace them; the first: "
+
+    with pytest.raises(DataError, match=text + r"40\.png: damaged$"):
+        Loader(pool, CPU, workers=1, resident=True)
+    loader = Loader(pool, CPU, workers=1, resident=False)
+    with pytest.raises(DataError, match=text + r"[49]0\.png: damaged$"):
+        take(loader, by_epoch(), 8)
+
+
+def test_too_many_broken_headers_are_found_before_training():
+    """Sizes are told of all images at first, and so are headers that cannot be read."""
+    loader = Loader(pool_of(headless=[40, 90]), CPU, workers=2, resident=False)
+
+    with pytest.raises(DataError, match=r"2 of 120 images .*; the first: [49]0\.png: no header"):
+        loader.areas()
+
+
+@RESIDENT
+def test_one_in_a_hundred_is_not_too_many(resident):
+    """Exactly one in a hundred may be unreadable."""
+    images = [ALBUM[0]] * 200
+    loader = Loader(pool_of(images=images, damaged=[5, 6]), CPU, workers=2, resident=resident)
+
+    take(loader, by_epoch(200), 10, size=20)
+
+    assert len(loader.failures) == 2
+
+
+@pytest.mark.parametrize("resident", [None, False, True])
+@pytest.mark.parametrize("count", [1, 5, COUNT])
+def test_nothing_readable_is_an_error(count, resident):
+    """A set of which nothing can be read ends with one line, not with an endless search."""
+    pool = pool_of(images=ALBUM[:count], headless=range(count))
+
+    with pytest.raises(DataError, match=rf" of {count} images cannot be read, more than 1%: "):
+        take(Loader(pool, CPU, workers=2, resident=resident), by_epoch(count), 1)
+
+
+@RESIDENT
+def test_areas_are_those_of_the_images(resident):
+    """An area counts an image's pixels; only an image without a header has none."""
+    loader = Loader(pool_of(headless=[7]), CPU, workers=2, resident=resident)
+
+    assert loader.areas() == [
+        0 if number == 7 else image.shape[0] * image.shape[1] for number, image in enumerate(ALBUM)
+    ]
+
+
+@RESIDENT
+def test_a_bug_is_not_taken_for_a_damaged_image(resident):
+    """An error that is no image's fault comes through as it is."""
+    pool = pool_of(images=[np.zeros((130, 130, 5), np.uint8)])
+
+    with pytest.raises(RuntimeError, match="size"):
+        take(Loader(pool, CPU, workers=1, resident=resident), by_epoch(1), 1)
+
+
+# ---- threads and memory -------------------------------------------------------------------
+
+
+@RESIDENT
+def test_leaving_off_ends_the_threads(resident):
+    """When the batches are not wanted any more, no thread is left."""
+    before = set(threading.enumerate())
+    loader = Loader(pool_of(), CPU, workers=3, resident=resident)
+    loader.areas()
+
+    batches = loader.batches(by_epoch(), 0, 16)
+    next(batches)
+    assert set(threading.enumerate()) > before
+    batches.close()
+
+    assert set(threading.enumerate()) == before
+
+
+def test_an_error_ends_the_threads():
+    """When reading fails for good, no thread is left either."""
+    before = set(threading.enumerate())
+    loader = Loader(pool_of(damaged=range(60)), CPU, workers=3, resident=False)
+
+    with pytest.raises(DataError):
+        take(loader, by_epoch(), 8)
+
+    assert set(threading.enumerate()) == before
+
+
+class Watched(Album):
+    """Knows how many decoded images are alive at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.most = 0
+
+    def read(self, index):
+        """Copy an image and watch the copy until nobody has it any more."""
+        pixels = super().read(index)
+        with self.lock:
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+        weakref.finalize(pixels, self.gone)
+        return pixels
+
+    def gone(self):
+        """Take note that a copy was given up."""
+        with self.lock:
+            self.alive -= 1
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_streaming_holds_few_images(workers):
+    """Each thread holds an image or two, and no more than two batches each are read ahead."""
+    album = Watched()
+    album.lock = threading.RLock()  # an image may be given up while the lock is held
+    loader = Loader(Pool([album], seed=0), CPU, workers=workers, resident=False)
+
+    batches = loader.batches(by_epoch(), 0, 24)
+    for _ in range(5):
+        next(batches)
+    batches.close()
+
+    assert album.most <= 2 * workers
+    assert album.alive == 0
+    assert 5 * 24 <= album.reads <= (5 + 2 * workers) * 24
+
+
+class Held(Album):
+    """Reads so many images, then waits until it is let go."""
+
+    def __init__(self, allowed):
+        super().__init__()
+        self.allowed = allowed
+        self.go = threading.Event()
+
+    def read(self, index):
+        """Copy an image, now or later."""
+        pixels = super().read(index)
+        if self.reads > self.allowed:
+            self.go.wait(5)
+            self.go.set()
+        return pixels
+
+
+def test_leaving_off_gives_up_what_was_to_be_read(monkeypatch):
+    """The batch that is being read is read to its end; those behind it are not begun."""
+    album = Held(8)
+    given_up = []
+    cancel = loading.Future.cancel
+
+    def note(future):
+        given_up.append(cancel(future))
+        if len(given_up) == 2:
+            album.go.set()
+        return given_up[-1]
+
+    monkeypatch.setattr(loading.Future, "cancel", note)
+    batches = Loader(Pool([album], seed=0), CPU, workers=1, resident=False).batches(
+        by_epoch(), 0, 8
+    )
+    next(batches)
+    batches.close()
+
+    assert given_up[-1]
+    assert album.reads <= 2 * 8
+
+
+def test_what_fits_into_memory_stays_there(monkeypatch):
+    """By default images are kept if, decoded, they fit into the room; else they are streamed."""
+    images = [survey(121, 133, number) for number in range(5)]
+    room = 5 * 3 * 121 * 133
+
+    found = []
+    for limit in (room, room - 1):
+        monkeypatch.setattr(loading, "_RESIDENT_BYTES", limit)
+        album = Album(images)
+        loader = Loader(Pool([album], seed=0), CPU, workers=2)
+        found.append((loader.resident, album.reads))
+
+    assert found == [(True, 5), (False, 0)]
+
+
+def test_a_large_set_is_judged_by_a_part_of_it(monkeypatch):
+    """Whether many images fit is told from some hundred headers, not from all of them."""
+    album = Album([ALBUM[0]] * 2000)
+    asked = []
+    monkeypatch.setattr(loading, "_RESIDENT_BYTES", 2000 * ALBUM[0].size - 1)
+    monkeypatch.setattr(
+        album, "size", lambda index: asked.append(index) or Album.size(album, index)
+    )
+
+    loader = Loader(Pool([album], seed=0), CPU, workers=2)
+
+    assert not loader.resident
+    assert 200 <= len(asked) <= 400
+    assert max(asked) > 1900
+
+
+# ---- cuts from memory ---------------------------------------------------------------------
+
+CUTS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 3, 4]),
+        st.floats(0, 1, exclude_max=True),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 7),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@pytest.fixture(scope="module")
+def resident_images():
+    """Noise of odd sizes in memory, with a place that is empty."""
+    kept = loading._Resident(CPU)
+    generator = torch.Generator().manual_seed(0)
+    for size in ((120, 120), (131, 257), None, (203, 121), (127, 139)):
+        image = size and torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+        kept.add(image)
+    kept.seal()
+    return kept
+
+
+@given(cuts=CUTS)
+def test_one_indexing_cuts_the_same_patches(resident_images, cuts):
+    """What a GPU gathers at once is what is sliced out one by one."""
+    gathered, sliced = resident_images.gather(cuts), resident_images.cut(cuts)
+
+    assert gathered.dtype == sliced.dtype == torch.uint8
+    assert torch.equal(gathered, sliced)
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_gathering_turns_as_slicing_does(resident_images, turn):
+    """In each of the eight turns a gathered patch is the sliced one, and the expected one."""
+    image = resident_images.image(1)
+    cuts = [(1, 0.5, 0.25, turn)]
+    pixels = image[:, 6 : 6 + PATCH, 34 : 34 + PATCH].permute(1, 2, 0).numpy()
+
+    expected = planar(TURNS[turn](pixels))
+
+    assert torch.equal(resident_images.cut(cuts)[0], expected)
+    assert torch.equal(resident_images.gather(cuts)[0], expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@RESIDENT
+def test_a_gpu_gets_the_same_batches(resident):
+    """On a GPU the patches are there, and they are those of the CPU."""
+    device = torch.device("cuda")
+    pool = pool_of(damaged=[77])
+    expected = take(Loader(pool, CPU, workers=2, resident=False), by_epoch(), 10)
+
+    found = take(Loader(pool, device, workers=2, resident=resident), by_epoch(), 10)
+
+    for batch, other in zip(found, expected, strict=True):
+        assert batch.patches.device.type == "cuda"
+        assert torch.equal(batch.patches.cpu(), other.patches)
+        assert batch.scales == other.scales
+
+
+# ---- centres ------------------------------------------------------------------------------
+
+
+def centers_of(places, size=4, workers=2, **options):
+    """Make the centres of some images, and the source that they are read from."""
+    album = Album(**options)
+    pool = Pool([album], seed=0)
+    return Centers(pool, places, CPU, workers=workers, size=size), album
+
+
+def test_the_middle_is_cut():
+    """Of an odd rest the smaller half is above and to the left."""
+    assert torch.equal(
+        center(planar(survey(121, 250, 0))), planar(survey(121, 250, 0))[:, :120, 65:185]
+    )
+    assert torch.equal(
+        center(planar(survey(200, 133, 1))), planar(survey(200, 133, 1))[:, 40:160, 6:126]
+    )
+
+
+def test_centres_come_in_the_order_of_their_places():
+    """Each place gives its image's middle, with the factor of its place and its own draws."""
+    places = [3, 9, 10, 41, 99, 118]
+    centers, _ = centers_of(places)
+
+    batches = list(centers.batches([2.0, 3.0, 4.0], seed=5))
+
+    assert centers.count == 6
+    assert [len(batch.patches) for batch in batches] == [4, 2]
+    patches = torch.cat([batch.patches for batch in batches])
+    assert torch.equal(patches, torch.stack([center(planar(ALBUM[i])) for i in places]))
+    scales = [scale for batch in batches for scale in batch.scales]
+    assert scales == [2.0, 2.0, 3.0, 4.0, 2.0, 3.0]
+    draws = torch.cat([batch.draws for batch in batches])
+    assert torch.equal(draws, torch.stack([named_draws(5, f"{i}.png") for i in places]))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_centres_are_the_same_each_time(cached, monkeypatch):
+    """Small enough, the patches are read once; else anew each time; they are the same."""
+    room = 2 * 10 * 3 * PATCH**2
+    monkeypatch.setattr(loading, "_RESIDENT_BYTES", room if cached else room - 1)
+    centers, album = centers_of(range(20, 30))
+
+    first = list(centers.batches([3.0, 2.0], seed=0))
+    again = list(centers.batches([3.0, 2.0], seed=0))
+
+    require_same(first, again)
+    assert album.reads == (10 if cached else 20)
+
+
+def test_kept_centres_take_other_scales_and_seeds():
+    """What is kept are the patches alone: factors and draws are those that are asked for."""
+    centers, _ = centers_of(range(8))
+    fresh, _ = centers_of(range(8))
+    list(centers.batches([3.0], seed=0))
+
+    require_same(list(centers.batches([2.0, 4.0], seed=1)), list(fresh.batches([2.0, 4.0], seed=1)))
+
+
+def test_leaving_off_keeps_no_half_set():
+    """Patches that were read in part only are read again, all of them."""
+    before = set(threading.enumerate())
+    centers, _ = centers_of(range(10))
+
+    batches = centers.batches([3.0], seed=0)
+    next(batches)
+    next(batches)
+    batches.close()
+
+    assert set(threading.enumerate()) == before
+    assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 10
+
+
+def test_unreadable_centres_are_left_out(monkeypatch):
+    """An image that cannot be read is missing, told once, and shifts nothing of the others."""
+    monkeypatch.setattr(loading, "_RESIDENT_BYTES", 0)
+    whole, _ = centers_of(range(110), size=16)
+    centers, _ = centers_of(range(110), size=16, damaged=[33])
+    expected = list(whole.batches([2.0, 3.0], seed=0))
+
+    for _ in range(2):
+        found = list(centers.batches([2.0, 3.0], seed=0))
+        assert [len(batch.patches) for batch in found] == [16, 16, 15, 16, 16, 16, 14]
+        keep = torch.arange(110) != 33
+        for name in ("patches", "draws"):
+            parts = [torch.cat([getattr(b, name) for b in group]) for group in (expected, found)]
+            assert torch.equal(parts[0][keep], parts[1])
+        scales = [scale for batch in found for scale in batch.scales]
+        assert scales == [(2.0, 3.0)[place % 2] for place in range(110) if place != 33]
+    assert centers.failures == ["33.png: damaged"]
+
+
+def test_a_batch_of_unreadable_centres_is_left_out_whole():
+    """Where no image of a batch can be read there is no batch of nothing."""
+    centers, _ = centers_of([4, 5, 6], size=1, damaged=[5])
+
+    batches = list(centers.batches([3.0], seed=0))
+
+    assert [int(batch.patches[0, 2, 0, 0]) for batch in batches] == [4, 6]
+
+
+def test_one_of_few_centres_says_little_about_the_set():
+    """One unreadable image of six that are looked at does not end a run on a set of 120."""
+    centers, _ = centers_of([0, 20, 40, 60, 80, 100], damaged=[60])
+
+    assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 5
+    assert centers.failures == ["60.png: damaged"]
+
+
+def test_too_many_unreadable_centres_are_an_error():
+    """More than one in a hundred of the set's images, unreadable, is an error here too."""
+    centers, _ = centers_of(range(100), damaged=[60, 70])
+
+    with pytest.raises(DataError, match=r"^2 of 120 images .*; the first: [67]0\.png: damaged$"):
+        list(centers.batches([3.0], seed=0))
+
+
+def test_draws_follow_from_name_and_seed():
+    """An image's degradation is its own, and the same whenever and wherever it is drawn."""
+    draws = named_draws(3, "a.png")
+
+    assert draws.shape == (DRAWS,)
+    assert draws.dtype == torch.float64
+    assert 0 <= draws.min() <= draws.max() < 1
+    assert torch.equal(draws, named_draws(3, "a.png"))
+    assert not torch.equal(draws, named_draws(3, "b.png"))
+    assert not torch.equal(draws, named_draws(4, "a.png"))
