@@ -418,7 +418,11 @@ def evaluate(
             bar.total = total
             bar.update(done - bar.n)
 
-        report = run(config, advance, lambda line: _say(f"warning: {line}"))
+        def tell(text: str) -> None:
+            bar.clear()
+            _say(f"warning: {text}")
+
+        report = run(config, advance, tell)
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if as_json:
         typer.echo(text)
@@ -725,14 +729,14 @@ def train(
     leads = os.environ.get("RANK", "0") == "0"
     shown = leads and not quiet and sys.stderr.isatty()
     with (
-        _training_bar(shown=shown, verbose=verbose and leads) as bar,
+        _training_bar(shown=shown, verbose=verbose and leads) as (show, tell),
         _signals() as received,
     ):
         report = training.train(
             settings,
             resume=resume is not None,
-            on_progress=bar,
-            on_message=lambda line: _say(f"warning: {line}"),
+            on_progress=show,
+            on_message=lambda line: tell(f"warning: {line}"),
             should_stop=lambda: bool(received),
         )
     if as_json and leads:
@@ -873,8 +877,12 @@ def _training_summary(report: "TrainReport") -> str:
 
 
 @contextmanager
-def _training_bar(*, shown: bool, verbose: bool) -> "Iterator[Any]":
-    """A bar over a run's share done, if shown; a line for each evaluation, if verbose."""
+def _training_bar(*, shown: bool, verbose: bool) -> "Iterator[tuple[Any, Any]]":
+    """A bar over a run's share done, if shown; a line for each evaluation, if verbose.
+
+    Yields:
+        What takes the run's progress, and what prints a line above the bar.
+    """
     with tqdm(
         total=1000,
         disable=not shown,
@@ -882,12 +890,15 @@ def _training_bar(*, shown: bool, verbose: bool) -> "Iterator[Any]":
     ) as bar:
         last = None
 
+        def tell(text: str) -> None:
+            bar.clear()
+            _say(text)
+
         def show(progress: "Progress") -> None:
             nonlocal last
             scores = progress.scores
             if verbose and scores is not None and scores is not last:
-                bar.clear()
-                _say(
+                tell(
                     f"step {progress.step}, epoch {progress.epoch:.2f}: loss {progress.loss:.5f}, "
                     f"evaluation {scores.loss:.5f}, accuracy {scores.accuracy:.2%}, "
                     f"{scores.psnr:.2f} dB (bicubic {scores.baseline_psnr:.2f})"
@@ -900,7 +911,7 @@ def _training_bar(*, shown: bool, verbose: bool) -> "Iterator[Any]":
             )
             bar.update(0)
 
-        yield show
+        yield show, tell
 
 
 @contextmanager
