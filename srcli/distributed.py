@@ -5,11 +5,13 @@ Gradients are PyTorch's own business (DistributedDataParallel); here are the sum
 the agreement on when to stop, and who says what went wrong.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from traceback import clear_frames
 
 import torch
 from torch import Tensor, distributed
@@ -112,7 +114,8 @@ def join_team(pick: Callable[[int, int], torch.device]) -> Iterator[Team]:
     """Join the processes that ``torchrun`` started: gloo on CPU, NCCL on CUDA.
 
     The first process to fail says why; the others, which meet the same error or find the first
-    one gone, end without a word.
+    one gone, end without a word. What holds a net under DistributedDataParallel has to be gone
+    when the block ends: let a function do the work.
 
     Args:
         pick: Called with the place of this process on its machine and with the number of all
@@ -139,9 +142,24 @@ def join_team(pick: Callable[[int, int], torch.device]) -> Iterator[Team]:
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
             yield Team(device, rank, size)
+    except BaseException as error:
+        _clear(error)
+        raise
     finally:  # not before it is settled who speaks: the others notice that this one is gone
         if distributed.is_initialized():
+            gc.collect()
             distributed.destroy_process_group()
+
+
+def _clear(error: BaseException | None) -> None:
+    """Let go of what was at work when an error was raised, its causes' included.
+
+    A reducer of gradients that outlives its group may wait for ever when it is freed at last:
+    it ends the group's threads under Python's lock, and one of them may be waiting for that.
+    """
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _meet(size: int) -> Store:

@@ -25,7 +25,7 @@ from torch import Tensor
 from srcli import plots, weights
 from srcli.config import ModelConfig
 from srcli.errors import DataError, OutputError, UsageError, WeightsError
-from srcli.files import TEMPORARY_SUFFIX, is_folder, is_there, replacing
+from srcli.files import TEMPORARY_SUFFIX, is_file, is_folder, is_there, replacing
 from srcli.recipes import TrainConfig
 from srcli.sources import absolute
 
@@ -235,14 +235,17 @@ class RunDirectory:
             raise self._problem("the weights", error) from error
 
     def skipped(self, reasons: Sequence[str]) -> None:
-        """List the images that could not be read.
+        """List the images that could not be read, besides those that are listed already.
 
         Raises:
             OutputError: If the list cannot be written.
         """
+        path = self.path / "skipped.txt"
         try:
-            with replacing(self.path / "skipped.txt") as temporary:
-                temporary.write_text("".join(f"{r}\n" for r in reasons), encoding="utf-8")
+            known = path.read_text(encoding="utf-8").splitlines() if is_file(path) else []
+            with replacing(path) as temporary:
+                lines = sorted({*known, *reasons})
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         except OSError as error:
             raise self._problem("skipped.txt", error) from error
 

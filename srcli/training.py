@@ -22,7 +22,7 @@ from srcli import plots
 from srcli.color import dequantize, quantize
 from srcli.datasets import Pool
 from srcli.degradation import degrade, training_input
-from srcli.distributed import join_team
+from srcli.distributed import Team, join_team
 from srcli.engine import (
     Run,
     Scores,
@@ -172,21 +172,31 @@ def train(
     """
     with join_team(partial(own_device, config.device)) as team:
         say = on_message if team.leads else _silent
-        config = shared(config, team, resume=resume)
-        directory = RunDirectory(config.output)
         if not resume and team.leads:
-            directory.refuse()
-        run = start(config, team, say, resume=resume)
-        if resume:
-            restore(run, say)
-        if team.leads and resume:
-            directory.take_up(run.step)
-        elif team.leads:
-            directory.begin(config)
-        with memory_told(config, run.device):
-            _loop(run, on_progress, should_stop)
-            skipped = _finish(run, say)
-        return _report(run, len(skipped))
+            RunDirectory(config.output).refuse()
+        return _train(config, team, say, on_progress, should_stop, resume=resume)
+
+
+def _train(
+    config: TrainConfig,
+    team: Team,
+    say: Callable[[str], None],
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+    *,
+    resume: bool,
+) -> TrainReport:
+    run = start(shared(config, team, resume=resume), team, say, resume=resume)
+    if resume:
+        restore(run, say)
+    if team.leads and resume:
+        run.directory.take_up(run.step)
+    elif team.leads:
+        run.directory.begin(run.config)
+    with memory_told(run.config, run.device):
+        _loop(run, on_progress, should_stop)
+        skipped = _finish(run, say)
+    return _report(run, len(skipped))
 
 
 def dry_run(config: TrainConfig, on_message: Callable[[str], None] = lambda _: None) -> Plan:
@@ -200,9 +210,13 @@ def dry_run(config: TrainConfig, on_message: Callable[[str], None] = lambda _: N
         DeviceError: As :func:`train` does.
     """
     with join_team(partial(own_device, config.device)) as team:
-        config = shared(config, team, resume=False)
-        run = start(config, team, on_message if team.leads else _silent)
-        step_seconds, evaluation_seconds = _burst(run)
+        return _plan(config, team, on_message if team.leads else _silent)
+
+
+def _plan(config: TrainConfig, team: Team, say: Callable[[str], None]) -> Plan:
+    config = shared(config, team, resume=False)
+    run = start(config, team, say)
+    step_seconds, evaluation_seconds = _burst(run)
     steps, evaluations = run.total, _evaluations(run)
     seconds = config.max_seconds or math.inf
     if steps is not None and evaluations is not None:

@@ -450,11 +450,13 @@ def test_a_real_write_that_fails_half_way_leaves_the_older_checkpoint(directory,
 
 
 def test_unreadable_images_are_listed(directory, config, monkeypatch):
-    """skipped.txt holds one line an image."""
-    directory.skipped(["a.png: cut", "b.png: no image"])
+    """skipped.txt holds one line an image, those of the stretches before included."""
+    path = config.output / "skipped.txt"
+    directory.skipped(["b.png: no image", "a.png: cut"])
+    assert path.read_text(encoding="utf-8") == "a.png: cut\nb.png: no image\n"
 
-    text = (config.output / "skipped.txt").read_text(encoding="utf-8")
-    assert text == "a.png: cut\nb.png: no image\n"
+    directory.skipped(["b.png: no image", "c.png: cut"])
+    assert path.read_text(encoding="utf-8") == "a.png: cut\nb.png: no image\nc.png: cut\n"
     monkeypatch.setattr(runs, "replacing", no_room)
     with pytest.raises(OutputError, match=r"^cannot write skipped\.txt in .*: No space left"):
         directory.skipped([])

@@ -606,6 +606,19 @@ def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, steps):
     assert train(options(steps=None, epochs=epochs, sampling=sampling)).step == steps
 
 
+@pytest.mark.parametrize(
+    ("sampling", "processes", "steps"),
+    [("epoch", 1, 108_500), ("epoch", 2, 54_250), ("area", 1, 108_499), ("area", 2, 54_250)],
+)
+def test_the_papers_schedule_has_its_length(options, sampling, processes, steps):
+    """Ten epochs of 86,799 images in batches of eight a process, the last of each filled up."""
+    paper = {**RECIPES["paper"], "sampling": sampling, "processes": processes, "steps": None}
+    config = options(**paper)
+    sampler = Sampler(86_799, 0, sampling="epoch", scales=(3.0,), augment=False)
+
+    assert engine._total(config, 86_799, sampler.steps_per_epoch(config.batch)) == steps
+
+
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("limit", "images"), [(1, 1), (3, 2), (6, 5), (100, 5)])
 def test_a_limit_leaves_images_out(options, limit, images):
