@@ -184,7 +184,8 @@ def _one_voice(store: Store) -> Iterator[None]:
             raise SystemExit(error.exit_code) from error
         raise
     except RuntimeError as error:
-        if "gloo" not in str(error):  # what it says when another process is gone
+        # What gloo and NCCL say when another process is gone.
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise
         if not _is_first(store):
             raise SystemExit(TrainingError.exit_code) from error

@@ -128,7 +128,7 @@ def told(path):
     if path.suffix != ".safetensors":
         return path.read_bytes()
     metadata, tensors = weights.read_tensors(path)
-    return metadata, {name: tensor.tolist() for name, tensor in tensors.items()}
+    return metadata, {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def check_same(run, other):
@@ -158,8 +158,10 @@ def test_the_undisturbed_run_has_what_a_stop_may_fall_on(whole, kind):
     assert steps_of(whole[kind]) == [5, 10]
 
 
-@pytest.mark.parametrize("stop", range(1, STEPS))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "stop"),
+    [*(("area", stop) for stop in range(1, STEPS)), *(("epoch", stop) for stop in (1, 2, 5, 7, 8))],
+)
 def test_a_run_stopped_anywhere_ends_like_an_undisturbed_one(make, whole, tmp_path, kind, stop):
     """Weights, state and log are the same to the last bit, wherever the stop falls."""
     config = make(tmp_path / "run", kind)

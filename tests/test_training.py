@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -357,6 +356,18 @@ def test_the_learning_rate_rises_and_falls(finished):
     assert rates[30] == pytest.approx(peak / 2)
     assert rates[-1] < peak / 1000
     assert rates.index(max(rates)) == warmup - 1
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("rate", [1e-3, 4e-3])
+def test_the_rate_is_the_optimisers(options, rate):
+    """Adam's first step moves every weight by the rate of that step, a fifth of the peak here."""
+    config = options(steps=50, warmup=5, lr=rate, clip=0.0, schedule="constant")
+
+    train(config, should_stop=lambda: True)
+
+    moved = part_of(config, "net.")["head.weight"].abs()  # it begins at zero
+    assert float(moved.max()) == pytest.approx(rate / 5, rel=1e-2)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -753,8 +764,9 @@ def bad_step(monkeypatch):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
-@pytest.mark.parametrize("bad", [1, 2, 5, 7, 9, 10])
+@pytest.mark.parametrize(
+    ("bad", "value"), [(1, math.inf), *((bad, math.nan) for bad in (2, 5, 7, 10))]
+)
 def test_a_loss_that_is_not_finite_ends_the_run(options, bad_step, bad, value):
     """The step is named exactly; the last good state and the lines before it stay."""
     config = options(steps=10, eval_every=3, save_every=2)
@@ -867,9 +879,9 @@ def test_too_little_memory_is_told(options, monkeypatch, place, error):
         monkeypatch.setattr(engine, "restored", fail)
 
     with pytest.raises(DeviceError) as caught:
-        train(options(batch_size=64, steps=1))
+        train(options(batch_size=7, steps=1))
 
-    assert str(caught.value) == "cpu is out of memory: use a smaller --batch-size than 64"
+    assert str(caught.value) == "cpu is out of memory: use a smaller --batch-size than 7"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -1042,10 +1054,10 @@ def test_a_dry_run_counts(options, crowd, changes, expected):
 
 
 @pytest.mark.usefixtures("brief", "undrawn")
-@pytest.mark.parametrize("every", [1, 3, 4, 5, 100])
+@pytest.mark.parametrize("every", [2, 3, 100])
 def test_a_dry_run_counts_the_evaluations_that_there_will_be(options, every):
     """The one at the end is counted too, and once."""
-    config = options(steps=8, eval_every=every)
+    config = options(steps=4, eval_every=every)
 
     plan = dry_run(config)
     train(config)
@@ -1094,6 +1106,7 @@ def test_a_dry_run_tells_of_too_little_memory(options, monkeypatch):
         dry_run(options())
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_burst_changes_no_weights(options):
     """The steps that are measured have a learning rate of zero."""
     config = options(model=dataclasses.replace(options().model))
@@ -1108,21 +1121,17 @@ def test_the_burst_changes_no_weights(options):
 # The compiled net
 
 
-@pytest.fixture
-def compilations(monkeypatch):
-    """Note every net that is compiled; return a function that chooses how."""
-    noted = []
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_net_trains_alike(options, monkeypatch):
+    """The net is traced, differentiated and run as one graph, and its tensors keep their names.
 
-    def choose(**how):
-        compile_ = functools.partial(torch.compile, **how)
-        monkeypatch.setattr(torch, "compile", lambda net: noted.append(net) or compile_(net))
-        return noted
-
-    return choose
-
-
-def check_compiled(options, noted):
-    """Train with and without compiling, and compare."""
+    The compiler's back end, which is torch's own business, needs g++ and most of a minute.
+    """
+    noted, compile_ = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda net: noted.append(net) or compile_(net, backend="aot_eager")
+    )
     eager, compiled = options("eager", steps=3), options("compiled", steps=3, compile=True)
     reports = [train(config) for config in (eager, compiled)]
 
@@ -1134,20 +1143,3 @@ def check_compiled(options, noted):
     for name, tensor in found.items():
         # Adam's first steps have the size of the rate whatever the gradient's: 3 of 1e-3.
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)
-
-
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_traced_net_trains_alike(options, compilations):
-    """The compiler's front end alone: the net can be traced, and its tensors keep their names."""
-    check_compiled(options, compilations(backend="aot_eager"))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_a_compiled_net_trains_alike(options, compilations, monkeypatch):
-    """Compiled to machine code the net follows the eager one closely."""
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that stays
-    check_compiled(options, compilations())
