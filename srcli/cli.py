@@ -722,11 +722,16 @@ def train(
     settings = _settled(resume, given)
     if download:
         _fetch(settings.datasets, settings.data_dir, quiet=quiet)
-    if dry_run:
-        plan = training.dry_run(settings, lambda line: _say(f"warning: {line}"))
-        typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _plan_lines(plan))
-        return
     leads = os.environ.get("RANK", "0") == "0"
+    if dry_run:
+        plan = training.dry_run(
+            settings,
+            resume=resume is not None,
+            on_message=lambda line: _say(f"warning: {line}"),
+        )
+        if leads:
+            typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _plan_lines(plan))
+        return
     shown = leads and not quiet and sys.stderr.isatty()
     with (
         _training_bar(shown=shown, verbose=verbose and leads) as (show, tell),
@@ -741,6 +746,8 @@ def train(
         )
     if as_json and leads:
         typer.echo(json.dumps(asdict(report), indent=2, allow_nan=False))
+    if received and not leads:
+        raise typer.Exit(128 + received[0])
     if received:
         raise Interrupted(
             f"interrupted at step {report.step}; continue with: "

@@ -73,6 +73,13 @@ class Pool:
         source, index = self._at(place)
         return source.label(index)
 
+    def fingerprint(self) -> str:
+        """Hash the images' names in their order: another list draws another run."""
+        digest = hashlib.blake2b(digest_size=8)
+        for place in range(len(self)):
+            digest.update(f"{self.key(place)}\n".encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
     def size(self, place: int) -> tuple[int, int]:
         """Tell height and width of what :meth:`read` returns, from the header alone.
 
@@ -279,5 +286,7 @@ class Sampler:
 
 def mix(seed: int, value: int | str) -> int:
     """Hash a seed with a step or a name into 63 bits: neighbours get unrelated streams."""
-    digest = hashlib.blake2b(f"{seed}/{value}".encode(), digest_size=8).digest()
+    # A file's name may hold bytes that are no text.
+    text = f"{seed}/{value}".encode(errors="surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

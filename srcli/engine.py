@@ -82,6 +82,9 @@ class Run:
 
     average: ResidualAutoencoder
     optimizer: torch.optim.Adam
+    images: str
+    """Fingerprint of the images: a run goes on with those that it was begun with."""
+
     epoch_steps: int
     total: int | None
     step: int = 0
@@ -234,6 +237,7 @@ def start(
         trained=_wrapped(net, config, team),
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=torch.optim.Adam(net.parameters(), lr=config.lr, fused=True),
+        images=pool.fingerprint(),
         epoch_steps=epoch_steps,
         total=_total(config, len(splits.train), epoch_steps),
     )
@@ -396,9 +400,15 @@ def restore(run: Run, say: Callable[[str], None]) -> None:
     """Put a run back to where its newest readable checkpoint left it.
 
     Raises:
-        DataError: If there is none, or it is of another net.
+        DataError: If there is none, or it is of another net or of other images.
     """
     progress, tensors = run.directory.load(say)
+    if progress.get("images", run.images) != run.images:
+        raise DataError(
+            f"the images of {', '.join(run.config.datasets)} are no longer those that "
+            f"{run.directory.path} was begun with: give them back as they were, or start again "
+            "with another --output"
+        )
     try:
         run.step, run.seconds = int(progress["step"]), float(progress["seconds"])
         run.before = run.seconds

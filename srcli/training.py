@@ -199,10 +199,21 @@ def _train(
     return _report(run, len(skipped))
 
 
-def dry_run(config: TrainConfig, on_message: Callable[[str], None] = lambda _: None) -> Plan:
+def dry_run(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> Plan:
     """Find out what a run would do and cost, and write nothing.
 
     A few steps are run for a measure of speed and memory; evaluation is timed by one batch.
+
+    Args:
+        config: The run's options.
+        resume: Whether they are those of a run that is to be continued, whose batch stays the
+            same whoever shares it. What is told is the whole run all the same.
+        on_message: Called with one line for anything worth knowing, in the first process only.
 
     Raises:
         DataError: As :func:`train` does.
@@ -210,11 +221,11 @@ def dry_run(config: TrainConfig, on_message: Callable[[str], None] = lambda _: N
         DeviceError: As :func:`train` does.
     """
     with join_team(partial(own_device, config.device)) as team:
-        return _plan(config, team, on_message if team.leads else _silent)
+        say = on_message if team.leads else _silent
+        return _plan(shared(config, team, resume=resume), team, say)
 
 
 def _plan(config: TrainConfig, team: Team, say: Callable[[str], None]) -> Plan:
-    config = shared(config, team, resume=False)
     run = start(config, team, say)
     step_seconds, evaluation_seconds = _burst(run)
     steps, evaluations = run.total, _evaluations(run)
@@ -419,7 +430,7 @@ def _save(run: Run) -> None:
     tensors = state(run)
     if not run.team.leads:
         return
-    progress = {"step": run.step, "seconds": run.seconds}
+    progress = {"step": run.step, "seconds": run.seconds, "images": run.images}
     run.directory.save(run.step, tensors, progress, keep_last=run.config.keep_last)
     run.directory.save_weights(run.average.state_dict(), run.config.model, _record(run))
 

@@ -154,6 +154,34 @@ def test_every_evaluation_can_be_told():
 
 
 @pytest.mark.usefixtures("desk")
+def test_a_run_goes_on_with_the_images_it_was_begun_with():
+    """An image more or less would draw another run: it is refused, and fine when put back."""
+    run("train", "--dataset", "celeba", "--steps", "2", "-o", "run", *TINY)
+    faces = Path("data/celeba/img_align_celeba")
+    (faces / "000001.jpg").rename("kept.jpg")
+
+    result = run("train", "--resume", "run")
+
+    assert result.exit_code == 4
+    told = result.stderr.splitlines()[-1]
+    assert told.startswith("error: the images of celeba are no longer those that run was begun")
+    Path("kept.jpg").rename(faces / "000001.jpg")
+    assert run("train", "--resume", "run").exit_code == 0
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_of_a_resumed_run_is_told():
+    """``--resume RUN --dry-run`` plans with the run's own options and leaves it as it is."""
+    run("train", "--dataset", "celeba", "--steps", "2", "-o", "run", *TINY)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+
+    plan = json.loads(run("train", "--resume", "run", "--dry-run", "--json").stdout)
+
+    assert (plan["steps"], plan["batch"], plan["train_images"]) == (2, 2, 3)
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("desk")
 def test_partitions_can_be_chosen():
     """``celeba:test`` is trained on four images of the twelve."""
     result = run("train", "--dataset", "celeba:test", "-n", "--json", "--steps", "1", *TINY)
