@@ -655,7 +655,7 @@ def train(
     ] = None,
     compile_: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the net first; pays in long runs on a GPU."),
+        typer.Option("--compile", help="Compile the net by torch.compile first."),
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")

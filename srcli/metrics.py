@@ -128,7 +128,18 @@ def agreement(image: Tensor, reference: Tensor) -> Tensor:
     _require_comparable(image, reference)
     if image.shape[1] != 3:
         raise ValueError(f"agreement needs 3 channels, not the shape {tuple(image.shape)}")
-    return (image.argmax(1) == reference.argmax(1)).double().mean((-2, -1))
+    (red, green), (same_red, same_green) = _largest(image), _largest(reference)
+    return ((red == same_red) & (green == same_green)).double().mean((-2, -1))
+
+
+def _largest(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether red is the largest channel, and whether green is; else blue is.
+
+    Three comparisons: ``argmax`` over three channels took a tenth of a training step.
+    """
+    red, green, blue = image.unbind(1)
+    is_red = (red >= green) & (red >= blue)
+    return is_red, ~is_red & (green >= blue)
 
 
 def _gaussian(side: int, sigma: float) -> tuple[float, ...]:
