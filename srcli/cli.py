@@ -746,13 +746,15 @@ def train(
         )
     if as_json and leads:
         typer.echo(json.dumps(asdict(report), indent=2, allow_nan=False))
-    if received and not leads:
-        raise typer.Exit(128 + received[0])
-    if received:
+    if received or report.stopped:
+        # Of several processes only another one may have had the signal.
+        number = received[0] if received else int(signal.SIGTERM)
+        if not leads:
+            raise typer.Exit(128 + number)
         raise Interrupted(
             f"interrupted at step {report.step}; continue with: "
             f"srcli train --resume {settings.output}",
-            received[0],
+            number,
         )
     if not quiet and leads:
         _say(_training_summary(report))

@@ -105,6 +105,8 @@ class Run:
     accuracy: float = math.nan
     scores: Scores | None = None
     drawn: float = -math.inf
+    stopped: bool = False
+    """Whether any of the processes was asked to stop."""
 
     @property
     def done(self) -> float:

@@ -325,17 +325,7 @@ def _between_evaluations(rows: Sequence[Row]) -> list[Row]:
         loss, accuracy = loss + row.loss * steps, accuracy + row.accuracy * steps
         counted += steps
         if (row.eval_loss is not None or not evaluated) and counted:
-            result.append(
-                Row(
-                    step=row.step,
-                    epoch=row.epoch,
-                    patches=row.patches,
-                    seconds=row.seconds,
-                    lr=row.lr,
-                    loss=loss / counted,
-                    accuracy=accuracy / counted,
-                )
-            )
+            result.append(replace(row, loss=loss / counted, accuracy=accuracy / counted))
             loss, accuracy, counted = 0.0, 0.0, 0
     return result
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli import images
+from srcli.downloads import REMOTES
 from srcli.errors import DataError, ImageError, OutputError, UsageError
 from srcli.files import is_file, is_folder, is_there, one_line, replacing
 
@@ -66,8 +67,8 @@ _ZIP_DAMAGE = (
 _CELEBA_MEMBER = re.compile(r"(?:.*/)?img_align_celeba/([^./][^/]*\.jpg)")
 """An image in the archive; not the ``._`` file, which is no image, that a Mac adds for each."""
 
-_CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-_STL10_PAGE = "https://cs.stanford.edu/~acoates/stl10/"
+_CELEBA_PAGE = REMOTES["celeba"][0].page
+_STL10_PAGE = REMOTES["stl10"][0].page
 
 
 class Source(Protocol):

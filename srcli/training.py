@@ -100,6 +100,9 @@ class TrainReport:
     finished: bool
     """False if the run was stopped early and can be resumed."""
 
+    stopped: bool
+    """Whether this process, or another one of the run, was asked to stop."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -268,10 +271,12 @@ def _loop(
         while not run.over:
             lr = run.lr
             optimise(run, _timed_next(run, batches), lr)
-            stop, run.seconds = team.agree(stop=should_stop(), seconds=time.monotonic() - begun)
+            run.stopped, run.seconds = team.agree(
+                stop=should_stop(), seconds=time.monotonic() - begun
+            )
             _observe(run, lr)
             on_progress(_progress(run, lr))
-            if stop:
+            if run.stopped:
                 break
             if run.step % config.save_every == 0 and not run.over:
                 _save(run)
@@ -416,6 +421,7 @@ def _report(run: Run, skipped: int) -> TrainReport:
         scores=run.scores,
         skipped=skipped,
         finished=run.done >= 1,
+        stopped=run.stopped,
     )
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from srcli import downloads, weights
 from srcli.cli import app
 from srcli.config import PAPER
+from srcli.distributed import Team
 from srcli.runs import load_options
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
@@ -134,6 +135,7 @@ def test_the_report_can_be_read_by_a_script():
 
     report = json.loads(result.stdout)
     assert (report["step"], report["patches"], report["finished"]) == (2, 4, True)
+    assert report["stopped"] is False
     assert report["weights"] == "run/model.safetensors"
     assert report["scores"]["baseline_psnr"] > 0
     assert 0 <= report["waited"] <= 1
@@ -151,6 +153,19 @@ def test_every_evaluation_can_be_told():
         "step 4, epoch 2.00",
     ]
     assert lines[-1].startswith("run/model.safetensors: 4 steps, 8 patches")
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_run_that_another_process_was_asked_to_stop_is_interrupted(monkeypatch):
+    """The signal need not have come to the process that talks: it says 143 and how to go on."""
+    monkeypatch.setattr(Team, "agree", lambda _, *, stop, seconds: (not stop, seconds))
+
+    result = run("train", "--dataset", "celeba", "--steps", "9", "-o", "run", *TINY)
+
+    assert result.exit_code == 143
+    assert result.stderr == (
+        f"{NOTICE}interrupted at step 1; continue with: srcli train --resume run\n"
+    )
 
 
 @pytest.mark.usefixtures("desk")
