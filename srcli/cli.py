@@ -99,7 +99,7 @@ _DegradationOption = Annotated[
     str | None,
     typer.Option(
         help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
-        "jpeg=30..95 around it.",
+        "jpeg=30..95 around it; clean=0.2 spares that share of the samples.",
         show_default="bicubic",
     ),
 ]

@@ -250,6 +250,8 @@ _PARTS = {
     "jpeg": _Part(1, 100, int, "jpeg=30..95"),
 }
 
+_SHARE_EXAMPLE = "clean=0.2"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:
@@ -271,12 +273,17 @@ class Degradation:
     jpeg: tuple[int, int] | None = None
     """JPEG quality as libjpeg counts it, whole numbers within 1..100."""
 
+    clean: float = 0.0
+    """Share of the samples that are spared all of it, below 1: plain bicubic."""
+
     def __post_init__(self) -> None:
         """Check every part, wherever it comes from."""
         for name in _PARTS:
             value = getattr(self, name)
             if value is not None and not _is_range(name, value):
                 raise _bad_part(name, value)
+        if type(self.clean) is not float or not 0 <= self.clean < 1:
+            raise _bad_share(self.clean)
 
     @property
     def is_bicubic(self) -> bool:
@@ -284,7 +291,9 @@ class Degradation:
         return all(getattr(self, name) is None for name in _PARTS)
 
     def __str__(self) -> str:
-        texts = (_range_text(name, getattr(self, name)) for name in _PARTS)
+        texts = [_range_text(name, getattr(self, name)) for name in _PARTS]
+        if self.clean and not self.is_bicubic:
+            texts.append(f"clean={self.clean!r}")
         return ",".join(filter(None, texts)) or "bicubic"
 
     @classmethod
@@ -304,20 +313,22 @@ class Degradation:
         Example:
             >>> str(Degradation.parse("jpeg = 75, blur = 0.2..1.5"))
             'blur=0.2..1.5,jpeg=75'
+            >>> str(Degradation.parse("jpeg=30..95,clean=0.2"))
+            'jpeg=30..95,clean=0.2'
         """
         if text.strip() == "bicubic":
             return cls()
         parts: dict[str, Any] = {}
         for item in text.split(","):
             name, _, numbers = (piece.strip() for piece in item.partition("="))
-            if name not in _PARTS:
+            if name not in _PARTS and name != "clean":
                 raise UsageError(
                     f"--degradation has no part {name!r}; give bicubic, or some of "
-                    f"{','.join(part.example for part in _PARTS.values())}"
+                    f"{','.join(part.example for part in _PARTS.values())},{_SHARE_EXAMPLE}"
                 )
             if name in parts:
-                raise UsageError(f"--degradation names {name} twice; give one range for it")
-            parts[name] = _read_range(name, numbers)
+                raise UsageError(f"--degradation names {name} twice; give it once")
+            parts[name] = _read_share(numbers) if name == "clean" else _read_range(name, numbers)
         return cls(**parts)
 
 
@@ -342,11 +353,25 @@ def _read_range(name: str, text: str) -> tuple[float, float]:
     return value
 
 
+def _read_share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _bad_share(text) from None
+
+
 def _range_text(name: str, value: tuple[float, float] | None) -> str:
     if value is None:
         return ""
     first, last = (repr(_PARTS[name].kind(number)).removesuffix(".0") for number in value)
     return f"{name}={first}" if first == last else f"{name}={first}..{last}"
+
+
+def _bad_share(value: object) -> UsageError:
+    return UsageError(
+        "--degradation clean must be a share of the samples, at least 0 and below 1, "
+        f"not {value!r}; give for example {_SHARE_EXAMPLE}"
+    )
 
 
 def _bad_part(name: str, value: object) -> UsageError:

@@ -33,10 +33,10 @@ __all__ = [
     "training_input",
 ]
 
-DRAWS = 6
+DRAWS = 7
 """Uniform numbers that a sample's degradation is drawn from, in this order: standard deviation
-of the blur, that of the noise, JPEG quality, where the JPEG grid begins down and across, and
-the seed of the noise."""
+of the blur, that of the noise, JPEG quality, where the JPEG grid begins down and across, the
+seed of the noise, and whether it is spared all of them."""
 
 PHASE_DRAWS = slice(3, 5)
 """The draws of where the JPEG grid begins. Zero there is a whole picture, whose grid begins in
@@ -149,14 +149,16 @@ def degrade(
         return dequantize(quantize(bicubic(image, size)))
     samples = dequantize(image).reshape(-1, *image.shape[-3:])
     rows = _checked(draws, len(samples))
-    blur, noise, quality, _, _, seed = rows.unbind(1)
-    low = _blurred_bicubic(samples, size, _drawn(blur, degradation.blur or (0, 0)))
+    blur, noise, quality, _, _, seed, clean = rows.unbind(1)
+    soiled = (clean >= degradation.clean).double()  # factors of the deviations
+    low = _blurred_bicubic(samples, size, _drawn(blur, degradation.blur or (0, 0)) * soiled)
     if degradation.noise:
-        low = low + _noise(low, _drawn(noise, degradation.noise), seed)
+        low = low + _noise(low, _drawn(noise, degradation.noise) * soiled, seed)
     low = dequantize(quantize(low))
-    if degradation.jpeg:
+    if degradation.jpeg and bool(soiled.any()):
+        where = soiled.nonzero()[:, 0]
         phase = (rows[:, PHASE_DRAWS] * _MCU).long()
-        low = jpeg(low, _drawn_whole(quality, degradation.jpeg), phase)
+        low[where] = jpeg(low[where], _drawn_whole(quality, degradation.jpeg)[where], phase[where])
     return low.reshape(*image.shape[:-2], *size)
 
 

@@ -228,12 +228,19 @@ def test_a_degradation_is_read_as_it_is_written(text, expected):
             Degradation(jpeg=(30, 95), noise=(0, 10), blur=(0.2, 1.5)),
             "blur=0.2..1.5,noise=0..10,jpeg=30..95",
         ),
+        (Degradation(jpeg=(75, 75), clean=0.25), "jpeg=75,clean=0.25"),
     ],
     ids=str,
 )
 def test_a_degradation_has_one_text(degradation, text):
     """The canonical text names the parts in the order in which they happen."""
     assert str(degradation) == text
+
+
+def test_sparing_samples_nothing_is_bicubic():
+    """A share that is spared means nothing where there is nothing to spare it."""
+    assert Degradation(clean=0.25).is_bicubic
+    assert str(Degradation(clean=0.25)) == "bicubic"
 
 
 @given(degradation=degradations)
@@ -280,7 +287,7 @@ def test_a_quality_is_a_whole_number(numbers):
         ("jpg=75", "--degradation has no part 'jpg'; give"),
         ("bicubic,jpeg=75", "--degradation has no part 'bicubic'; give"),
         ("jpeg=75,", "--degradation has no part ''; give"),
-        ("jpeg=75,blur=1, jpeg=80", "--degradation names jpeg twice; give one range for it"),
+        ("jpeg=75,blur=1, jpeg=80", "--degradation names jpeg twice; give it once"),
     ],
 )
 def test_parts_that_are_unknown_or_twice_are_refused(text, message):
@@ -305,6 +312,17 @@ def test_a_degradation_checks_what_it_is_built_of(part, value):
 
     assert str(caught.value).startswith(f"--degradation {part} must be a rising range of ")
     assert f", not {value!r}; give " in str(caught.value)
+
+
+@pytest.mark.parametrize("share", ["", "x", "-0.1", "1", "nan", "inf", "0..1", "20%"])
+def test_what_is_no_share_is_refused(share):
+    """The clean share lies from 0 to below 1: with all of it clean there is nothing to draw."""
+    with pytest.raises(UsageError) as caught:
+        Degradation.parse(f"jpeg=75,clean={share}")
+
+    message = str(caught.value)
+    assert message.startswith("--degradation clean must be a share of the samples, at least 0 ")
+    assert message.endswith("; give for example clean=0.2")
 
 
 def test_a_degradation_cannot_be_changed():
