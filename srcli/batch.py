@@ -183,9 +183,10 @@ def _do(
         return Result(job=job, status="skipped", message=f"{job.target} is there already")
     try:
         # Not before there is something to write: a failed input leaves no empty folder.
-        picture = images.read(job.source)
-        if picture.first_of_several:
-            notice(f"{job.source}: only the first of its frames is enlarged")
+        album = images.read_album(job.source)
+        picture = album.pictures[0]
+        for note in album.notes:
+            notice(f"{job.source}: {note}")
         size = (
             output_length(picture.height, config.scale),
             output_length(picture.width, config.scale),

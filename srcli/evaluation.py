@@ -24,7 +24,7 @@ from srcli.config import Degradation, require_at_least
 from srcli.datasets import open_pool
 from srcli.degradation import PHASE_DRAWS, bicubic, degrade
 from srcli.errors import DataError, UsageError
-from srcli.images import Metadata, Picture
+from srcli.images import Picture
 from srcli.loading import center, named_draws
 from srcli.metrics import agreement, crop_border, psnr, ssim
 from srcli.sources import DATASETS, parse
@@ -354,9 +354,9 @@ def _tensor(picture: Picture) -> Tensor:
 
 def _picture(levels: Tensor) -> Picture:
     pixels = np.asarray(levels.permute(1, 2, 0).contiguous().numpy(), dtype=np.uint8)
-    return Picture(pixels=pixels, alpha=None, format=None, metadata=Metadata())
+    return Picture(pixels=pixels)
 
 
 def _cut(picture: Picture, height: int, width: int) -> Picture:
     pixels = picture.pixels[:height, :width].copy()
-    return Picture(pixels=pixels, alpha=None, format=picture.format, metadata=picture.metadata)
+    return Picture(pixels=pixels, metadata=picture.metadata)

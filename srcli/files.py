@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["TEMPORARY_SUFFIX", "is_file", "is_folder", "is_there", "one_line", "replacing"]
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "is_file",
+    "is_folder",
+    "is_there",
+    "one_line",
+    "reason",
+    "replacing",
+]
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""
@@ -39,6 +47,12 @@ def one_line(text: str) -> str:
         ('a photo.png', 'two\\nlines')
     """
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def reason(error: Exception) -> str:
+    """Say in one line, safe to print, what an exception has to tell."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return one_line(text or str(error) or type(error).__name__)
 
 
 @contextmanager

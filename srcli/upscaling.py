@@ -145,8 +145,8 @@ class Upscaler:
         return Picture(
             pixels=_collect(bands, size, picture.pixels),
             alpha=large_alpha,
-            format=picture.format,
             metadata=picture.metadata,
+            duration=picture.duration,
         )
 
     def enlarge(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:

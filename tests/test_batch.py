@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from srcli import batch, images, weights
+from srcli import batch, images, weights, writing
 from srcli.batch import BatchConfig, Job
 from srcli.errors import NothingToDoError, UsageError, WeightsError
 from srcli.model import ResidualAutoencoder
@@ -740,7 +740,7 @@ def test_a_full_disk_leaves_the_old_result(here, tiny_weights, monkeypatch):
     picture(9, 7).save("a.png")
     picture(9, 7).save("b.png")
     Path("a_x3.png").write_text("an older result", encoding="utf-8")
-    monkeypatch.setattr(images, "_encode", break_off)
+    monkeypatch.setattr(writing, "_encode", break_off)
 
     results = enlarge("a.png", "b.png", model=tiny_weights, existing="overwrite")
 

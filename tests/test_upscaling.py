@@ -203,14 +203,14 @@ def test_alpha_is_enlarged_by_the_filter_and_hidden_colours_do_not_bleed():
     assert int(result.pixels[result.alpha[..., 0] > 0].min()) >= 250
 
 
-def test_metadata_and_format_travel_along():
+def test_metadata_and_duration_travel_along():
     """What the file said of itself is on the result."""
     metadata = Metadata(icc_profile=b"profile", exif=None, dpi=(300.0, 300.0))
-    given_picture = Picture(pixels=grey().pixels, format="PNG", metadata=metadata)
+    given_picture = Picture(pixels=grey().pixels, duration=40.0, metadata=metadata)
 
     result = identity().upscale(given_picture, (18, 14))
 
-    assert (result.metadata, result.format) == (metadata, "PNG")
+    assert (result.metadata, result.duration) == (metadata, 40.0)
 
 
 def test_progress_rises_to_one():

@@ -1,0 +1,158 @@
+"""The file formats that are read and written: their suffixes and what they can hold."""
+
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, features
+
+from srcli.files import is_file
+
+__all__ = [
+    "BUILT",
+    "FORMATS",
+    "FORMAT_BY_SUFFIX",
+    "PILLOW_SILENCE",
+    "READABLE_SUFFIXES",
+    "Format",
+    "PillowSilence",
+    "files_in",
+    "format_of",
+    "is_image",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What a file format can hold."""
+
+    suffixes: tuple[str, ...]
+    longest: int | None = None
+    """Most pixels along a side, where the format or its codec has a limit."""
+
+    alpha: bool = False
+    sixteen: bool = False
+    """Whether grey is written at 16 bits."""
+
+    keeps: frozenset[str] = frozenset()
+    """The fields of :class:`Metadata` that it stores."""
+
+
+FORMATS: Final = {
+    "JPEG": Format(
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+        longest=65500,  # libjpeg's; the format's own is 65535
+        keeps=frozenset({"icc_profile", "exif", "dpi"}),
+    ),
+    "PNG": Format(
+        suffixes=(".png",),
+        alpha=True,
+        sixteen=True,
+        keeps=frozenset({"icc_profile", "exif", "dpi"}),
+    ),
+    "WEBP": Format(
+        suffixes=(".webp",), longest=16383, alpha=True, keeps=frozenset({"icc_profile", "exif"})
+    ),
+    "TIFF": Format(
+        suffixes=(".tif", ".tiff"),
+        alpha=True,
+        sixteen=True,
+        keeps=frozenset({"icc_profile", "dpi"}),  # and EXIF, by a way of its own
+    ),
+    "BMP": Format(suffixes=(".bmp",), keeps=frozenset({"dpi"})),
+    "GIF": Format(suffixes=(".gif",), longest=65535, alpha=True),
+    "AVIF": Format(
+        suffixes=(".avif",),
+        longest=32768,  # more can be written, but no decoder built on libavif reads it
+        alpha=True,
+        keeps=frozenset({"icc_profile", "exif"}),
+    ),
+    "PPM": Format(suffixes=(".ppm", ".pgm", ".pbm", ".pnm"), sixteen=True),
+}
+
+_OPTIONAL: Final = {"WEBP": "webp", "AVIF": "avif"}
+"""Formats that a Pillow may have been built without, and what it calls the codec."""
+
+BUILT: Final = tuple(
+    name for name in FORMATS if name not in _OPTIONAL or _OPTIONAL[name] in features.get_supported()
+)
+"""What is read and written. Pillow reads more, and for some starts other programs (EPS)."""
+
+FORMAT_BY_SUFFIX: Final = {suffix: name for name in BUILT for suffix in FORMATS[name].suffixes}
+
+READABLE_SUFFIXES: Final = frozenset(FORMAT_BY_SUFFIX)
+"""The suffixes that are looked at in folders, in lower case; all can be written as well."""
+
+
+def format_of(path: Path) -> str | None:
+    """Name the format that a file of this name is written in.
+
+    Args:
+        path: Any path; only its suffix counts, in either case.
+
+    Returns:
+        Pillow's name of the format, or ``None`` where nothing is written under this suffix.
+
+    Example:
+        >>> format_of(Path("photo.JPG")), format_of(Path("photo.doc"))
+        ('JPEG', None)
+    """
+    return FORMAT_BY_SUFFIX.get(path.suffix.lower())
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path leads to a file with the suffix of a format that is read here."""
+    return path.suffix.lower() in READABLE_SUFFIXES and is_file(path)
+
+
+def files_in(folder: Path, *, recursive: bool) -> list[Path]:
+    """List the images of a folder, sorted by path; hidden files and folders are left out.
+
+    Args:
+        folder: Where to look.
+        recursive: Whether to look below its first level too.
+
+    Returns:
+        Paths that begin with ``folder``.
+    """
+    found = folder.rglob("*") if recursive else folder.glob("*")
+    return sorted(
+        path
+        for path in found
+        if is_image(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+class PillowSilence:
+    """Keeps Pillow's warnings off the terminal while any thread is inside.
+
+    ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
+    threads that leave in another order than they entered would leave it swapped.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+PILLOW_SILENCE: Final = PillowSilence()

@@ -1,0 +1,105 @@
+"""What travels through srcli: decoded pictures, and what their files said about them.
+
+Plain arrays: no codec, no torch.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Album", "Levels", "Metadata", "Picture"]
+
+Levels = NDArray[np.uint8] | NDArray[np.uint16]
+"""Integer levels, ``HxWxC``: 0 is black or clear, the dtype's largest value white or opaque."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What a file says about its picture besides the pixels."""
+
+    icc_profile: bytes | None = None
+    """The colour profile of the pixels, or ``None``."""
+
+    exif: bytes | None = None
+    """The EXIF block, beginning with ``Exif\\0\\0``, without an orientation; or ``None``."""
+
+    xmp: bytes | None = None
+    """The XMP packet, without an orientation; or ``None``."""
+
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch across and down, or ``None``."""
+
+    text: tuple[tuple[str, str], ...] = ()
+    """Keywords and texts as PNG has them, in the order of the file."""
+
+    comment: bytes | None = None
+    """The comment of a JPEG or GIF, or ``None``."""
+
+
+# Not compared by value: arrays have no single truth value.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """A decoded image, upright."""
+
+    pixels: Levels
+    """``HxWx1`` (grey) or ``HxWx3`` (RGB), ``uint8`` or ``uint16``, C-contiguous, writable."""
+
+    alpha: Levels | None = None
+    """Opacity, ``HxWx1`` of the dtype of the pixels, not multiplied into them; or ``None``."""
+
+    metadata: Metadata = field(default_factory=Metadata)
+    """What travels with the pixels."""
+
+    duration: float | None = None
+    """Milliseconds that a frame of an animation is shown; ``None`` in anything else."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that are no picture.
+
+        Raises:
+            ValueError: If a shape or dtype is not as documented.
+        """
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or shape[2] not in {1, 3} or 0 in shape:
+            raise ValueError(f"pixels must be HxWx1 or HxWx3 and not empty, not {shape}")
+        if dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"pixels must be uint8 or uint16, not {dtype}")
+        if self.alpha is not None and (*self.alpha.shape, self.alpha.dtype) != (
+            *shape[:2],
+            1,
+            dtype,
+        ):
+            raise ValueError(f"alpha must be {shape[0]}x{shape[1]}x1 {dtype} like its pixels")
+
+    @property
+    def height(self) -> int:
+        """Rows, in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns, in pixels."""
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Album:
+    """All that an image file holds: one picture, the frames of an animation, or pages."""
+
+    pictures: tuple[Picture, ...]
+    """At least one. Frames are composed: each is what is to be seen, of one size and kind."""
+
+    format: str | None = None
+    """Pillow's name of the format that it was read from, such as ``JPEG``."""
+
+    loop: int | None = None
+    """How often an animation plays, 0 for ever; ``None`` where the file does not say."""
+
+    notes: tuple[str, ...] = ()
+    """What reading had to change, such as a conversion from CMYK: one line each, no file name."""
+
+    def __post_init__(self) -> None:
+        """Refuse an album without a picture: it is a bug of the caller."""
+        if not self.pictures:
+            raise ValueError("an album has at least one picture")
