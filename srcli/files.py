@@ -1,10 +1,12 @@
 """Files that appear whole or not at all: plain Python, no torch."""
 
+import importlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 __all__ = [
     "TEMPORARY_SUFFIX",
@@ -14,10 +16,15 @@ __all__ = [
     "one_line",
     "reason",
     "replacing",
+    "sweep",
 ]
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""
+
+_FCNTL: ModuleType | None = None
+with suppress(ImportError):  # Windows has no such locks
+    _FCNTL = importlib.import_module("fcntl")
 
 
 def is_there(path: Path) -> bool:
@@ -57,26 +64,96 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes it when the block succeeds.
+    """Give a temporary file beside ``target`` that becomes it when the block succeeds.
 
-    The file is synced to the disk before it is renamed, so that after a power cut the target
-    is either the old file or the new one. The temporary file is removed on any failure. Its
-    name is short and random: a long target name must not make it too long for the file system.
+    The file and then its folder are synced to the disk, so that after a power cut the target is
+    either the old file or the new one. The temporary file is removed on any failure but the
+    sudden death of the process; what that leaves :func:`sweep` finds. Its name is short and
+    random: a long target name must not make it too long for the file system.
 
     Args:
         target: The final path; its folder must exist.
 
     Yields:
-        The temporary path. The block creates the file there.
+        The path of the temporary file, which is there and empty.
 
     Raises:
         OSError: What the file system says.
     """
-    temporary = target.with_name(f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    temporary, lock = _locked(target.parent)
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+        _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files that processes which died have left in a folder.
+
+    A living writer holds a lock on its file, which the system takes back however the process
+    ends; where a file system knows no locks, nothing is removed.
+
+    Args:
+        folder: Where to look, this folder alone; it may be missing.
+
+    Returns:
+        How many were removed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.path for entry in entries if _is_temporary(entry.name)]
+    except OSError:
+        return 0
+    return sum(_removed_if_left(path) for path in found)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _locked(folder: Path) -> tuple[Path, int | None]:
+    """Create a temporary file and lock it: its path and the descriptor that holds the lock."""
+    while True:
+        path = folder / f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if _FCNTL is None:  # Windows, where an open file can be neither removed nor renamed
+            os.close(number)
+            return path, None
+        with suppress(OSError):  # a file system without locks
+            _FCNTL.flock(number, _FCNTL.LOCK_EX)
+        # Another process may have taken it for a leftover before it was locked.
+        if os.fstat(number).st_nlink:
+            return path, number
+        os.close(number)
+
+
+def _removed_if_left(path: str) -> bool:
+    try:
+        number = os.open(path, os.O_RDWR)
+    except OSError:  # gone meanwhile, or of another user
+        return False
+    try:
+        if _FCNTL is not None:
+            _FCNTL.flock(number, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
+            os.unlink(path)  # noqa: PTH108 - under the lock
+    except OSError:  # a living process holds it
+        return False
+    finally:
+        os.close(number)
+    return _FCNTL is not None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder outlive a power cut, where folders can be synced."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

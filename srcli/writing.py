@@ -135,7 +135,7 @@ def _encode(picture: Picture, target: Path, name: str, *, quality: int, lossless
     options |= _metadata_options(picture.metadata, exif, name, image.mode)
     if name == "TIFF":
         options["tiffinfo"] = _tiff_tags(exif)
-    with io.BufferedWriter(_Sink(target, "xb")) as stream:
+    with io.BufferedWriter(_Sink(target, "wb")) as stream:
         image.save(stream, format=name, **options)
     if name == "TIFF":
         _append_directories(target, exif)

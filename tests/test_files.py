@@ -2,10 +2,13 @@
 
 import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from srcli.files import TEMPORARY_SUFFIX, replacing
+from srcli.files import TEMPORARY_SUFFIX, replacing, sweep
 
 
 def names_in(folder):
@@ -94,15 +97,12 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert target.read_bytes() == b"newer"
 
 
-def test_a_block_that_writes_nothing_fails(tmp_path):
-    """Without a temporary file there is nothing to rename, and the target stays."""
-    target = tmp_path / "target.bin"
-    target.write_bytes(b"old")
+def test_a_block_that_writes_nothing_makes_an_empty_file(tmp_path):
+    """The temporary file is there from the start."""
+    with replacing(tmp_path / "target.bin") as temporary:
+        assert temporary.read_bytes() == b""
 
-    with pytest.raises(FileNotFoundError), replacing(target):
-        pass
-
-    assert target.read_bytes() == b"old"
+    assert (tmp_path / "target.bin").read_bytes() == b""
     assert names_in(tmp_path) == ["target.bin"]
 
 
@@ -127,3 +127,74 @@ def test_a_missing_folder_fails(tmp_path):
         temporary.write_bytes(b"new")
 
     assert names_in(tmp_path) == []
+
+
+def test_the_folder_is_synced_after_the_renaming(tmp_path, monkeypatch):
+    """The new name itself is on the disk too: the folder is synced when it holds the new file."""
+    target = tmp_path / "target.bin"
+    synced = []
+
+    def fsync(number):
+        status = os.fstat(number)
+        if stat.S_ISDIR(status.st_mode):
+            synced.append((status.st_ino, target.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"new")
+
+    assert synced == [(tmp_path.stat().st_ino, b"new")]
+
+
+def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
+    """What a killed process left goes; what a living one is writing stays, as do other files."""
+    code = (
+        "import pathlib, sys; from srcli.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1], 'x')) as t:\n"
+        "    t.write_bytes(b'half'); print(t.name, flush=True); sys.stdin.read()"
+    )
+    (tmp_path / f"not-hidden{TEMPORARY_SUFFIX}").touch()
+    (tmp_path / ".hidden").touch()
+    before = names_in(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        name = other.stdout.readline().strip()
+
+        assert sweep(tmp_path) == 0
+        assert name in names_in(tmp_path)
+
+        other.kill()
+        other.wait()
+
+        assert name in names_in(tmp_path)
+        assert sweep(tmp_path) == 1
+    assert names_in(tmp_path) == before
+
+
+def test_sweeping_a_missing_folder_finds_nothing(tmp_path):
+    """A folder that has yet to be made holds no leftovers."""
+    assert sweep(tmp_path / "nowhere") == 0
+
+
+def test_a_temporary_file_swept_before_its_lock_is_made_again(tmp_path, monkeypatch):
+    """Between its making and its lock a file may be taken for a leftover: another one is made."""
+    real_open, made = os.open, []
+
+    def open_and_lose(path, *arguments):
+        number = real_open(path, *arguments)
+        if str(path).endswith(TEMPORARY_SUFFIX) and not made:
+            made.append(path)
+            Path(path).unlink()
+        return number
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with replacing(tmp_path / "target.bin") as temporary:
+        assert temporary.exists()
+        assert temporary != made[0]
+
+    assert names_in(tmp_path) == ["target.bin"]
