@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", default="base", help="shipped weights or a file")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    upscaler = Upscaler.from_weights(options.model)
+    upscaler = Upscaler(options.model)
     for original in sorted((HERE / "originals").glob("*.png")):
         target = options.output / original.name
         panel(upscaler, HERE / "photos" / original.name, original).save(target)

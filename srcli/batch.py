@@ -1,26 +1,34 @@
-"""``srcli upscale``: files and folders in, larger files out, each for itself.
+"""``srcli upscale``: files in, larger files out, each for itself.
 
-Everything that can be known without decoding a picture is decided before the first one is
-touched: which files, under which names, and which of those names cannot be.
+While the net is at one file, threads read the next ones and write the last ones. What is in
+memory at a time is bounded, whatever the number of files.
 """
 
-import glob
+import json
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from srcli import images
-from srcli.errors import ImageError, NothingToDoError, OutputError, UsageError
-from srcli.files import is_folder, is_there
-from srcli.geometry import output_length
+from srcli import images, planning
+from srcli.errors import DeviceError, ImageError, OutputError, SrcliError, UsageError
+from srcli.files import is_folder, is_there, one_line, reason, sweep
+from srcli.geometry import MAX_SCALE, output_length
+from srcli.images import Album
+from srcli.planning import STREAM, Job, Selection
+from srcli.sharing import Crew, Report
 from srcli.upscaling import Settings, Upscaler
 
-__all__ = ["BatchConfig", "Job", "Result", "plan", "run"]
+__all__ = ["BatchConfig", "Forecast", "Result", "Summary", "forecast", "plan", "run", "work"]
 
-_MAX_SCALE = 16.0
+_MOST_WAITING = 512 * 2**20
+"""Bytes of finished pictures that wait for their encoders, or of read ones for the net, before
+the next picture is begun: what bounds the memory of a folder of very large files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +39,11 @@ class BatchConfig:
         UsageError: If a value is out of range.
     """
 
-    inputs: tuple[str, ...]
-    """Files, folders and glob patterns."""
-
-    output: Path | None = None
-    """A file for one input file, else a folder; None: beside each input."""
-
-    scale: float = 3.0
-    """Output pixels per input pixel along each axis, 1 to 16."""
+    selection: Selection
+    """Which files, how large, and under which names."""
 
     model: str = "base"
     """Shipped name or weights file."""
-
-    suffix: str | None = None
-    """What is added to a name; None: ``_x{scale}`` beside the input, nothing in a folder."""
-
-    format: str | None = None
-    """File suffix of the results without the dot; None keeps the input's."""
 
     quality: int = 95
     """JPEG, WebP and AVIF quality, 1 to 100."""
@@ -55,41 +51,34 @@ class BatchConfig:
     lossless: bool = False
     """Lossless WebP, and AVIF at its best."""
 
-    recursive: bool = False
-    """Whether folders are searched below their first level."""
+    metadata: Literal["keep", "strip"] = "keep"
+    """Whether EXIF, XMP, profile, resolution and texts travel along."""
 
-    existing: Literal["error", "skip", "overwrite"] = "error"
-    """What to do with an output that is already there."""
+    max_pixels: int = images.MAX_PIXELS
+    """Pixels of an input beyond which it is refused as a decompression bomb."""
+
+    fail_fast: bool = False
+    """Whether the first failure ends the run."""
+
+    jobs: int | None = None
+    """Threads that read and write around the net; None chooses."""
 
     settings: Settings = field(default_factory=Settings)
     """How the net computes."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 1 <= self.scale <= _MAX_SCALE:  # also refuses NaN
-            raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality must lie in 1..100, not {self.quality}")
-        if self.format is not None and f".{self.format}" not in images.READABLE_SUFFIXES:
-            known = ", ".join(sorted(suffix[1:] for suffix in images.READABLE_SUFFIXES))
-            raise UsageError(f"--format {self.format} is unknown: use one of {known}")
-        if self.suffix is not None and ("/" in self.suffix or "\\" in self.suffix):
-            raise UsageError(f"--suffix {self.suffix!r} must not contain a path separator")
+        if self.max_pixels < 1:
+            raise UsageError(f"--max-pixels must be at least 1, not {self.max_pixels}")
+        if self.jobs is not None and not 1 <= self.jobs <= 256:
+            raise UsageError(f"--jobs must lie in 1..256, not {self.jobs}")
 
     @property
-    def name_suffix(self) -> str:
-        """What marks a name as enlarged, such as ``_x3``."""
-        return f"_x{self.scale:g}" if self.suffix is None else self.suffix
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One input file and where its result goes."""
-
-    source: Path
-    target: Path
-    problem: str | None = None
-    """Why it cannot be done, if that is known before reading it."""
+    def threads(self) -> int:
+        """Threads that read and write; a few keep even a GPU supplied."""
+        return self.jobs or min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,217 +91,375 @@ class Result:
     """The reason, for what failed or was skipped: one line."""
 
     before: tuple[int, int] | None = None
-    """Width and height of the input, pixels."""
+    """Width and height of the input's first picture, pixels."""
 
     after: tuple[int, int] | None = None
-    """Width and height of the output, pixels."""
+    """Width and height of the output's, pixels."""
+
+    pictures: int = 1
+    """Frames or pages that were enlarged."""
+
+    notes: tuple[str, ...] = ()
+    """What could not be kept as it was: one line each."""
 
     seconds: float = 0.0
-    """From reading to the renamed result."""
+    """From reading to the renamed result, without the time spent waiting for others."""
+
+    exit_code: int = 0
+    """What a run that fails for this reason alone ends with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of one line of ``--json``."""
+        return _told(self) | {"notes": list(self.notes), "seconds": round(self.seconds, 3)}
 
 
-def plan(config: BatchConfig) -> list[Job]:
-    """Find the inputs and name their outputs; no picture is read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What would be done with one input file, as far as its header tells."""
 
-    Returns:
-        The jobs, in the order of the inputs; those that cannot be done say why.
+    job: Job
+    status: Literal["planned", "skipped", "failed"]
+    message: str = ""
+    before: tuple[int, int] | None = None
+    after: tuple[int, int] | None = None
+    pictures: int = 1
+    exit_code: int = 0
 
-    Raises:
-        NothingToDoError: If no image matched.
-        UsageError: If ``output`` cannot serve the inputs given.
-    """
-    jobs: list[Job] = []
-    named = list(dict.fromkeys(found for text in config.inputs for found in _expand(text)))
-    single = len(named) == 1 and not is_folder(named[0])
-    for path in named:
-        if is_folder(path):
-            target = _folder_target(config, path)
-            jobs += [
-                Job(file, target / _named(config, file.relative_to(path), config.suffix or ""))
-                for file in _images_in(path, target, recursive=config.recursive)
-            ]
-        else:
-            jobs.append(Job(path, _file_target(config, path, single=single)))
-    if not jobs:
-        hint = "" if config.recursive else " (folders below it need -r)"
-        raise NothingToDoError(f"no image found in {', '.join(config.inputs)}{hint}")
-    return _refuse_clashes(jobs, config)
+    patches: int = 0
+    """Patches of 120x120 (or of --tile) that the net computes, over all pictures and steps."""
+
+    memory: int = 0
+    """Estimated peak of the process, bytes, while this file is in its hands."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of one line of ``--json --dry-run``."""
+        return _told(self) | {"patches": self.patches, "memory": self.memory}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What became of all files, in every process that shared them."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    unfinished: int = 0
+    """Files that were not begun, or not finished."""
+
+    pixels: int = 0
+    """Of all results, first pictures alone."""
+
+    failures: tuple[str, ...] = ()
+    """The inputs that failed, as a list names them, in order."""
+
+    exit_code: int = 0
+
+    def with_result(self, told: dict[str, Any]) -> "Summary":
+        """Count one more file, as ``Result.to_dict`` has it."""
+        status, code = told["status"], told["exit_code"]
+        failed = (told["entry"],) if status == "failed" else ()
+        # A reason of its own counts only as long as it is the only one.
+        codes = {self.exit_code, code} - {0}
+        return replace(
+            self,
+            **{status: getattr(self, status) + 1},
+            pixels=self.pixels + (told["output_width"] or 0) * (told["output_height"] or 0),
+            failures=self.failures + failed,
+            exit_code=codes.pop() if len(codes) == 1 else min(codes, default=0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of the last line of ``--json``."""
+        return {
+            "summary": True,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "unfinished": self.unfinished,
+            "megapixels": round(self.pixels / 1e6, 3),
+            "failed_inputs": list(self.failures),
+            "exit_code": self.exit_code,
+        }
+
+
+def _told(one: Result | Forecast) -> dict[str, Any]:
+    before, after = one.before or (None, None), one.after or (None, None)
+    return {
+        "input": str(one.job.source),
+        "output": str(one.job.target),
+        "entry": one.job.entry,
+        "status": one.status,
+        "message": one.message,
+        "width": before[0],
+        "height": before[1],
+        "output_width": after[0],
+        "output_height": after[1],
+        "pictures": one.pictures,
+        "exit_code": one.exit_code,
+    }
+
+
+# ---- running ------------------------------------------------------------------------------
 
 
 def run(
     config: BatchConfig,
-    jobs: list[Job],
+    jobs: Iterable[Job],
     *,
     on_ready: Callable[[Upscaler], None] = lambda _: None,
+    on_begin: Callable[[Job, bool], None] = lambda _job, _computed: None,
     on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """Do the jobs one after the other; a failing one costs only itself.
+    """Do the jobs; a failing one costs only itself.
 
     Args:
         config: The options.
-        jobs: What :func:`plan` gave.
+        jobs: What :func:`srcli.planning.plan` gave; taken one by one, a few ahead of the net.
         on_ready: Called once, with what will enlarge them.
+        on_begin: Called with a job before the net (False) and after it, before the writing (True).
         on_progress: Called with a job and the share of it that is done, 0 to 1.
-        notice: Called with one line for what is worth knowing.
+        notice: Called with one line for what is worth knowing; the same thing only once.
 
     Yields:
-        One result for each job, in order.
+        One result for each job, in order; after an interrupt those of the finished files first.
 
     Raises:
         WeightsError: If the weights are missing or damaged: before the first job.
-        DeviceError: If the device is not there or out of memory.
+        DeviceError: If the device is not there.
+        KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
-    upscaler = Upscaler.from_weights(config.model, settings=config.settings, notice=notice)
+    upscaler = Upscaler(config.model, settings=config.settings, notice=notice)
     on_ready(upscaler)
-    for job in jobs:
-        yield _do(config, upscaler, job, on_progress, notice)
+    line = _Line(config, upscaler, on_begin, on_progress)
+    said: set[str] = set()
+    with ThreadPoolExecutor(config.threads, "srcli-files") as pool:
+        for result in line.results(jobs, pool):
+            for note in result.notes:
+                if note not in said:
+                    said.add(note)
+                    notice(f"{one_line(str(result.job.source))}: {note}")
+            yield result
 
 
-def _do(
-    config: BatchConfig,
-    upscaler: Upscaler,
-    job: Job,
-    on_progress: Callable[[Job, float], None],
-    notice: Callable[[str], None],
-) -> Result:
-    begun = time.perf_counter()
-    if job.problem is not None:
-        return Result(job=job, status="failed", message=f"{job.source}: {job.problem}")
-    if config.existing == "skip" and is_there(job.target):
-        return Result(job=job, status="skipped", message=f"{job.target} is there already")
-    try:
-        # Not before there is something to write: a failed input leaves no empty folder.
-        album = images.read_album(job.source)
-        picture = album.pictures[0]
-        for note in album.notes:
-            notice(f"{job.source}: {note}")
-        size = (
-            output_length(picture.height, config.scale),
-            output_length(picture.width, config.scale),
+@dataclass(slots=True)
+class _Work:
+    """A file on its way: what is known of it so far."""
+
+    job: Job
+    result: Result | None = None
+    album: Future[Album] | None = None
+    written: Future[tuple[str, ...]] | None = None
+    begun: float = 0.0
+    waited: float = 0.0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+    before: tuple[int, int] | None = None
+    after: tuple[int, int] | None = None
+    pictures: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Line:
+    """The assembly line: threads read, this thread runs the net, threads write."""
+
+    config: BatchConfig
+    upscaler: Upscaler
+    on_begin: Callable[[Job, bool], None]
+    on_progress: Callable[[Job, float], None]
+    swept: set[Path] = field(default_factory=set)
+
+    def results(self, jobs: Iterable[Job], pool: ThreadPoolExecutor) -> Iterator[Result]:
+        """Move the files along and yield what became of them, in order."""
+        source = iter(jobs)
+        coming: deque[_Work] = deque()
+        going: deque[_Work] = deque()
+        try:
+            while True:
+                self._fetch(source, coming, pool)
+                if not coming:
+                    break
+                work = coming.popleft()
+                self._compute(work, pool)
+                going.append(work)
+                while going and (self._crowded(going) or _is_finished(going[0])):
+                    result = self._finished(going.popleft())
+                    yield result
+                    if result.status == "failed" and self.config.fail_fast:
+                        coming.clear()
+                        source = iter(())
+        except KeyboardInterrupt:
+            for work in coming:
+                if work.album is not None:
+                    work.album.cancel()
+            # What is being written is finished: the work is done, and only the last step left.
+            while going:
+                yield self._finished(going.popleft())
+            raise
+        while going:
+            yield self._finished(going.popleft())
+
+    def _fetch(self, source: Iterator[Job], coming: deque[_Work], pool: ThreadPoolExecutor) -> None:
+        """Take jobs from the list until enough are being read."""
+        while len(coming) <= self.config.threads and not _is_full(coming):
+            job = next(source, None)
+            if job is None:
+                return
+            work = _Work(job, self._known(job))
+            if work.result is None:
+                self._sweep(job)
+                work.album = pool.submit(self._read, work)
+            coming.append(work)
+
+    def _known(self, job: Job) -> Result | None:
+        """What can be said of a job without its file."""
+        if job.problem is not None:
+            message = f"{one_line(str(job.source))}: {job.problem}"
+            return Result(job=job, status="failed", message=message, exit_code=1)
+        if self.config.selection.existing == "skip" and is_there(job.target):
+            message = f"{one_line(str(job.target))} is there already"
+            return Result(job=job, status="skipped", message=message)
+        return None
+
+    def _sweep(self, job: Job) -> None:
+        """Remove what a killed run has left in the folder of a result."""
+        if job.target != STREAM and job.target.parent not in self.swept:
+            self.swept.add(job.target.parent)
+            sweep(job.target.parent)
+
+    def _read(self, work: _Work) -> Album:
+        begun = time.perf_counter()
+        data = sys.stdin.buffer.read() if work.job.source == STREAM else None
+        album = images.read_album(work.job.source, data, max_pixels=self.config.max_pixels)
+        if self.config.metadata == "strip":
+            album = images.stripped(album)
+        work.bytes = sum(_bytes_of(picture) for picture in album.pictures)
+        work.seconds += time.perf_counter() - begun
+        return album
+
+    def _compute(self, work: _Work, pool: ThreadPoolExecutor) -> None:
+        """Run the net on a file that has been read, and have its result written."""
+        if work.album is None:
+            return
+        try:
+            album = work.album.result()
+            work.album = None  # the memory of the input goes with this frame
+            begun = time.perf_counter()
+            self.on_begin(work.job, False)
+            larger = self._enlarged(work, album)
+            work.bytes = sum(_bytes_of(picture) for picture in larger.pictures)
+            work.seconds += time.perf_counter() - begun
+            self.on_begin(work.job, True)
+            work.written = pool.submit(self._write, work, larger)
+        except Exception as error:  # noqa: BLE001 - sorted there; what is a bug goes on
+            work.album = None
+            work.result = _failure(work.job, error)
+
+    def _enlarged(self, work: _Work, album: Album) -> Album:
+        selection, pictures = self.config.selection, []
+        sizes = [_size_for(selection, p.width, p.height) for p in album.pictures]
+        _check_folder(work.job.target)
+        if work.job.target != STREAM:
+            for width, height in sizes:
+                images.check_size(work.job.target, width, height)
+        first, count = album.pictures[0], len(album.pictures)
+        work.before, work.after, work.pictures = (first.width, first.height), sizes[0], count
+        for index, (picture, (width, height)) in enumerate(zip(album.pictures, sizes, strict=True)):
+
+            def told(share: float, index: int = index) -> None:
+                self.on_progress(work.job, (index + share) / count)
+
+            pictures.append(self.upscaler.upscale(picture, (height, width), told))
+        work.notes = album.notes
+        return replace(album, pictures=tuple(pictures))
+
+    def _write(self, work: _Work, album: Album) -> tuple[str, ...]:
+        begun, config, target = time.perf_counter(), self.config, work.job.target
+        quality, lossless = config.quality, config.lossless
+        if target == STREAM:
+            name = images.format_of(Path(f"a.{config.selection.format}")) or album.format or "PNG"
+            stream = sys.stdout.buffer
+            notes = images.write_stream(
+                album, stream, format=name, quality=quality, lossless=lossless
+            )
+        else:
+            # Not before there is something to write: a failed input leaves no empty folder.
+            _prepare(target, config.selection)
+            notes = images.write_album(album, target, quality=quality, lossless=lossless)
+        work.seconds += time.perf_counter() - begun
+        return notes
+
+    def _crowded(self, going: deque[_Work]) -> bool:
+        return len(going) > self.config.threads or _is_full(going)
+
+    def _finished(self, work: _Work) -> Result:
+        """Wait until a file is written; say what became of it."""
+        if work.result is not None:
+            return work.result
+        assert work.written is not None
+        try:
+            notes = work.written.result()
+        except Exception as error:  # noqa: BLE001 - as above
+            return _failure(work.job, error)
+        return Result(
+            job=work.job,
+            status="done",
+            before=work.before,
+            after=work.after,
+            pictures=work.pictures,
+            notes=(*work.notes, *notes),
+            seconds=work.seconds,
         )
-        _check_folder(job.target)
-        images.check_size(job.target, size[1], size[0])
-        larger = upscaler.upscale(picture, size, lambda share: on_progress(job, share))
-        _prepare(job.target, config)
-        images.write(larger, job.target, quality=config.quality, lossless=config.lossless)
-    except (ImageError, OutputError) as error:
-        return Result(job=job, status="failed", message=str(error))
-    except MemoryError:
-        problem = "the result does not fit into memory; use a smaller --scale or --tile"
-        return Result(job=job, status="failed", message=f"{job.source}: {problem}")
-    except OSError as error:  # a folder that vanished or may not be searched
-        problem = f"{error.strerror or error}; check the path and its permissions"
-        return Result(job=job, status="failed", message=f"{job.source}: {problem}")
-    return Result(
-        job=job,
-        status="done",
-        before=(picture.width, picture.height),
-        after=(larger.width, larger.height),
-        seconds=time.perf_counter() - begun,
-    )
 
 
-def _expand(text: str) -> list[Path]:
-    """A path as it is; a pattern that the shell left alone as the images it matches, sorted."""
-    if not text:
-        raise UsageError("an input is empty; give a file, a folder or a pattern")
-    if is_there(Path(text)) or not glob.has_magic(text):
-        return [Path(text)]
-    # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
-    matches = (Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
-    return sorted(path for path in matches if images.is_image(path))
+def _failure(job: Job, error: Exception) -> Result:
+    """Say in one line why a file failed; nothing that one file does may end the run."""
+    name = one_line(str(job.source))
+    code = error.exit_code if isinstance(error, SrcliError) else 1
+    if isinstance(error, ImageError | OutputError):
+        message = str(error)
+    elif isinstance(error, SrcliError):
+        message = f"{name}: {error}"
+    elif isinstance(error, MemoryError):
+        message = f"{name}: the result does not fit into memory; use a smaller --scale or --tile"
+        code = DeviceError.exit_code
+    elif isinstance(error, OSError):  # a folder that vanished or may not be searched
+        message = f"{name}: {reason(error)}; check the path and its permissions"
+    else:
+        what = f"{type(error).__name__}: {reason(error)}"
+        message = f"{name}: unexpected {what}; please report it with the file"
+    return Result(job=job, status="failed", message=message, exit_code=code)
 
 
-def _images_in(folder: Path, target: Path, *, recursive: bool) -> list[Path]:
-    """Images of a folder, without those in ``target`` where that lies inside the folder.
+def _bytes_of(picture: images.Picture) -> int:
+    return picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
 
-    Results are no inputs of the next run.
+
+def _is_full(works: Iterable[_Work]) -> bool:
+    return sum(work.bytes for work in works) > _MOST_WAITING
+
+
+def _is_finished(work: _Work) -> bool:
+    return work.written is None or work.written.done()
+
+
+def _size_for(selection: Selection, width: int, height: int) -> tuple[int, int]:
+    """Width and height of the result.
+
+    Raises:
+        UsageError: If that is more than the largest factor.
     """
-    found = images.files_in(folder, recursive=recursive)
-    results = Path(os.path.abspath(target))  # noqa: PTH100 - links are not followed here
-    if results == Path(os.path.abspath(folder)):  # noqa: PTH100
-        return found
-    return [
-        path
-        for path in found
-        if not Path(os.path.abspath(path)).is_relative_to(results)  # noqa: PTH100
-    ]
-
-
-def _folder_target(config: BatchConfig, folder: Path) -> Path:
-    if config.output is None:
-        # "." and ".." have no name of their own; a link keeps the one it was given by.
-        whole = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
-        if not whole.name:
-            raise UsageError(f"{folder} has no folder beside it; give an --output")
-        return whole.with_name(f"{whole.name}_x{config.scale:g}")
-    if is_there(config.output) and not is_folder(config.output):
-        raise UsageError(f"--output {config.output} is a file; a folder's results need a folder")
-    return config.output
-
-
-def _file_target(config: BatchConfig, file: Path, *, single: bool) -> Path:
-    output = config.output
-    if output is None:
-        return file.with_name(_named(config, Path(file.name), config.name_suffix).name)
-    # A name for one file is that file's, even if its suffix will be refused; several go into a
-    # folder unless the name can only be that of an image.
-    named = output.suffix if single else images.format_of(output)
-    if is_folder(output) or (not is_there(output) and not named):
-        return output / _named(config, Path(file.name), config.suffix or "")
-    if not single:
-        raise UsageError(f"--output {output} is a file name; several inputs need a folder")
-    return output
-
-
-def _named(config: BatchConfig, path: Path, suffix: str) -> Path:
-    """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
-    ending = path.suffix if images.format_of(path) else ".png"
-    if config.format is not None:
-        ending = f".{config.format}"
-    return path.with_name(f"{path.stem}{suffix}{ending}")
-
-
-def _refuse_clashes(jobs: list[Job], config: BatchConfig) -> list[Job]:
-    """Mark the jobs that would overwrite an input, another job's result, or a file."""
-    if config.existing == "skip":
-        jobs = _without_own_results(jobs)
-    sources = {os.path.realpath(job.source) for job in jobs}
-    taken: dict[str, Path] = {}
-    checked = []
-    for job in jobs:
-        target = os.path.realpath(job.target)
-        problem = None
-        if target in sources:
-            problem = f"its result {job.target} is an input; use --output or --suffix"
-        elif target in taken:
-            problem = f"its result {job.target} is also that of {taken[target]}; rename one of them"
-        elif images.format_of(job.target) is None:
-            known = " ".join(sorted(images.READABLE_SUFFIXES))
-            problem = f"its result {job.target} has no known image suffix; use one of {known}"
-        elif is_folder(job.target):
-            problem = f"its result {job.target} is a folder; give another --output"
-        elif config.existing == "error" and is_there(job.target):
-            problem = f"{job.target} is there already; use --overwrite or --skip-existing"
-        taken.setdefault(target, job.source)
-        checked.append(Job(job.source, job.target, problem))
-    return checked
-
-
-def _without_own_results(jobs: list[Job]) -> list[Job]:
-    """Leave out the inputs that an earlier run made from other inputs of this one.
-
-    ``srcli upscale *.png --skip-existing`` finds the results beside the originals when it is
-    run again, and is to go on with the originals.
-    """
-    made_from = {
-        os.path.realpath(job.target): os.path.realpath(job.source)
-        for job in jobs
-        if is_there(job.target)
-    }
-    sources = ((job, os.path.realpath(job.source)) for job in jobs)
-    return [job for job, source in sources if made_from.get(source, source) == source]
+    if selection.size is None:
+        return output_length(width, selection.scale), output_length(height, selection.scale)
+    factor = selection.size.factor(width, height)
+    if factor > MAX_SCALE:
+        raise UsageError(
+            f"--size {selection.size} is {factor:.4g} times its {width}x{height}; "
+            f"choose at most {MAX_SCALE:g} times"
+        )
+    return selection.size.of(width, height)
 
 
 def _check_folder(target: Path) -> None:
@@ -322,21 +469,224 @@ def _check_folder(target: Path) -> None:
             if os.access(parent, os.W_OK | os.X_OK):
                 return
             raise OutputError(
-                f"cannot write {target}: no permission in {parent}; choose another --output"
+                f"cannot write {one_line(str(target))}: no permission in "
+                f"{one_line(str(parent))}; choose another --output"
             )
         if is_there(parent):
             raise OutputError(
-                f"cannot write {target}: {parent} is not a folder; choose another --output"
+                f"cannot write {one_line(str(target))}: {one_line(str(parent))} is not a folder; "
+                "choose another --output"
             )
 
 
-def _prepare(target: Path, config: BatchConfig) -> None:
+def _prepare(target: Path, selection: Selection) -> None:
     """Make the folder of a result, unless the result has appeared since the plan was made."""
-    if config.existing == "error" and is_there(target):
-        raise OutputError(f"{target} has appeared meanwhile; use --overwrite or --skip-existing")
+    if selection.existing == "error" and is_there(target):
+        raise OutputError(
+            f"{one_line(str(target))} has appeared meanwhile; use --overwrite or --skip-existing"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot make the folder {target.parent}: {error.strerror}; choose another --output"
+            f"cannot make the folder {one_line(str(target.parent))}: {error.strerror}; "
+            "choose another --output"
         ) from error
+
+
+# ---- sharing ------------------------------------------------------------------------------
+
+_BEGUN, _COMPUTED = b"begun", b"computed"
+"""What is recorded of a file before and after the net; the JSON of its result follows."""
+
+
+def plan(selection: Selection, crew: Crew) -> list[Job]:
+    """Make the plan in one process, the same for all: the results of one must not confuse another.
+
+    Raises:
+        UsageError: If the selection cannot be, or stdin or stdout is to be shared.
+        NothingToDoError: If no image matched.
+    """
+    made = crew.agree(lambda: _packed(_shareable(planning.plan(selection), crew)))
+    return [
+        Job(Path(source), Path(target), entry, problem)
+        for source, target, entry, problem in json.loads(made)
+    ]
+
+
+def _packed(jobs: list[Job]) -> bytes:
+    rows = [(str(job.source), str(job.target), job.entry, job.problem) for job in jobs]
+    return json.dumps(rows).encode()
+
+
+def _shareable(jobs: list[Job], crew: Crew) -> list[Job]:
+    if crew.size > 1 and any(STREAM in (job.source, job.target) for job in jobs):
+        raise UsageError("stdin and stdout cannot be shared by several processes; give files")
+    return jobs
+
+
+def work(
+    config: BatchConfig,
+    jobs: list[Job],
+    crew: Crew,
+    *,
+    on_result: Callable[[Result], None] = lambda _: None,
+    on_ready: Callable[[Upscaler], None] = lambda _: None,
+    on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> tuple[Summary, bool]:
+    """Do this process's share of the jobs, and wait for the others.
+
+    Of a process that died the file it was computing is lost, and counts as failed; what it had
+    only taken or not yet written is done again by one of those that are left.
+
+    Args:
+        config: The options.
+        jobs: What :func:`plan` gave.
+        crew: Who shares them.
+        on_result: Called with what became of each file that this process had.
+        on_ready: As for :func:`run`.
+        on_progress: As for :func:`run`.
+        notice: As for :func:`run`.
+
+    Returns:
+        What became of all, and whether this process is to tell it.
+
+    Raises:
+        WeightsError: If the weights are missing or damaged: before the first job.
+        DeviceError: If the device is not there.
+        CrewError: If the processes have lost each other.
+        KeyboardInterrupt: When one arrives.
+    """
+    index = {id(job): number for number, job in enumerate(jobs)}
+
+    def told(result: Result) -> None:
+        crew.record(index[id(result.job)], json.dumps(result.to_dict()).encode())
+        if result.status == "failed" and config.fail_fast:
+            crew.stop()
+        on_result(result)
+
+    mine = (jobs[number] for number in crew.claim(len(jobs)))
+    for result in run(
+        config,
+        mine,
+        on_ready=on_ready,
+        on_begin=lambda job, computed: crew.record(
+            index[id(job)], _COMPUTED if computed else _BEGUN
+        ),
+        on_progress=on_progress,
+        notice=notice,
+    ):
+        told(result)
+    report = crew.close(len(jobs))
+    lines = dict(report.lines)
+    if report.speaks:
+        for result in _left_behind(config, jobs, report, notice):
+            lines[index[id(result.job)]] = json.dumps(result.to_dict()).encode()
+            on_result(result)
+    return _summed(jobs, lines), report.speaks
+
+
+def _left_behind(
+    config: BatchConfig, jobs: list[Job], report: Report, notice: Callable[[str], None]
+) -> Iterator[Result]:
+    """See to the files that dead processes had in their hands."""
+    waiting = list(report.lost)
+    for number, line in report.lines.items():
+        if line == _BEGUN:
+            message = (
+                f"{one_line(str(jobs[number].source))}: the process that computed it died; "
+                "try it alone, with a smaller --tile"
+            )
+            yield Result(job=jobs[number], status="failed", message=message, exit_code=1)
+        elif line == _COMPUTED:
+            waiting.append(number)
+    if waiting:
+        # The plan found nothing there: a result that is there now is the dead one's, and whole.
+        existing = config.selection.existing
+        kept: Literal["overwrite", "skip"] = "overwrite" if existing == "overwrite" else "skip"
+        again = replace(config, selection=replace(config.selection, existing=kept))
+        yield from run(again, (jobs[number] for number in sorted(waiting)), notice=notice)
+
+
+def _summed(jobs: list[Job], lines: dict[int, bytes]) -> Summary:
+    summary = Summary()
+    for number in sorted(lines):
+        if lines[number] not in {_BEGUN, _COMPUTED}:
+            summary = summary.with_result(json.loads(lines[number]))
+    counted = summary.done + summary.skipped + summary.failed
+    return replace(summary, unfinished=len(jobs) - counted)
+
+
+# ---- foretelling --------------------------------------------------------------------------
+
+
+def forecast(
+    config: BatchConfig, jobs: Iterable[Job], *, notice: Callable[[str], None] = lambda _: None
+) -> Iterator[Forecast]:
+    """Tell what :func:`run` would do, from the headers of the files; nothing is written.
+
+    Args:
+        config: The options.
+        jobs: What :func:`srcli.planning.plan` gave.
+        notice: Called with one line for what is worth knowing.
+
+    Yields:
+        One forecast for each job, in order.
+
+    Raises:
+        WeightsError: If the weights are missing or damaged.
+        DeviceError: If the device is not there.
+    """
+    upscaler = Upscaler(config.model, settings=config.settings, notice=notice)
+    for job in jobs:
+        if job.problem is not None:
+            message = f"{one_line(str(job.source))}: {job.problem}"
+            yield Forecast(job=job, status="failed", message=message, exit_code=1)
+        elif config.selection.existing == "skip" and is_there(job.target):
+            message = f"{one_line(str(job.target))} is there already"
+            yield Forecast(job=job, status="skipped", message=message)
+        else:
+            yield _foretold(config, upscaler, job)
+
+
+_PROGRAM = 400 * 10**6
+"""Bytes of the program with the net at work, measured on Linux with torch 2.13."""
+
+_CODEC = 4
+"""Bytes a pixel that a codec's own copy takes, as Pillow keeps its images."""
+
+
+def _codec_bytes(header: images.Header, size: tuple[int, int]) -> int:
+    """The codecs' own copy, and the other frames of an animation, which wait to be written."""
+    planes = (header.channels + header.alpha) * header.bits // 8
+    pixels = header.width * header.height + size[0] * size[1]
+    return max(header.width * header.height, size[0] * size[1]) * _CODEC + pixels * planes * (
+        header.frames - 1
+    )
+
+
+def _foretold(config: BatchConfig, upscaler: Upscaler, job: Job) -> Forecast:
+    try:
+        data = sys.stdin.buffer.read() if job.source == STREAM else None
+        header = images.read_header(job.source, data, max_pixels=config.max_pixels)
+        width, height = _size_for(config.selection, header.width, header.height)
+        _check_folder(job.target)
+        if job.target != STREAM:
+            images.check_size(job.target, width, height)
+    except (SrcliError, OSError) as error:
+        failure = _failure(job, error)
+        return Forecast(
+            job=job, status="failed", message=failure.message, exit_code=failure.exit_code
+        )
+    source, size = (header.height, header.width), (height, width)
+    planes = (header.channels + header.alpha) * header.bits // 8
+    return Forecast(
+        job=job,
+        status="planned",
+        before=(header.width, header.height),
+        after=(width, height),
+        pictures=header.frames,
+        patches=header.frames * upscaler.patches(source, size),
+        memory=_PROGRAM + upscaler.memory(source, size, planes) + _codec_bytes(header, size),
+    )

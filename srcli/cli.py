@@ -3,14 +3,16 @@
 Torch is imported inside the command bodies alone, so that ``--help`` answers at once.
 """
 
+import glob
 import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,15 +23,18 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli import __version__
+from srcli import __version__, files
 from srcli.config import CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, one_line, replacing
+from srcli.geometry import TargetSize
 from srcli.recipes import CHANGEABLE, LOSSES, RECIPES, SCHEDULES, SPLITS, TrainConfig
 
 if TYPE_CHECKING:
-    from srcli.batch import BatchConfig, Job, Result
+    from srcli.batch import BatchConfig, Forecast, Result, Summary
     from srcli.evaluation import EvalReport
+    from srcli.planning import Job
+    from srcli.sharing import Crew
     from srcli.training import Plan, Progress, TrainReport
     from srcli.upscaling import Settings, Upscaler
 
@@ -44,10 +49,17 @@ _MOST_ROWS = 100
 _UPSCALE_HELP = (
     "Enlarge images.\n\n"
     "A result appears whole under its final name, or not at all. An input is never overwritten. "
-    "A file that fails does not stop the others; the exit code is then 1.\n\n"
+    "A file that fails does not stop the others: each has its line, and the exit code is 1.\n\n"
     "[bold]srcli upscale photo.jpg[/] makes photo_x3.jpg, three times as wide and high.\n\n"
     "[bold]srcli upscale photo.jpg -s 2 -o large.png[/] twice as large, as PNG.\n\n"
-    "[bold]srcli upscale holiday -r --skip-existing[/] goes on with the tree holiday_x3."
+    "[bold]srcli upscale *.jpg --size 3840x2160 -o big[/] as large as fits into 3840x2160.\n\n"
+    "[bold]srcli upscale holiday -r --skip-existing[/] goes on with the tree holiday_x3.\n\n"
+    "[bold]srcli upscale holiday -r --failed-list failed.txt[/] lists what failed, and "
+    "[bold]srcli upscale @failed.txt[/] tries that again.\n\n"
+    "[bold]curl -s URL | srcli upscale - -f png | display[/] from stdin to stdout.\n\n"
+    "[bold]torchrun --nproc-per-node 4 -m srcli upscale holiday -r[/] four processes share it.\n\n"
+    "Exit codes: 0 all done or skipped, 1 a file failed, 2 wrong usage, 3 no image found, "
+    "4 no such weights, 5 no such device or out of memory, 130 and 143 stopped by a signal."
 )
 _EVAL_HELP = (
     "Score weights on a data set, the bicubic baseline beside them.\n\n"
@@ -63,6 +75,21 @@ _TRAIN_HELP = (
     "[bold]torchrun --standalone --nproc-per-node 2 -m srcli train ...[/] several processes.\n\n"
     "[bold]srcli train --resume runs/base[/] goes on where the last checkpoint left it."
 )
+
+
+def _complete(*values: str) -> Callable[[str], list[str]]:
+    """Complete an option's value to one of these."""
+
+    def chosen(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return chosen
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    """Complete to the shipped weights, or to a file."""
+    names = [name for name in files.shipped() if name.startswith(incomplete)]
+    return names + sorted(glob.glob(f"{glob.escape(incomplete)}*.safetensors"))  # noqa: PTH207
 
 
 def _recipe_default(name: str) -> str:
@@ -168,13 +195,19 @@ def root(
     """Enlarge real photographs with one residual convolutional autoencoder."""
 
 
+_FILES, _OUTPUT, _NET, _TALK = "Files", "Results", "Network", "Messages"
+"""Panels of the help of ``srcli upscale``."""
+
+
 @app.command(help=_UPSCALE_HELP)
 @_reporting()
 def upscale(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, folders, or glob patterns.", metavar="INPUT", show_default=False
+            help="Image files, folders, glob patterns, - for stdin, @LIST for a list of paths.",
+            metavar="INPUT",
+            show_default=False,
         ),
     ],
     *,
@@ -183,129 +216,379 @@ def upscale(
         typer.Option(
             "--output",
             "-o",
-            help="A file for one file, else a folder (made if missing).",
+            help="A file for one file, else a folder (made if missing); - is stdout.",
             show_default="photo_x3.jpg beside photo.jpg, folder photos_x3 beside photos",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    scale: Annotated[float, typer.Option("--scale", "-s", help="Any factor from 1 to 16.")] = 3.0,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Shipped weights by name, or a .safetensors file.")
-    ] = "base",
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Search folders to the bottom; keep the tree.")
-    ] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave outputs that are there.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that are there.")
-    ] = False,
-    file_format: Annotated[
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            "-s",
+            help="Any factor from 1 to 16.",
+            show_default="3",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    size: Annotated[
         str | None,
         typer.Option(
-            "--format", "-f", help="png, jpg, webp, avif, tiff, ...", show_default="the input's"
+            help="Instead of a scale: 1920x, x1080, 1920x1080 (fit inside) or '>=3840x2160' "
+            "(cover). What is that large already keeps its size.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Shipped weights by name, or a .safetensors file.",
+            autocompletion=_complete_model,
+            rich_help_panel=_NET,
+        ),
+    ] = "base",
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive",
+            "-r",
+            help="Search folders to the bottom; keep the tree.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of folders and patterns only such files ('*.jpg', '2019/**'); repeat for more.",
+            rich_help_panel=_FILES,
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of folders and patterns no such files or folders; repeat for more.",
+            rich_help_panel=_FILES,
+            show_default=False,
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing", help="Leave outputs that are there.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace outputs that are there.", rich_help_panel=_FILES),
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=_FILES),
+    ] = False,
+    failed_list: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the inputs that failed to this file, to be given back as @FILE; empty if "
+            "none did.",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            help="Refuse inputs of more pixels than this as decompression bombs.",
+            show_default="178956970",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            "-n",
+            help="Say what would be done: sizes, patches, memory. Nothing is written.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False,
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="auto (the input's), png, jpg, webp, avif, tiff, ...",
+            autocompletion=_complete("auto", "png", "jpg", "webp", "avif", "tiff", "gif", "bmp"),
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "auto",
     quality: Annotated[
-        int, typer.Option(help="JPEG, WebP and AVIF quality; JPEG is written as 4:4:4.")
+        int,
+        typer.Option(
+            help="JPEG, WebP and AVIF quality; JPEG is written as 4:4:4.", rich_help_panel=_OUTPUT
+        ),
     ] = 95,
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Lossless WebP; AVIF at its best.")
+        bool,
+        typer.Option(
+            "--lossless", help="Lossless WebP; AVIF at its best.", rich_help_panel=_OUTPUT
+        ),
     ] = False,
+    metadata: Annotated[
+        str,
+        typer.Option(
+            help="keep or strip EXIF, XMP, ICC profile, resolution and texts; stripped, the "
+            "colours are converted to sRGB.",
+            autocompletion=_complete("keep", "strip"),
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = "keep",
     suffix: Annotated[
         str | None,
         typer.Option(
-            help="Added to the name.", show_default="_x3 beside the input, none in a folder"
+            help="Added to the name; {scale} is the factor.",
+            show_default="_x{scale} beside the input, none in a folder",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            "-x",
+            help="Average over the eight ways to turn a patch: a bit better, eight times slower.",
+            rich_help_panel=_NET,
+        ),
+    ] = False,
     tile: _Tile = "auto",
     overlap: _Overlap = DEFAULT_OVERLAP,
     batch_size: _BatchSize = "auto",
     device: _Device = "auto",
     dtype: _DType = "auto",
     threads: _Threads = None,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--jobs",
+            "-j",
+            help="Threads that read and write files around the net, or auto.",
+            rich_help_panel=_NET,
+        ),
+    ] = "auto",
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON object a file on stdout, then one summary.",
+            rich_help_panel=_TALK,
+        ),
+    ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what is computed on what.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Say what is computed on what.", rich_help_panel=_TALK
+        ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only errors: no bar, no line for what is done.")
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Only errors: no bar, no line for what is done.",
+            rich_help_panel=_TALK,
+        ),
     ] = False,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=_TALK)
+    ] = False,
 ) -> None:
     """Enlarge images."""
-    from srcli import batch
+    from srcli import batch, images
+    from srcli.planning import STREAM, Selection
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other")
+    if scale is not None and size is not None:
+        raise UsageError("--scale and --size exclude each other; give one")
+    if as_json and output == STREAM:
+        raise UsageError("--json and --output - both want stdout; give one")
+    if failed_list is not None and not is_folder(failed_list.parent):
+        raise OutputError(f"cannot write {failed_list}: {failed_list.parent} is no folder")
+    ending = file_format.lower().removeprefix(".")
     config = batch.BatchConfig(
-        inputs=tuple(inputs),
-        output=output,
-        scale=scale,
+        selection=Selection(
+            inputs=tuple(inputs),
+            output=output,
+            scale=3.0 if scale is None else scale,
+            size=None if size is None else TargetSize.parse(size.strip()),
+            suffix=suffix,
+            format=None if ending == "auto" else ending,
+            recursive=recursive,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            existing="skip" if skip_existing else "overwrite" if overwrite else "error",
+        ),
         model=model,
-        suffix=suffix,
-        format=file_format.lower().removeprefix(".") if file_format is not None else None,
         quality=quality,
         lossless=lossless,
-        recursive=recursive,
-        existing="skip" if skip_existing else "overwrite" if overwrite else "error",
-        settings=_settings(tile, overlap, batch_size, device, dtype),
+        metadata=_choice("--metadata", metadata, ("keep", "strip")),
+        max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
+        fail_fast=fail_fast,
+        jobs=_whole("--jobs", jobs),
+        settings=_settings(tile, overlap, batch_size, device, dtype, tta=tta),
     )
     _use_threads(threads)
-    shown = not quiet and not no_progress and sys.stderr.isatty()
-    _upscale(config, quiet=quiet, verbose=verbose, shown=shown)
-
-
-def _upscale(config: "BatchConfig", *, quiet: bool, verbose: bool, shown: bool) -> None:
-    """Run the jobs, tell what became of each, and exit with 1 if one failed."""
-    from srcli import batch
-
-    jobs = batch.plan(config)
-    counts = {"done": 0, "skipped": 0, "failed": 0}
-    bar = tqdm(
-        total=len(jobs),
-        disable=not shown,
-        leave=False,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+    told = _Told(
+        as_json=as_json,
+        verbose=verbose,
+        quiet=quiet,
+        bar=not quiet and not no_progress and sys.stderr.isatty(),
     )
+    if dry_run:
+        _foretell(config, told)
+    else:
+        _upscale(config, told, failed_list)
 
-    def advance(job: "Job", share: float) -> None:
-        bar.set_description_str(job.source.name, refresh=False)
-        bar.n = sum(counts.values()) + share
-        bar.refresh()
 
-    def tell(text: str, *, wanted: bool = True) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What of a run is told, and how."""
+
+    as_json: bool
+    verbose: bool
+    quiet: bool
+    bar: bool
+
+
+class _Voice:
+    """Tells a person, or a script, how a batch goes on."""
+
+    def __init__(self, config: "BatchConfig", told: _Told, total: int, *, bar: bool) -> None:
+        self._config, self._told, self._total = config, told, total
+        self._begun = time.perf_counter()
+        self.counts = {"done": 0, "skipped": 0, "failed": 0}
+        self.failures: list[str] = []
+        self.bar = tqdm(
+            total=total,
+            disable=not bar,
+            leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+        )
+
+    def advance(self, job: "Job", share: float) -> None:
+        """Move the bar on."""
+        if self.bar.disable:
+            return
+        finished = sum(self.counts.values())
+        count = f"{finished + 1}/{self._total} " if self._total > 1 else ""
+        self.bar.set_description_str(f"{count}{one_line(job.source.name)}", refresh=False)
+        self.bar.n = finished + share
+        self.bar.refresh()
+
+    def notice(self, text: str) -> None:
+        """Say what is worth knowing."""
+        self._tell(text, wanted=not self._told.quiet)
+
+    def introduce(self, upscaler: "Upscaler") -> None:
+        """Say what computes, if that is wanted."""
+        dtype = str(upscaler.dtype).removeprefix("torch.")
+        text = f"{self._config.model} on {upscaler.device} in {dtype}"
+        self._tell(text, wanted=self._told.verbose)
+
+    def show(self, result: "Result") -> None:
+        """Say what became of a file."""
+        self.counts[result.status] += 1
+        failed = result.status == "failed"
+        if failed:
+            self.failures.append(result.job.entry)
+        line = _result_line(result, verbose=self._told.verbose)
+        self._tell(line, wanted=failed or not self._told.quiet)
+        if self._told.as_json:
+            _print_json(result.to_dict() | {"model": self._config.model})
+
+    def end(self, summary: "Summary", failed_list: Path | None) -> None:
+        """Leave what a script goes by, the summary and the list of failures."""
+        from srcli.planning import write_list
+
+        if self._told.as_json:
+            seconds = round(time.perf_counter() - self._begun, 3)
+            _print_json(summary.to_dict() | {"seconds": seconds})
+        if failed_list is not None:
+            write_list(failed_list, summary.failures)
+
+    def _tell(self, text: str, *, wanted: bool) -> None:
         if wanted:
-            bar.clear()
+            self.bar.clear()
             _say(text)
 
-    def introduce(upscaler: "Upscaler") -> None:
-        dtype = str(upscaler.dtype).removeprefix("torch.")
-        tell(f"{config.model} on {upscaler.device} in {dtype}", wanted=verbose)
 
-    with bar, _terminating():
-        try:
-            for result in batch.run(
+def _upscale(config: "BatchConfig", told: _Told, failed_list: Path | None) -> None:
+    """Do the jobs, tell what became of each, and exit with 1 if one failed."""
+    from srcli import batch
+    from srcli.sharing import join_crew
+
+    with join_crew() as crew, _terminating():
+        config = _placed(config, crew)
+        jobs = batch.plan(config.selection, crew)
+        voice = _Voice(config, told, len(jobs), bar=told.bar and crew.size == 1)
+        with voice.bar, _stopping(voice, len(jobs), failed_list):
+            summary, speaks = batch.work(
                 config,
                 jobs,
-                on_ready=introduce,
-                on_progress=advance,
-                notice=lambda text: tell(text, wanted=not quiet),
-            ):
-                counts[result.status] += 1
-                failed = result.status == "failed"
-                tell(_result_line(result, verbose=verbose), wanted=failed or not quiet)
-        except KeyboardInterrupt as stop:
-            left = len(jobs) - sum(counts.values())
-            bar.close()
-            raise Interrupted(
-                f"interrupted: {_counted(counts)}, {left} not begun or unfinished; the same "
-                "command with --skip-existing goes on",
-                stop.args[0] if stop.args else int(signal.SIGINT),
-            ) from None
-    if len(jobs) > 1 and not quiet:
-        _say(_counted(counts))
-    if counts["failed"]:
-        raise typer.Exit(1)
+                crew,
+                on_result=voice.show,
+                on_ready=voice.introduce,
+                on_progress=voice.advance,
+                notice=voice.notice,
+            )
+        if speaks:
+            voice.end(summary, failed_list)
+            if len(jobs) > 1 and not told.quiet:
+                _say(_summary_line(summary))
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+@contextmanager
+def _stopping(voice: _Voice, total: int, failed_list: Path | None) -> Iterator[None]:
+    """Let a signal end the run with what is known so far."""
+    from srcli.batch import Summary
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args else int(signal.SIGINT)
+        left = total - sum(voice.counts.values())
+        failures, code = tuple(voice.failures), 128 + number
+        summary = Summary(**voice.counts, unfinished=left, failures=failures, exit_code=code)
+        voice.bar.close()
+        voice.end(summary, failed_list)
+        raise Interrupted(
+            f"interrupted: {_counted(voice.counts)}, {left} not begun or unfinished; the same "
+            "command with --skip-existing goes on",
+            number,
+        ) from None
+
+
+def _placed(config: "BatchConfig", crew: "Crew") -> "BatchConfig":
+    """Give each process of a machine a GPU of its own, as long as there are some."""
+    if crew.size == 1 or config.settings.device not in {"auto", "cuda"}:
+        return config
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return config
+    device = f"cuda:{crew.local_rank % count}"
+    return replace(config, settings=replace(config.settings, device=device))
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def _result_line(result: "Result", *, verbose: bool) -> str:
@@ -316,8 +599,10 @@ def _result_line(result: "Result", *, verbose: bool) -> str:
     assert result.before is not None
     assert result.after is not None
     line = f"{result.job.target}  {result.after[0]}x{result.after[1]}"
+    if result.pictures > 1:
+        line += f"  {result.pictures} pictures"
     if verbose:
-        megapixels = result.after[0] * result.after[1] / 1e6
+        megapixels = result.pictures * result.after[0] * result.after[1] / 1e6
         line += (
             f"  from {result.job.source} {result.before[0]}x{result.before[1]} in "
             f"{result.seconds:.2f} s ({result.seconds / megapixels:.2f} s/MP)"
@@ -327,6 +612,77 @@ def _result_line(result: "Result", *, verbose: bool) -> str:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+_NAMED_FAILURES = 10
+"""Failures that the summary names; each has had its line, and --failed-list has them all."""
+
+
+def _summary_line(summary: "Summary") -> str:
+    """Say how many files came to what, and which ones failed."""
+    counts = {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed}
+    if summary.unfinished:
+        counts["not begun"] = summary.unfinished
+    text = _counted(counts)
+    if summary.failures:
+        text += f": {', '.join(summary.failures[:_NAMED_FAILURES])}"
+        more = len(summary.failures) - _NAMED_FAILURES
+        text += f" and {more} more" if more > 0 else ""
+    return text
+
+
+def _foretell(config: "BatchConfig", told: _Told) -> None:
+    """Say what would be done with each file, and exit with 1 if one is known to fail."""
+    from srcli import batch, planning
+
+    jobs = planning.plan(config.selection)
+    found = []
+    for one in batch.forecast(config, jobs, notice=_say):
+        found.append(one)
+        if told.as_json:
+            _print_json(one.to_dict() | {"model": config.model})
+        elif one.status == "failed" or not told.quiet:
+            _say(_forecast_line(one))
+    planned = [one for one in found if one.status == "planned"]
+    failed = [one for one in found if one.status == "failed"]
+    totals = {
+        "summary": True,
+        "planned": len(planned),
+        "skipped": len(found) - len(planned) - len(failed),
+        "failed": len(failed),
+        "megapixels": round(sum(_pixels(one) for one in planned) / 1e6, 3),
+        "patches": sum(one.patches for one in planned),
+        "memory": max((one.memory for one in planned), default=0),
+        "exit_code": 1 if failed else 0,
+    }
+    if told.as_json:
+        _print_json(totals)
+    elif not told.quiet:
+        _say(
+            f"{totals['planned']} to do, {totals['skipped']} skipped, {totals['failed']} failing: "
+            f"{totals['megapixels']:g} megapixels, {totals['patches']} patches, "
+            f"about {totals['memory'] / 1e9:.1f} GB of memory"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _pixels(one: "Forecast") -> int:
+    assert one.after is not None
+    return one.pictures * one.after[0] * one.after[1]
+
+
+def _forecast_line(one: "Forecast") -> str:
+    if one.status != "planned":
+        return f"{'error' if one.status == 'failed' else 'skipped'}: {one.message}"
+    assert one.before is not None
+    assert one.after is not None
+    pictures = f"  {one.pictures} pictures" if one.pictures > 1 else ""
+    return (
+        f"{one.job.source} {one.before[0]}x{one.before[1]} -> {one.job.target} "
+        f"{one.after[0]}x{one.after[1]}{pictures}  {one.patches} patches, "
+        f"about {one.memory / 1e9:.1f} GB"
+    )
 
 
 @app.command("eval", help=_EVAL_HELP)
@@ -481,10 +837,10 @@ def models(
 ) -> None:
     """List the shipped weights: what each is, from its own header."""
     from srcli.model import multiply_adds, parameter_count
-    from srcli.weights import read_header, shipped
+    from srcli.weights import read_header
 
     rows = []
-    for name, path in shipped().items():
+    for name, path in files.shipped().items():
         header = read_header(path)
         rows.append(
             {
@@ -974,10 +1330,13 @@ def _choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  #
     return value
 
 
-def _settings(tile: str, overlap: int, batch_size: str, device: str, dtype: str) -> "Settings":
+def _settings(
+    tile: str, overlap: int, batch_size: str, device: str, dtype: str, *, tta: bool = False
+) -> "Settings":
     from srcli.upscaling import Settings
 
     return Settings(
+        tta=tta,
         device=device,
         dtype=dtype,
         tile=_whole("--tile", tile),

@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from srcli.errors import SrcliError, TrainingError, UsageError
 
-__all__ = ["Team", "join_team"]
+__all__ = ["Team", "join_team", "place"]
 
 _JOINED = count()
 """Numbers the teams that a process joins one after the other: each has its own store."""
@@ -92,8 +92,11 @@ class Team:
             distributed.barrier()
 
 
-def _place() -> tuple[int, int, int]:
+def place() -> tuple[int, int, int]:
     """Read rank, local rank and number of processes from what ``torchrun`` sets.
+
+    Returns:
+        RANK, LOCAL_RANK and WORLD_SIZE; 0, 0 and 1 where they are not set.
 
     Raises:
         UsageError: If the variables are no whole numbers in range.
@@ -129,7 +132,7 @@ def join_team(pick: Callable[[int, int], torch.device]) -> Iterator[Team]:
         TrainingError: If another one ended and did not say why.
         SystemExit: If another one said why.
     """
-    rank, local, size = _place()
+    rank, local, size = place()
     if size == 1:
         yield Team(pick(local, size))
         return

@@ -197,9 +197,7 @@ def evaluate(
         WeightsError: If a model cannot be loaded.
     """
     cases, source = _named_cases(config, on_message) if config.is_named else _cases(config)
-    upscalers = {
-        name: Upscaler.from_weights(name, settings=config.settings) for name in config.models
-    }
+    upscalers = {name: Upscaler(name, settings=config.settings) for name in config.models}
     scores: list[Score] = []
     for done, case in enumerate(cases, start=1):
         high, low = case.read()

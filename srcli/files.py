@@ -16,6 +16,7 @@ __all__ = [
     "one_line",
     "reason",
     "replacing",
+    "shipped",
     "sweep",
 ]
 
@@ -157,3 +158,16 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def shipped() -> dict[str, Path]:
+    """Find the weights that travel with srcli.
+
+    Returns:
+        Path by name: beside the package in an installed copy, in ``weights/`` in a checkout.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "_shipped", package.parent / "weights"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {}

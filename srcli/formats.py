@@ -17,11 +17,16 @@ __all__ = [
     "PILLOW_SILENCE",
     "READABLE_SUFFIXES",
     "Format",
+    "PillowImage",
     "PillowSilence",
     "files_in",
     "format_of",
     "is_image",
 ]
+
+
+PillowImage = Image.Image
+"""What Pillow calls an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +38,16 @@ class Format:
     """Most pixels along a side, where the format or its codec has a limit."""
 
     alpha: bool = False
+    """Whether it holds opacity; GIF's is on or off."""
+
     sixteen: bool = False
-    """Whether grey is written at 16 bits."""
+    """Whether it is written at 16 bits a channel, where the picture has them."""
+
+    frames: bool = False
+    """Whether it holds an animation."""
+
+    pages: bool = False
+    """Whether it holds several pictures, each of its own size and kind."""
 
     keeps: frozenset[str] = frozenset()
     """The fields of :class:`Metadata` that it stores."""
@@ -44,30 +57,43 @@ FORMATS: Final = {
     "JPEG": Format(
         suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         longest=65500,  # libjpeg's; the format's own is 65535
-        keeps=frozenset({"icc_profile", "exif", "dpi"}),
+        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi", "comment"}),
     ),
     "PNG": Format(
         suffixes=(".png",),
         alpha=True,
         sixteen=True,
-        keeps=frozenset({"icc_profile", "exif", "dpi"}),
+        frames=True,
+        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi", "text", "comment"}),
     ),
     "WEBP": Format(
-        suffixes=(".webp",), longest=16383, alpha=True, keeps=frozenset({"icc_profile", "exif"})
+        suffixes=(".webp",),
+        longest=16383,
+        alpha=True,
+        frames=True,
+        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi"}),
     ),
     "TIFF": Format(
         suffixes=(".tif", ".tiff"),
         alpha=True,
         sixteen=True,
-        keeps=frozenset({"icc_profile", "dpi"}),  # and EXIF, by a way of its own
+        pages=True,
+        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi"}),
     ),
     "BMP": Format(suffixes=(".bmp",), keeps=frozenset({"dpi"})),
-    "GIF": Format(suffixes=(".gif",), longest=65535, alpha=True),
+    "GIF": Format(
+        suffixes=(".gif",),
+        longest=65535,
+        alpha=True,
+        frames=True,
+        keeps=frozenset({"comment"}),
+    ),
     "AVIF": Format(
         suffixes=(".avif",),
         longest=32768,  # more can be written, but no decoder built on libavif reads it
         alpha=True,
-        keeps=frozenset({"icc_profile", "exif"}),
+        frames=True,
+        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi"}),
     ),
     "PPM": Format(suffixes=(".ppm", ".pgm", ".pbm", ".pnm"), sixteen=True),
 }

@@ -1,14 +1,25 @@
-"""Integer arithmetic of patches along one axis: plain Python, no torch.
+"""Integer arithmetic of sizes and patches: plain Python, no torch.
 
-Everything here is in output pixels and for one axis; a picture is two of them.
+All but :class:`TargetSize` is in output pixels and for one axis; a picture is two of them.
 """
 
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
+from typing import Final, Self
 
 from srcli.errors import UsageError
 
-__all__ = ["Block", "Span", "output_length", "plan_axis", "step_lengths"]
+__all__ = ["MAX_SCALE", "Block", "Span", "TargetSize", "output_length", "plan_axis", "step_lengths"]
+
+MAX_SCALE: Final = 16.0
+"""The largest factor: beyond it even good guesses are all guesswork."""
+
+_LONGEST_SIDE: Final = 1_000_000
+"""Pixels: the most that a size may ask for, beyond what any format or memory holds."""
+
+_SIZE: Final = re.compile(r"\s*(>=)?\s*([0-9]{0,9})[xX]([0-9]{0,9})\s*")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +53,107 @@ class Block:
     def inner(self) -> Span:
         """``keep``, counted from the start of ``window``."""
         return Span(self.keep.start - self.window.start, self.keep.stop - self.window.start)
+
+    def shifted(self, offset: int) -> "Block":
+        """The same block ``offset`` pixels further on."""
+        spans = (Span(span.start + offset, span.stop + offset) for span in (self.keep, self.window))
+        return Block(*spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSize:
+    """The size that a result is to have, whatever the size of its input.
+
+    Raises:
+        ValueError: If neither side is given, or one is out of 1..1,000,000 pixels.
+    """
+
+    width: int | None = None
+    """Pixels across; ``None`` where the height alone decides."""
+
+    height: int | None = None
+    """Pixels down; ``None`` where the width alone decides."""
+
+    cover: bool = False
+    """Whether both sides are the least that a result has, instead of the most."""
+
+    def __post_init__(self) -> None:
+        """Refuse what :meth:`parse` would not make: it is a bug of the caller."""
+        if not self._sides or not all(1 <= side <= _LONGEST_SIDE for side in self._sides):
+            raise ValueError(f"a target size has sides of 1..{_LONGEST_SIDE}, not {self._sides}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a size as it is given on the command line.
+
+        Args:
+            text: ``1920x`` (width), ``x1080`` (height), ``1920x1080`` (fit inside) or
+                ``>=3840x2160`` (cover; one side may be left out as well).
+
+        Returns:
+            The size.
+
+        Raises:
+            UsageError: If the text is none of these, or a side is out of 1..1,000,000.
+
+        Example:
+            >>> TargetSize.parse(">=3840x2160").of(1000, 1000)
+            (3840, 3840)
+        """
+        match = _SIZE.fullmatch(text)
+        if match is None or not (match[2] or match[3]):
+            raise UsageError(
+                f"--size {text!r} is not understood: use 1920x (width), x1080 (height), "
+                "1920x1080 (fit inside) or '>=3840x2160' (cover)"
+            )
+        width, height = (int(side) if side else None for side in match.groups()[1:])
+        if not all(1 <= side <= _LONGEST_SIDE for side in (width, height) if side is not None):
+            raise UsageError(f"--size {text!r}: choose sides of 1 to {_LONGEST_SIDE} pixels")
+        return cls(width=width, height=height, cover=match[1] is not None)
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.cover else ''}{self.width or ''}x{self.height or ''}"
+
+    def of(self, width: int, height: int) -> tuple[int, int]:
+        """Give the size of the result of one picture.
+
+        The aspect is kept. The side that decides comes out exactly as given, the other is
+        rounded half up. A picture that is already that large keeps its size.
+
+        Args:
+            width: Of the input, pixels, at least 1.
+            height: Of the input, pixels, at least 1.
+
+        Returns:
+            Width and height of the result, pixels.
+
+        Example:
+            >>> TargetSize.parse("1920x1080").of(400, 300)
+            (1440, 1080)
+        """
+        factor = self._factor(width, height)
+        return int(width * factor + Fraction(1, 2)), int(height * factor + Fraction(1, 2))
+
+    def factor(self, width: int, height: int) -> float:
+        """Give how far one picture is enlarged along each axis: at least 1, without a limit.
+
+        Args:
+            width: Of the input, pixels, at least 1.
+            height: Of the input, pixels, at least 1.
+
+        Returns:
+            Output pixels per input pixel.
+        """
+        return float(self._factor(width, height))
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return tuple(side for side in (self.width, self.height) if side is not None)
+
+    def _factor(self, width: int, height: int) -> Fraction:
+        pairs = ((self.width, width), (self.height, height))
+        ratios = [Fraction(asked, given) for asked, given in pairs if asked is not None]
+        return max(Fraction(1), max(ratios) if self.cover else min(ratios))
 
 
 def plan_axis(length: int, *, patch: int, overlap: int, stride: int, fuse: int = 1) -> list[Block]:

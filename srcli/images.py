@@ -1,27 +1,46 @@
 """Image files in and out: the one face of the modules that know codecs.
 
-Whatever a file holds (a palette, CMYK, sixteen bits, an orientation in its EXIF) becomes upright
-pictures: grey or RGB integers, with transparency and metadata beside them. ``formats`` knows
-what the formats can hold, ``tags`` the metadata, ``reading`` and ``writing`` the pixels.
+Whatever a file holds (a palette, CMYK, sixteen bits, frames, an orientation in its EXIF) becomes
+upright pictures: grey or RGB integers, with transparency and metadata beside them. ``formats``
+knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours, ``reading`` and
+``writing`` the rest.
 """
 
-from srcli.formats import READABLE_SUFFIXES, files_in, format_of, is_image
+from srcli.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
 from srcli.pictures import Album, Levels, Metadata, Picture
-from srcli.reading import read, read_album, read_size
-from srcli.writing import check_size, write
+from srcli.profiles import stripped
+from srcli.reading import (
+    MAX_PIXELS,
+    Header,
+    from_pillow,
+    read,
+    read_album,
+    read_header,
+    read_size,
+)
+from srcli.writing import check_size, to_pillow, write, write_album, write_stream
 
 __all__ = [
+    "MAX_PIXELS",
     "READABLE_SUFFIXES",
     "Album",
+    "Header",
     "Levels",
     "Metadata",
     "Picture",
+    "PillowImage",
     "check_size",
     "files_in",
     "format_of",
+    "from_pillow",
     "is_image",
     "read",
     "read_album",
+    "read_header",
     "read_size",
+    "stripped",
+    "to_pillow",
     "write",
+    "write_album",
+    "write_stream",
 ]

@@ -84,6 +84,8 @@ class ResidualAutoencoder(nn.Module):
             for (wide, narrow), count in zip(pairwise(widths), config.decoder, strict=True)
         )
         self.head = _convolution(widths[0], pixels)
+        if self.head.weight.is_meta:
+            return
         if config.output == "correction":
             nn.init.zeros_(self.head.weight)  # training starts at the bicubic enlargement
         else:
@@ -170,6 +172,9 @@ def multiply_adds(config: ModelConfig, side: int = PATCH) -> int:
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    # Without memory there is nothing to fill; torch would import its compiler for it, a second.
+    if convolution.weight.is_meta:
+        return convolution
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     nn.init.zeros_(_bias(convolution))
     return convolution

@@ -1,49 +1,95 @@
-"""Image files in: bytes to upright pictures.
+"""Image files in: bytes to upright pictures, every frame and page of them.
 
-Pixels are never converted between colour profiles; a profile travels with the pixels that it
-describes, or is dropped.
+RGB and grey are never converted between colour profiles; a profile travels with the pixels that
+it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, become sRGB.
 """
 
 import errno
 import io
 import os
+import re
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
+from srcli.animations import (
+    Animation,
+    Frame,
+    bare_png,
+    compose,
+    gif_animation,
+    png_animation,
+    png_husk,
+)
+from srcli.deep import TiffPages, is_tiff, png_levels, tiff_levels
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
 from srcli.formats import BUILT, PILLOW_SILENCE
-from srcli.pictures import Album, Levels, Metadata, Picture
-from srcli.tags import dpi_of, exif_of, profile_for
+from srcli.pictures import Album, Levels, Picture
+from srcli.profiles import rgb_of
+from srcli.tags import metadata_of
 
-__all__ = ["read", "read_album", "read_size"]
+__all__ = [
+    "MAX_PIXELS",
+    "Header",
+    "from_pillow",
+    "read",
+    "read_album",
+    "read_header",
+    "read_size",
+]
 
-_TURNS: Final[dict[int, Image.Transpose | None]] = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What turns a picture of each EXIF orientation upright; from 5 on, the sides change places."""
+MAX_PIXELS: Final = 178_956_970
+"""Most pixels of a file, all frames together, unless more are asked for.
+
+Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
+"""
 
 
-def read(path: Path, data: bytes | None = None) -> Picture:
-    """Decode the first picture of an image file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says of its pictures before they are decoded."""
+
+    width: int
+    """Pixels across the first picture, upright."""
+
+    height: int
+    """Pixels down the first picture, upright."""
+
+    frames: int
+    """How many pictures :func:`read_album` would return."""
+
+    channels: int
+    """1 for grey, 3 for RGB; of an animated GIF what its first frame's palette says."""
+
+    alpha: bool
+    """Whether pixels may be transparent; an animation can turn out to be opaque."""
+
+    bits: int
+    """8 or 16 bits a channel."""
+
+    format: str
+    """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
+
+
+def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode the first picture of an image file, and only that.
+
+    It is the first of :func:`read_album`, but of an animation it has a transparency or colour
+    only if it needs one itself.
 
     Args:
         path: An image file, or what messages are to call ``data``.
         data: The file's bytes where it lies in an archive; None: read ``path``.
+        max_pixels: Most pixels that are decoded, at least 1.
 
     Returns:
         The picture, turned upright as its EXIF says.
@@ -51,52 +97,69 @@ def read(path: Path, data: bytes | None = None) -> Picture:
     Raises:
         ImageError: If the file is missing, unreadable, damaged, too large or no image.
     """
-    return read_album(path, data).pictures[0]
+    with _opened(path, data, max_pixels) as file:
+        return next(_pictures(file))
 
 
-def read_album(path: Path, data: bytes | None = None) -> Album:
-    """Decode an image file; of an animation, the first frame.
+def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Album:
+    """Decode an image file: its picture, the frames of its animation, or its pages.
 
-    Grey of 16 bits stays so; colour is decoded to 8 bits.
+    PNG and TIFF of 16 bits keep them, in grey, colour and transparency; the other formats are
+    decoded to 8 bits (PPM: grey of 16 bits stays). Frames are composed: each is what is to be
+    seen. Of a phone's JPEG of several pictures the first is read, of a TIFF all pages but
+    reduced copies and masks, of an animated PNG not the picture that stands in for it.
 
     Args:
         path: An image file, or what messages are to call ``data``.
         data: The file's bytes where it lies in an archive; None: read ``path``.
+        max_pixels: Most pixels that are decoded, of all frames or pages together, at least 1.
 
     Returns:
-        The pictures, turned upright as their EXIF says.
+        The pictures, turned upright as their EXIF says; of an animation all of one size and
+        kind. ``loop`` counts how often it plays in all, whatever the format counts.
 
     Raises:
-        ImageError: If the file is missing, unreadable, damaged, too large or no image.
+        ImageError: If the file is missing, unreadable, damaged, too large or no image; it
+            says which frame or page is the damaged one.
     """
-    with _opened(path, data) as (image, _):
-        clear = _clear_colour(image)
-        image.load()
-        turn = _TURNS[_orientation(image.getexif)]
-        pixels, alpha = _levels(image if turn is None else image.transpose(turn))
-        metadata = Metadata(
-            icc_profile=profile_for(image.info.get("icc_profile"), pixels.shape[2]),
-            exif=exif_of(image),
-            dpi=dpi_of(image.info.get("dpi")),
+    with _opened(path, data, max_pixels) as file:
+        pictures = list(_numbered(file))
+        pages = file.image.format == "TIFF"
+        return Album(
+            pictures=tuple(pictures if pages else _of_one_kind(pictures)),
+            format=_format_name(file.image),
+            loop=_loop(file) if len(pictures) > 1 else None,
+            notes=tuple(file.notes),
         )
-        several = image.format != "MPO" and _has_more_frames(image)
-    if clear is not None:
-        opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
-        alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
-    # A phone's multi-picture file is a JPEG with more JPEGs behind it.
-    name = "JPEG" if image.format == "MPO" else image.format
-    picture = Picture(pixels=pixels, alpha=alpha, metadata=metadata)
-    notes = ("only the first of its frames is enlarged",) if several else ()
-    return Album(pictures=(picture,), format=name, notes=notes)
 
 
-def _has_more_frames(image: ImageFile.ImageFile) -> bool:
-    """Whether frames follow the first; no, where what follows is too damaged to tell."""
-    try:
-        return bool(getattr(image, "is_animated", False))
-    # As in _opened: the decoder runs into hostile bytes, but the first frame is read by now.
-    except Exception:  # noqa: BLE001
-        return False
+def read_header(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Tell what :func:`read_album` would return, without decoding a pixel.
+
+    Args:
+        path: An image file, or what messages are to call ``data``.
+        data: The file's bytes where it lies in an archive; None: read ``path``.
+        max_pixels: Most pixels that would be decoded, at least 1.
+
+    Returns:
+        What the file's header says. Damage behind it goes unnoticed.
+
+    Raises:
+        ImageError: If the file is missing, unreadable, too large or no image.
+    """
+    with _opened(path, data, max_pixels) as file:
+        image, animation = file.image, file.animation
+        width, height = _upright_size(file)
+        first = Header(
+            width=width,
+            height=height,
+            frames=1,
+            channels=1 if image.mode in _GREY_MODES else 3,
+            alpha=animation.clear if animation else _may_be_clear(image),
+            bits=_bits(image),
+            format=_format_name(image),
+        )
+        return replace(first, frames=_count(file))  # counting leaves the first page
 
 
 def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
@@ -113,32 +176,160 @@ def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
         ImageError: If the file is missing, unreadable, too large or no image. Damage behind
             the header goes unnoticed.
     """
-    with _opened(path, data) as (image, stream):
-        width, height = image.size
-        if image.format == "TIFF":
-            return width, height  # Pillow has swapped them already
-        late = image.format == "PNG" and _has_late_exif(stream)
-        # For a PNG, image.getexif would decode the pixels to see whether EXIF follows them.
-        getexif = image.getexif if late else lambda: Image.Image.getexif(image)
-        return (height, width) if _orientation(getexif) >= 5 else (width, height)
+    with _opened(path, data, MAX_PIXELS) as file:
+        return _upright_size(file)
+
+
+def from_pillow(image: Image.Image) -> Picture:
+    """Make a picture of an image that a program already has.
+
+    Args:
+        image: Of any mode that files have. Its EXIF and the like are taken from its ``info``;
+            of several frames it is the current one. It is not changed.
+
+    Returns:
+        The picture, turned upright as its EXIF says. CMYK and CIELAB become sRGB.
+
+    Raises:
+        ImageError: If its mode has no range of levels (floating point), or its levels are
+            outside of 16 bits, or it cannot be loaded.
+    """
+    try:
+        with PILLOW_SILENCE:
+            return _still(image, {})
+    except Exception as error:
+        raise ImageError(f"{one_line(str(image))}: {_read_problem(error)}") from error
+
+
+# ---- opening ------------------------------------------------------------------------------
+
+
+class _PixelLimit:
+    """Keeps Pillow's own limit of pixels at the one that is asked for while a thread is inside.
+
+    Pillow has one limit for the whole process; of several threads the most generous one's
+    holds, and each checks its own besides.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: list[int] = []
+        self._before = Image.MAX_IMAGE_PIXELS
+
+    @contextmanager
+    def at(self, limit: int) -> Iterator[None]:
+        with self._lock:
+            if not self._limits:
+                self._before = Image.MAX_IMAGE_PIXELS
+            self._limits.append(limit)
+            Image.MAX_IMAGE_PIXELS = (max(self._limits) + 1) // 2  # it refuses twice as many
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._limits.remove(limit)
+                limits = self._limits
+                Image.MAX_IMAGE_PIXELS = (max(limits) + 1) // 2 if limits else self._before
+
+
+_PIXEL_LIMIT: Final = _PixelLimit()
+
+_BEYOND_ALL: Final = 1 << 64
+"""More pixels than any format can claim."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _File:
+    """An open image file."""
+
+    image: ImageFile.ImageFile
+    stream: BinaryIO
+    limit: int
+    """Most pixels that may be decoded."""
+
+    animation: Animation | None = None
+    """Its frames, where they are composed here and not by Pillow."""
+
+    notes: dict[str, None] = field(default_factory=dict)
+    """What had to be changed, each once and in order."""
+
+    position: int = 1
+    """Which frame or page is being decoded, from 1."""
+
+    def content(self) -> bytes:
+        """Read all of it again."""
+        self.stream.seek(0)
+        return self.stream.read()
 
 
 @contextmanager
-def _opened(path: Path, data: bytes | None) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
+def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
     """Open an image and report whatever goes wrong while it is open as one ``ImageError``."""
     try:
-        with PILLOW_SILENCE, path.open("rb") if data is None else io.BytesIO(data) as file:
+        with (
+            PILLOW_SILENCE,
+            _PIXEL_LIMIT.at(max_pixels),
+            path.open("rb") if data is None else io.BytesIO(data) as file,
+        ):
             # A pipe cannot be rewound, as telling formats apart needs.
             stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
-            if not stream.read(1):
+            start = stream.read(4)
+            if not start:
                 _refuse("empty (0 bytes); fetch the file again")
-            with Image.open(stream, formats=BUILT) as image:
-                yield image, stream
+            stream.seek(0)
+            with _image_in(stream, start) as image:
+                _check_pixels(image.size, 1, max_pixels)
+                yield _prepared(_File(image=image, stream=stream, limit=max_pixels))
     # Pillow's decoders are fed hostile bytes and raise whatever their parsing runs into:
     # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
     # All of it means the same to a user: this file is not readable.
     except Exception as error:
-        raise ImageError(f"{one_line(str(path))}: {_read_problem(error)}") from error
+        raise ImageError(f"{one_line(str(path))}: {_read_problem(error, max_pixels)}") from error
+
+
+def _image_in(stream: BinaryIO, start: bytes) -> ImageFile.ImageFile:
+    """Let Pillow find out what a stream holds."""
+    if is_tiff(start):
+        return TiffPages(stream)
+    try:
+        return Image.open(stream, formats=BUILT)
+    except Image.DecompressionBombError:
+        if start == b"RIFF":
+            raise  # opening a WebP allocates its canvas
+    # Once more without a limit, so that the message can tell the size.
+    stream.seek(0)
+    with _PIXEL_LIMIT.at(_BEYOND_ALL):
+        return Image.open(stream, formats=BUILT)
+
+
+def _prepared(file: _File) -> _File:
+    """Take an animated GIF or PNG apart."""
+    image = file.image
+    if image.format == "GIF":
+        animation = gif_animation(file.content())
+    elif image.format == "PNG" and getattr(image, "is_animated", False):
+        animation = png_animation(file.content())
+    else:
+        return file
+    if animation.announced > 1 or animation.still:
+        file.animation = animation
+    return file
+
+
+def _check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
+    """Refuse what would take more memory than was agreed to."""
+    width, height = size
+    if width * height * frames > limit:
+        several = f"{frames} frames of " if frames > 1 else ""
+        _refuse(f"{several}{width}x{height} pixels {_too_many(limit)}")
+
+
+def _too_many(limit: int) -> str:
+    if limit == MAX_PIXELS:
+        most = f"the {limit / 1e6:.0f} million that are decoded by default"
+    else:
+        most = f"the {limit} that --max-pixels allows"
+    return f"are more than {most} (a decompression bomb?); raise --max-pixels if you trust it"
 
 
 def _refuse(problem: str) -> NoReturn:
@@ -153,20 +344,19 @@ _READ_PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
         (UnidentifiedImageError,),
         "not an image in a known format, or damaged at its start; convert it to PNG or JPEG",
     ),
-    (
-        (Image.DecompressionBombError,),
-        "more pixels than can be decoded safely (a decompression bomb?); cut it into parts",
-    ),
     ((MemoryError,), "does not fit into memory; cut it into parts"),
 )
 
 _TRUNCATION: Final = ("truncated", "not enough", "unexpected end", "end of file", "eof")
 
 
-def _read_problem(error: Exception) -> str:
+def _read_problem(error: Exception, limit: int = MAX_PIXELS) -> str:
     """Say what is wrong with a file, and a way out, in one line."""
     if isinstance(error, ImageError):
         return str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        return f"{claimed[1] if claimed else 'its'} pixels {_too_many(limit)}"
     for kinds, problem in _READ_PROBLEMS:
         if isinstance(error, kinds):
             return problem
@@ -178,6 +368,319 @@ def _read_problem(error: Exception) -> str:
     return f"damaged ({reason(error)}); fetch the file again"
 
 
+# ---- what the header says -----------------------------------------------------------------
+
+
+def _format_name(image: ImageFile.ImageFile) -> str:
+    """Name the format; a phone's multi-picture file is a JPEG with more JPEGs behind it."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file has 16 bits where Pillow's mode has 8, or pixels it does not know."""
+    if isinstance(image, TiffPages):
+        return image.deep
+    return image.mode not in _GREY_MODES and _raw_mode(image).endswith(";16B")
+
+
+def _bits(image: Image.Image) -> int:
+    """Tell the depth of the levels that an image becomes."""
+    if isinstance(image, TiffPages) and image.deep:
+        return image.depth
+    return 16 if image.mode.startswith("I") or _is_deep(image) else 8
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """What Pillow calls the way in which a PNG that is not loaded yet stores its pixels."""
+    tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
+    return str(tiles[0].args) if tiles else ""
+
+
+def _may_be_clear(image: ImageFile.ImageFile) -> bool:
+    """Whether a still picture has a channel of opacity, or a colour that is clear."""
+    if isinstance(image, TiffPages) and image.deep:
+        return image.opacity is not None
+    return bool(image.has_transparency_data)
+
+
+def _upright_size(file: _File) -> tuple[int, int]:
+    """Width and height of the first picture once it is turned."""
+    image = file.image
+    width, height = image.size
+    if image.format == "TIFF":
+        return width, height  # Pillow has swapped them already
+    if file.animation is not None:
+        width, height = file.animation.size
+    if image.format == "PNG" and _has_late_exif(file.stream):
+        with _husk(file.content()) as husk:
+            orientation = _orientation(husk.getexif)
+    else:
+        # The getexif of a PNG would decode the pixels to see whether EXIF follows them.
+        orientation = _orientation(lambda: Image.Image.getexif(image))
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _husk(data: bytes) -> ImageFile.ImageFile:
+    """Open a PNG without its pixels."""
+    return Image.open(io.BytesIO(png_husk(data)), formats=["PNG"])
+
+
+def _count(file: _File) -> int:
+    """Count the pictures of a file by its headers alone; 1 where they are too damaged."""
+    image = file.image
+    if file.animation is not None:
+        return file.animation.announced
+    if isinstance(image, TiffPages):
+        return sum(1 for _ in _pages_of(image))
+    return int(getattr(image, "n_frames", 1)) if image.format in _SHOWN_BY_PILLOW else 1
+
+
+# ---- several pictures ---------------------------------------------------------------------
+
+_SHOWN_BY_PILLOW: Final = {"WEBP", "AVIF"}
+"""The animated formats whose decoders compose the frames themselves."""
+
+
+def _pictures(file: _File) -> Iterator[Picture]:
+    """Decode one picture of a file after the other."""
+    image = file.image
+    if file.animation is not None:
+        return _composed(file, file.animation)
+    if isinstance(image, TiffPages):
+        return _pages(file, image)
+    if image.format in _SHOWN_BY_PILLOW:
+        return _shown(file)
+    return iter([_still(image, file.notes, file.content)])
+
+
+def _numbered(file: _File) -> Iterator[Picture]:
+    """Decode all pictures of a file; of several, say which one is damaged."""
+    if not isinstance(file.image, TiffPages):
+        _check_pixels(file.image.size, _count(file), file.limit)
+    try:
+        yield from _pictures(file)
+    except Exception as error:
+        count = _count_or_none(file)
+        if count == 1 and file.position == 1:
+            raise
+        problem = _read_problem(error, file.limit)
+        verb = "is " if problem.startswith(("damaged", "truncated")) else ""
+        what = "page" if file.image.format == "TIFF" else "frame"
+        of = f" of {count}" if count is not None else ""
+        raise ImageError(
+            f"{what} {file.position}{of}{' ' if verb else ': '}{verb}{problem}"
+        ) from error
+
+
+def _count_or_none(file: _File) -> int | None:
+    """Count the pictures of a file that is known to be damaged."""
+    try:
+        if isinstance(file.image, TiffPages):
+            return file.image.n_frames
+        return _count(file)
+    except Exception:  # noqa: BLE001 - as in _opened
+        return None
+
+
+def _loop(file: _File) -> int | None:
+    """Tell how often an animation plays; Pillow does not say it of AVIF."""
+    if file.animation is not None:
+        return file.animation.loop
+    found = file.image.info.get("loop") if file.image.format == "WEBP" else None
+    return found if isinstance(found, int) else None
+
+
+def _composed(file: _File, animation: Animation) -> Iterator[Picture]:
+    """Decode and compose the frames of a GIF or APNG."""
+    image = file.image
+    if image.format == "PNG":
+        image = _husk(file.content())
+        if animation.still:
+            file.notes["the picture that stands in for the animation is left out"] = None
+    orientation = _orientation(image.getexif)
+    metadata = metadata_of(image, 1 if file.image.mode in _GREY_MODES else 3)
+    frames = _decoded_frames(file, animation.frames)
+    shown = zip(compose(animation.size, frames), animation.frames, strict=False)
+    grey = True
+    for (pixels, alpha), frame in shown:
+        grey = grey and _is_grey(pixels)
+        opaque = int(alpha.min()) == np.iinfo(alpha.dtype).max
+        yield Picture(
+            pixels=_turned(pixels[..., :1] if grey else pixels, orientation),
+            alpha=None if opaque else _turned(alpha, orientation),
+            metadata=metadata,
+            duration=frame.duration,
+        )
+    if len(animation.frames) < animation.announced:
+        file.position = len(animation.frames) + 1
+        raise EOFError("unexpected end of file")
+
+
+def _decoded_frames(
+    file: _File, frames: tuple[Frame, ...]
+) -> Iterator[tuple[Frame, Levels, Levels | None]]:
+    for number, frame in enumerate(frames, start=1):
+        file.position = number
+        _check_pixels(frame.size, 1, file.limit)
+        if not frame.sound:
+            raise EOFError if file.image.format == "GIF" else ValueError("broken PNG checksum")
+        with _image_of(frame) as image:
+            yield frame, *_decoded(image, file.notes, lambda: frame.data)  # noqa: B023 - used now
+
+
+def _image_of(frame: Frame) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(frame.data), formats=("GIF", "PNG"))
+    except UnidentifiedImageError as error:
+        raise OSError("its data is no image") from error
+
+
+def _shown(file: _File) -> Iterator[Picture]:
+    """Decode the frames that Pillow composes."""
+    image = file.image
+    count = _count(file)
+    for number in range(count):
+        file.position = number + 1
+        image.seek(number)
+        picture = _still(image, file.notes)
+        duration = image.info.get("duration") if count > 1 else None
+        yield replace(picture, duration=None if duration is None else float(duration))
+
+
+def _pages(file: _File, image: TiffPages) -> Iterator[Picture]:
+    """Decode the pages of a TIFF."""
+    total = 0
+    for _ in _pages_of(image, file):
+        total += image.width * image.height
+        if total > file.limit:
+            _refuse(f"its pages to here have {total} pixels, which {_too_many(file.limit)}")
+        yield _still(image, file.notes, file.content)
+
+
+def _pages_of(image: TiffPages, file: _File | None = None) -> Iterator[int]:
+    """Go from page to page, past reduced copies and masks; at the first none is past."""
+    page = 0
+    while True:
+        if file is not None:
+            file.position = page + 1
+        try:
+            image.seek(page)
+        except EOFError:
+            return
+        if page == 0 or not image.is_reduced:
+            yield page
+        elif file is not None:
+            file.notes["reduced copies of its pages are left out"] = None
+        page += 1
+
+
+def _of_one_kind(pictures: list[Picture]) -> list[Picture]:
+    """Give all frames an opacity if one has it, and RGB if one is coloured; else make it grey."""
+    clear = any(picture.alpha is not None for picture in pictures)
+    coloured = any(picture.pixels.shape[2] == 3 for picture in pictures)
+    return [_widened(picture, clear=clear, coloured=coloured) for picture in pictures]
+
+
+def _widened(picture: Picture, *, clear: bool, coloured: bool) -> Picture:
+    pixels: NDArray[Any] = picture.pixels
+    alpha: NDArray[Any] | None = picture.alpha
+    if clear and alpha is None:
+        shape = (picture.height, picture.width, 1)
+        alpha = np.full(shape, np.iinfo(pixels.dtype).max, pixels.dtype)
+    if coloured and pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    return replace(picture, pixels=pixels, alpha=alpha)
+
+
+# ---- one picture --------------------------------------------------------------------------
+
+_TURNS: Final[dict[int, Image.Transpose | None]] = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture of each EXIF orientation upright; from 5 on, the sides change places."""
+
+
+def _turned(levels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn an array upright; Pillow turns its images faster."""
+    if orientation >= 5:
+        levels = levels.transpose(1, 0, 2)
+    down = -1 if orientation in {3, 4, 7, 8} else 1
+    across = -1 if orientation in {2, 3, 6, 7} else 1
+    return np.ascontiguousarray(levels[::down, ::across])
+
+
+def _still(
+    image: Image.Image,
+    notes: dict[str, None],
+    content: Callable[[], bytes] | None = None,
+) -> Picture:
+    """Decode the current frame of an image; ``content`` gives the file's bytes, if there is one."""
+    holder = image
+    if content is not None and image.format == "PNG" and _is_deep(image):
+        # What Pillow would decode the pixels for, to 8 bits, is had without them.
+        holder = _husk(content())
+    orientation = _orientation_of(holder) if _is_deep(image) else None
+    pixels, alpha = _decoded(image, notes, content)
+    if orientation is not None:
+        pixels = _turned(pixels, orientation)
+        alpha = None if alpha is None else _turned(alpha, orientation)
+    metadata = metadata_of(holder, pixels.shape[2])
+    if image.mode in _CONVERTED:
+        metadata = replace(metadata, icc_profile=None)
+    return Picture(pixels=pixels, alpha=alpha, metadata=metadata)
+
+
+def _decoded(
+    image: Image.Image,
+    notes: dict[str, None],
+    content: Callable[[], bytes] | None = None,
+) -> tuple[Levels, Levels | None]:
+    """Decode pixels and opacity, turned upright unless they are deep."""
+    if isinstance(image, TiffPages) and image.refusal is not None:
+        _refuse(f"{image.refusal}; convert it to 8 or 16 bits")
+    if content is not None and _is_deep(image):
+        return _deep_levels(image, content())
+    clear = _clear_colour(image)
+    image.load()
+    turn = _TURNS[_orientation(image.getexif)]
+    upright = image if turn is None else image.transpose(turn)
+    if image.mode in _CONVERTED:
+        upright, note = rgb_of(upright)
+        notes[note] = None
+    pixels, alpha = _levels(upright)
+    if clear is not None:
+        opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
+        alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
+    return pixels, alpha
+
+
+def _deep_levels(image: Image.Image, data: bytes) -> tuple[Levels, Levels | None]:
+    """Decode what Pillow has too few bits for, as it is stored."""
+    if isinstance(image, TiffPages):
+        levels: NDArray[Any] = tiff_levels(image, data)
+        colours, opacity = image.colours, image.opacity
+    else:
+        levels = png_levels(bare_png(data), image.size)
+        colours = 1 if levels.shape[2] < 3 else 3
+        opacity = colours if levels.shape[2] in {2, 4} else None
+    alpha = None if opacity is None else np.ascontiguousarray(levels[..., opacity : opacity + 1])
+    return np.ascontiguousarray(levels[..., :colours]), alpha
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """Tell how pixels lie that Pillow has not decoded."""
+    if isinstance(image, TiffPages):
+        return image.stored_orientation
+    return _orientation(image.getexif)
+
+
 def _orientation(getexif: Callable[[], Image.Exif]) -> int:
     """Read the EXIF orientation, 1 to 8; 1 (upright) where there is none or it is broken."""
     try:
@@ -186,6 +689,12 @@ def _orientation(getexif: Callable[[], Image.Exif]) -> int:
         return 1
     return value if isinstance(value, int) and value in _TURNS else 1
 
+
+_GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+"""Pillow's modes of grey pictures."""
+
+_CONVERTED: Final = {"CMYK", "LAB"}
+"""Pillow's modes that become RGB through a profile."""
 
 _TARGET_MODES: Final = {
     "1": "L",
@@ -234,16 +743,22 @@ _KEY_SCALES: Final = {"L;2": (85, 1), "L;4": (17, 1), "RGB;16B": (1, 256)}
 """How Pillow scales the levels of PNGs to 8 bits, but not the one that stands for clear."""
 
 
-def _clear_colour(image: ImageFile.ImageFile) -> tuple[int, ...] | None:
+def _clear_colour(image: Image.Image) -> tuple[int, ...] | None:
     """The one colour of a grey or RGB image that stands for transparent pixels, if any."""
     key = image.info.get("transparency")
     if image.mode == "P" or not isinstance(key, int | tuple):
         return None
     if image.mode == "1":
         return (255 if key else 0,)
-    stored_as = image.tile[0][3] if image.format == "PNG" and image.tile else None
-    times, over = _KEY_SCALES.get(str(stored_as), (1, 1))
+    if isinstance(key, int) != (image.mode not in {"RGB", "RGBX"}):
+        return None
+    times, over = _KEY_SCALES.get(_raw_mode(image), (1, 1))
     return tuple(level * times // over for level in (key if isinstance(key, tuple) else (key,)))
+
+
+def _is_grey(pixels: Levels) -> bool:
+    """Whether all three channels are equal."""
+    return bool((pixels[..., :1] == pixels[..., 1:]).all())
 
 
 def _has_late_exif(stream: BinaryIO) -> bool:

@@ -1,13 +1,14 @@
-"""Picture in, larger picture out: patches, device, number format and steps.
+"""Picture in, larger picture out: patches, device, number format, memory and steps.
 
 The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python programs.
 """
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from srcli.color import bleed, dequantize, quantize
 from srcli.config import DEFAULT_OVERLAP, PATCH, require_at_least
 from srcli.degradation import axis_weights
 from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
-from srcli.errors import DeviceError, UsageError, WeightsError
-from srcli.geometry import Block, Span, plan_axis, step_lengths
-from srcli.images import Picture
+from srcli.errors import UsageError, WeightsError
+from srcli.geometry import Block, Span, output_length, plan_axis, step_lengths
+from srcli.images import Picture, PillowImage, from_pillow, to_pillow
 from srcli.model import ResidualAutoencoder
 from srcli.tiling import enlarge_rows
 
@@ -56,62 +57,110 @@ class Settings:
     batch_size: int | None = None
     """Patches per forward pass; None chooses."""
 
+    tta: bool = False
+    """Average the results of the eight ways to turn and mirror a patch, in ``float32``: a little
+    better and eight times slower (geometric self-ensemble: Timofte et al. 2016, "Seven ways to
+    improve example-based single image super resolution")."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)
         require_at_least(0, overlap=self.overlap)
 
 
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How much is computed at a time, and on what."""
+
+    device: torch.device
+    fuse: int
+    batch: int
+
+    def ladder(self) -> "list[_Effort]":
+        """Itself and ever smaller ones: half a batch, half a block, down to single patches."""
+        if self.batch > 1:
+            return [self, *replace(self, batch=self.batch // 2).ladder()]
+        if self.fuse > 1:
+            return [self, *replace(self, fuse=self.fuse // 2).ladder()]
+        return [self]
+
+
 class Upscaler:
-    """Enlarges pictures with one net.
+    """Enlarges pictures with one net; may be used from several threads at the same time.
 
     Args:
-        net: The net, in ``float32``.
+        model: Shipped weights by name, a ``.safetensors`` file, or a net in ``float32``.
         scales: Smallest and largest factor the net was trained for; above, the picture is
-            enlarged in equal steps, below, it is enlarged by the smallest and reduced.
+            enlarged in equal steps, below, it is enlarged by the smallest and reduced. None:
+            what the weights say, or 2 to 4.
         settings: Device, number format and patches.
         notice: Called with a line when something worth knowing happened, each once.
 
     Raises:
+        WeightsError: If there are no such weights, or they are damaged.
         UsageError: If the tile does not fit the net's stride.
         DeviceError: If the device is not there.
+
+    Example:
+        >>> from PIL import Image
+        >>> Upscaler("base")(Image.new("RGB", (8, 5)), scale=2).size
+        (16, 10)
     """
 
     def __init__(
         self,
-        net: ResidualAutoencoder,
+        model: str | Path | ResidualAutoencoder = "base",
         *,
-        scales: tuple[float, float] = (2.0, 4.0),
+        scales: tuple[float, float] | None = None,
         settings: Settings | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings = settings or Settings()
-        self.config = net.config
-        self.scales = scales
         self.device = resolve_device(self.settings.device)
         self.dtype = resolve_dtype(self.settings.dtype, self.device)
+        if isinstance(model, ResidualAutoencoder):
+            net, trained = copy.deepcopy(model), (2.0, 4.0)
+        else:
+            net, header = weights.load(weights.resolve(str(model)))
+            trained = header.scales
+        self.config = net.config
+        self.scales = scales or trained
         self._notice = notice
+        self._lock = threading.Lock()
         self._redone = False
-        self._exact = on_device(copy.deepcopy(net).eval(), self.device)
-        self._exact.requires_grad_(requires_grad=False)
+        self._ladder = self._efforts()
+        self._step = 0
+        self._exact = on_device(net.eval(), self.device).requires_grad_(requires_grad=False)
         self._fast = copy.deepcopy(self._exact).to(self.dtype)
-        self._plan(1)  # a tile that does not fit fails here and not at the first picture
+        self._on_cpu: tuple[ResidualAutoencoder, ResidualAutoencoder] | None = None
+        self._plan(1, 1)  # a tile that does not fit fails here and not at the first picture
 
-    @classmethod
-    def from_weights(
-        cls,
-        name: str = "base",
+    def __call__(
+        self,
+        image: PillowImage,
+        scale: float = 3.0,
         *,
-        settings: Settings | None = None,
-        notice: Callable[[str], None] = lambda _: None,
-    ) -> Self:
-        """Load shipped weights by name, or a ``.safetensors`` file.
+        size: tuple[int, int] | None = None,
+    ) -> PillowImage:
+        """Enlarge a Pillow image, upright as its EXIF says.
+
+        Args:
+            image: Of any mode that a file may have; it is not changed.
+            scale: Output pixels per input pixel along each axis, at least 1.
+            size: Width and height of the result instead of a scale.
+
+        Returns:
+            ``L``, ``LA``, ``RGB``, ``RGBA`` or ``I;16``, with profile, EXIF, XMP and resolution
+            in its ``info``.
 
         Raises:
-            WeightsError: If there are no such weights, or they are damaged.
+            ImageError: If the pixels have no fixed range (``F``) or cannot be decoded.
+            UsageError: If the result would be smaller than the image.
         """
-        net, header = weights.load(weights.resolve(name))
-        return cls(net, scales=header.scales, settings=settings, notice=notice)
+        picture = from_pillow(image)
+        if size is None:
+            size = output_length(picture.width, scale), output_length(picture.height, scale)
+        return to_pillow(self.upscale(picture, (size[1], size[0])))
 
     def upscale(
         self,
@@ -130,8 +179,7 @@ class Upscaler:
             The larger picture, with the metadata of the given one.
 
         Raises:
-            DeviceError: If the device runs out of memory.
-            MemoryError: If the machine does.
+            MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
         pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)
@@ -161,7 +209,7 @@ class Upscaler:
 
         Raises:
             UsageError: If ``size`` is smaller than the picture.
-            DeviceError: If the device runs out of memory.
+            MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
         height, width = image.shape[-2:]
@@ -172,49 +220,117 @@ class Upscaler:
         if size == (height, width):
             yield Span(0, height), dequantize(image)
             return
-        # The longer side tells the factor best: the shorter one's is rounded more.
-        axis = 0 if height >= width else 1
-        factor = size[axis] / image.shape[-2 + axis]
-        smallest, largest = self.scales
-        if factor < smallest:
-            larger = round(height * smallest), round(width * smallest)
-            yield from _reduced(self._enlarge_once(image, larger), larger, size)
-            return
-        count = max(1, math.ceil(math.log(factor) / math.log(largest) - 1e-6))
-        heights = step_lengths(height, size[0], steps=count)
-        widths = step_lengths(width, size[1], steps=count)
-        for step in zip(heights[:-1], widths[:-1], strict=True):
+        *steps, last = self._stages((height, width), size)
+        for step in steps:
             # Kept as float: rounding to integers happens once, at the very end.
             whole = torch.empty(image.shape[0], *step)
             for span, band in self._enlarge_once(image, step):
                 whole[:, span.start : span.stop] = band.clamp(0, 1)
             image = whole
-        yield from self._enlarge_once(image, size)
+        bands = self._enlarge_once(image, last)
+        yield from bands if last == size else _reduced(bands, last, size)
+
+    def patches(self, source: tuple[int, int], size: tuple[int, int]) -> int:
+        """Count the patches that the net computes to enlarge ``source`` to ``size``.
+
+        Args:
+            source: Height and width of the picture.
+            size: Those of the result, neither below the picture's.
+
+        Returns:
+            Cells of the grid, over all steps; what blocks compute as context is not counted.
+        """
+        side = self.settings.tile or PATCH
+        stages = [] if size == source else self._stages(source, size)
+        cells = sum(-(-height // side) * -(-width // side) for height, width in stages)
+        return cells * (8 if self.settings.tta else 1)
+
+    def memory(self, source: tuple[int, int], size: tuple[int, int], planes: int) -> int:
+        """Estimate the memory that :meth:`upscale` needs beside the program itself.
+
+        Args:
+            source: Height and width of the picture.
+            size: Those of the result.
+            planes: Bytes a pixel of both.
+
+        Returns:
+            Bytes at the peak: both pictures, what a step keeps as float, a block in the net.
+        """
+        pixels = [height * width for height, width in (source, size)]
+        stages = [] if size == source else self._stages(source, size)
+        kept = max((4 * 3 * height * width for height, width in stages[:-1]), default=0)
+        band = max(
+            (4 * 3 * self._ladder[self._step].fuse * PATCH * w for _, w in stages), default=0
+        )
+        return planes * sum(pixels) + kept + 2 * band
+
+    def _stages(self, source: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The sizes that the net makes one after the other; the last is ``size`` or larger."""
+        # The longer side tells the factor best: the shorter one's is rounded more.
+        axis = 0 if source[0] >= source[1] else 1
+        factor = size[axis] / source[axis]
+        smallest, largest = self.scales
+        if factor < smallest:
+            return [(round(source[0] * smallest), round(source[1] * smallest))]
+        count = max(1, math.ceil(math.log(factor) / math.log(largest) - 1e-6))
+        heights, widths = (
+            step_lengths(before, after, steps=count)
+            for before, after in zip(source, size, strict=True)
+        )
+        return list(zip(heights, widths, strict=True))
 
     def _enlarge_once(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
-        rows, columns = self._plan(size[0]), self._plan(size[1])
+        """Enlarge by the net alone; where memory runs out, go on from the last row with less."""
+        done = 0
+        while done < size[0]:
+            step = self._step
+            try:
+                with memory_errors():
+                    for span, band in self._rows(image, size, done, self._ladder[step]):
+                        yield span, band.cpu()
+                        done = span.stop
+            except MemoryError:
+                if step + 1 == len(self._ladder):
+                    raise
+                self._ease(step)
+
+    def _rows(
+        self, image: Tensor, size: tuple[int, int], start: int, effort: _Effort
+    ) -> Iterator[tuple[Span, Tensor]]:
+        rows = [block.shifted(start) for block in self._plan(size[0] - start, effort.fuse)]
+        columns = self._plan(size[1], effort.fuse)
         # On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99, 0.93, 0.98, 1.00 and
         # 1.20 s per megapixel: a CPU gains nothing from batches, and a fused block is one already.
-        batch = self.settings.batch_size or (8 if self.device.type == "cuda" else 1)
-        source = image.to(self.device)
-        try:
-            with memory_errors():
-                for span, band in enlarge_rows(source, rows, columns, self._run, batch):
-                    yield span, band.cpu()
-        except MemoryError as error:
-            if self.device.type == "cpu":
-                raise
-            raise DeviceError(
-                f"{self.device} is out of memory: use --tile {PATCH}, a smaller --batch-size "
-                "or --device cpu"
-            ) from error
+        yield from enlarge_rows(image.to(effort.device), rows, columns, self._run, effort.batch)
+
+    def _ease(self, step: int) -> None:
+        """Compute less at a time from now on, and say so at the first time and at the last."""
+        with self._lock:
+            if self._step != step:  # another thread has seen to it
+                return
+            before, after = self._ladder[step], self._ladder[step + 1]
+            if after.device != before.device:
+                torch.cuda.empty_cache()
+                self._notice(f"{before.device} is out of memory: going on with the CPU")
+            elif step == 0:
+                self._notice(f"{before.device} is short of memory: smaller blocks from here on")
+            self._step += 1
+
+    def _efforts(self) -> list[_Effort]:
+        """What to compute at a time: at first, and each time that memory has run out."""
+        cpu, chosen = torch.device("cpu"), self.settings
+        fuse = _FUSE if chosen.tile is None else dict.fromkeys(_FUSE, 1)
+        if self.device.type == "cpu":
+            return _Effort(cpu, fuse["cpu"], chosen.batch_size or 1).ladder()
+        first = _Effort(self.device, fuse["cuda"], chosen.batch_size or 8)
+        return [*first.ladder(), *_Effort(cpu, fuse["cpu"], 1).ladder()]
 
     def _filtered(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by the bicubic filter alone: for what is not a photograph (alpha)."""
-        rows, columns = self._plan(size[0]), self._plan(size[1])
+        rows, columns = self._plan(size[0], 1), self._plan(size[1], 1)
         return enlarge_rows(image, rows, columns, lambda windows: windows, 1)
 
-    def _plan(self, length: int) -> list[Block]:
+    def _plan(self, length: int, fuse: int) -> list[Block]:
         settings = self.settings
         return plan_axis(
             length,
@@ -222,26 +338,59 @@ class Upscaler:
             # More context than the receptive field cannot change a pixel, only cost time.
             overlap=min(settings.overlap, self.config.receptive_margin),
             stride=self.config.stride,
-            fuse=_FUSE[self.device.type] if settings.tile is None else 1,
+            fuse=fuse,
         )
+
+    def _nets(self, device: torch.device) -> tuple[ResidualAutoencoder, ResidualAutoencoder]:
+        """The net in the working format and in fp32, on the device that windows are on."""
+        if device.type == self.device.type:
+            return self._fast, self._exact
+        with self._lock:
+            if self._on_cpu is None:
+                exact = on_device(copy.deepcopy(self._exact), device)
+                name = self.settings.dtype if self.settings.dtype != "fp16" else "auto"
+                self._on_cpu = copy.deepcopy(exact).to(resolve_dtype(name, device)), exact
+            return self._on_cpu
 
     @torch.inference_mode()
     def _run(self, windows: Tensor) -> Tensor:
         """Run the net on ``(N, C, h, w)`` windows; grey is shown to it as R = G = B."""
-        image = windows.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        result: Tensor = self._fast(image)
-        if not bool(torch.isfinite(result).all()):
-            result = self._run_exactly(image)
+        image = windows.expand(-1, 3, -1, -1)
+        if not self.settings.tta:
+            result = self._run_once(image)
+        else:
+            # Windows begin and end at multiples of the stride: turned, they keep its phase.
+            turned = (_back(self._run_once(_turned(image, turn)), turn) for turn in range(8))
+            result = sum(turned, torch.zeros_like(image)) / 8
         return result.mean(1, keepdim=True) if windows.shape[1] == 1 else result
 
-    def _run_exactly(self, image: Tensor) -> Tensor:
-        result: Tensor = self._exact(image)
+    def _run_once(self, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        fast, exact = self._nets(image.device)
+        result: Tensor = fast(image)
+        return result if bool(torch.isfinite(result).all()) else self._run_exactly(exact, image)
+
+    def _run_exactly(self, exact: ResidualAutoencoder, image: Tensor) -> Tensor:
+        result: Tensor = exact(image)
         if not bool(torch.isfinite(result).all()):
             raise WeightsError("the net's result is not finite even in fp32; use other weights")
-        if not self._redone:
-            self._notice(f"a patch was not finite in {self.dtype} and was redone in fp32")
+        with self._lock:
+            if not self._redone:
+                self._notice(f"a patch was not finite in {self.dtype} and was redone in fp32")
             self._redone = True
         return result
+
+
+def _turned(image: Tensor, turn: int) -> Tensor:
+    """One of the eight ways to turn and mirror ``(..., H, W)``."""
+    turned = image.mT if turn & 1 else image
+    return turned.flip([axis for axis in (-1, -2) if turn & (2 if axis == -1 else 4)])
+
+
+def _back(image: Tensor, turn: int) -> Tensor:
+    """Undo :func:`_turned`."""
+    flipped = image.flip([axis for axis in (-1, -2) if turn & (2 if axis == -1 else 4)])
+    return flipped.mT if turn & 1 else flipped
 
 
 def _collect(

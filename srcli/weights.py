@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from srcli import files
 from srcli.config import ModelConfig
 from srcli.errors import UsageError, WeightsError
 from srcli.files import replacing
@@ -32,7 +33,6 @@ __all__ = [
     "read_tensors",
     "resolve",
     "save",
-    "shipped",
     "write_tensors",
 ]
 
@@ -60,26 +60,13 @@ class Weights:
         return float(min(scales)), float(max(scales))
 
 
-def shipped() -> dict[str, Path]:
-    """Find the weights that travel with srcli.
-
-    Returns:
-        Path by name: beside the package in an installed copy, in ``weights/`` in a checkout.
-    """
-    package = Path(__file__).parent
-    for folder in (package / "_shipped", package.parent / "weights"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
-    return {}
-
-
 def resolve(name: str) -> Path:
     """Turn a shipped name or a file into a path.
 
     Raises:
         WeightsError: If it is neither, with the names there are.
     """
-    names = shipped()
+    names = files.shipped()
     if name in names:
         return names[name]
     path = Path(name)

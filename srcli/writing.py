@@ -2,23 +2,27 @@
 
 import errno
 import io
-import os
 import stat
-import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
+from srcli.directories import exif_block
+from srcli.encoding import encode, image_of, too_long
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
-from srcli.formats import FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
-from srcli.pictures import Levels, Metadata, Picture
-from srcli.tags import DIRECTORIES, exif_for, profile_for, sound_tags
+from srcli.fitting import eight_bits, over_white, rounded
+from srcli.formats import BUILT, FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
+from srcli.gif import MOST_COLOURS, clear_of
+from srcli.pictures import Album, Picture
+from srcli.profiles import to_srgb
+from srcli.tags import dpi_of, exif_for, profile_for, xmp_for
 
-__all__ = ["check_size", "write"]
+__all__ = ["check_size", "losses", "to_pillow", "write", "write_album", "write_stream"]
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -28,48 +32,146 @@ def check_size(path: Path, width: int, height: int) -> None:
         OutputError: If the suffix is unknown or a side exceeds the format's limit.
     """
     try:
-        _check_size(width, height, _known_format(path))
+        _check_size(width, height, _known_format(path, None))
     except OutputError as error:
         raise OutputError(f"{one_line(str(path))}: {error}") from error
 
 
 def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
-    """Encode a picture into a file that appears whole or not at all.
-
-    What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
-    off), colours become a palette of 256 for GIF, 16 bits are rounded to the nearest of 8
-    unless the picture is grey without transparency and the format is PNG, TIFF or PPM.
-    Metadata is stored as far as the format can.
+    """Encode one picture as :func:`write_album` does.
 
     Args:
         picture: What to write.
         path: Where; its suffix names the format. An existing file is replaced.
-        quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
-            WebP, AVIF.
-        lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
-            PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
+        quality: 0 to 100 for the lossy formats.
+        lossless: Encode WebP without loss, and AVIF at its best.
 
     Raises:
         OutputError: If the suffix is unknown, the picture too large for the format, or the
             file cannot be written.
     """
+    write_album(Album(pictures=(picture,)), path, quality=quality, lossless=lossless)
+
+
+def write_album(
+    album: Album,
+    path: Path,
+    *,
+    format: str | None = None,  # noqa: A002 - what it is called everywhere
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode all pictures of an album into a file that appears whole or not at all.
+
+    What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
+    off), colours become a palette of 256 for GIF, 16 bits are rounded to the nearest of 8,
+    colours are converted to sRGB where their profile cannot be stored. The same album gives
+    the same bytes every time.
+
+    Args:
+        album: What to write.
+        path: Where; its suffix names the format. An existing file is replaced.
+        format: Pillow's name of the format, whatever the suffix; None: the suffix's.
+        quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
+            WebP, AVIF.
+        lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
+            PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: If the suffix or format is unknown, a picture too large for the format,
+            or the file cannot be written.
+    """
     try:
-        name = _known_format(path)
+        name = _known_format(path, format)
         _check_target(path)
-        _check_size(picture.width, picture.height, name)
+        _check_sizes(album, name)
         with PILLOW_SILENCE, replacing(path) as temporary:
-            _encode(picture, temporary, name, quality=quality, lossless=lossless)
+            with io.BufferedRandom(_Sink(temporary, "wb+")) as stream:
+                _encode(album, stream, name, quality=quality, lossless=lossless)
+            return losses(album, name, lossless=lossless)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
     except Exception as error:
         raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
 
 
-def _known_format(path: Path) -> str:
-    name = format_of(path)
-    if name is None:
+def write_stream(
+    album: Album,
+    stream: BinaryIO,
+    *,
+    format: str,  # noqa: A002 - as in write_album
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode all pictures of an album into a stream, such as standard output.
+
+    Nothing is written before everything is encoded. The stream need not be seekable.
+
+    Args:
+        album: What to write.
+        stream: Where to; it is flushed and stays open.
+        format: Pillow's name of the format.
+        quality: As for :func:`write_album`.
+        lossless: As for :func:`write_album`.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: If the format is unknown, a picture too large for it, or the stream
+            cannot be written.
+    """
+    where = one_line(str(getattr(stream, "name", "stream")))
+    try:
+        name = _known_format(Path(where), format)
+        _check_sizes(album, name)
+        whole = io.BytesIO()
+        with PILLOW_SILENCE:
+            _encode(album, whole, name, quality=quality, lossless=lossless)
+            notes = losses(album, name, lossless=lossless)
+        stream.write(whole.getbuffer())
+        stream.flush()
+    except Exception as error:
+        raise OutputError(f"{where}: {_write_problem(error)}") from error
+    return notes
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """Hand a picture to Pillow.
+
+    Args:
+        picture: Any picture.
+
+    Returns:
+        An image of mode ``L``, ``LA``, ``RGB``, ``RGBA``, or ``I;16`` for grey of 16 bits
+        without transparency; other levels of 16 bits are rounded to 8. Its ``info`` holds the
+        profile, EXIF, XMP and resolution.
+    """
+    image = image_of(picture)
+    exif = exif_for(picture)
+    found = {
+        "icc_profile": profile_for(picture.metadata.icc_profile, picture.pixels.shape[2]),
+        "exif": None if exif is None else exif_block(exif),
+        "xmp": xmp_for(picture),
+        "dpi": dpi_of(picture.metadata.dpi),
+    }
+    image.info |= {key: value for key, value in found.items() if value}
+    return image
+
+
+# ---- before the encoding ------------------------------------------------------------------
+
+
+def _known_format(path: Path, name: str | None) -> str:
+    if name is not None and name not in BUILT:
+        raise OutputError(f"no format is called {name!r}; use {' '.join(BUILT)}")
+    found = name or format_of(path)
+    if found is None:
         known = " ".join(sorted(FORMAT_BY_SUFFIX))
         raise OutputError(f"no format is known for the suffix {path.suffix!r}; use {known}")
-    return name
+    return found
 
 
 def _check_target(path: Path) -> None:
@@ -84,6 +186,11 @@ def _check_target(path: Path) -> None:
     else:
         if stat.S_ISDIR(mode):
             raise OutputError("a folder is in the way; choose another name")
+
+
+def _check_sizes(album: Album, name: str) -> None:
+    for picture in _held(album, name):
+        _check_size(picture.width, picture.height, name)
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -103,6 +210,7 @@ _WRITE_PROBLEMS: Final = {
     errno.EROFS: "the disk is read-only; choose another folder",
     errno.ENAMETOOLONG: "the file name is too long; shorten it",
     errno.ENOTDIR: "there is no such folder; make it first",
+    errno.EPIPE: "its reader has gone; check the command behind the pipe",
 }
 
 
@@ -128,122 +236,153 @@ class _Sink(io.FileIO):
         raise io.UnsupportedOperation
 
 
-def _encode(picture: Picture, target: Path, name: str, *, quality: int, lossless: bool) -> None:
-    image = _image_of(picture, name)
-    exif = exif_for(picture)
-    options = _codec_options(name, image.mode, quality=quality, lossless=lossless)
-    options |= _metadata_options(picture.metadata, exif, name, image.mode)
-    if name == "TIFF":
-        options["tiffinfo"] = _tiff_tags(exif)
-    with io.BufferedWriter(_Sink(target, "wb")) as stream:
-        image.save(stream, format=name, **options)
-    if name == "TIFF":
-        _append_directories(target, exif)
+# ---- what a format can hold ---------------------------------------------------------------
 
 
-def _image_of(picture: Picture, name: str) -> Image.Image:
-    """Turn a picture into the Pillow image that comes closest to it in a format."""
+def _encode(album: Album, stream: BinaryIO, name: str, *, quality: int, lossless: bool) -> None:
+    pictures = [_fitted(picture, name) for picture in _held(album, name)]
+    encode(pictures, stream, name, loop=album.loop, quality=quality, lossless=lossless)
+
+
+def _held(album: Album, name: str) -> tuple[Picture, ...]:
+    """Choose the pictures of an album that a format holds."""
+    pictures, form = album.pictures, FORMATS[name]
+    if form.pages or (form.frames and _are_alike(pictures)):
+        return pictures
+    return pictures[:1]
+
+
+def _are_alike(pictures: tuple[Picture, ...]) -> bool:
+    """Whether pictures are of one size and kind, as the frames of an animation are."""
+    kinds = {(each.pixels.shape, each.pixels.dtype, each.alpha is None) for each in pictures}
+    return len(kinds) == 1
+
+
+def _fitted(picture: Picture, name: str) -> Picture:
+    """Adapt a picture to a format."""
+    form = FORMATS[name]
+    if not _holds_profile(picture, name):
+        picture = to_srgb(picture)
+    if not form.alpha:
+        picture = over_white(picture)
+    return picture if form.sixteen else eight_bits(picture)
+
+
+def _holds_profile(picture: Picture, name: str) -> bool:
+    """Whether a format stores the profile of a picture: grey becomes RGB in some."""
     grey = picture.pixels.shape[2] == 1
-    if picture.alpha is None and grey and FORMATS[name].sixteen:
-        return Image.fromarray(picture.pixels[..., 0])
-    pixels = _eight_bits(picture.pixels)
-    image = Image.fromarray(pixels[..., 0] if grey else pixels)
-    if picture.alpha is not None:
-        opacity = Image.fromarray(_eight_bits(picture.alpha)[..., 0])
-        if name == "GIF":
-            return _palette_with_clear(image, opacity)
-        if not FORMATS[name].alpha:
-            return Image.composite(image, Image.new(image.mode, image.size, "white"), opacity)
-        image.putalpha(opacity)
-    wider = _WIDENED.get((name, image.mode))
-    return image if wider is None else image.convert(wider)  # convert() copies even to itself
+    as_rgb = name == "WEBP" or (name == "AVIF" and picture.alpha is not None)
+    return "icc_profile" in FORMATS[name].keeps and not (grey and as_rgb)
 
 
-_WIDENED: Final = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA", ("AVIF", "LA"): "RGBA"}
-"""Where a format lacks a mode of ours, the one that holds it."""
+def losses(album: Album, format: str, *, lossless: bool = False) -> tuple[str, ...]:  # noqa: A002
+    """Say what a format cannot hold of an album.
+
+    Args:
+        album: What is going to be written.
+        format: Pillow's name of the format.
+        lossless: Whether nothing may be lost.
+
+    Returns:
+        One short line for each loss, without a file name; of the same words for every album
+        with the same losses. Empty if nothing is lost.
+    """
+    pictures = _held(album, format)
+    ways = (_lost_pictures, _lost_profile, _lost_alpha, _lost_depth, _lost_colours, _lost_metadata)
+    lines = [line for way in ways for line in way(album, pictures, format)]
+    if lossless and format in _NEVER_LOSSLESS:
+        lines.append(_NEVER_LOSSLESS[format])
+    return tuple(lines)
 
 
-def _eight_bits(levels: Levels) -> NDArray[np.uint8]:
-    """Round to the nearest of 256 levels; 65535 = 255 * 257."""
-    if levels.dtype == np.uint8:
-        return levels.astype(np.uint8, copy=False)
-    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+_NEVER_LOSSLESS: Final = {
+    "JPEG": "JPEG is never lossless: written at its quality",
+    "AVIF": "AVIF is never quite lossless: off by a few levels",
+}
+
+_Held = tuple[Picture, ...]
 
 
-def _palette_with_clear(image: Image.Image, opacity: Image.Image) -> Image.Image:
-    """Reduce to at most 255 colours and one index for what is less than half opaque."""
-    reduced = image.convert("RGB").quantize(255)
-    palette = reduced.getpalette() or []
-    clear = len(palette) // 3
-    reduced.putpalette([*palette, 0, 0, 0])
-    reduced.paste(clear, mask=opacity.point([255] * 128 + [0] * 128))
-    reduced.info["transparency"] = clear
-    return reduced
+def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
+    count, form = len(album.pictures), FORMATS[name]
+    if count == 1:
+        return
+    timed = album.pictures[0].duration is not None
+    if len(held) < count:
+        room = "frames of one size and kind" if form.frames else "one picture"
+        yield f"{name} holds {room}: the first of {count} {'frames' if timed else 'pages'}"
+    elif form.pages and timed:
+        yield f"{name} holds no timing: frames become pages"
+    elif form.frames and not timed:
+        yield f"{name} holds no pages: shown for a second each"
+    elif name == "AVIF" and (album.loop or (album.loop is None and album.format != name)):
+        yield "AVIF is not told how often it plays: for ever"
 
 
-def _codec_options(name: str, mode: str, *, quality: int, lossless: bool) -> dict[str, Any]:
-    match name:
-        case "JPEG":
-            return {"quality": quality, "subsampling": 0}
-        case "WEBP":
-            return {"quality": quality, "lossless": lossless, "exact": True}
-        case "AVIF":
-            colour = {} if mode == "L" else {"subsampling": "4:4:4"}
-            return {"quality": 100 if lossless else quality, **colour}
-        case "TIFF":
-            return {"compression": "tiff_adobe_deflate"}
-        case _:
-            return {}
+def _lost_profile(_: Album, held: _Held, name: str) -> Iterator[str]:
+    bare = [each for each in held if each.metadata.icc_profile and not _holds_profile(each, name)]
+    grey = "grey " if "icc_profile" in FORMATS[name].keeps else ""
+    if any(map(_changes_colours, bare)):
+        yield f"{name} holds no {grey}ICC profile: converted to sRGB"
+    elif bare and grey:
+        yield f"{name} holds no grey ICC profile: dropped"
 
 
-def _metadata_options(metadata: Metadata, exif: Image.Exif, name: str, mode: str) -> dict[str, Any]:
-    block = exif.tobytes() if exif else b""
-    fits = name != "JPEG" or len(block) <= _JPEG_MARKER_BYTES
-    found = {
-        "icc_profile": profile_for(metadata.icc_profile, 1 if mode in _GREY_MODES else 3),
-        "exif": block if fits else None,
-        "dpi": metadata.dpi,
-    }
-    return {key: found[key] for key in FORMATS[name].keeps if found[key]}
+def _changes_colours(picture: Picture) -> bool:
+    """Whether converting a picture to sRGB would change it: its profile is another one."""
+    probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
+    return to_srgb(probe).pixels is not probe.pixels
 
 
-_GREY_MODES: Final = {"L", "LA", "I;16"}
-
-_JPEG_MARKER_BYTES: Final = 65533
-"""What one segment of a JPEG holds; larger EXIF is left out rather than the picture."""
-
-
-def _tiff_tags(exif: Image.Exif) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Collect the tags of a TIFF's own directory."""
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[_PREDICTOR] = 2  # differences between neighbours: a quarter smaller on photographs
-    for tag, value in sound_tags(exif).items():
-        tags[tag] = value
-    for directory in DIRECTORIES:
-        if directory in exif:
-            tags[directory] = 0  # set by _append_directories
-    return tags
+def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if not FORMATS[name].alpha and any(each.alpha is not None for each in held):
+        yield f"{name} holds no transparency: laid over white"
+    if name == "GIF" and any(each.alpha is not None and _is_half(each) for each in held):
+        yield "GIF holds transparency that is on or off: rounded"
 
 
-_PREDICTOR: Final = 317
+def _is_half(picture: Picture) -> bool:
+    alpha = np.zeros(0, np.uint8) if picture.alpha is None else picture.alpha
+    return bool(((alpha > 0) & (alpha < np.iinfo(alpha.dtype).max)).any())
 
 
-def _append_directories(target: Path, exif: Image.Exif) -> None:
-    """Add the EXIF and GPS directories to a TIFF, which libtiff cannot through Pillow."""
-    with target.open("rb+") as file:
-        prefix = file.read(2)
-        order = "<" if prefix == b"II" else ">"
-        _, start = struct.unpack(f"{order}HL", file.read(6))
-        file.seek(start)
-        (count,) = struct.unpack(f"{order}H", file.read(2))
-        entries = file.read(12 * count)
-        for index in range(count):
-            (tag,) = struct.unpack_from(f"{order}H", entries, 12 * index)
-            if tag in DIRECTORIES:
-                where = file.seek(0, os.SEEK_END)
-                where += file.write(b"\0" * (where % 2))  # directories begin on even bytes
-                directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=prefix, group=tag)
-                directory.update(exif.get_ifd(tag))
-                file.write(directory.tobytes(where))
-                file.seek(start + 2 + 12 * index + 8)
-                file.write(struct.pack(f"{order}L", where))
+def _lost_depth(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if not FORMATS[name].sixteen and any(each.pixels.dtype == np.uint16 for each in held):
+        yield f"{name} holds 8 bits a channel: rounded from 16"
+
+
+def _lost_colours(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if name != "GIF":
+        return
+    if not all(map(_has_few_colours, held)):
+        yield "GIF holds 256 colours a frame: reduced"
+    if any((each.duration or 0) % 10 for each in held):
+        yield "GIF holds hundredths of a second: durations rounded"
+
+
+def _has_few_colours(picture: Picture) -> bool:
+    clear = clear_of(picture)
+    pixels = rounded(picture.pixels)[~clear][None]
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return not pixels.size or image.getcolors(MOST_COLOURS - bool(clear.any())) is not None
+
+
+_FIELDS: Final[dict[str, tuple[str, Callable[[Picture], object]]]] = {
+    "exif": ("EXIF", exif_for),
+    "xmp": ("XMP", xmp_for),
+    "icc_profile": ("ICC profile", lambda picture: not _changes_colours(picture)),
+    "text": ("text", lambda picture: picture.metadata.text),
+    "comment": ("comment", lambda picture: picture.metadata.comment),
+    "dpi": ("resolution", lambda picture: dpi_of(picture.metadata.dpi)),
+}
+"""Fields of metadata: what messages call them, and what of them could be stored."""
+
+
+def _lost_metadata(_: Album, held: _Held, name: str) -> Iterator[str]:
+    # Frames share the metadata of the first, pages have each their own.
+    for field, (word, get) in _FIELDS.items():
+        keeps = field in FORMATS[name].keeps
+        if not keeps and any(getattr(each.metadata, field) and get(each) for each in held):
+            yield f"{name} holds no {word}: dropped"
+    for field in sorted(too_long(held[0])) if name == "JPEG" else ():
+        yield f"JPEG holds 64 KiB of {_FIELDS[field][0]}: dropped"

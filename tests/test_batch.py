@@ -1,6 +1,8 @@
 """``srcli upscale`` without a terminal: which files, under which names, what becomes of each."""
 
+import dataclasses
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -12,17 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from srcli import batch, images, weights, writing
-from srcli.batch import BatchConfig, Job
-from srcli.errors import NothingToDoError, UsageError, WeightsError
+from srcli.batch import BatchConfig, Result, Summary
+from srcli.errors import UsageError, WeightsError
+from srcli.files import TEMPORARY_SUFFIX
+from srcli.geometry import TargetSize
 from srcli.model import ResidualAutoencoder
+from srcli.planning import Job, Selection, plan
+from srcli.sharing import join_crew
 from srcli.upscaling import Settings, Upscaler
 
 EXACT = Settings(device="cpu", dtype="fp32")
-KNOWN = (
-    ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
-    if ".avif" in images.READABLE_SUFFIXES
-    else ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
-)
 ORIENTATION = 0x0112
 
 
@@ -48,9 +49,14 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+SELECTED = {field.name for field in dataclasses.fields(Selection)}
+
+
 def configured(*inputs, **options):
     """Options of a batch that computes in fp32 on the CPU."""
-    return BatchConfig(inputs=inputs, **{"settings": EXACT, **options})
+    chosen = {name: options.pop(name) for name in SELECTED & options.keys()}
+    selection = Selection(inputs=inputs, **chosen)
+    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
 
 
 def touch(*names):
@@ -61,16 +67,6 @@ def touch(*names):
         path.touch()
 
 
-def names(jobs):
-    """Sources and targets of jobs, as text."""
-    return [(str(job.source), str(job.target)) for job in jobs]
-
-
-def problems(config):
-    """What stands in the way of each planned job."""
-    return [job.problem for job in batch.plan(config)]
-
-
 def listing(folder="."):
     """Every file and folder below a folder."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
@@ -79,7 +75,7 @@ def listing(folder="."):
 def enlarge(*inputs, model, **options):
     """Plan and run a batch."""
     config = configured(*inputs, model=str(model), **options)
-    return list(batch.run(config, batch.plan(config)))
+    return list(batch.run(config, plan(config.selection)))
 
 
 def picture(width, height, mode="RGB"):
@@ -95,17 +91,11 @@ def picture(width, height, mode="RGB"):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 0}, "--scale must lie in 1..16, not 0"),
-        ({"scale": 0.999}, "--scale must lie in 1..16, not 0.999"),
-        ({"scale": 16.01}, "--scale must lie in 1..16, not 16.01"),
-        ({"scale": float("nan")}, "--scale must lie in 1..16, not nan"),
         ({"quality": 0}, "--quality must lie in 1..100, not 0"),
         ({"quality": 101}, "--quality must lie in 1..100, not 101"),
-        ({"suffix": "a/b"}, "--suffix 'a/b' must not contain a path separator"),
-        (
-            {"format": "doc"},
-            f"--format doc is unknown: use one of {KNOWN.replace(' ', ', ').replace('.', '')}",
-        ),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
+        ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options, message):
@@ -114,326 +104,6 @@ def test_an_option_out_of_range_is_refused(options, message):
         configured("photo.png", **options)
 
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(("scale", "suffix"), [(3, "_x3"), (1, "_x1"), (2.5, "_x2.5")])
-def test_the_suffix_tells_the_factor(scale, suffix):
-    """A whole factor is written without a decimal point."""
-    assert configured("photo.png", scale=scale).name_suffix == suffix
-
-
-# ---- plan: names --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("source", "options", "target"),
-    [
-        ("photo.jpg", {}, "photo_x3.jpg"),
-        ("photo.jpg", {"scale": 1.5}, "photo_x1.5.jpg"),
-        ("photo.jpg", {"suffix": "_large"}, "photo_large.jpg"),
-        ("photo.jpg", {"format": "png"}, "photo_x3.png"),
-        ("photo.jpg", {"format": "png", "suffix": ""}, "photo.png"),
-        ("PHOTO.JPG", {}, "PHOTO_x3.JPG"),
-        ("photo.v1.png", {}, "photo.v1_x3.png"),
-        ("notes.txt", {}, "notes_x3.png"),
-        ("photo", {}, "photo_x3.png"),
-        ("deep/down/photo.jpg", {}, "deep/down/photo_x3.jpg"),
-        ("photo.jpg", {"output": "large.png"}, "large.png"),
-        ("photo.jpg", {"output": "deep/large.webp"}, "deep/large.webp"),
-        ("photo.jpg", {"output": "new"}, "new/photo.jpg"),
-        ("photo.jpg", {"output": "new", "suffix": "_b"}, "new/photo_b.jpg"),
-        ("photo.jpg", {"output": "new", "format": "tiff"}, "new/photo.tiff"),
-        ("photo.jpg", {"output": "made"}, "made/photo.jpg"),
-        ("photo.jpg", {"output": "made.d"}, "made.d/photo.jpg"),
-        ("gone.jpg", {}, "gone_x3.jpg"),
-    ],
-)
-def test_a_file_has_its_result_named(here, source, options, target):
-    """Beside the input with a suffix, in the folder given, or under the file name given."""
-    if source != "gone.jpg":
-        touch(source)
-    for folder in ("made", "made.d"):
-        Path(folder).mkdir()
-    before = listing(here)
-    if "output" in options:
-        options = options | {"output": Path(options["output"])}
-
-    jobs = batch.plan(configured(source, **options))
-
-    assert jobs == [Job(Path(source), Path(target))]
-    assert listing(here) == before, "a plan makes nothing"
-
-
-@pytest.mark.parametrize(
-    ("recursive", "found"),
-    [
-        (False, ["a.PNG", "b.jpg"]),
-        (True, ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]),
-    ],
-)
-def test_a_folder_gets_a_sibling_with_the_same_names(here, recursive, found):
-    """Images keep their names and tree; hidden files, hidden folders and other files stay."""
-    touch("photos/b.jpg", "photos/a.PNG", "photos/sub/c.webp", "photos/sub/deep/d.tif")
-    touch("photos/notes.txt", "photos/.b.jpg", "photos/.cache/e.png", "photos/sub/.f.png")
-    Path("photos/folder.png").mkdir()
-
-    jobs = batch.plan(configured("photos", recursive=recursive))
-
-    assert names(jobs) == [(f"photos/{name}", str(here / "photos_x3" / name)) for name in found]
-    assert problems(configured("photos", recursive=recursive)) == [None] * len(found)
-
-
-@pytest.mark.parametrize(("start", "argument"), [("photos", "."), ("photos/sub", "..")])
-def test_a_folder_named_by_dots_gets_a_sibling_too(here, monkeypatch, start, argument):
-    """``.`` and ``..`` stand for the folder's real name."""
-    touch("photos/a.jpg", "photos/sub/b.jpg")
-    monkeypatch.chdir(start)
-
-    jobs = batch.plan(configured(argument, scale=2))
-
-    assert [job.target for job in jobs] == [here / "photos_x2" / "a.jpg"]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_folder_takes_suffix_and_format():
-    """Names in a folder change only where asked to."""
-    touch("photos/a.jpg", "photos/sub/b.png")
-
-    jobs = batch.plan(
-        configured("photos", output=Path("out"), recursive=True, suffix="_big", format="webp")
-    )
-
-    assert names(jobs) == [
-        ("photos/a.jpg", "out/a_big.webp"),
-        ("photos/sub/b.png", "out/sub/b_big.webp"),
-    ]
-
-
-@pytest.mark.usefixtures("here")
-def test_jobs_come_in_the_order_of_the_inputs():
-    """Inputs keep their order; inside a folder names are sorted."""
-    touch("z.png", "photos/b.png", "photos/a.png", "a.png")
-
-    jobs = batch.plan(configured("z.png", "photos", "a.png", output=Path("out")))
-
-    assert [str(job.source) for job in jobs] == ["z.png", "photos/a.png", "photos/b.png", "a.png"]
-
-
-@pytest.mark.parametrize("absolute", [False, True])
-def test_a_pattern_is_expanded(here, absolute):
-    """What the shell left alone is expanded, sorted, hidden files left out."""
-    touch("photos/b1.jpg", "photos/a1.jpg", "photos/a2.png", "photos/.c1.jpg")
-    start = f"{here}/" if absolute else ""
-
-    jobs = batch.plan(configured(f"{start}photos/*1.jp[ge]"))
-
-    assert names(jobs) == [
-        (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
-    ]
-
-
-@pytest.mark.parametrize("argument", ["photos", "photos/*"])
-@pytest.mark.usefixtures("here")
-def test_names_are_sorted_whatever_the_disk_says(argument):
-    """The order does not depend on that in which the files were made."""
-    touch(*(f"photos/{index * 37 % 100:02}.png" for index in range(100)))
-
-    jobs = batch.plan(configured(argument))
-
-    assert [job.source.name for job in jobs] == [f"{index:02}.png" for index in range(100)]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_pattern_reaches_down_with_two_stars():
-    """``**`` matches folders of any depth, none included."""
-    touch("a.png", "one/b.png", "one/two/c.png")
-
-    jobs = batch.plan(configured("**/*.png"))
-
-    assert [str(job.source) for job in jobs] == ["a.png", "one/b.png", "one/two/c.png"]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_file_whose_name_looks_like_a_pattern_is_itself():
-    """Brackets in the name of a file that exists match nothing but that file."""
-    touch("a[1].png", "a1.png")
-
-    assert names(batch.plan(configured("a[1].png"))) == [("a[1].png", "a[1]_x3.png")]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "recursive", "message"),
-    [
-        (("photos",), False, "no image found in photos (folders below it need -r)"),
-        (("bare",), True, "no image found in bare"),
-        (("*.gif", "bare"), False, "no image found in *.gif, bare (folders below it need -r)"),
-    ],
-)
-@pytest.mark.usefixtures("here")
-def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
-    """Where no image matched, the way to look deeper is told unless it was taken."""
-    touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
-
-    with pytest.raises(NothingToDoError) as caught:
-        batch.plan(configured(*inputs, recursive=recursive))
-
-    assert str(caught.value) == message
-
-
-# ---- plan: what cannot be -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "inputs", [("a.png", "b.png"), ("*.png",), ("photos", "a.png"), ("a.png", "gone.png")]
-)
-@pytest.mark.usefixtures("here")
-def test_several_inputs_cannot_share_a_file(inputs):
-    """A file name as output serves one file alone."""
-    touch("a.png", "b.png", "photos/c.png")
-
-    with pytest.raises(UsageError, match=r"--output large\.png is a file name; several inputs "):
-        batch.plan(configured(*inputs, output=Path("large.png")))
-
-
-@pytest.mark.usefixtures("here")
-def test_a_folder_cannot_go_into_a_file():
-    """The output of a folder is a folder, or does not exist yet."""
-    touch("photos/a.png", "there.png")
-
-    with pytest.raises(UsageError) as caught:
-        batch.plan(configured("photos", output=Path("there.png")))
-
-    assert str(caught.value) == "--output there.png is a file; a folder's results need a folder"
-
-
-@pytest.mark.usefixtures("here")
-def test_an_output_of_unknown_format_is_told():
-    """The suffix decides the format, so an unknown one is a problem of that file."""
-    touch("a.png")
-
-    assert problems(configured("a.png", output=Path("a.doc"))) == [
-        f"its result a.doc has no known image suffix; use one of {KNOWN}"
-    ]
-
-
-@pytest.mark.usefixtures("here")
-def test_of_two_inputs_with_one_output_the_second_is_refused():
-    """The first of them is done, and the second names it."""
-    touch("one/a.png", "two/a.png", "two/b.png")
-
-    first, second, third = problems(configured("one", "two", output=Path("out")))
-
-    assert first is None
-    assert third is None
-    assert second.startswith("its result out/a.png is also that of one/a.png; ")
-
-
-@pytest.mark.parametrize(
-    ("inputs", "options", "problem"),
-    [
-        (
-            ("a.png", "a_x3.png"),
-            {},
-            "its result a_x3.png is an input; use --output or --suffix",
-        ),
-        (("a.png",), {"suffix": ""}, "its result a.png is an input; use --output or --suffix"),
-        (
-            ("a.png",),
-            {"output": Path("a.png")},
-            "its result a.png is an input; use --output or --suffix",
-        ),
-        (
-            ("a.png",),
-            {"output": Path("link.png")},
-            "its result link.png is an input; use --output or --suffix",
-        ),
-        (
-            ("link.png",),
-            {"output": Path("a.png")},
-            "its result a.png is an input; use --output or --suffix",
-        ),
-        (
-            ("photos/b.png",),
-            {"output": Path("alias")},
-            "its result alias/b.png is an input; use --output or --suffix",
-        ),
-    ],
-)
-@pytest.mark.parametrize("existing", ["error", "overwrite"])
-@pytest.mark.usefixtures("here")
-def test_an_input_is_never_a_target(inputs, options, problem, existing):
-    """No option lets a result take the place of an input, and no link hides it."""
-    touch("a.png", "a_x3.png", "photos/b.png")
-    Path("link.png").symlink_to("a.png")
-    Path("alias").symlink_to("photos", target_is_directory=True)
-
-    assert problems(configured(*inputs, **options, existing=existing))[0] == problem
-
-
-@pytest.mark.usefixtures("here")
-def test_results_of_an_earlier_run_are_no_inputs_when_it_goes_on():
-    """A pattern that matches originals and their results goes on with the originals."""
-    touch("a.png", "a_x3.png", "b.png", "c_x3.png")
-
-    jobs = batch.plan(configured("*.png", existing="skip"))
-
-    assert [str(job.source) for job in jobs] == ["a.png", "b.png", "c_x3.png"]
-    assert [job.problem for job in jobs] == [None] * 3
-
-
-@pytest.mark.usefixtures("here")
-def test_results_inside_the_searched_folder_are_no_inputs():
-    """An output folder below the input folder is left out of the search."""
-    touch("photos/a.png", "photos/out/a.png", "photos/sub/b.png")
-
-    jobs = batch.plan(
-        configured("photos", output=Path("photos/out"), recursive=True, existing="skip")
-    )
-
-    assert [str(job.source) for job in jobs] == ["photos/a.png", "photos/sub/b.png"]
-
-
-@pytest.mark.parametrize(
-    ("existing", "problem"),
-    [
-        ("error", "a_x3.png is there already; use --overwrite or --skip-existing"),
-        ("skip", None),
-        ("overwrite", None),
-    ],
-)
-@pytest.mark.usefixtures("here")
-def test_an_output_that_is_there_is_a_problem_unless_told(existing, problem):
-    """Without a word from the user, nothing that exists is replaced or taken as done."""
-    touch("a.png", "a_x3.png", "b.png")
-
-    assert problems(configured("a.png", "b.png", existing=existing)) == [problem, None]
-
-
-@pytest.mark.parametrize("existing", ["error", "skip", "overwrite"])
-@pytest.mark.usefixtures("here")
-def test_a_folder_at_the_target_is_a_problem(existing):
-    """A folder is neither replaced nor taken as done."""
-    touch("a.png")
-    Path("a_x3.png").mkdir()
-
-    assert problems(configured("a.png", existing=existing)) == [
-        "its result a_x3.png is a folder; give another --output"
-    ]
-
-
-def test_the_root_folder_has_no_sibling():
-    """The one folder without a name asks for an output of its own."""
-    with pytest.raises(UsageError, match="--output"):
-        batch.plan(configured("/"))
-
-
-@pytest.mark.usefixtures("here")
-def test_an_empty_input_is_not_the_working_directory():
-    """An argument that a shell variable left empty is refused, not taken for ``.``."""
-    touch("a.png")
-
-    with pytest.raises(UsageError):
-        batch.plan(configured(""))
 
 
 # ---- run: sizes and pixels ----------------------------------------------------------------
@@ -509,7 +179,7 @@ def test_the_net_decides_the_result(tiny_weights, photo):
 
     enlarge("a.png", model=tiny_weights)
 
-    upscaler = Upscaler.from_weights(str(tiny_weights), settings=EXACT)
+    upscaler = Upscaler(str(tiny_weights), settings=EXACT)
     height, width = photo.shape[:2]
     expected = upscaler.upscale(images.read(Path("a.png")), (3 * height, 3 * width))
     actual = images.read(Path("a_x3.png"))
@@ -733,8 +403,8 @@ def test_a_link_at_the_target_is_replaced_not_followed(here, tiny_weights):
 def test_a_full_disk_leaves_the_old_result(here, tiny_weights, monkeypatch):
     """A file whose writing breaks off in the middle neither appears nor replaces one."""
 
-    def break_off(_picture, target, _name, **_options):
-        target.write_bytes(b"half a pict")
+    def break_off(_album, stream, *_rest, **_options):
+        stream.write(b"half a pict")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     picture(9, 7).save("a.png")
@@ -824,7 +494,7 @@ def test_progress_rises_to_one(tiny_weights, scale):
     list(
         batch.run(
             config,
-            batch.plan(config),
+            plan(config.selection),
             on_progress=lambda job, share: told[job.source.name].append(share),
         )
     )
@@ -850,8 +520,328 @@ def test_a_patch_that_overflows_is_redone_and_told_once(tiny_weights, monkeypatc
         return forward(self, image) + (torch.inf if len(calls) % 2 else 0)
 
     monkeypatch.setattr(ResidualAutoencoder, "forward", overflow_every_other_time)
-    results = list(batch.run(config, batch.plan(config), notice=told.append))
+    results = list(batch.run(config, plan(config.selection), notice=told.append))
 
     assert [result.status for result in results] == ["done", "done"]
     assert len(calls) == 4
     assert told == ["a patch was not finite in torch.float32 and was redone in fp32"]
+
+
+# ---- run: the line ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("here")
+def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
+    """However long each takes to read and write, the order and the pictures stay."""
+    sizes = [(90, 70), (3, 2), (60, 80), (5, 5), (2, 9), (70, 9)]
+    for number, size in enumerate(sizes):
+        picture(*size).save(f"{number}.png")
+    Path("2.png").write_bytes(b"broken")
+
+    results = enlarge("*.png", model=tiny_weights, jobs=threads, output=Path("out"))
+
+    assert [result.job.source.name for result in results] == [f"{n}.png" for n in range(6)]
+    assert [result.status for result in results].count("done") == 5
+    for number, (width, height) in enumerate(sizes):
+        if number != 2:
+            assert images.read_size(Path(f"out/{number}.png")) == (3 * width, 3 * height)
+
+
+@pytest.mark.usefixtures("here")
+def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
+    """What is read before the net is ready for it is bounded, whatever the number of files."""
+    for number in range(12):
+        picture(9, 7).save(f"{number:02}.png")
+    config = configured("*.png", model=str(tiny_weights), jobs=2, output=Path("out"))
+    taken = []
+
+    def jobs():
+        for job in plan(config.selection):
+            taken.append(job)
+            yield job
+
+    results = batch.run(config, jobs())
+    next(results)
+
+    assert 1 <= len(taken) <= 2 + 2 + 3
+    assert len(list(results)) == 11
+
+
+@pytest.mark.usefixtures("here")
+def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
+    """Where what waits for the net or the disk is large, no more than one file waits."""
+    for number in range(6):
+        picture(30, 20).save(f"{number}.png")
+    monkeypatch.setattr(batch, "_MOST_WAITING", 1)
+    config = configured("*.png", model=str(tiny_weights), jobs=4, output=Path("out"))
+    works, full = [], batch._is_full
+
+    def observed(some):
+        works.append(sum(work.bytes > 0 for work in some))
+        return full(some)
+
+    monkeypatch.setattr(batch, "_is_full", observed)
+
+    results = list(batch.run(config, plan(config.selection)))
+
+    assert [result.status for result in results] == ["done"] * 6
+    assert max(works) <= 5
+
+
+@pytest.mark.usefixtures("here")
+def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
+    """What a format cannot hold is told with the first file that it concerns."""
+    for name in ("a", "b", "c"):
+        picture(9, 7, "RGBA" if name != "b" else "RGB").save(f"{name}.png")
+    told = []
+    config = configured("*.png", model=str(tiny_weights), format="jpg", output=Path("out"))
+
+    results = list(batch.run(config, plan(config.selection), notice=told.append))
+
+    assert [len(result.notes) for result in results] == [1, 0, 1]
+    assert results[0].notes == results[2].notes
+    assert told == [f"a.png: {results[0].notes[0]}"]
+    assert "transparency" in told[0]
+
+
+@pytest.mark.usefixtures("here")
+def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
+    """A GIF comes out as one, with its frames and their timing; progress is over all of them."""
+    frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=[50, 70, 90], loop=0)
+    config, told = configured("a.gif", model=str(tiny_weights)), []
+
+    (result,) = batch.run(
+        config, plan(config.selection), on_progress=lambda _job, share: told.append(share)
+    )
+
+    assert (result.status, result.pictures, result.after) == ("done", 3, (27, 21))
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    album = images.read_album(Path("a_x3.gif"))
+    assert [(each.width, each.duration) for each in album.pictures] == [
+        (27, 50),
+        (27, 70),
+        (27, 90),
+    ]
+    assert album.loop == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_stripped_metadata_are_gone(tiny_weights):
+    """``strip`` leaves pixels alone in the file, ``keep`` what there was."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    picture(9, 7).save("a.jpg", exif=exif, dpi=(300, 300), comment=b"secret")
+
+    enlarge("a.jpg", model=tiny_weights, output=Path("kept.jpg"))
+    enlarge("a.jpg", model=tiny_weights, output=Path("bare.jpg"), metadata="strip")
+
+    with Image.open("kept.jpg") as kept, Image.open("bare.jpg") as bare:
+        assert kept.getexif()[0x010F] == "Maker"
+        assert kept.info["dpi"] == (300, 300)
+        assert not bare.getexif()
+        assert "comment" not in bare.info
+        assert bare.info.get("dpi") in {None, (1, 1), (72, 72)}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_bomb_costs_only_itself_and_can_be_allowed(tiny_weights):
+    """A picture of more pixels than allowed is refused by its header, with the option to raise."""
+    picture(20, 10).save("a.png")
+    picture(9, 7).save("b.png")
+
+    first, second = enlarge("a.png", "b.png", model=tiny_weights, max_pixels=199)
+    (allowed,) = enlarge("a.png", model=tiny_weights, max_pixels=200)
+
+    assert (first.status, second.status, allowed.status) == ("failed", "done", "done")
+    assert first.message.startswith("a.png: 20x10 pixels")
+    assert "--max-pixels" in first.message
+
+
+@pytest.mark.usefixtures("here")
+def test_fail_fast_ends_at_the_first_failure(tiny_weights):
+    """What was computed meanwhile is finished; nothing else is begun."""
+    for name in ("a", "c", "d", "e", "f", "g", "h", "i"):
+        picture(9, 7).save(f"{name}.png")
+    Path("b.png").write_bytes(b"broken")
+
+    results = enlarge("*.png", model=tiny_weights, fail_fast=True, jobs=1, output=Path("out"))
+
+    assert [result.status for result in results[:2]] == ["done", "failed"]
+    assert len(results) <= 4
+    assert {result.status for result in results[2:]} <= {"done"}
+    done = [result.job.source.name for result in results if result.status == "done"]
+    assert listing("out") == done
+
+
+@pytest.mark.usefixtures("here")
+def test_an_interrupt_finishes_what_was_computed(tiny_weights):
+    """Results of the net are written and told before the interrupt goes on; no half file stays."""
+    for number in range(6):
+        picture(9, 7).save(f"{number}.png")
+    config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
+    told = []
+
+    def interrupt(job, computed):
+        if job.source.name == "3.png" and not computed:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        told.extend(batch.run(config, plan(config.selection), on_begin=interrupt))
+
+    assert [(each.job.source.name, each.status) for each in told] == [
+        (f"{number}.png", "done") for number in range(3)
+    ]
+    assert listing("out") == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_leftovers_in_the_folders_of_results_are_swept(tiny_weights):
+    """The unfinished file of a run that was killed goes when the next one comes by."""
+    picture(9, 7).save("a.png")
+    Path("out").mkdir()
+    Path(f"out/.0123456789ab{TEMPORARY_SUFFIX}").write_bytes(b"half")
+
+    enlarge("a.png", model=tiny_weights, output=Path("out"))
+
+    assert listing("out") == ["a.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_bug_costs_only_the_file_that_meets_it(tiny_weights, monkeypatch):
+    """What nobody thought of is one line too, and names itself as unexpected."""
+    picture(40, 7).save("a.png")
+    picture(9, 7).save("b.png")
+    upscale = Upscaler.upscale
+
+    def stumble(self, given, size, *rest):
+        if given.width == 40:
+            raise ZeroDivisionError("by\nzero")
+        return upscale(self, given, size, *rest)
+
+    monkeypatch.setattr(Upscaler, "upscale", stumble)
+
+    first, second = enlarge("a.png", "b.png", model=tiny_weights)
+
+    assert (first.status, second.status) == ("failed", "done")
+    assert first.message == (
+        "a.png: unexpected ZeroDivisionError: by\\nzero; please report it with the file"
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
+    """A target size that is more than sixteen times the picture fails with the factor."""
+    picture(10, 5).save("a.png")
+    picture(200, 100).save("b.png")
+
+    first, second = enlarge("a.png", "b.png", model=tiny_weights, size=TargetSize(width=180))
+
+    assert first.message == ("a.png: --size 180x is 18 times its 10x5; choose at most 16 times")
+    assert (second.status, second.after) == ("done", (200, 100))
+
+
+# ---- work: one list, several processes ----------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_the_summary_counts_what_became_of_all(tiny_weights):
+    """Done, skipped and failed files, the pixels of the results, the failures by their entries."""
+    Path("photos").mkdir()
+    for name in ("a", "b", "c"):
+        picture(9, 7).save(f"photos/{name}.png")
+    Path("photos/b.png").write_bytes(b"broken")
+    touch("out/c.png")
+    config = configured("photos", model=str(tiny_weights), existing="skip", output=Path("out"))
+    told = []
+
+    with join_crew() as crew:
+        jobs = batch.plan(config.selection, crew)
+        summary, speaks = batch.work(config, jobs, crew, on_result=told.append)
+
+    assert speaks
+    assert (summary.done, summary.skipped, summary.failed, summary.unfinished) == (1, 1, 1, 0)
+    assert summary.pixels == 27 * 21
+    assert summary.failures == ("photos/./b.png",)
+    assert summary.exit_code == 1
+    assert [result.status for result in told] == ["done", "failed", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([0, 0], 0), ([0, 1], 1), ([5, 0], 5), ([5, 1], 1), ([5, 5], 5)]
+)
+def test_out_of_memory_alone_has_a_code_of_its_own(codes, expected):
+    """The exit code is 5 if nothing but memory was short, 1 if anything else failed."""
+    summary = Summary()
+    for code in codes:
+        told = {"status": "failed" if code else "done", "exit_code": code, "entry": "a"}
+        summary = summary.with_result(told | {"output_width": None, "output_height": None})
+
+    assert summary.exit_code == expected
+
+
+def test_what_is_told_of_a_result_is_json(tmp_path):
+    """The fields are plain values, also for names that are no text."""
+    job = Job(Path(os.fsdecode(b"a\xff.png")), tmp_path / "b.png", "entry")
+    result = Result(job=job, status="done", before=(1, 2), after=(3, 6), notes=("n",), seconds=0.5)
+
+    told = json.loads(json.dumps(result.to_dict()))
+
+    assert told == {
+        "input": str(job.source),
+        "output": str(tmp_path / "b.png"),
+        "entry": "entry",
+        "status": "done",
+        "message": "",
+        "width": 1,
+        "height": 2,
+        "output_width": 3,
+        "output_height": 6,
+        "pictures": 1,
+        "exit_code": 0,
+        "notes": ["n"],
+        "seconds": 0.5,
+    }
+
+
+# ---- forecast -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_a_forecast_tells_what_a_run_does(tiny_weights):
+    """Targets, sizes and pictures are those of the run after it; nothing is written before."""
+    picture(130, 50).save("a.png")
+    frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
+    frames[0].save("b.gif", save_all=True, append_images=frames[1:])
+    Path("c.png").write_bytes(b"broken")
+    picture(9, 7).save("d.png")
+    touch("d_x3.png")
+    config = configured("*.png", "*.gif", model=str(tiny_weights), existing="skip")
+    jobs = [job for job in plan(config.selection) if job.source.name != "d_x3.png"]
+    before = listing()
+
+    foretold = list(batch.forecast(config, jobs))
+
+    assert listing() == before
+    results = list(batch.run(config, jobs))
+    as_planned = {"done": "planned"}
+    assert [(one.job, one.after, one.pictures, one.status) for one in foretold] == [
+        (one.job, one.after, one.pictures, as_planned.get(one.status, one.status))
+        for one in results
+    ]
+    assert [one.patches for one in foretold] == [4 * 2, 0, 0, 3]
+    assert all(one.memory > 10**8 for one in foretold if one.status == "planned")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_forecast_counts_the_patches_of_every_step(tiny_weights):
+    """Beyond the factor of the weights there are two steps, and each has its patches."""
+    picture(40, 20).save("a.png")
+    config = configured("a.png", model=str(tiny_weights), scale=9)
+
+    (one,) = batch.forecast(config, plan(config.selection))
+
+    assert one.after == (360, 180)
+    assert one.patches == 1 * 1 + 3 * 2

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import srcli
-from srcli import images, training, weights
+from srcli import files, images, training, weights
 from srcli.cli import app
 from srcli.runs import load_options
 from srcli.upscaling import Settings, Upscaler
@@ -44,7 +44,7 @@ def desk(tmp_path, monkeypatch, photo, tiny_weights, tiny_config):
     The weights that are shipped are one file called ``tiny``.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "shipped", lambda: {"tiny": tiny_weights})
+    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
     Image.fromarray(photo).save("photo.png")
     whole = Path("photo.png").read_bytes()
     Path("cut.png").write_bytes(whole[: len(whole) // 2])
@@ -444,7 +444,7 @@ def test_upscale_says_what_it_made(desk):
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "photo_x3.png  291x183\n"
-    upscaler = Upscaler.from_weights("tiny", settings=Settings(device="cpu", dtype="fp32"))
+    upscaler = Upscaler("tiny", settings=Settings(device="cpu", dtype="fp32"))
     expected = upscaler.upscale(images.read(Path("photo.png")), (183, 291))
     assert np.array_equal(images.read(desk / "photo_x3.png").pixels, expected.pixels)
 
@@ -486,7 +486,7 @@ def test_the_exit_code_tells_that_one_of_many_failed():
         "out/photo.png  194x122",
         "error: cut.png: truncated, its end is missing; fetch the file again",
         "out/grey.png  10x8",
-        "2 done, 0 skipped, 1 failed",
+        "2 done, 0 skipped, 1 failed: cut.png",
     ]
     assert sorted(tree("out")) == ["grey.png", "photo.png"]
 
@@ -561,7 +561,7 @@ def test_the_module_runs_as_a_program(desk, tiny_weights):
     assert stderr.splitlines() == [
         "photo_x3.png  291x183",
         "error: gone.png: no such file; check the path",
-        "1 done, 0 skipped, 1 failed",
+        "1 done, 0 skipped, 1 failed: gone.png",
     ]
     assert images.read_size(desk / "photo_x3.png") == (291, 183)
 

@@ -1,4 +1,4 @@
-"""Patches along one axis: what the plan promises, for any size."""
+"""Sizes, and patches along one axis: what each promises, for any picture."""
 
 import math
 from fractions import Fraction
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
-from srcli.geometry import Block, Span, output_length, plan_axis, step_lengths
+from srcli.geometry import Block, Span, TargetSize, output_length, plan_axis, step_lengths
 
 
 @st.composite
@@ -161,3 +161,134 @@ def test_steps_share_the_factor_equally(length, scale, steps):
 
     for before, after in pairwise(lengths):
         assert after / before == pytest.approx(factor, abs=2 * factor / length)
+
+
+LIMITS = st.one_of(st.none(), st.integers(1, 1_000_000))
+SIDES = st.integers(1, 40_000)
+
+
+@st.composite
+def target_sizes(draw):
+    """Draw a size with at least one side."""
+    width, height = draw(st.tuples(LIMITS, LIMITS).filter(any))
+    return TargetSize(width=width, height=height, cover=draw(st.booleans()))
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "height", "cover"),
+    [
+        ("1920x", 1920, None, False),
+        ("x1080", None, 1080, False),
+        ("1920x1080", 1920, 1080, False),
+        (">=3840x2160", 3840, 2160, True),
+        (">=1920x", 1920, None, True),
+        (">=x1", None, 1, True),
+        (" 1920X1080\t", 1920, 1080, False),
+        (" >= 0001x1000000 ", 1, 1_000_000, True),
+    ],
+)
+def test_a_size_is_understood(text, width, height, cover):
+    """One side or both, as the most that a result has or, after ``>=``, as the least."""
+    assert TargetSize.parse(text) == TargetSize(width=width, height=height, cover=cover)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "x", ">=", ">=x", "1920", "=1920x", "<=1920x", "1920 x1080", "19 20x", "3.5x"),
+        *("-1x", "+1x", "1e3x", "1_000x", "1920x1080x3", "1920*1080", "\u0663x", "1920x\n1080"),
+        *("1" * 10 + "x", "1920xx1080", "1920px", "3x4\udcff", "auto"),
+    ],
+)
+def test_what_is_no_size_is_refused(text):
+    """Anything else is refused in one printable line that shows all forms."""
+    with pytest.raises(UsageError) as caught:
+        TargetSize.parse(text)
+
+    assert str(caught.value) == (
+        f"--size {text!r} is not understood: use 1920x (width), x1080 (height), "
+        "1920x1080 (fit inside) or '>=3840x2160' (cover)"
+    )
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["0x", "x0", "0x5", "5x00", "1000001x", ">=x999999999"])
+def test_a_side_out_of_range_is_refused(text):
+    """A side has 1 to a million pixels."""
+    with pytest.raises(UsageError) as caught:
+        TargetSize.parse(text)
+
+    assert str(caught.value) == f"--size '{text}': choose sides of 1 to 1000000 pixels"
+
+
+@pytest.mark.parametrize("sides", [{}, {"width": 0}, {"height": -1}, {"width": 1_000_001}])
+def test_a_size_that_cannot_be_parsed_cannot_be_made(sides):
+    """A size without sides, or with impossible ones, is a bug of the caller."""
+    with pytest.raises(ValueError, match=r"^a target size has sides of 1\.\.1000000, not "):
+        TargetSize(**sides)
+
+
+@given(size=target_sizes())
+def test_a_size_is_written_as_it_is_read(size):
+    """The text of a size stands for it."""
+    assert TargetSize.parse(str(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("1920x", (400, 300), (1920, 1440)),
+        ("x1080", (400, 300), (1440, 1080)),
+        ("1920x1080", (400, 300), (1440, 1080)),
+        ("1920x1080", (400, 100), (1920, 480)),
+        (">=1920x1080", (400, 300), (1920, 1440)),
+        (">=1920x1080", (400, 100), (4320, 1080)),
+        ("1920x", (1920, 300), (1920, 300)),
+        ("1920x", (4000, 300), (4000, 300)),
+        ("1920x1080", (4000, 300), (4000, 300)),
+        (">=1920x1080", (4000, 540), (8000, 1080)),
+        (">=1920x1080", (4000, 3000), (4000, 3000)),
+        ("3x", (2, 3), (3, 5)),
+        ("5x", (4, 1), (5, 1)),
+        ("6x", (4, 1), (6, 2)),
+        ("1000000x", (3, 1), (1_000_000, 333_333)),
+        ("1x1", (1, 40_000), (1, 40_000)),
+    ],
+)
+def test_a_size_in_numbers(text, before, after):
+    """Width, height, fit or cover decide; halves round up; nothing is ever reduced."""
+    assert TargetSize.parse(text).of(*before) == after
+
+
+@given(size=target_sizes(), width=SIDES, height=SIDES)
+def test_a_result_has_the_size_asked_for(size, width, height):
+    """One side is exact and the other on its side of the limit, or the picture is unchanged."""
+    after = size.of(width, height)
+    asked = [
+        (limit, side, result)
+        for limit, side, result in zip(
+            (size.width, size.height), (width, height), after, strict=True
+        )
+        if limit is not None
+    ]
+
+    if after == (width, height):
+        enough = [side >= limit for limit, side, _ in asked]
+        assert all(enough) if size.cover else any(enough)
+    else:
+        assert any(result == limit for limit, _, result in asked)
+        assert all(
+            (result >= limit) if size.cover else (result <= limit) for limit, _, result in asked
+        )
+        assert after[0] >= width
+        assert after[1] >= height
+
+
+@given(size=target_sizes(), width=SIDES, height=SIDES)
+def test_the_aspect_is_kept(size, width, height):
+    """Both sides are what the factor makes of them, up to a rounded half."""
+    after = size.of(width, height)
+    factor = size.factor(width, height)
+
+    assert factor >= 1
+    assert after == pytest.approx((width * factor, height * factor), abs=0.5 + 1e-6)

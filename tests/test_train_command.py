@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srcli import downloads, weights
+from srcli import downloads, files, weights
 from srcli.cli import app
 from srcli.config import PAPER
 from srcli.distributed import Team
@@ -24,7 +24,7 @@ TINY = ("--config", "tiny.json", "--batch-size", "2", *EXACT)
 def desk(tmp_path, monkeypatch, tiny_weights, tiny_config):
     """A working directory with twelve faces of CelebA's layout in ``data/celeba``."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "shipped", lambda: {"tiny": tiny_weights, "base": tiny_weights})
+    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights, "base": tiny_weights})
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
     faces = Path("data/celeba/img_align_celeba")
     faces.mkdir(parents=True)

@@ -1,6 +1,10 @@
 """Pictures through the upscaler: seams, sizes, colours, steps and number formats."""
 
+import io
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +12,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageCms
 
+import srcli
 from srcli import images, weights
 from srcli.color import quantize
 from srcli.config import BASE, DEFAULT_OVERLAP, PATCH
 from srcli.degradation import bicubic
-from srcli.errors import DeviceError, UsageError, WeightsError
+from srcli.errors import UsageError, WeightsError
 from srcli.images import Metadata, Picture
 from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings, Upscaler
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "originals" / "houses.png"
+ROOT = Path(__file__).parents[1]
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+EXAMPLE = ROOT / "examples" / "originals" / "houses.png"
 
 
 def upscaler(**options):
     """The shipped weights in fp32."""
-    return Upscaler.from_weights("base", settings=Settings(**{"dtype": "fp32", **options}))
+    return Upscaler("base", settings=Settings(**{"dtype": "fp32", **options}))
 
 
 def identity(**options):
@@ -253,21 +261,196 @@ def test_a_net_that_is_never_finite_is_refused():
         whole(model, photograph(4, 4), (12, 12))
 
 
-def test_running_out_of_memory_names_the_way_out(monkeypatch):
-    """A device's exhaustion is one line with what to try, the machine's a MemoryError."""
-    errors = [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-    for error in errors:
+def limited(model, monkeypatch, pixels):
+    """Let the net of a model run out of memory on windows of more than ``pixels`` pixels."""
+    run, sizes = model._run, []
 
-        def exhausted(_windows, error=error):
-            raise error
+    def exhausted(windows):
+        if windows.shape[0] * windows.shape[-2] * windows.shape[-1] > pixels:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
+        sizes.append(tuple(windows.shape))
+        return run(windows)
 
-        model = identity(tile=PATCH)
-        monkeypatch.setattr(model, "_run", exhausted)
-        with pytest.raises(MemoryError):
-            whole(model, photograph(4, 4), (12, 12))
-        model.device = torch.device("meta")  # any device that is not the CPU
-        with pytest.raises(DeviceError, match="out of memory: use --tile 120"):
-            whole(model, photograph(4, 4), (12, 12))
+    monkeypatch.setattr(model, "_run", exhausted)
+    return sizes
+
+
+def test_out_of_memory_makes_the_blocks_smaller_and_the_picture_stays(monkeypatch):
+    """From the row where memory ran out smaller blocks go on: the same picture, told once."""
+    notices = []
+    image, size = photograph(150, 130), (900, 780)
+    exact = Settings(dtype="fp32", overlap=10_000)  # the receptive field: no seam at all
+    expected = whole(
+        Upscaler(weights.load(weights.resolve("base"))[0], settings=exact), image, size
+    )
+    model = Upscaler(settings=exact, notice=notices.append)
+    bands = model.enlarge(image, size)
+    span, first = next(bands)
+    sizes = limited(model, monkeypatch, 480 * 480)
+
+    rest = list(bands)
+    again = whole(model, image, size)
+
+    assert span.stop < size[0]
+    assert rest[0][0].start == span.stop
+    assert torch.equal(quantize(expected), quantize(torch.cat([first, *(b for _, b in rest)], 1)))
+    assert torch.equal(quantize(expected), quantize(again))
+    assert notices == ["cpu is short of memory: smaller blocks from here on"]
+    assert max(height * width for _, _, height, width in sizes) <= 480 * 480
+
+
+def test_too_little_memory_for_a_single_patch_is_a_memory_error(monkeypatch):
+    """When nothing smaller is left to try, the picture fails as one that does not fit."""
+    model = Upscaler(ResidualAutoencoder(BASE), settings=Settings(batch_size=4, tile=PATCH))
+    sizes = limited(model, monkeypatch, 9)
+
+    with pytest.raises(MemoryError):
+        whole(model, photograph(40, 90), (120, 270))
+
+    assert sizes == []
+
+
+def test_a_device_out_of_memory_hands_over_to_the_cpu(monkeypatch):
+    """Batches are halved, then blocks, and then the CPU takes the picture over, told once."""
+    notices = []
+    image, size = photograph(50, 100), (150, 300)
+    model = Upscaler(settings=Settings(dtype="fp32"), notice=notices.append)
+    expected = whole(model, image, size)
+    model.device = torch.device("cuda")
+    model._ladder = model._efforts()
+    rows, tried = model._rows, []
+
+    def crowded(image, size, start, effort):
+        tried.append((effort.device.type, effort.fuse, effort.batch))
+        if effort.device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return rows(image, size, start, effort)
+
+    monkeypatch.setattr(model, "_rows", crowded)
+    actual = [whole(model, image, size) for _ in range(2)]
+
+    cuda = [(8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]
+    assert tried == [("cuda", *each) for each in cuda] + [("cpu", 6, 1)] * 2
+    assert all(torch.equal(expected, each) for each in actual)
+    assert notices == [
+        "cuda is short of memory: smaller blocks from here on",
+        "cuda is out of memory: going on with the CPU",
+    ]
+
+
+def test_fp16_of_a_device_is_no_format_of_the_cpu_that_takes_over():
+    """The CPU, which cannot compute in fp16, chooses its own format."""
+    model = identity()
+    model.settings = Settings(dtype="fp16")
+    model.device = torch.device("cuda")
+
+    fast, exact = model._nets(torch.device("cpu"))
+
+    assert {fast.head.weight.dtype, exact.head.weight.dtype} <= {torch.float32, torch.bfloat16}
+    assert exact.head.weight.dtype == torch.float32
+
+
+# ---- from Python --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        *[(mode, mode) for mode in ("L", "LA", "RGB", "RGBA", "I;16")],
+        *[("1", "L"), ("P", "RGB"), ("CMYK", "RGB")],
+    ],
+)
+def test_a_pillow_image_becomes_a_larger_one(mode, expected):
+    """Any mode goes in; what comes out has the size asked for and shows the same."""
+    image = Image.new(mode, (14, 9), 1 if mode == "1" else 0)
+
+    larger = identity()(image, scale=1.5)
+    sized = identity()(image, size=(20, 30))
+
+    assert (larger.mode, larger.size) == (expected, (21, 14))
+    assert sized.size == (20, 30)
+    assert image.size == (14, 9)
+
+
+def test_a_pillow_image_keeps_what_it_says_and_is_upright():
+    """The orientation is applied once; profile and EXIF are on the result."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    file = io.BytesIO()
+    Image.new("RGB", (14, 9), "red").save(file, "JPEG", exif=exif, icc_profile=SRGB)
+
+    with Image.open(file) as image:
+        larger = identity()(image)
+
+    assert larger.size == (27, 42)
+    assert larger.info["icc_profile"] == SRGB
+    assert larger.getexif().get(0x0112, 1) == 1
+    assert larger.getexif()[0x010F] == "Maker"
+
+
+def test_a_pillow_image_is_not_reduced():
+    """A scale below one is a contradiction here as everywhere."""
+    with pytest.raises(UsageError, match="that is smaller"):
+        identity()(Image.new("L", (10, 10)), scale=0.5)
+
+
+def test_one_upscaler_serves_several_threads():
+    """Each thread gets its own picture's result, the same as alone."""
+    model = upscaler()
+    images_ = [Image.fromarray(photograph(30 + n, 40).permute(1, 2, 0).numpy()) for n in range(6)]
+    alone = [model(image) for image in images_]
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(model, images_))
+
+    assert [np.asarray(each).tolist() for each in alone] == [
+        np.asarray(each).tolist() for each in together
+    ]
+
+
+def test_srcli_has_the_upscaler_and_imports_torch_only_for_it():
+    """``from srcli import Upscaler`` works, and ``import srcli`` alone does not wait for torch."""
+    code = (
+        "import sys, srcli; assert 'torch' not in sys.modules; "
+        "from srcli import Settings, Upscaler; print(Upscaler.__module__, Settings.__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["srcli.upscaling"] * 2
+    with pytest.raises(AttributeError, match="no attribute 'Downscaler'"):
+        srcli.Downscaler  # noqa: B018 - asking is enough
+
+
+# ---- self-ensemble ------------------------------------------------------------------------
+
+
+def test_tta_is_the_mean_of_the_eight_turned_pictures():
+    """Each turned picture alone, turned back, in the mean: the ensemble's result in fp32."""
+    image, size = photograph(40, 40), (120, 120)
+    plain = upscaler(overlap=10_000)
+    results = []
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = torch.rot90(image.mT if mirrored else image, quarters, (1, 2))
+            result = torch.rot90(whole(plain, turned, size), -quarters, (1, 2))
+            results.append(result.mT if mirrored else result)
+
+    actual = whole(upscaler(tta=True, overlap=10_000), image, size)
+
+    torch.testing.assert_close(actual, torch.stack(results).mean(0), atol=2e-5, rtol=0)
+    assert not torch.equal(results[0], actual)
+
+
+def test_tta_works_on_any_shape_and_on_grey():
+    """A turned block that is not square comes back in its own shape; grey stays grey."""
+    result = upscaler(tta=True).upscale(grey(9, 50), (27, 150))
+
+    assert result.pixels.shape == (27, 150, 1)
+
+
+# ---- refusals ----------------------------------------------------------------------------
 
 
 def test_smaller_than_the_picture_is_refused():

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from srcli import weights
+from srcli import files, weights
 from srcli.config import BASE, PAPER, PATCH
 from srcli.errors import WeightsError
+from srcli.files import shipped
 from srcli.model import ResidualAutoencoder
 from srcli.weights import (
     Weights,
@@ -22,7 +23,6 @@ from srcli.weights import (
     read_tensors,
     resolve,
     save,
-    shipped,
     write_tensors,
 )
 
@@ -385,7 +385,7 @@ def installed(tmp_path, monkeypatch):
     """Pretend that the package lies in a temporary folder; return that folder."""
     package = tmp_path / "place" / "srcli"
     package.mkdir(parents=True)
-    monkeypatch.setattr(weights, "__file__", str(package / "weights.py"))
+    monkeypatch.setattr(files, "__file__", str(package / "files.py"))
     return package
 
 

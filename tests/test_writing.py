@@ -1,4 +1,6 @@
 import errno
+import io
+import itertools
 import os
 import struct
 import zlib
@@ -6,12 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
 from srcli import images, writing
+from srcli.directories import SHORT, Exif, entry
+from srcli.directories import exif_block as block_of
 from srcli.errors import OutputError
+from srcli.formats import BUILT, FORMATS
 from srcli.images import Metadata, Picture, format_of, read, read_album, read_size, write
+from srcli.pictures import Album
 from srcli.tags import DIRECTORIES, dpi_of
+from srcli.tiff import write_tiff
+from srcli.writing import losses, to_pillow, write_album, write_stream
 
 HEIGHT, WIDTH = 5, 7
 AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
@@ -92,6 +104,7 @@ def parsed(block):
 
 
 RGB = noise(3)
+SMALL = Picture(pixels=RGB)
 COLOURS = np.array([[10, 20, 30], [200, 0, 0], [0, 200, 0], [250, 250, 255]], dtype=np.uint8)
 
 
@@ -406,6 +419,599 @@ def test_resolutions_without_meaning_are_dropped(dpi):
     assert dpi_of(dpi) is None
 
 
+# ---- sixteen bits -------------------------------------------------------------------------
+
+
+def both(picture):
+    """Put levels and opacity of a picture into one array."""
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha], axis=2)
+
+
+def by_vips(data, shape, **options):
+    """Decode a file with libvips, which shares no code with Pillow's reading of it."""
+    return pyvips.Image.new_from_buffer(data, "", **options).numpy().reshape(shape)
+
+
+KINDS = [
+    pytest.param(dtype, channels, alpha, id=f"{dtype.__name__}-{channels}{'-alpha' * alpha}")
+    for dtype in (np.uint8, np.uint16)
+    for channels in (1, 3)
+    for alpha in (False, True)
+]
+
+
+def of_kind(dtype, channels, *, alpha=False, height=HEIGHT, width=WIDTH, seed=0, **more):
+    """Make a picture of noise."""
+    sides = {"height": height, "width": width}
+    return Picture(
+        pixels=noise(channels, dtype, seed, **sides),
+        alpha=noise(1, dtype, seed + 1, **sides) if alpha else None,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(("dtype", "channels", "alpha"), KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (1100, 700)])
+def test_png_is_exact_at_every_depth(tmp_path, dtype, channels, alpha, size):
+    """An independent decoder finds every level, of small pictures and of several blocks."""
+    picture = of_kind(dtype, channels, alpha=alpha, height=size[0], width=size[1])
+    notes = write_album(Album(pictures=(picture,)), tmp_path / "a.png")
+
+    found = by_vips((tmp_path / "a.png").read_bytes(), both(picture).shape)
+
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(both(picture), found)
+    assert notes == ()
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_pages_are_exact_at_every_size_and_depth(tmp_path, big):
+    """Two independent decoders find every page as it was, in TIFF and BigTIFF."""
+    sides = itertools.cycle([(1, 1), (5, 7), (700, 601)])
+    pictures = []
+    for kind, (height, width) in zip(KINDS, sides, strict=False):
+        dtype, channels, alpha = kind.values
+        pictures.append(of_kind(dtype, channels, alpha=alpha, height=height, width=width))
+    path = tmp_path / f"{big}.tiff"
+    with path.open("wb") as stream:
+        write_tiff(pictures, stream, big=big)
+
+    with tifffile.TiffFile(path) as file:
+        assert file.is_bigtiff is big
+        assert len(pictures) == len(file.pages)
+        for page, picture in zip(file.pages, pictures, strict=True):
+            assert (picture.height, picture.width) == (page.imagelength, page.imagewidth)
+            assert picture.pixels.dtype == page.dtype
+            assert page.extrasamples == (() if picture.alpha is None else (2,))
+    for number, picture in enumerate(pictures):
+        found = by_vips(path.read_bytes(), both(picture).shape, page=number)
+        np.testing.assert_array_equal(both(picture), found)
+
+
+def test_a_tiff_that_might_be_too_long_is_a_bigtiff(monkeypatch, tmp_path):
+    """Where 32 bits might not reach the end, 64 are used."""
+    monkeypatch.setattr("srcli.tiff._LARGEST", 5000)
+    write(SMALL, tmp_path / "small.tiff")
+    write(Picture(pixels=noise(3, height=40, width=50)), tmp_path / "large.tiff")
+
+    assert (tmp_path / "small.tiff").read_bytes()[:4] == b"II*\0"
+    assert (tmp_path / "large.tiff").read_bytes()[:4] == b"II+\0"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ppm_is_exact_at_sixteen_bits(tmp_path, channels):
+    """The higher byte of every level comes first."""
+    picture = of_kind(np.uint16, channels, alpha=False)
+    write(picture, tmp_path / "a.ppm")
+
+    magic = b"P5" if channels == 1 else b"P6"
+    head = magic + b"\n7 5\n65535\n"
+    assert (tmp_path / "a.ppm").read_bytes() == head + picture.pixels.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.bmp"])
+def test_sixteen_bits_are_rounded_where_they_cannot_be_kept(tmp_path, name):
+    """To the nearest of 256 levels, and that is said."""
+    levels = np.array([[[0], [128], [129], [33024], [33025], [65535]]], np.uint16)
+    album = Album(pictures=(Picture(pixels=np.repeat(levels, 3, axis=2)),))
+    notes = write_album(album, tmp_path / name, lossless=True)
+
+    assert read(tmp_path / name).pixels[0, :, 0].tolist() == [0, 0, 1, 128, 129, 255]
+    assert notes == (f"{format_of(Path(name))} holds 8 bits a channel: rounded from 16",)
+
+
+# ---- animations and pages -----------------------------------------------------------------
+
+DURATIONS = (100.0, 40.0, 70.0, 50.0, 700.0)
+
+
+def animated(channels=3, *, alpha=False, dtype=np.uint8, **more):
+    """Make an album in which a patch moves over a still gradient; two frames are the same.
+
+    With alpha, a window of opacity moves, over opaque black at the top of the picture.
+    """
+    frames = []
+    for number, duration in enumerate(DURATIONS):
+        moved = 2 if number == 3 else number
+        pixels = smooth(channels).astype(dtype)
+        pixels[5 + moved : 12 + moved, 9 : 20 + moved] = 17 * moved
+        pixels[:3] = 0
+        opacity = np.zeros((24, 40, 1), dtype)
+        opacity[2 * moved : 2 * moved + 12, 3 * moved : 3 * moved + 20] = np.iinfo(dtype).max
+        metadata = Metadata(exif=exif_block(), icc_profile=SRGB if channels == 3 else None)
+        frame = {"metadata": metadata, "duration": duration, "alpha": opacity if alpha else None}
+        frames.append(Picture(pixels=pixels, **frame))
+    return Album(pictures=tuple(frames), **{"loop": 0, **more})
+
+
+def frames_by_pillow(path):
+    """Decode every frame as it is seen, with its duration."""
+    with Image.open(path) as image:
+        for number in range(image.n_frames):
+            image.seek(number)
+            yield np.array(image.convert("RGBA")).astype(int), image.info.get("duration")
+
+
+@pytest.mark.parametrize("alpha", [False, True], ids=["opaque", "clear"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif", pytest.param("a.avif", marks=AVIF)])
+def test_every_frame_of_an_animation_is_written(tmp_path, name, channels, alpha):
+    """Each shows what it showed, as long as it did; also those that are the same as before."""
+    album = animated(channels, alpha=alpha)
+    write_album(album, tmp_path / name, lossless=True)
+
+    found = list(frames_by_pillow(tmp_path / name))
+
+    assert [pytest.approx(duration) for duration in DURATIONS] == [each for _, each in found]
+    for picture, (levels, _) in zip(album.pictures, found, strict=True):
+        opacity = np.full((24, 40), 255) if picture.alpha is None else picture.alpha[..., 0]
+        np.testing.assert_array_equal(opacity, levels[..., 3])
+        error = np.abs(levels[..., :3] - picture.pixels)[opacity > 0]
+        assert error.max() <= {"a.avif": 4, "a.gif": 24 if channels == 3 else 0}.get(name, 0)
+
+
+def test_frames_of_sixteen_bits(tmp_path):
+    """An animated PNG keeps them; Pillow reads the higher byte."""
+    album = animated(dtype=np.uint16)
+    album = Album(
+        pictures=tuple(Picture(pixels=each.pixels * 257) for each in album.pictures), loop=1
+    )
+    write_album(album, tmp_path / "a.png")
+
+    assert (tmp_path / "a.png").read_bytes()[24] == 16
+    for picture, (levels, _) in zip(
+        album.pictures, frames_by_pillow(tmp_path / "a.png"), strict=True
+    ):
+        np.testing.assert_array_equal(picture.pixels // 257, levels[..., :3])
+
+
+@pytest.mark.parametrize("loop", [None, 0, 1, 2, 7])
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif"])
+def test_plays_are_counted_as_the_format_counts(tmp_path, name, loop):
+    """What is not said is once; GIF counts the repetitions, and has none to say for once."""
+    write_album(animated(loop=loop), tmp_path / name)
+
+    with Image.open(tmp_path / name) as image:
+        found = image.info.get("loop")
+    plays = 1 if loop is None else loop
+    assert found == ({0: 0, 1: None}.get(plays, plays - 1) if name == "a.gif" else plays)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", pytest.param("a.avif", marks=AVIF)])
+def test_metadata_of_an_animation_is_kept(tmp_path, name):
+    """It is that of the first frame."""
+    write_album(animated(), tmp_path / name)
+
+    with Image.open(tmp_path / name) as image:
+        assert image.info["icc_profile"] == SRGB
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_what_does_not_move_does_not_flicker_in_a_gif(tmp_path):
+    """Pixels that stay the same keep their colour when the palette changes."""
+    still = noise(3, height=40, width=40)
+    frames = []
+    for number in range(3):
+        pixels = still.copy()
+        pixels[:20] = noise(3, seed=number, height=20, width=40) // (number + 1)
+        frames.append(Picture(pixels=pixels, duration=100.0))
+    write_album(Album(pictures=tuple(frames)), tmp_path / "a.gif")
+
+    first, *rest = (levels[20:] for levels, _ in frames_by_pillow(tmp_path / "a.gif"))
+    for levels in rest:
+        np.testing.assert_array_equal(first, levels)
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"), [(33.3, 30), (35.1, 40), (4, 10), (0, 0), (1e9, 655350)]
+)
+def test_gif_rounds_durations_to_hundredths_of_a_second(tmp_path, duration, expected):
+    """A short time does not become none, which programs take for a tenth of a second."""
+    pictures = tuple(Picture(pixels=noise(3, seed=seed), duration=duration) for seed in (1, 2))
+    notes = write_album(Album(pictures=pictures, loop=0), tmp_path / "a.gif")
+
+    assert [each for _, each in frames_by_pillow(tmp_path / "a.gif")] == [expected] * 2
+    told = "GIF holds hundredths of a second: durations rounded" in notes
+    assert told is (duration % 10 != 0)
+
+
+@pytest.mark.parametrize("duration", [100.0, 1000 / 30, 0.1, 70_000.0, 1e9])
+def test_png_holds_durations_as_fractions(tmp_path, duration):
+    """A thirtieth of a second is exact, and long times are as near as 16 bits come."""
+    pictures = tuple(Picture(pixels=noise(3, seed=seed), duration=duration) for seed in (1, 2))
+    write_album(Album(pictures=pictures), tmp_path / "a.png")
+
+    expected = pytest.approx(min(duration, 65_535_000), rel=1e-4)
+    assert [each for _, each in frames_by_pillow(tmp_path / "a.png")] == [expected] * 2
+
+
+def test_pages_keep_their_own_metadata(tmp_path):
+    """Profile, EXIF and resolution of a page are its own."""
+    pages = (
+        Picture(pixels=noise(3), metadata=Metadata(icc_profile=SRGB, dpi=(300.0, 300.0))),
+        Picture(pixels=noise(1, height=9), metadata=Metadata(exif=exif_block())),
+    )
+    notes = write_album(Album(pictures=pages), tmp_path / "a.tiff")
+
+    with tifffile.TiffFile(tmp_path / "a.tiff") as file:
+        first, second = ({tag.code: tag.value for tag in page.tags} for page in file.pages)
+    assert first[34675] == SRGB
+    assert first[282] == (3_000_000, 10_000)
+    assert not {34675, 282} & second.keys()
+    assert second[271] == "Maker"
+    assert second[34665]["ISOSpeedRatings"] == 640
+    assert 271 not in first
+    assert notes == ()
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_whose_exif_is_of_either_byte_order(big):
+    """One file has one order; the values of the other are turned around."""
+    pictures = [
+        Picture(pixels=noise(3), metadata=Metadata(exif=block))
+        for block in (rating_block(">"), rating_block("<"))
+    ]
+    stream = io.BytesIO()
+    write_tiff(pictures, stream, big=big)
+
+    with tifffile.TiffFile(io.BytesIO(stream.getvalue())) as file:
+        # Pillow knows BigTIFF in one order alone.
+        assert file.byteorder == ("<" if big else ">")
+        assert [page.tags[ExifTags.Base.Rating].value for page in file.pages] == [4, 4]
+        assert [page.tags[34665].value["ISOSpeedRatings"] for page in file.pages] == [640, 640]
+    with Image.open(io.BytesIO(stream.getvalue())) as image:
+        assert image.n_frames == 2
+
+
+def rating_block(order):
+    """Make EXIF of two numbers in a byte order."""
+    details = {ExifTags.Base.ISOSpeedRatings: entry(order, SHORT, 640)}
+    main = {ExifTags.Base.Rating: entry(order, SHORT, 4)}
+    return block_of(Exif(order=order, main=main, parts={DIRECTORIES[0]: details}))
+
+
+def test_exif_of_an_animated_webp_begins_as_a_tiff_does():
+    """The chunk holds no more than the block (RFC 9649, section 2.7.1.5)."""
+    stream = io.BytesIO()
+    write_stream(animated(), stream, format="WEBP")
+
+    start = stream.getvalue().index(b"EXIF") + 8
+    assert stream.getvalue()[start : start + 2] in {b"II", b"MM"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BUILT if FORMATS[name].frames or FORMATS[name].pages]
+)
+def test_the_same_album_gives_the_same_bytes(name):
+    """No chance gets into a file."""
+    files = [io.BytesIO(), io.BytesIO()]
+    for stream in files:
+        write_stream(animated(alpha=True), stream, format=name)
+
+    assert files[0].getvalue() == files[1].getvalue()
+
+
+@AVIF
+def test_an_avif_sequence_says_no_time():
+    """The times at which its tracks were made are zero."""
+    stream = io.BytesIO()
+    write_stream(animated(), stream, format="AVIF")
+
+    data = stream.getvalue()
+    for box in (b"mvhd", b"tkhd", b"mdhd"):
+        start = data.index(box) + 4
+        assert data[start + 4 : start + 4 + (16 if data[start] else 8)].strip(b"\0") == b""
+
+
+# ---- what is lost -------------------------------------------------------------------------
+
+EVERYTHING = Metadata(
+    icc_profile=SRGB,
+    exif=exif_block(),
+    xmp=b"<x/>",
+    dpi=(300.0, 300.0),
+    text=(("Title", "Night"),),
+    comment=b"hello",
+)
+
+
+def wide_gamut():
+    """Make a profile like sRGB whose red and green primaries are exchanged."""
+    swap = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+    count = struct.unpack_from(">I", SRGB, 128)[0]
+    changed = bytearray(SRGB)
+    for start in range(132, 132 + 12 * count, 12):
+        changed[start : start + 4] = swap.get(SRGB[start : start + 4], SRGB[start : start + 4])
+    return bytes(changed)
+
+
+def flat(**more):
+    """Make an album of one picture of few colours."""
+    return Album(pictures=(Picture(pixels=smooth() // 128 * 255, **more),))
+
+
+ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("album", "name", "lossless", "expected"),
+    [
+        (flat(metadata=EVERYTHING), "PNG", True, []),
+        (flat(metadata=EVERYTHING), "JPEG", False, ["JPEG holds no text: dropped"]),
+        (
+            flat(metadata=EVERYTHING),
+            "WEBP",
+            True,
+            ["WEBP holds no text: dropped", "WEBP holds no comment: dropped"],
+        ),
+        (
+            flat(metadata=EVERYTHING),
+            "BMP",
+            True,
+            [
+                f"BMP holds no {it}: dropped"
+                for it in ("EXIF", "XMP", "ICC profile", "text", "comment")
+            ],
+        ),
+        (
+            flat(metadata=EVERYTHING),
+            "GIF",
+            True,
+            [
+                f"GIF holds no {it}: dropped"
+                for it in ("EXIF", "XMP", "ICC profile", "text", "resolution")
+            ],
+        ),
+        (flat(alpha=ALPHA), "JPEG", False, ["JPEG holds no transparency: laid over white"]),
+        (flat(alpha=ALPHA), "TIFF", True, []),
+        (flat(alpha=ALPHA), "GIF", False, ["GIF holds transparency that is on or off: rounded"]),
+        (flat(alpha=ALPHA // 255 * 255), "GIF", False, []),
+        (
+            Album(pictures=(Picture(pixels=smooth()),)),
+            "GIF",
+            False,
+            ["GIF holds 256 colours a frame: reduced"],
+        ),
+        (flat(), "JPEG", True, ["JPEG is never lossless: written at its quality"]),
+        (flat(), "AVIF", True, ["AVIF is never quite lossless: off by a few levels"]),
+        (animated(channels=1), "GIF", False, ["GIF holds no EXIF: dropped"]),
+        (animated(), "JPEG", False, ["JPEG holds one picture: the first of 5 frames"]),
+        (animated(), "TIFF", False, ["TIFF holds no timing: frames become pages"]),
+        (animated(loop=3), "AVIF", False, ["AVIF is not told how often it plays: for ever"]),
+        (
+            Album(pictures=flat().pictures * 2),
+            "PPM",
+            False,
+            ["PPM holds one picture: the first of 2 pages"],
+        ),
+        (
+            Album(pictures=flat().pictures * 2),
+            "PNG",
+            False,
+            ["PNG holds no pages: shown for a second each"],
+        ),
+        (
+            Album(pictures=(*flat().pictures, Picture(pixels=noise(3)))),
+            "WEBP",
+            False,
+            ["WEBP holds frames of one size and kind: the first of 2 pages"],
+        ),
+        (
+            flat(metadata=Metadata(icc_profile=wide_gamut())),
+            "BMP",
+            False,
+            ["BMP holds no ICC profile: converted to sRGB"],
+        ),
+        (flat(metadata=Metadata(icc_profile=wide_gamut())), "TIFF", False, []),
+        (flat(metadata=Metadata(icc_profile=profile(b"RGB "))), "TIFF", False, []),
+        (
+            Album(
+                pictures=(of_kind(np.uint8, 1, metadata=Metadata(icc_profile=profile(b"GRAY"))),)
+            ),
+            "WEBP",
+            False,
+            ["WEBP holds no grey ICC profile: dropped"],
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said(album, name, lossless, expected):
+    """One line for each loss, and none where nothing is lost."""
+    assert expected == list(losses(album, name, lossless=lossless))
+
+
+def test_writing_returns_what_is_lost(tmp_path):
+    """The notes of a written file are those of its losses."""
+    album = animated(alpha=True)
+
+    assert losses(album, "BMP") == write_album(album, tmp_path / "a.bmp")
+    assert losses(album, "GIF") == write_stream(album, io.BytesIO(), format="GIF")
+
+
+def test_colours_are_converted_where_their_profile_cannot_be_kept(tmp_path):
+    """Red of a profile whose red is green becomes sRGB's green."""
+    red = np.broadcast_to(np.array([230, 30, 30], np.uint8), (4, 5, 3))
+    picture = Picture(pixels=red, metadata=Metadata(icc_profile=wide_gamut()))
+    write(picture, tmp_path / "a.bmp")
+    write(picture, tmp_path / "a.png")
+
+    level = read(tmp_path / "a.bmp").pixels[0, 0].astype(int)
+    assert level[1] > level[0] + 50
+    np.testing.assert_array_equal(red, read(tmp_path / "a.png").pixels)
+
+
+def test_metadata_too_long_for_a_jpeg_is_left_out_with_a_note(tmp_path):
+    """More than a segment holds costs itself alone; padding is not counted."""
+    padded = b"<x/>" + b" " * 70_000 + b'<?xpacket end="w"?>'
+    long = Metadata(xmp=b"x" * 70_000, comment=b"y" * 70_000, dpi=(72.0, 72.0))
+    notes = write_album(flat(metadata=long), tmp_path / "a.jpg")
+
+    assert notes == (
+        "JPEG holds 64 KiB of comment: dropped",
+        "JPEG holds 64 KiB of XMP: dropped",
+    )
+    assert read(tmp_path / "a.jpg").metadata.dpi == (72, 72)
+    assert write_album(flat(metadata=Metadata(xmp=padded)), tmp_path / "b.jpg") == ()
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.info["xmp"] == b'<x/>\n<?xpacket end="w"?>'
+
+
+ODD_METADATA = st.builds(
+    Metadata,
+    icc_profile=st.none() | st.binary(max_size=200) | st.just(profile(b"RGB ")),
+    exif=st.none() | st.binary(max_size=100) | st.just(exif_block()),
+    xmp=st.none() | st.binary(max_size=100) | st.just(b"x" * 70_000),
+    dpi=st.none() | st.tuples(st.floats(), st.floats()),
+    text=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
+    comment=st.none() | st.binary(max_size=300) | st.just(b"c" * 70_000),
+)
+
+
+@given(
+    ODD_METADATA,
+    st.sampled_from([kind.values for kind in KINDS]),
+    st.sampled_from(BUILT),
+    st.integers(1, 3),
+    st.tuples(st.none() | st.integers(0, 2**40), st.none() | st.floats(0, 1e12)),
+)
+def test_odd_metadata_never_costs_the_picture(metadata, kind, name, count, times):
+    """Whatever it says, every format is written, the same each time, and can be read."""
+    dtype, channels, alpha = kind
+    loop, duration = times
+    more = {"metadata": metadata, "duration": duration}
+    pictures = tuple(
+        of_kind(dtype, channels, alpha=alpha, seed=each, **more) for each in range(count)
+    )
+    album = Album(pictures=pictures, loop=loop)
+    files = [io.BytesIO(), io.BytesIO()]
+    for stream in files:
+        write_stream(album, stream, format=name)
+
+    assert files[0].getvalue() == files[1].getvalue()
+    several = FORMATS[name].frames or FORMATS[name].pages
+    found = read_album(Path("a"), files[0].getvalue())
+    assert len(found.pictures) == (count if several else 1)
+
+
+# ---- to Pillow ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "alpha", "mode"),
+    [
+        (np.uint8, 1, False, "L"),
+        (np.uint8, 1, True, "LA"),
+        (np.uint8, 3, False, "RGB"),
+        (np.uint8, 3, True, "RGBA"),
+        (np.uint16, 1, False, "I;16"),
+        (np.uint16, 3, False, "RGB"),
+        (np.uint16, 1, True, "LA"),
+    ],
+)
+def test_pictures_become_pillow_images(dtype, channels, alpha, mode):
+    """Levels are the same, or rounded to 8 bits where Pillow has no more."""
+    picture = of_kind(dtype, channels, alpha=alpha)
+    image = to_pillow(picture)
+
+    assert mode == image.mode
+    levels = both(picture)
+    if dtype == np.uint16 and mode != "I;16":
+        levels = np.rint(levels / 257)
+    np.testing.assert_array_equal(levels, np.array(image).reshape(levels.shape))
+
+
+def test_pillow_images_keep_their_metadata():
+    """Profile, EXIF, XMP and resolution are where Pillow's own readers put them."""
+    image = to_pillow(flat(metadata=EVERYTHING).pictures[0])
+
+    assert image.info["icc_profile"] == SRGB
+    assert image.info["xmp"] == b"<x/>"
+    assert image.info["dpi"] == (300, 300)
+    assert image.getexif()[ExifTags.Base.Make] == "Maker"
+    assert to_pillow(SMALL).info == {}
+
+
+# ---- streams and odd names ----------------------------------------------------------------
+
+
+def test_a_stream_gets_what_a_file_would(tmp_path):
+    """The bytes are the same, and the stream stays open."""
+    write(SMALL, tmp_path / "a.tiff")
+    stream = io.BytesIO(b"before")
+    stream.seek(0, os.SEEK_END)
+    write_stream(Album(pictures=(SMALL,)), stream, format="TIFF")
+
+    assert stream.getvalue() == b"before" + (tmp_path / "a.tiff").read_bytes()
+
+
+def test_a_stream_gets_nothing_when_the_encoding_fails():
+    """A picture too large for its format is told before the first byte."""
+    stream = io.BytesIO()
+    stream.name = "<stdout>"
+    album = Album(pictures=(Picture(pixels=np.zeros((1, 70_000, 1), np.uint8)),))
+
+    with pytest.raises(OutputError, match=r"^<stdout>: 70000x1 pixels exceed the 65500 a side"):
+        write_stream(album, stream, format="JPEG")
+    assert stream.getvalue() == b""
+
+
+def test_a_reader_that_has_gone_is_told():
+    """A closed pipe is an error of one line."""
+    reading, writing_end = os.pipe()
+    os.close(reading)
+    with (
+        pytest.raises(OutputError, match="its reader has gone; check the command behind the pipe"),
+        io.FileIO(writing_end, "wb") as stream,
+    ):
+        write_stream(Album(pictures=(SMALL,)), stream, format="PNG")
+
+
+def test_the_format_can_be_named(tmp_path):
+    """A name without a known suffix is written as told; a name that no format has is refused."""
+    write_album(Album(pictures=(SMALL,)), tmp_path / "photo.tmp", format="PNG")
+
+    np.testing.assert_array_equal(RGB, read(tmp_path / "photo.tmp").pixels)
+    with pytest.raises(OutputError, match="no format is called 'DOC'; use JPEG PNG"):
+        write_album(Album(pictures=(SMALL,)), tmp_path / "a.png", format="DOC")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.gif", "a.tiff", "a.webp", pytest.param("a.avif", marks=AVIF)]
+)
+def test_a_full_disk_is_told_of_animations_too(tmp_path, monkeypatch, name):
+    """Also by the writers that set their files together themselves."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writing._Sink, "write", refuse)
+
+    with pytest.raises(OutputError, match="the disk is full; free some space"):
+        write_album(animated(), tmp_path / name)
+    assert names_in(tmp_path) == []
+
+
 # ---- names --------------------------------------------------------------------------------
 
 
@@ -435,8 +1041,6 @@ def test_suffixes_looked_at_in_folders():
 
 
 # ---- errors of writing --------------------------------------------------------------------
-
-SMALL = Picture(pixels=RGB)
 
 
 def refusal_of(path, picture=SMALL):
@@ -551,7 +1155,7 @@ def test_what_the_disk_refuses_is_told_through_every_encoder(
 )
 def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expected):
     """A failure after some bytes leaves the target as it was and no temporary file."""
-    path = tmp_path / "a.png"
+    path = tmp_path / "a.jpg"
     path.write_bytes(b"old")
 
     def save(_, stream, **__):
@@ -562,12 +1166,12 @@ def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expec
 
     assert expected == refusal_of(path)
     assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["a.png"]
+    assert names_in(tmp_path) == ["a.jpg"]
 
 
 def test_an_interrupted_encoding_leaves_the_old_file(tmp_path, monkeypatch):
     """Ctrl-C while encoding stays Ctrl-C and cleans up."""
-    path = tmp_path / "a.png"
+    path = tmp_path / "a.jpg"
     path.write_bytes(b"old")
 
     def save(_, stream, **__):
@@ -580,7 +1184,7 @@ def test_an_interrupted_encoding_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(SMALL, path)
     assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["a.png"]
+    assert names_in(tmp_path) == ["a.jpg"]
 
 
 def test_an_existing_file_is_replaced_whole(tmp_path):

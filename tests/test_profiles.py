@@ -1,0 +1,241 @@
+"""Conversions between colour spaces."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image, ImageCms
+
+from srcli.pictures import Album, Metadata, Picture
+from srcli.profiles import rgb_of, stripped, to_srgb
+from srcli.reading import read_album
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+"""XYZ of red, green and blue of Adobe RGB (1998), adapted to D50."""
+
+P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+"""XYZ of red, green and blue of Display P3, adapted to D50."""
+
+D50 = (0.9642, 1.0, 0.8249)
+
+
+def fixed(*numbers):
+    """Encode numbers as ICC does: 16 bits before the point, 16 behind."""
+    return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)
+
+
+def made_profile(primaries, gamma, space=b"RGB "):
+    """Assemble a version 2 profile of a matrix and one gamma, or of grey, by hand."""
+    text = b"test\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 78,
+        b"cprt": b"text\0\0\0\0" + text,
+        b"wtpt": b"XYZ \0\0\0\0" + fixed(*D50),
+    }
+    if primaries is None:
+        tags[b"kTRC"] = curve
+    else:
+        for name, colour in zip(b"rgb", primaries, strict=True):
+            tags[bytes([name]) + b"XYZ"] = b"XYZ \0\0\0\0" + fixed(*colour)
+            tags[bytes([name]) + b"TRC"] = curve
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content + b"\0" * (-len(content) % 4)
+    header = struct.pack(">I", start + len(body)) + b"lcms\2\x10\0\0mntr" + space + b"XYZ "
+    header = header.ljust(36, b"\0") + b"acsp"
+    return header.ljust(68, b"\0") + fixed(*D50) + b"\0" * 48 + table + body
+
+
+ADOBE_RGB, DISPLAY_P3 = made_profile(ADOBE, 2.19921875), made_profile(P3, 2.2)
+GREY_GAMMA = made_profile(None, 1.8, b"GRAY")
+
+
+def muted(dtype=np.uint8, channels=3):
+    """Draw colours that every one of the spaces holds, with all the levels between."""
+    rows, columns = np.mgrid[:24, :40]
+    planes = [90 + rows * 3, 100 + columns * 1.5, 150 - rows - columns]
+    levels = np.stack(planes[:channels], -1) / 255 * np.iinfo(dtype).max
+    return levels.round().astype(dtype)
+
+
+def picture_of(pixels, profile, **more):
+    """Make a picture with a profile."""
+    return Picture(pixels=pixels, metadata=Metadata(icc_profile=profile, **more))
+
+
+def lab_of(pixels, profile):
+    """Tell the CIELAB of 8-bit pixels by a profile."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+        ImageCms.createProfile("LAB"),
+        image.mode,
+        "LAB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    levels = np.array(ImageCms.applyTransform(image, transform))
+    return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])
+
+
+@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])
+def test_wide_colours_look_the_same_in_srgb(profile):
+    """The numbers change and the colours do not: less than one CIE76 on average."""
+    picture = picture_of(muted(), profile)
+
+    converted = to_srgb(picture)
+
+    assert np.abs(converted.pixels.astype(int) - picture.pixels).max() > 5
+    difference = np.linalg.norm(lab_of(converted.pixels, SRGB) - lab_of(muted(), profile), axis=2)
+    assert difference.mean() < 1
+    assert difference.max() < 2.5
+    assert converted.metadata.icc_profile is None
+
+
+@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])
+def test_sixteen_bits_are_converted_at_sixteen_bits(profile):
+    """The result agrees with that of 8 bits, and is finer than any of 8 bits could be."""
+    converted = to_srgb(picture_of(muted(np.uint16), profile)).pixels
+
+    coarse = to_srgb(picture_of(muted(), profile)).pixels
+    assert converted.dtype == np.uint16
+    difference = np.abs(converted / 257 - coarse)
+    assert difference.mean() < 0.5  # the numbers of 8 bits are rounded on both sides
+    assert difference.max() < 4
+    assert (converted % 257 != 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_sixteen_and_eight_bits_follow_the_formula(dtype):
+    """A matrix profile is a gamma, a matrix and sRGB's curve (IEC 61966-2-1)."""
+    top = np.iinfo(dtype).max
+    pixels = muted(dtype)
+    srgb = np.array(
+        [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
+    )
+    light = (pixels / top) ** 2.19921875 @ (np.linalg.inv(srgb) @ np.array(ADOBE).T).T
+    expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+
+    converted = to_srgb(picture_of(pixels, ADOBE_RGB)).pixels / top * 255
+
+    np.testing.assert_allclose(converted, expected, atol=1)
+    assert np.abs(converted - expected).mean() < (0.3 if top == 255 else 0.05)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_stays_grey(dtype):
+    """A gamma of grey becomes sRGB's, in one channel."""
+    top = np.iinfo(dtype).max
+    pixels = muted(dtype, 1)
+    light = (pixels / top) ** 1.8
+
+    converted = to_srgb(picture_of(pixels, GREY_GAMMA))
+
+    expected = 1.055 * light ** (1 / 2.4) - 0.055
+    assert converted.pixels.shape == pixels.shape
+    assert converted.pixels.dtype == dtype
+    np.testing.assert_allclose(converted.pixels / top, expected, atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    "profile",
+    [
+        SRGB,
+        bytes(pyvips.Image.profile_load("srgb")),
+        ADOBE_RGB[:200],
+        b"nonsense" * 20,
+        GREY_GAMMA,
+        bytes(pyvips.Image.profile_load("cmyk")),
+    ],
+    ids=["srgb", "other srgb", "cut", "nonsense", "of grey", "of cmyk"],
+)
+def test_what_is_srgb_or_means_nothing_changes_no_level(profile, dtype):
+    """Pixels whose profile is sRGB's, damaged or of another kind stay; the profile goes."""
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (9, 9, 3), dtype=dtype)
+
+    converted = to_srgb(picture_of(pixels, profile))
+
+    np.testing.assert_array_equal(pixels, converted.pixels)
+    assert converted.metadata.icc_profile is None
+
+
+def test_a_picture_without_profile_is_left_alone():
+    """There is nothing to convert from."""
+    picture = picture_of(muted(), None)
+
+    assert to_srgb(picture) is picture
+
+
+def test_alpha_and_the_rest_stay():
+    """Opacity is no colour; time and other metadata are kept."""
+    alpha = muted(channels=1)
+    metadata = Metadata(icc_profile=ADOBE_RGB, dpi=(90, 90), comment=b"hello")
+    picture = Picture(pixels=muted(), alpha=alpha, metadata=metadata, duration=40)
+
+    converted = to_srgb(picture)
+
+    assert converted.alpha is alpha
+    assert converted.duration == 40
+    assert converted.metadata == Metadata(dpi=(90, 90), comment=b"hello")
+
+
+def test_stripping_takes_metadata_and_keeps_colours():
+    """Every picture is in sRGB with nothing said about it; timing, loop and notes stay."""
+    first = picture_of(muted(), ADOBE_RGB, dpi=(90, 90), exif=b"Exif\0\0", text=(("a", "b"),))
+    second = Picture(pixels=muted(), duration=70)
+    album = Album(pictures=(first, second), format="PNG", loop=3, notes=("one",))
+
+    bare = stripped(album)
+
+    assert [picture.metadata for picture in bare.pictures] == [Metadata(), Metadata()]
+    np.testing.assert_array_equal(to_srgb(first).pixels, bare.pictures[0].pixels)
+    assert bare.pictures[1].pixels is second.pixels
+    assert (bare.pictures[1].duration, bare.format, bare.loop) == (70, "PNG", 3)
+    assert bare.notes == ("one",)
+
+
+def test_cmyk_goes_through_its_profile_or_a_formula():
+    """What was done is told in a line."""
+    image = Image.new("CMYK", (2, 2), (200, 0, 0, 0))
+
+    plain, plain_note = rgb_of(image)
+    image.info["icc_profile"] = bytes(pyvips.Image.profile_load("cmyk"))
+    exact, exact_note = rgb_of(image)
+
+    assert plain.getpixel((0, 0)) == (55, 255, 255)
+    assert exact.mode == "RGB"
+    assert exact.getpixel((0, 0)) != (55, 255, 255)
+    assert plain_note == "CMYK converted to sRGB by a plain formula: it has no profile"
+    assert exact_note == "CMYK converted to sRGB through its profile"
+
+
+def test_the_black_of_a_press_becomes_the_black_of_a_screen():
+    """Black point compensation: the darkest ink is not left a dark grey."""
+    image = Image.new("CMYK", (2, 2), (190, 170, 160, 255))
+    image.info["icc_profile"] = bytes(pyvips.Image.profile_load("cmyk"))
+
+    converted, _ = rgb_of(image)
+
+    assert max(converted.getpixel((0, 0))) < 12  # 39 without it
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp"])
+@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])
+def test_reading_keeps_numbers_and_profile(tmp_path, name, profile):
+    """A file of wide colours is read as it is, without a note."""
+    options = {"a.jpg": {"quality": 100, "subsampling": 0}, "a.webp": {"lossless": True}}
+    Image.fromarray(muted()).save(tmp_path / name, icc_profile=profile, **options.get(name, {}))
+
+    album = read_album(tmp_path / name)
+
+    atol = 4 if name == "a.jpg" else 0
+    np.testing.assert_allclose(album.pictures[0].pixels.astype(int), muted(), atol=atol)
+    assert album.pictures[0].metadata.icc_profile == profile
+    assert album.notes == ()
