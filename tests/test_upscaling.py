@@ -350,6 +350,29 @@ def test_fp16_of_a_device_is_no_format_of_the_cpu_that_takes_over():
     assert exact.head.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_a_cut_out_has_no_halo(background):
+    """Whatever lies under the transparent pixels, laid over a ground it is what the ground shows.
+
+    A shape of one colour with soft edges is that colour, as opaque as the filter says, laid over
+    the ground: the arithmetic of premultiplied alpha.
+    """
+    rows, columns = np.mgrid[:24, :30]
+    opacity = np.clip(9.5 - np.hypot(rows - 12, columns - 15), 0, 1)[..., None]
+    alpha = (opacity * 255).round().astype(np.uint8)
+    colour = np.array([230, 40, 90])
+    pixels = np.where(alpha > 0, colour, np.array([0, 255, 0])).astype(np.uint8)
+
+    result = identity().upscale(Picture(pixels=pixels, alpha=alpha), (72, 90))
+
+    def laid(colours, share):
+        return colours / 255 * share + background * (1 - share)
+
+    wide = bicubic(torch.from_numpy(alpha / 255).permute(2, 0, 1), (72, 90))
+    expected = laid(colour, wide.clamp(0, 1).permute(1, 2, 0).numpy())
+    assert np.abs(laid(result.pixels, result.alpha / 255) - expected).max() <= 2 / 255
+
+
 # ---- from Python --------------------------------------------------------------------------
 
 
