@@ -26,6 +26,7 @@ __all__ = [
     "bare_png",
     "compose",
     "gif_animation",
+    "is_sound_png",
     "png_animation",
     "png_husk",
 ]
@@ -91,6 +92,9 @@ class Animation:
 
     still: bool = False
     """Whether the file holds one more picture, for programs that know no animations."""
+
+    ended: bool = True
+    """Whether a GIF ends with the byte that says so."""
 
     @property
     def clear(self) -> bool:
@@ -185,7 +189,7 @@ def gif_animation(data: bytes) -> Animation:
 
     Returns:
         Its frames. Where the file is cut off inside a block, one frame more is announced, or
-        the last frame is cut; without its last byte it counts as whole.
+        the last frame is cut; between two blocks nobody can tell, but then it has not ended.
 
     Raises:
         EOFError: If it ends before its first block.
@@ -194,7 +198,7 @@ def gif_animation(data: bytes) -> Animation:
     head = _exactly(stream, 13)
     width, height, flags = struct.unpack("<HHB", head[6:11])
     palette = _exactly(stream, _table_bytes(flags))
-    missing = 0
+    missing, kind = 0, b""
     try:
         while (kind := stream.read(1)) not in {b"", b";"}:
             if kind == b"!":
@@ -211,6 +215,7 @@ def gif_animation(data: bytes) -> Animation:
         frames=tuple(state.frames),
         announced=len(state.frames) + missing,
         loop=state.loop,
+        ended=kind == b";",
     )
 
 
@@ -279,6 +284,9 @@ _ANIMATION_CHUNKS: Final = {b"acTL", b"fcTL", b"fdAT"}
 _COLOUR_CHUNKS: Final = {b"PLTE", b"tRNS"}
 """The chunks besides the pixels that decide what these are."""
 
+_PIXEL_CHUNKS: Final = {b"IHDR", b"IDAT", b"IEND"} | _COLOUR_CHUNKS
+"""What a still picture consists of."""
+
 _PNG_DISPOSALS: Final = (Disposal.KEEP, Disposal.CLEAR, Disposal.RESTORE)
 
 
@@ -311,16 +319,27 @@ def bare_png(data: bytes) -> bytes:
     Returns:
         A PNG of the same pixels.
     """
-    kept = {b"IHDR", b"IDAT", b"IEND"} | _COLOUR_CHUNKS
     position, parts = len(_SIGNATURE), [_SIGNATURE]
     while position + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
-        if name in kept:
+        if name in _PIXEL_CHUNKS:
             parts.append(data[position : position + length + 12])
         position += length + 12
         if name == b"IEND":
             break
     return b"".join(parts)
+
+
+def is_sound_png(data: bytes) -> bool:
+    """Whether the checksums of what makes a PNG's pixels are right, as far as it is whole.
+
+    Pillow does not look at those of the compressed pixels.
+
+    Args:
+        data: A PNG, or the beginning of one.
+    """
+    told = _PIXEL_CHUNKS - {b"IEND"}
+    return all(sound for name, _, sound in _chunks(data) if name in told)
 
 
 def png_husk(data: bytes) -> bytes:
@@ -332,7 +351,7 @@ def png_husk(data: bytes) -> bytes:
     Returns:
         A grey PNG of 1x1 pixels with all the chunks that describe the picture.
     """
-    dropped = {b"IHDR", b"IDAT", b"IEND"} | _COLOUR_CHUNKS | _ANIMATION_CHUNKS
+    dropped = _PIXEL_CHUNKS | _ANIMATION_CHUNKS
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     kept = [
         _chunk(name, text) for name, text, sound in _chunks(data) if sound and name not in dropped

@@ -9,9 +9,10 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,8 @@ from tqdm import tqdm
 from srcli import __version__, files
 from srcli.config import CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
-from srcli.files import is_folder, one_line, replacing
+from srcli.files import is_folder, one_line, reason, replacing
+from srcli.formats import READABLE_SUFFIXES
 from srcli.geometry import TargetSize
 from srcli.recipes import CHANGEABLE, LOSSES, RECIPES, SCHEDULES, SPLITS, TrainConfig
 
@@ -50,30 +52,30 @@ _UPSCALE_HELP = (
     "Enlarge images.\n\n"
     "A result appears whole under its final name, or not at all. An input is never overwritten. "
     "A file that fails does not stop the others: each has its line, and the exit code is 1.\n\n"
-    "[bold]srcli upscale photo.jpg[/] makes photo_x3.jpg, three times as wide and high.\n\n"
-    "[bold]srcli upscale photo.jpg -s 2 -o large.png[/] twice as large, as PNG.\n\n"
-    "[bold]srcli upscale *.jpg --size 3840x2160 -o big[/] as large as fits into 3840x2160.\n\n"
-    "[bold]srcli upscale holiday -r --skip-existing[/] goes on with the tree holiday_x3.\n\n"
-    "[bold]srcli upscale holiday -r --failed-list failed.txt[/] lists what failed, and "
-    "[bold]srcli upscale @failed.txt[/] tries that again.\n\n"
-    "[bold]curl -s URL | srcli upscale - -f png | display[/] from stdin to stdout.\n\n"
-    "[bold]torchrun --nproc-per-node 4 -m srcli upscale holiday -r[/] four processes share it.\n\n"
+    "[bold]srcli upscale photo.jpg[/]  # photo_x3.jpg, three times as wide and high\n\n"
+    "[bold]srcli upscale photo.jpg -s 2 -o large.png[/]  # twice as large, as PNG\n\n"
+    "[bold]srcli upscale *.jpg --size 3840x2160 -o big[/]  # as large as fits into it\n\n"
+    "[bold]srcli upscale holiday -r --skip-existing[/]  # the tree holiday_x3; goes on\n\n"
+    "[bold]srcli upscale holiday -r --failed-list failed.txt[/]  # list what fails ...\n\n"
+    "[bold]srcli upscale @failed.txt[/]  # ... and try that again\n\n"
+    "[bold]srcli upscale - -f png < photo.jpg > large.png[/]  # stdin to stdout\n\n"
+    "[bold]torchrun --nproc-per-node 4 -m srcli upscale holiday -r[/]  # four share it\n\n"
     "Exit codes: 0 all done or skipped, 1 a file failed, 2 wrong usage, 3 no image found, "
     "4 no such weights, 5 no such device or out of memory, 130 and 143 stopped by a signal."
 )
 _EVAL_HELP = (
     "Score weights on a data set, the bicubic baseline beside them.\n\n"
-    "[bold]srcli eval set5[/] by the literature's protocol at x3: luma, border cut.\n\n"
-    "[bold]srcli eval celeba -m paper -m base[/] the middles of CelebA's test images.\n\n"
-    "[bold]srcli eval photos -m base -m mine.safetensors --json[/] compares two nets."
+    "[bold]srcli eval set5[/]  # by the literature's protocol at x3: luma, border cut\n\n"
+    "[bold]srcli eval celeba -m paper -m base[/]  # the middles of CelebA's test images\n\n"
+    "[bold]srcli eval photos -m base -m mine.safetensors --json[/]  # two nets"
 )
 _TRAIN_HELP = (
     "Train a net on CelebA, STL-10 or folders of images, or continue a run.\n\n"
-    "[bold]srcli train --dataset celeba --dataset stl10 --download[/] the source paper.\n\n"
-    "[bold]srcli train --dataset photos --scale 2 --scale 3 --scale 3 --scale 4 --max-time 90m[/] "
-    "one net for three factors, x3 most often.\n\n"
-    "[bold]torchrun --standalone --nproc-per-node 2 -m srcli train ...[/] several processes.\n\n"
-    "[bold]srcli train --resume runs/base[/] goes on where the last checkpoint left it."
+    "[bold]srcli train --dataset celeba --dataset stl10 --download[/]  # the source paper\n\n"
+    "[bold]srcli train --dataset photos --scale 2 --scale 3 --scale 3 --scale 4 --max-time 90m[/]  "
+    "# one net for three factors, x3 most often\n\n"
+    "[bold]torchrun --standalone --nproc-per-node 2 -m srcli train ...[/]  # two processes\n\n"
+    "[bold]srcli train --resume runs/base[/]  # goes on where the last checkpoint left it"
 )
 
 
@@ -99,6 +101,9 @@ def _recipe_default(name: str) -> str:
     return f"{base}" if paper == base else f"{base}; {paper} for paper"
 
 
+_FILES, _OUTPUT, _NET, _TALK = "Files", "Results", "Network", "Messages"
+"""Panels of the help."""
+
 # What more than one command asks for.
 _Tile = Annotated[
     str,
@@ -107,12 +112,38 @@ _Tile = Annotated[
         "-t",
         help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
         "neighbouring patches fused.",
+        metavar="N|auto",
+        rich_help_panel=_NET,
     ),
 ]
-_Overlap = Annotated[int, typer.Option(help="Context around a patch in output pixels.")]
-_BatchSize = Annotated[str, typer.Option(help="Patches per forward pass, or auto.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-_DType = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+_Overlap = Annotated[
+    int,
+    typer.Option(
+        help="Context around a patch in output pixels.", metavar="N", rich_help_panel=_NET
+    ),
+]
+_BatchSize = Annotated[
+    str,
+    typer.Option(help="Patches per forward pass.", metavar="N|auto", rich_help_panel=_NET),
+]
+_Device = Annotated[
+    str,
+    typer.Option(
+        help="auto is a CUDA device if there is one.",
+        metavar="auto|cpu|cuda[:N]",
+        autocompletion=_complete("auto", "cpu", "cuda"),
+        rich_help_panel=_NET,
+    ),
+]
+_DType = Annotated[
+    str,
+    typer.Option(
+        help="auto is bf16 where the hardware computes in it, else fp32.",
+        metavar="auto|fp32|bf16|fp16",
+        autocompletion=_complete("auto", "fp32", "bf16", "fp16"),
+        rich_help_panel=_NET,
+    ),
+]
 _DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -132,7 +163,14 @@ _DegradationOption = Annotated[
 ]
 _Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="CPU threads of the net.", show_default="every core"),
+    typer.Option(
+        min=1,
+        max=1024,
+        help="CPU threads of the net.",
+        metavar="N",
+        show_default="every core",
+        rich_help_panel=_NET,
+    ),
 ]
 
 app = typer.Typer(
@@ -146,9 +184,43 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the console script's entry."""
+    _occupy_closed()
     if sys.stderr is None:  # started with it closed, as some daemons do
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command has begun
+        _say("interrupted")
+        sys.exit(130)
+    except SystemExit as end:
+        if end.code in {130, 143} and _is_reading():
+            os._exit(int(end.code))
+        raise
+    finally:
+        # All is done and told: what torch does at the end may be cut short without a word.
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _occupy_closed() -> None:
+    """Let no picture be opened as what torch or a codec takes for stdout."""
+    for number in range(3):
+        with suppress(OSError):  # a full table of files is told later
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+
+
+def _is_reading() -> bool:
+    """Whether a thread still waits for a file, or for a stdin that does not end.
+
+    Python would wait for it at the end, deaf to Ctrl-C. What it has begun to write is removed.
+    """
+    alive = any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
+    if alive:
+        files.abandon()
+    return alive
 
 
 @contextmanager
@@ -158,7 +230,7 @@ def _reporting() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         _say("interrupted")
-        raise typer.Exit(130) from error
+        raise typer.Exit(128 + _number_of(error)) from error
     except Interrupted as error:
         _say(str(error))
         raise typer.Exit(128 + error.signal_number) from error
@@ -195,10 +267,6 @@ def root(
     """Enlarge real photographs with one residual convolutional autoencoder."""
 
 
-_FILES, _OUTPUT, _NET, _TALK = "Files", "Results", "Network", "Messages"
-"""Panels of the help of ``srcli upscale``."""
-
-
 @app.command(help=_UPSCALE_HELP)
 @_reporting()
 def upscale(
@@ -227,6 +295,7 @@ def upscale(
             "--scale",
             "-s",
             help="Any factor from 1 to 16.",
+            metavar="F",
             show_default="3",
             rich_help_panel=_OUTPUT,
         ),
@@ -236,6 +305,8 @@ def upscale(
         typer.Option(
             help="Instead of a scale: 1920x, x1080, 1920x1080 (fit inside) or '>=3840x2160' "
             "(cover). What is that large already keeps its size.",
+            metavar="SPEC",
+            show_default=False,
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -245,6 +316,7 @@ def upscale(
             "--model",
             "-m",
             help="Shipped weights by name, or a .safetensors file.",
+            metavar="NAME|FILE",
             autocompletion=_complete_model,
             rich_help_panel=_NET,
         ),
@@ -320,7 +392,8 @@ def upscale(
         typer.Option(
             "--format",
             "-f",
-            help="auto (the input's), png, jpg, webp, avif, tiff, ...",
+            help="auto is the input's; png, jpg, webp, avif, tiff, gif, bmp, ppm.",
+            metavar="NAME",
             autocompletion=_complete("auto", "png", "jpg", "webp", "avif", "tiff", "gif", "bmp"),
             rich_help_panel=_OUTPUT,
         ),
@@ -340,8 +413,9 @@ def upscale(
     metadata: Annotated[
         str,
         typer.Option(
-            help="keep or strip EXIF, XMP, ICC profile, resolution and texts; stripped, the "
-            "colours are converted to sRGB.",
+            help="EXIF, XMP, ICC profile, resolution and texts; stripped, the colours are "
+            "converted to sRGB.",
+            metavar="keep|strip",
             autocompletion=_complete("keep", "strip"),
             rich_help_panel=_OUTPUT,
         ),
@@ -374,7 +448,8 @@ def upscale(
         typer.Option(
             "--jobs",
             "-j",
-            help="Threads that read and write files around the net, or auto.",
+            help="Threads that read and write files around the net.",
+            metavar="N|auto",
             rich_help_panel=_NET,
         ),
     ] = "auto",
@@ -415,8 +490,9 @@ def upscale(
         raise UsageError("--scale and --size exclude each other; give one")
     if as_json and output == STREAM:
         raise UsageError("--json and --output - both want stdout; give one")
-    if failed_list is not None and not is_folder(failed_list.parent):
-        raise OutputError(f"cannot write {failed_list}: {failed_list.parent} is no folder")
+    _check_failed_list(failed_list)
+    if as_json and sys.stdout is None:
+        raise UsageError("--json needs a stdout, and it is closed; give one")
     ending = file_format.lower().removeprefix(".")
     config = batch.BatchConfig(
         selection=Selection(
@@ -467,10 +543,11 @@ class _Voice:
     """Tells a person, or a script, how a batch goes on."""
 
     def __init__(self, config: "BatchConfig", told: _Told, total: int, *, bar: bool) -> None:
+        from srcli.batch import Summary
+
         self._config, self._told, self._total = config, told, total
         self._begun = time.perf_counter()
-        self.counts = {"done": 0, "skipped": 0, "failed": 0}
-        self.failures: list[str] = []
+        self.summary = Summary()
         self.bar = tqdm(
             total=total,
             disable=not bar,
@@ -478,11 +555,16 @@ class _Voice:
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
         )
 
+    @property
+    def finished(self) -> int:
+        """Files of which the end is known."""
+        return self.summary.done + self.summary.skipped + self.summary.failed
+
     def advance(self, job: "Job", share: float) -> None:
         """Move the bar on."""
         if self.bar.disable:
             return
-        finished = sum(self.counts.values())
+        finished = self.finished
         count = f"{finished + 1}/{self._total} " if self._total > 1 else ""
         self.bar.set_description_str(f"{count}{one_line(job.source.name)}", refresh=False)
         self.bar.n = finished + share
@@ -500,10 +582,8 @@ class _Voice:
 
     def show(self, result: "Result") -> None:
         """Say what became of a file."""
-        self.counts[result.status] += 1
         failed = result.status == "failed"
-        if failed:
-            self.failures.append(result.job.entry)
+        self.summary = self.summary.with_result(result.to_dict(), again=result.job.again)
         line = _result_line(result, verbose=self._told.verbose)
         self._tell(line, wanted=failed or not self._told.quiet)
         if self._told.as_json:
@@ -513,11 +593,16 @@ class _Voice:
         """Leave what a script goes by, the summary and the list of failures."""
         from srcli.planning import write_list
 
-        if self._told.as_json:
+        if failed_list is not None and not (summary.unfinished and self._is_input(failed_list)):
+            write_list(failed_list, summary.again)
+        if self._told.as_json:  # last, as its reader may be gone
             seconds = round(time.perf_counter() - self._begun, 3)
             _print_json(summary.to_dict() | {"seconds": seconds})
-        if failed_list is not None:
-            write_list(failed_list, summary.failures)
+
+    def _is_input(self, failed_list: Path) -> bool:
+        """Whether what is to be replaced still names files that this run has not come to."""
+        lists = [text[1:] for text in self._config.selection.inputs if text.startswith("@")]
+        return any(os.path.realpath(failed_list) == os.path.realpath(path) for path in lists)
 
     def _tell(self, text: str, *, wanted: bool) -> None:
         if wanted:
@@ -530,18 +615,19 @@ def _upscale(config: "BatchConfig", told: _Told, failed_list: Path | None) -> No
     from srcli import batch
     from srcli.sharing import join_crew
 
-    with join_crew() as crew, _terminating():
+    with join_crew() as crew, _terminating() as stopper:
         config = _placed(config, crew)
         jobs = batch.plan(config.selection, crew)
+        _check_streams(jobs)
         voice = _Voice(config, told, len(jobs), bar=told.bar and crew.size == 1)
-        with voice.bar, _stopping(voice, len(jobs), failed_list):
+        with voice.bar, _stopping(voice, stopper, len(jobs), failed_list):
             summary, speaks = batch.work(
                 config,
                 jobs,
                 crew,
-                on_result=voice.show,
+                on_result=stopper.holding(voice.show),
                 on_ready=voice.introduce,
-                on_progress=voice.advance,
+                on_progress=stopper.checking(voice.advance),
                 notice=voice.notice,
             )
         if speaks:
@@ -553,24 +639,58 @@ def _upscale(config: "BatchConfig", told: _Told, failed_list: Path | None) -> No
 
 
 @contextmanager
-def _stopping(voice: _Voice, total: int, failed_list: Path | None) -> Iterator[None]:
+def _stopping(
+    voice: _Voice, stopper: "_Stopper", total: int, failed_list: Path | None
+) -> Iterator[None]:
     """Let a signal end the run with what is known so far."""
-    from srcli.batch import Summary
-
     try:
         yield
-    except KeyboardInterrupt as stop:
-        number = stop.args[0] if stop.args else int(signal.SIGINT)
-        left = total - sum(voice.counts.values())
-        failures, code = tuple(voice.failures), 128 + number
-        summary = Summary(**voice.counts, unfinished=left, failures=failures, exit_code=code)
+    except (KeyboardInterrupt, Exception) as stop:
+        if not (isinstance(stop, KeyboardInterrupt) or stopper.received):
+            raise
+        number, left = (*stopper.received, signal.SIGINT)[0], total - voice.finished
         voice.bar.close()
-        voice.end(summary, failed_list)
+        try:
+            voice.end(replace(voice.summary, unfinished=left, exit_code=128 + number), failed_list)
+        except BrokenPipeError:  # Ctrl-C has ended the reader of stdout as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Interrupted(
-            f"interrupted: {_counted(voice.counts)}, {left} not begun or unfinished; the same "
+            f"interrupted: {_counted(voice.summary)}, {left} not begun or unfinished; the same "
             "command with --skip-existing goes on",
             number,
         ) from None
+
+
+def _number_of(stop: KeyboardInterrupt) -> int:
+    """Tell which signal it was: Python's own is SIGINT, that of _terminating says so."""
+    return int(stop.args[0]) if stop.args else int(signal.SIGINT)
+
+
+def _check_failed_list(path: Path | None) -> None:
+    """Refuse what would only fail after the night, or cost a photo.
+
+    ``--failed-list *.jpg`` without a name before it would replace the first of them.
+    """
+    if path is None:
+        return
+    if is_folder(path) or not os.access(path.parent, os.W_OK):
+        problem = "it is a folder" if is_folder(path) else f"{path.parent} is no writable folder"
+        raise OutputError(f"cannot write {path}: {problem}; give another --failed-list")
+    if path.suffix.lower() in READABLE_SUFFIXES:
+        raise UsageError(f"--failed-list {path} is named like an image; give a name such as a.txt")
+
+
+def _check_streams(jobs: "list[Job]") -> None:
+    """Refuse to pour a picture into a terminal, or to read or write where nothing is open."""
+    from srcli.planning import STREAM
+
+    if any(job.source == STREAM for job in jobs) and sys.stdin is None:
+        raise UsageError("- reads stdin, and it is closed; give a file")
+    if any(job.target == STREAM for job in jobs):
+        if sys.stdout is None:
+            raise UsageError("stdout is closed; redirect it or give --output")
+        if sys.stdout.isatty():
+            raise UsageError("stdout is a terminal; redirect it or give --output")
 
 
 def _placed(config: "BatchConfig", crew: "Crew") -> "BatchConfig":
@@ -587,8 +707,15 @@ def _placed(config: "BatchConfig", crew: "Crew") -> "BatchConfig":
 
 
 def _print_json(values: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to stdout: {reason(error)}; choose another file"
+        ) from error
 
 
 def _result_line(result: "Result", *, verbose: bool) -> str:
@@ -610,8 +737,8 @@ def _result_line(result: "Result", *, verbose: bool) -> str:
     return line
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in counts.items())
+def _counted(summary: "Summary") -> str:
+    return f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed"
 
 
 _NAMED_FAILURES = 10
@@ -620,10 +747,9 @@ _NAMED_FAILURES = 10
 
 def _summary_line(summary: "Summary") -> str:
     """Say how many files came to what, and which ones failed."""
-    counts = {"done": summary.done, "skipped": summary.skipped, "failed": summary.failed}
+    text = _counted(summary)
     if summary.unfinished:
-        counts["not begun"] = summary.unfinished
-    text = _counted(counts)
+        text += f", {summary.unfinished} not begun"
     if summary.failures:
         text += f": {', '.join(summary.failures[:_NAMED_FAILURES])}"
         more = len(summary.failures) - _NAMED_FAILURES
@@ -634,7 +760,10 @@ def _summary_line(summary: "Summary") -> str:
 def _foretell(config: "BatchConfig", told: _Told) -> None:
     """Say what would be done with each file, and exit with 1 if one is known to fail."""
     from srcli import batch, planning
+    from srcli.distributed import place
 
+    if place()[0]:  # of several processes one speaks: there is nothing to share
+        return
     jobs = planning.plan(config.selection)
     found = []
     for one in batch.forecast(config, jobs, notice=_say):
@@ -1356,17 +1485,54 @@ def _whole(option: str, text: str) -> int | None:
 
 
 @contextmanager
-def _terminating() -> Iterator[None]:
+def _terminating() -> Iterator["_Stopper"]:
     """Let SIGTERM unwind the work as Ctrl-C does, so that nothing half-written stays."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    previous = signal.signal(signal.SIGTERM, stop)
+    stopper = _Stopper()
+    caught = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+        caught.append(signal.SIGINT)
+    previous = {number: signal.signal(number, stopper) for number in caught}
     try:
-        yield
+        yield stopper
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Stopper:
+    """Ends the work at a signal, wherever that comes."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._holds = False
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Raise ``KeyboardInterrupt``: at once, but for the first one while a result is told."""
+        self.received.append(number)
+        if not self._holds or len(self.received) > 1:
+            raise KeyboardInterrupt(number)
+
+    def holding(self, tell: Callable[["Result"], None]) -> Callable[["Result"], None]:
+        """Let what is told be told to its end: results that wait behind it are still to come."""
+
+        def held(result: "Result") -> None:
+            self._holds = True
+            try:
+                tell(result)
+            finally:
+                self._holds = False
+
+        return held
+
+    def checking(self, advance: Callable[["Job", float], None]) -> Callable[["Job", float], None]:
+        """Raise what was held back, or what a library swallowed: some make errors of their own."""
+
+        def checked(job: "Job", share: float) -> None:
+            if self.received:
+                raise KeyboardInterrupt(self.received[0])
+            advance(job, share)
+
+        return checked
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -1388,5 +1554,10 @@ def _use_threads(count: int | None) -> None:
 
 def _say(text: str) -> None:
     """Print one line on stderr, whole: no wrapping, no markup."""
-    sys.stderr.write(f"{one_line(text)}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{one_line(text)}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:  # the reader went away, which ends the run as it does for stdout
+        raise
+    except OSError:  # a log on a full disk, a terminal that is gone: no reason to lose a night
+        pass

@@ -1,17 +1,27 @@
-"""Pixels that Pillow cannot hold, decoded by libvips: colour of 16 bits, odd TIFFs.
+"""Pixels that Pillow cannot hold: colour of 16 bits, odd TIFFs. All but PPM by libvips.
 
 libvips is loaded when the first such file is met, and never for any other.
 """
 
+import ctypes
+import importlib
+import math
+import os
+import re
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
-__all__ = ["TiffPages", "is_tiff", "png_levels", "tiff_levels", "vips"]
+from srcli.directories import LONG, LONG8, built, entry, lost_tags
+
+__all__ = ["TiffPages", "is_tiff", "png_levels", "ppm_levels", "tiff_levels", "vips"]
 
 
 def vips() -> Any:  # noqa: ANN401 - a module without types
@@ -72,6 +82,36 @@ def _last_line(text: str) -> str:
     return lines[-1].partition(": ")[2] or lines[-1] if lines else "nobody knows how"
 
 
+def ppm_levels(data: bytes, size: tuple[int, int], top: int, *, plain: bool) -> NDArray[np.uint16]:
+    """Decode the colours of a PPM of more than 8 bits (https://netpbm.sourceforge.net/doc/ppm.html).
+
+    Args:
+        data: What follows the header of the file.
+        size: Its width and height in pixels.
+        top: The level that stands for white, 256 to 65535.
+        plain: Whether levels are written out as decimal numbers.
+
+    Returns:
+        ``HxWx3``, 65535 is white.
+
+    Raises:
+        EOFError: If its end is missing.
+        ValueError: If something else than a number stands there.
+    """
+    shape = (size[1], size[0], 3)
+    count = math.prod(shape)
+    if plain:
+        numbers = re.sub(rb"#[^\r\n]*", b"", data).split(maxsplit=count)[:count]
+        found = np.array([int(number) for number in numbers], np.int64).clip(0, top)
+    else:
+        found = np.frombuffer(data, ">u2", min(count, len(data) // 2))
+    if len(found) < count:
+        raise EOFError("unexpected end of file")
+    if top < 65535:  # at most 65535 * 65535 + 32767, which 32 bits hold
+        found = (np.minimum(found, top).astype(np.uint32) * 65535 + top // 2) // top
+    return found.astype(np.uint16).reshape(shape)
+
+
 def is_tiff(start: bytes) -> bool:
     """Tell a TIFF or BigTIFF by its first four bytes."""
     return start in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
@@ -102,7 +142,9 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
 
         Raises:
             UnidentifiedImageError: If it is not one of a TIFF.
+            OSError: If it is cut off.
         """
+        _hush_libtiff()
         try:
             super().__init__(*arguments, **options)
         except (SyntaxError, IndexError, TypeError, KeyError) as error:
@@ -135,25 +177,34 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         """Whether the opacity is multiplied into the colours."""
         return bool(self.tag_v2.get(TiffImagePlugin.EXTRASAMPLES, (2,))[0] == 1)
 
-    def check(self, data: bytes) -> None:
-        """Look for damage of the current page that libtiff would not see.
-
-        Args:
-            data: The file.
+    def check(self) -> None:
+        """Look for damage of the current page, not decoded yet, that libtiff would not see.
 
         Raises:
-            EOFError: If a strip or tile ends behind the file.
+            EOFError: If the page is deep and a strip or tile ends behind the file.
             zlib.error: If one is deflated and its checksum is wrong: libtiff stops at the last
                 pixel, which comes before it.
         """
+        stream = self.fp
+        assert stream is not None
         deflated = self.tag_v2.get(TiffImagePlugin.COMPRESSION) in {8, 32946}
+        most = 8 * len(self._bits) * self.width * self.height
+        position, end = stream.tell(), stream.seek(0, os.SEEK_END)
+        try:
+            for start, count in self._parts():
+                if self.deep and start + count > end:
+                    raise EOFError("unexpected end of file")
+                if deflated and start + count <= end:
+                    stream.seek(start)
+                    _inflate(stream.read(count), most)
+        finally:
+            stream.seek(position)
+
+    def _parts(self) -> Iterator[tuple[int, int]]:
+        """List where the strips or tiles of the current page are, and how long."""
         for starts, counts in ((273, 279), (324, 325)):
             pairs = (_values(self.tag_v2.get(tag, ())) for tag in (starts, counts))
-            for start, count in zip(*pairs, strict=False):
-                if start + count > len(data):
-                    raise EOFError("unexpected end of file")
-                if deflated:
-                    _inflate(memoryview(data)[start : start + count])
+            yield from zip(*pairs, strict=False)
 
     def plane(self, data: bytes, number: int) -> bytes:
         """Describe one of the separate planes of the current page as a TIFF of its own.
@@ -178,8 +229,10 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
             if big
             else (data[:4] + struct.pack(f"{order}L", where))
         )
-        directory = _directory(fields, where, order, big=big)
-        return header + data[len(header) :] + b"\0" * (where - len(data)) + directory
+        kind = LONG8 if big else LONG
+        directory = {tag: entry(order, kind, *values) for tag, values in fields.items()}
+        padding = b"\0" * (where - len(data))
+        return header + data[len(header) :] + padding + built(directory, where, order, big=big)
 
     @property
     def stored_orientation(self) -> int:
@@ -211,6 +264,7 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
 
     def _setup(self) -> None:
         """Take the current page's directory for what it is."""
+        self._check_directory()
         for stale in ("icc_profile", "dpi", "resolution"):
             self.info.pop(stale, None)  # the page before said so
         self.deep, self.refusal = False, None
@@ -226,7 +280,16 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         # apart it knows RGB of 8 bits alone, and takes others for something else.
         apart = self._is_plain(8, 16) and self.is_separate and self._bits != (8, 8, 8)
         odd = self._is_plain(16) and (len(self._bits) > 1 or self.is_inverted)
-        self.deep = apart or odd
+        # Which the libtiff of Pillow's wheels cannot undo.
+        webp = self._is_plain(8) and self.tag_v2.get(TiffImagePlugin.COMPRESSION) == _WEBP
+        self.deep = apart or odd or webp
+
+    def _check_directory(self) -> None:
+        """Refuse a directory that is cut off: Pillow would make up what it has not found."""
+        assert self.fp is not None
+        lost = lost_tags(self.fp, self._frame_pos[self.tell()]) & _PIXEL_TAGS
+        if lost:
+            raise OSError(f"truncated, tag {min(lost)} lies behind its end")
 
     def _refuse_samples(self) -> None:
         """Take a page of too many samples, of which Pillow would complain on the terminal."""
@@ -262,7 +325,23 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
             self.info["dpi"] = tuple(self.tag_v2[side] * unit for side in sides)
 
 
+@cache
+def _hush_libtiff() -> None:
+    """Keep Pillow's libtiff from printing what it finds wrong with a file.
+
+    Pillow silences its warnings, but not its errors, which reach the caller as exceptions.
+    """
+    pillow = importlib.import_module("PIL._imaging").__file__
+    with suppress(AttributeError, OSError):  # a Pillow into which libtiff is linked
+        set_handler = ctypes.CDLL(pillow).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
+
+
 _ORIENTATION: Final = 274
+
+_WEBP: Final = 50001
+"""The compression of libtiff that is called WEBP."""
 
 _SUBFILE_TYPE: Final = 254
 """Bit 0: a reduced copy; bit 2: a transparency mask (TIFF 6.0, NewSubfileType)."""
@@ -275,6 +354,12 @@ _PLANAR: Final = TiffImagePlugin.PLANAR_CONFIGURATION
 _PLACES: Final = {273, 279, 324, 325}
 """Offsets and lengths of strips and tiles; of separate planes one plane after the other."""
 
+_PIXEL_TAGS: Final = frozenset(
+    {258, 273, 277, 279, 320, 322, 323, 324, 325, 338, 339, 347, 529, 530, 532}
+)
+"""The tags with longer values without which pixels are not what they were: bits, places, colour
+map, kinds of samples, tables of JPEG, coefficients."""
+
 _PLANE_TAGS: Final = {256, 257, 259, 266, 278, 317, 322, 323} | _PLACES
 """What a plane has in common with its page: size, compression, strips and tiles."""
 
@@ -283,33 +368,15 @@ def _values(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - what a tag holds
     return value if isinstance(value, tuple) else (value,)
 
 
-def _inflate(packed: memoryview) -> None:
-    """Inflate to the end, a piece at a time, for the sake of the checksum."""
-    stream, rest = zlib.decompressobj(), bytes(packed)
-    while rest and not stream.eof:
-        stream.decompress(rest, 1 << 20)
+def _inflate(packed: bytes, most: int) -> None:
+    """Inflate to the end, a piece at a time, for the sake of the checksum.
+
+    What comes to far more than ``most`` bytes is not followed: it is no picture of this size.
+    """
+    stream, rest = zlib.decompressobj(), packed
+    while rest and not stream.eof and most > -(1 << 20):
+        most -= len(stream.decompress(rest, 1 << 20))
         rest = stream.unconsumed_tail
-
-
-def _directory(fields: dict[int, tuple[int, ...]], where: int, order: str, *, big: bool) -> bytes:
-    """Encode a directory of whole numbers that is going to stand at ``where``."""
-    number, kind, count = ("Q", 16, "Q") if big else ("L", 4, "H")
-    inline = 8 if big else 4
-    entry = f"{order}HH{number}"
-    position = (
-        where + struct.calcsize(f"={count}") + len(fields) * (struct.calcsize(entry) + inline)
-    )
-    position += inline
-    entries, behind = [struct.pack(order + count, len(fields))], b""
-    for tag in sorted(fields):
-        content = struct.pack(f"{order}{len(fields[tag])}{number}", *fields[tag])
-        entries.append(struct.pack(entry, tag, kind, len(fields[tag])))
-        if len(content) > inline:
-            entries.append(struct.pack(order + number, position + len(behind)))
-            behind += content
-        else:
-            entries.append(content)
-    return b"".join([*entries, b"\0" * inline, behind])
 
 
 def tiff_levels(image: TiffPages, data: bytes) -> NDArray[Any]:
@@ -326,7 +393,6 @@ def tiff_levels(image: TiffPages, data: bytes) -> NDArray[Any]:
     Raises:
         EOFError, OSError, zlib.error: If it is damaged.
     """
-    image.check(data)
     if not image.is_separate:
         levels = _decoded("tiffload_buffer", data, image.size, page=image.tell())
         if levels.shape[2] < image.colours + (image.opacity is not None):

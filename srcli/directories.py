@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import IO, BinaryIO, Final
 
 __all__ = [
     "ASCII",
@@ -27,6 +27,7 @@ __all__ = [
     "entry",
     "exif_at",
     "exif_block",
+    "lost_tags",
     "numbers",
     "parsed_exif",
     "swapped",
@@ -169,14 +170,8 @@ def exif_at(stream: BinaryIO, frame: int, parts: Collection[int]) -> Exif:
     Raises:
         ValueError: If the stream is no TIFF, or has fewer directories.
     """
-    stream.seek(0)
-    head = stream.read(16)
-    big = head[2:4] in {b"+\0", b"\0+"}
-    order = _MAGIC.get(head[:4].replace(b"+", b"*"))
-    if order is None or len(head) < (16 if big else 8):
-        raise ValueError("no TIFF and no EXIF")
-    where = int(struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)[0])
-    reader = _Reader(stream, order, big=big)
+    reader, where = _reader(stream)
+    order = reader.order
     for _ in range(frame):
         where = reader.following(where)
     main = reader.directory(where)
@@ -189,20 +184,51 @@ def exif_at(stream: BinaryIO, frame: int, parts: Collection[int]) -> Exif:
     return Exif(order=order, main=main, parts={tag: each for tag, each in found.items() if each})
 
 
+def lost_tags(stream: IO[bytes], where: int) -> frozenset[int]:
+    """Find the tags of a directory whose values lie behind the end of the file.
+
+    Args:
+        stream: A TIFF or BigTIFF, from its beginning; its position is kept.
+        where: The place of the directory.
+
+    Raises:
+        OSError: If the directory itself does not end before the file.
+        ValueError: If the stream is no TIFF.
+    """
+    position = stream.tell()
+    try:
+        return _reader(stream)[0].lost(where)
+    finally:
+        stream.seek(position)
+
+
+def _reader(stream: IO[bytes]) -> tuple["_Reader", int]:
+    """Make a reader for a stream, and tell where its first directory is."""
+    stream.seek(0)
+    head = stream.read(16)
+    big = head[2:4] in {b"+\0", b"\0+"}
+    order = _MAGIC.get(head[:4].replace(b"+", b"*"))
+    if order is None or len(head) < (16 if big else 8):
+        raise ValueError("no TIFF and no EXIF")
+    where = int(struct.unpack_from(f"{order}{'Q' if big else 'I'}", head, 8 if big else 4)[0])
+    return _Reader(stream, order, big=big), where
+
+
 class _Reader:
     """Reads directories of one byte order and width, and no more bytes than the stream has."""
 
-    def __init__(self, stream: BinaryIO, order: str, *, big: bool) -> None:
+    def __init__(self, stream: IO[bytes], order: str, *, big: bool) -> None:
         self._stream = stream
-        self._order = order
+        self.order = order
         self._count, self._entry, self._offset = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+        self._end = stream.seek(0, os.SEEK_END)
         # What a file of entries that all point at the same large value could make us hold.
-        self._left = stream.seek(0, os.SEEK_END)
+        self._left = self._end
 
     def _unpacked(self, layout: str) -> tuple[int, ...] | None:
         data = self._stream.read(struct.calcsize(f"={layout}"))
         full = len(data) == struct.calcsize(f"={layout}")
-        return struct.unpack(self._order + layout, data) if full else None
+        return struct.unpack(self.order + layout, data) if full else None
 
     def following(self, where: int) -> int:
         """Tell where the directory after this one begins."""
@@ -214,17 +240,34 @@ class _Reader:
                 return found[0]
         raise ValueError("fewer directories than asked for")
 
-    def directory(self, where: int) -> Directory:
-        """Read a directory as far as it goes."""
+    def _entries(self, where: int) -> tuple[list[tuple[int, ...]], bool]:
+        """Read the entries of a directory as far as it goes, and tell whether it is whole."""
         self._stream.seek(where)
         count = self._unpacked(self._count)
-        raw = []
+        found: list[tuple[int, ...]] = []
         for _ in range(count[0] if count is not None else 0):
             if (fields := self._unpacked(self._entry)) is None:
-                break
-            raw.append(fields)
+                return found, False
+            found.append(fields)
+        return found, count is not None
+
+    def lost(self, where: int) -> frozenset[int]:
+        """Find the tags whose values lie behind the end."""
+        entries, whole = self._entries(where)
+        if not whole:
+            raise OSError("truncated directory")
+        return frozenset(tag for tag, *value in entries if self._is_lost(*value))
+
+    def _is_lost(self, kind: int, count: int, inline: int) -> bool:
+        packed: bytes = inline  # type: ignore[assignment]
+        size = count * _size(kind) if kind in _NUMBERS else 0
+        offset = struct.unpack(self.order + self._offset, packed)[0]
+        return size > len(packed) and bool(offset + size > self._end)
+
+    def directory(self, where: int) -> Directory:
+        """Read a directory as far as it goes."""
         found: Directory = {}
-        for tag, kind, length, inline in raw:
+        for tag, kind, length, inline in self._entries(where)[0]:
             data = self._data(kind, length, inline)  # type: ignore[arg-type]
             if data and tag not in found:
                 found[tag] = Entry(kind=kind, data=data)
@@ -237,7 +280,7 @@ class _Reader:
         if size > self._left:
             return None
         self._left -= size
-        self._stream.seek(struct.unpack(self._order + self._offset, inline)[0])
+        self._stream.seek(struct.unpack(self.order + self._offset, inline)[0])
         data = self._stream.read(size)
         return data if len(data) == size else None
 

@@ -15,14 +15,14 @@ from srcli.fitting import eight_bits, interleaved
 from srcli.gif import write_gif
 from srcli.pictures import Picture
 from srcli.png import write_png
-from srcli.tags import dpi_of, exif_for, profile_for, resolution_tags, xmp_for
+from srcli.tags import IPTC_RESOURCE, dpi_of, exif_for, profile_for, resolution_tags, xmp_for
 from srcli.tiff import write_tiff
 from srcli.webp import write_webp
 
 __all__ = ["encode", "image_of", "too_long"]
 
-_JPEG_LIMITS: Final = {"exif": 65533, "xmp": 65502, "comment": 65533}
-"""What one segment of a JPEG holds; of XMP less, by the name that comes before it."""
+_JPEG_LIMITS: Final = {"exif": 65533, "xmp": 65502, "iptc": 65506, "comment": 65533}
+"""What one segment of a JPEG holds; of XMP and IPTC less, by the names that come before them."""
 
 _XMP_PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
 """Room that programs leave to change a packet in its place."""
@@ -156,7 +156,8 @@ def _metadata_options(picture: Picture, name: str, mode: str) -> dict[str, Any]:
         case "JPEG":
             blocks = _jpeg_blocks(picture)
             kept = {key: blocks[key] for key in blocks.keys() - too_long(picture)}
-            found = {**kept, "icc_profile": profile, "dpi": _dpi_option(picture)}
+            extra = _photoshop_segment(kept.pop("iptc", None))
+            found = {**kept, "extra": extra, "icc_profile": profile, "dpi": _dpi_option(picture)}
         case "WEBP" | "AVIF":
             exif = _exif_with_resolution(picture)
             found = {"icc_profile": profile, "exif": exif, "xmp": xmp_for(picture)}
@@ -179,7 +180,17 @@ def _jpeg_blocks(picture: Picture) -> dict[str, bytes | None]:
     if packet is not None and len(packet) > _JPEG_LIMITS["xmp"]:
         packet = _XMP_PADDING.sub(b"\n", packet)
     block = None if exif is None else exif_block(exif)
-    return {"exif": block, "xmp": packet, "comment": picture.metadata.comment}
+    metadata = picture.metadata
+    return {"exif": block, "xmp": packet, "iptc": metadata.iptc, "comment": metadata.comment}
+
+
+def _photoshop_segment(iptc: bytes | None) -> bytes:
+    """Wrap IPTC records as Photoshop does (File Formats Specification, Image Resources)."""
+    if not iptc:
+        return b""
+    head = struct.pack(">4sH2xI", b"8BIM", IPTC_RESOURCE, len(iptc))
+    content = b"Photoshop 3.0\0" + head + iptc + b"\0" * (len(iptc) % 2)
+    return b"\xff\xed" + struct.pack(">H", 2 + len(content)) + content
 
 
 def too_long(picture: Picture) -> frozenset[str]:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 __all__ = [
     "TEMPORARY_SUFFIX",
+    "abandon",
     "is_file",
     "is_folder",
     "is_there",
@@ -22,6 +23,9 @@ __all__ = [
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""
+
+_UNFINISHED: set[Path] = set()
+"""The temporary files of this process."""
 
 _FCNTL: ModuleType | None = None
 with suppress(ImportError):  # Windows has no such locks
@@ -82,6 +86,7 @@ def replacing(target: Path) -> Iterator[Path]:
         OSError: What the file system says.
     """
     temporary, lock = _locked(target.parent)
+    _UNFINISHED.add(temporary)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -90,8 +95,16 @@ def replacing(target: Path) -> Iterator[Path]:
         _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        _UNFINISHED.discard(temporary)
         if lock is not None:
             os.close(lock)
+
+
+def abandon() -> None:
+    """Remove the temporary files that other threads are writing: the process ends without them."""
+    for path in list(_UNFINISHED):
+        with suppress(OSError):
+            path.unlink()
 
 
 def sweep(folder: Path) -> int:

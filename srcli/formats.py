@@ -57,7 +57,7 @@ FORMATS: Final = {
     "JPEG": Format(
         suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         longest=65500,  # libjpeg's; the format's own is 65535
-        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi", "comment"}),
+        keeps=frozenset({"icc_profile", "exif", "xmp", "iptc", "dpi", "comment"}),
     ),
     "PNG": Format(
         suffixes=(".png",),
@@ -78,7 +78,7 @@ FORMATS: Final = {
         alpha=True,
         sixteen=True,
         pages=True,
-        keeps=frozenset({"icc_profile", "exif", "xmp", "dpi"}),
+        keeps=frozenset({"icc_profile", "exif", "xmp", "iptc", "dpi"}),
     ),
     "BMP": Format(suffixes=(".bmp",), keeps=frozenset({"dpi"})),
     "GIF": Format(

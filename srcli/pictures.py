@@ -27,6 +27,9 @@ class Metadata:
     xmp: bytes | None = None
     """The XMP packet, without an orientation; or ``None``."""
 
+    iptc: bytes | None = None
+    """The records of IPTC-IIM, where press photographers put captions; or ``None``."""
+
     dpi: tuple[float, float] | None = None
     """Pixels per inch across and down, or ``None``."""
 

@@ -169,6 +169,10 @@ class Job:
     """Why it cannot be done, if that is known before reading it. A folder that cannot be read
     is a job with a problem too: nothing is left out without a word."""
 
+    again: bool = True
+    """Whether giving it back in a list can mean the same: not where its result is an input or
+    also that of another job. Given back without that one, it would replace what is not its own."""
+
 
 def plan(selection: Selection) -> list[Job]:
     """Find the inputs and name their outputs; no picture is read.
@@ -762,28 +766,36 @@ def _checked(selection: Selection, jobs: list[Job], places: _Places) -> list[Job
         problem = job.problem
         if problem is None and job.target != STREAM:
             place = places.of(job.target)
-            problem = _problem(selection, job, place, sources, claims)
+            taken = _taken(job, place, sources, claims)
+            problem = taken or _problem(selection, job, place)
             claims.add(place, job.source)
-        checked.append(replace(job, problem=problem) if problem else job)
+            job = replace(job, problem=problem, again=taken is None)  # noqa: PLW2901
+        checked.append(job)
     return checked
 
 
-def _problem(
-    selection: Selection, job: Job, place: _Place, sources: "_Sources", claims: "_Claims"
-) -> str | None:
-    """Say why a target cannot be, if so."""
-    # Nothing is asked of the disk about what lies in a folder that is not there.
-    exists = len(place.tail) == 1 and is_there(job.target)
+def _taken(job: Job, place: _Place, sources: "_Sources", claims: "_Claims") -> str | None:
+    """Say whose a target is already, if it is an input's or another job's."""
     result = f"its result {one_line(str(job.target))}"
-    holder = claims.holder(place)
-    if sources.hold(job.target, place, exists=exists):
+    if sources.hold(job.target, place, exists=_exists(job, place)):
         return f"{result} is an input; use --output or --suffix"
-    if holder is not None:
+    if (holder := claims.holder(place)) is not None:
         return f"{result} is also that of {one_line(str(holder))}; rename one of them"
+    return None
+
+
+def _exists(job: Job, place: _Place) -> bool:
+    # Nothing is asked of the disk about what lies in a folder that is not there.
+    return len(place.tail) == 1 and is_there(job.target)
+
+
+def _problem(selection: Selection, job: Job, place: _Place) -> str | None:
+    """Say why there can be no file at a target, if so."""
+    exists = _exists(job, place)
     if (problem := _name_problem(job.target)) is not None:
         return problem
     if exists and is_folder(job.target):
-        return f"{result} is a folder; give another --output"
+        return f"its result {one_line(str(job.target))} is a folder; give another --output"
     if exists and selection.existing == "error":
         return f"{one_line(str(job.target))} is there already; use --overwrite or --skip-existing"
     return None

@@ -18,7 +18,14 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    PpmImagePlugin,
+    UnidentifiedImageError,
+)
 
 from srcli.animations import (
     Animation,
@@ -26,10 +33,11 @@ from srcli.animations import (
     bare_png,
     compose,
     gif_animation,
+    is_sound_png,
     png_animation,
     png_husk,
 )
-from srcli.deep import TiffPages, is_tiff, png_levels, tiff_levels
+from srcli.deep import TiffPages, is_tiff, png_levels, ppm_levels, tiff_levels
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
 from srcli.formats import BUILT, PILLOW_SILENCE
@@ -104,8 +112,8 @@ def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS)
 def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Album:
     """Decode an image file: its picture, the frames of its animation, or its pages.
 
-    PNG and TIFF of 16 bits keep them, in grey, colour and transparency; the other formats are
-    decoded to 8 bits (PPM: grey of 16 bits stays). Frames are composed: each is what is to be
+    PNG, TIFF and PPM of 16 bits keep them, in grey, colour and transparency; the other formats
+    are decoded to 8 bits, and so is CMYK. Frames are composed: each is what is to be
     seen. Of a phone's JPEG of several pictures the first is read, of a TIFF all pages but
     reduced copies and masks, of an animated PNG not the picture that stands in for it.
 
@@ -207,20 +215,23 @@ def from_pillow(image: Image.Image) -> Picture:
 class _PixelLimit:
     """Keeps Pillow's own limit of pixels at the one that is asked for while a thread is inside.
 
-    Pillow has one limit for the whole process; of several threads the most generous one's
+    And that of a PNG's texts and profile as high as it is for all of them together. Pillow has
+    one limit for the whole process; of several threads the most generous one's
     holds, and each checks its own besides.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._limits: list[int] = []
-        self._before = Image.MAX_IMAGE_PIXELS
+        self._before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
 
     @contextmanager
     def at(self, limit: int) -> Iterator[None]:
         with self._lock:
             if not self._limits:
-                self._before = Image.MAX_IMAGE_PIXELS
+                self._before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+                # A profile of more than a megabyte must not cost the picture.
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
             self._limits.append(limit)
             Image.MAX_IMAGE_PIXELS = (max(self._limits) + 1) // 2  # it refuses twice as many
         try:
@@ -228,8 +239,10 @@ class _PixelLimit:
         finally:
             with self._lock:
                 self._limits.remove(limit)
-                limits = self._limits
-                Image.MAX_IMAGE_PIXELS = (max(limits) + 1) // 2 if limits else self._before
+                if self._limits:
+                    Image.MAX_IMAGE_PIXELS = (max(self._limits) + 1) // 2
+                else:
+                    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
 
 
 _PIXEL_LIMIT: Final = _PixelLimit()
@@ -289,6 +302,8 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
 
 def _image_in(stream: BinaryIO, start: bytes) -> ImageFile.ImageFile:
     """Let Pillow find out what a stream holds."""
+    if start == b"MM\0+":
+        _refuse("a BigTIFF with the higher byte first, which is not read; convert it to TIFF")
     if is_tiff(start):
         return TiffPages(stream)
     try:
@@ -305,15 +320,29 @@ def _image_in(stream: BinaryIO, start: bytes) -> ImageFile.ImageFile:
 def _prepared(file: _File) -> _File:
     """Take an animated GIF or PNG apart."""
     image = file.image
+    if image.format == "AVIF" and (bits := _avif_bits(file.stream)) > 8:
+        file.notes[f"AVIF of {bits} bits read at 8 bits"] = None
     if image.format == "GIF":
         animation = gif_animation(file.content())
     elif image.format == "PNG" and getattr(image, "is_animated", False):
         animation = png_animation(file.content())
     else:
         return file
+    if not animation.ended:
+        file.notes["it has no end mark: frames may be missing"] = None
     if animation.announced > 1 or animation.still:
         file.animation = animation
     return file
+
+
+def _avif_bits(stream: BinaryIO) -> int:
+    """Tell the depth that the first AV1 configuration of an AVIF states (AV1-ISOBMFF, 2.3.3)."""
+    position = stream.tell()
+    stream.seek(0)
+    box = stream.read(1 << 16).partition(b"av1C")[2]
+    stream.seek(position)
+    high, twelve = (box[2] & 0x40, box[2] & 0x20) if len(box) > 2 else (0, 0)
+    return (12 if twelve else 10) if high else 8
 
 
 def _check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
@@ -365,7 +394,9 @@ def _read_problem(error: Exception, limit: int = MAX_PIXELS) -> str:
         return f"cannot be read ({reason(error)}); check the path and the disk"
     if isinstance(error, EOFError) or any(word in str(error).lower() for word in _TRUNCATION):
         return "truncated, its end is missing; fetch the file again"
-    return f"damaged ({reason(error)}); fetch the file again"
+    foreign = str(error).startswith("Unsupported")
+    what = "of a kind that is not read" if foreign else "damaged"
+    return f"{what} ({reason(error)}); {'convert it to PNG' if foreign else 'fetch the file again'}"
 
 
 # ---- what the header says -----------------------------------------------------------------
@@ -380,7 +411,16 @@ def _is_deep(image: Image.Image) -> bool:
     """Whether a file has 16 bits where Pillow's mode has 8, or pixels it does not know."""
     if isinstance(image, TiffPages):
         return image.deep
+    if isinstance(image, PpmImagePlugin.PpmImageFile):
+        return _ppm_top(image) > 255
     return image.mode not in _GREY_MODES and _raw_mode(image).endswith(";16B")
+
+
+def _ppm_top(image: PpmImagePlugin.PpmImageFile) -> int:
+    """Tell the level that is white in a PPM in colour that is not loaded yet; else 255."""
+    args = image.tile[0].args if image.tile and image.mode == "RGB" else ()
+    top = args[-1] if isinstance(args, tuple) and args else 255
+    return top if isinstance(top, int) else 255
 
 
 def _bits(image: Image.Image) -> int:
@@ -464,7 +504,7 @@ def _numbered(file: _File) -> Iterator[Picture]:
         if count == 1 and file.position == 1:
             raise
         problem = _read_problem(error, file.limit)
-        verb = "is " if problem.startswith(("damaged", "truncated")) else ""
+        verb = "is " if problem.startswith(("damaged", "truncated", "of a")) else ""
         what = "page" if file.image.format == "TIFF" else "frame"
         of = f" of {count}" if count is not None else ""
         raise ImageError(
@@ -554,6 +594,8 @@ def _pages(file: _File, image: TiffPages) -> Iterator[Picture]:
         total += image.width * image.height
         if total > file.limit:
             _refuse(f"its pages to here have {total} pixels, which {_too_many(file.limit)}")
+        if image.depth > 8 == _bits(image):
+            file.notes[f"{image.mode} of {image.depth} bits read at 8 bits"] = None
         yield _still(image, file.notes, file.content)
 
 
@@ -645,6 +687,7 @@ def _decoded(
     """Decode pixels and opacity, turned upright unless they are deep."""
     if isinstance(image, TiffPages) and image.refusal is not None:
         _refuse(f"{image.refusal}; convert it to 8 or 16 bits")
+    _check_pixel_data(image, content)
     if content is not None and _is_deep(image):
         return _deep_levels(image, content())
     clear = _clear_colour(image)
@@ -661,11 +704,22 @@ def _decoded(
     return pixels, alpha
 
 
+def _check_pixel_data(image: Image.Image, content: Callable[[], bytes] | None) -> None:
+    """Look for damage that a file's checksums show, but its decoder does not."""
+    if isinstance(image, TiffPages):
+        image.check()
+    elif content is not None and image.format == "PNG" and not is_sound_png(content()):
+        raise ValueError("broken PNG checksum")
+
+
 def _deep_levels(image: Image.Image, data: bytes) -> tuple[Levels, Levels | None]:
     """Decode what Pillow has too few bits for, as it is stored."""
     if isinstance(image, TiffPages):
         levels: NDArray[Any] = tiff_levels(image, data)
         colours, opacity = image.colours, image.opacity
+    elif isinstance(image, PpmImagePlugin.PpmImageFile):
+        start, plain = image.tile[0].offset, image.tile[0].codec_name == "ppm_plain"
+        return ppm_levels(data[start:], image.size, _ppm_top(image), plain=plain), None
     else:
         levels = png_levels(bare_png(data), image.size)
         colours = 1 if levels.shape[2] < 3 else 3

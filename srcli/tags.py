@@ -1,6 +1,6 @@
 """Metadata of image files: out of one file, and as the next one is to hold it.
 
-Profile, EXIF, XMP, resolution, texts. What is broken is left out: metadata never costs the
+Profile, EXIF, XMP, IPTC, resolution, texts. What is broken is left out: metadata never costs the
 picture.
 """
 
@@ -25,11 +25,14 @@ from srcli.directories import (
     exif_block,
     numbers,
     parsed_exif,
+    swapped,
 )
 from srcli.pictures import Metadata, Picture
 
 __all__ = [
     "DIRECTORIES",
+    "IPTC_RESOURCE",
+    "IPTC_TAG",
     "dpi_of",
     "exif_for",
     "exif_of",
@@ -101,6 +104,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=None if exif is None else _kept_block(exif),
         xmp=xmp_of(image),
+        iptc=_sound(lambda: _iptc_of(image, exif)),
         dpi=_sound(lambda: dpi_of(info.get("dpi"))) or _sound(lambda: _exif_dpi(exif)),
         text=_text_of(info) if image.format == "PNG" else (),
         comment=comment if isinstance(comment, bytes) and comment else None,
@@ -267,6 +271,42 @@ def exif_for(picture: Picture) -> Exif | None:
         return exif
     parts = {**exif.parts, DIRECTORIES[0]: details | sizes}
     return Exif(order=exif.order, main=exif.main, parts=parts)
+
+
+# ---- IPTC ---------------------------------------------------------------------------------
+
+IPTC_TAG: Final = 33723
+"""The tag of a TIFF whose value is IPTC-IIM."""
+
+IPTC_RESOURCE: Final = 0x0404
+"""What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
+
+_IPTC_MARK: Final = 0x1C
+"""What every data set of IPTC-IIM begins with (IIM 4.2, section 1.6)."""
+
+
+def _iptc_of(image: Image.Image, exif: Exif | None) -> bytes | None:
+    """Take the IPTC records of a JPEG or TIFF."""
+    if image.format == "TIFF":
+        value = exif.main.get(IPTC_TAG) if exif is not None else None
+        data = b"" if value is None else value.data
+        if value is not None and value.kind == LONG and data[:1] != bytes((_IPTC_MARK,)):
+            data = swapped({0: value})[0].data  # some writers take the text for numbers
+    else:
+        data = image.info.get("photoshop", {}).get(IPTC_RESOURCE, b"")
+    return _whole_records(data) or None
+
+
+def _whole_records(data: bytes) -> bytes:
+    """Cut IPTC records behind the last one that is whole: there may be padding."""
+    end = 0
+    while end + 5 <= len(data) and data[end] == _IPTC_MARK:
+        length = int.from_bytes(data[end + 3 : end + 5], "big")
+        following = end + 5 + length
+        if length >= 0x8000 or following > len(data):  # a long one states its length elsewhere
+            break
+        end = following
+    return data[:end]
 
 
 # ---- XMP ----------------------------------------------------------------------------------

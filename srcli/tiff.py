@@ -26,7 +26,7 @@ from srcli.directories import (
 )
 from srcli.fitting import interleaved
 from srcli.pictures import Levels, Picture
-from srcli.tags import dpi_of, exif_for, profile_for, resolution_tags, xmp_for
+from srcli.tags import IPTC_TAG, dpi_of, exif_for, profile_for, resolution_tags, xmp_for
 
 __all__ = ["write_tiff"]
 
@@ -72,7 +72,7 @@ def _most_bytes(picture: Picture) -> int:
     """Bytes that a picture takes at most: those of levels that cannot be compressed."""
     levels = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
     metadata = picture.metadata
-    blocks = (metadata.icc_profile, metadata.exif, metadata.xmp)
+    blocks = (metadata.icc_profile, metadata.exif, metadata.xmp, metadata.iptc)
     return levels + levels // 1000 + sum(len(block) for block in blocks if block) + 4096
 
 
@@ -153,4 +153,6 @@ class _Writer:
             tags[_PROFILE] = Entry(kind=UNDEFINED, data=profile)
         if (packet := xmp_for(picture)) is not None:
             tags[_XMP] = Entry(kind=BYTE, data=packet)
+        if picture.metadata.iptc:
+            tags[IPTC_TAG] = Entry(kind=UNDEFINED, data=picture.metadata.iptc)
         return tags

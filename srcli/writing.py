@@ -370,6 +370,7 @@ def _has_few_colours(picture: Picture) -> bool:
 _FIELDS: Final[dict[str, tuple[str, Callable[[Picture], object]]]] = {
     "exif": ("EXIF", exif_for),
     "xmp": ("XMP", xmp_for),
+    "iptc": ("IPTC", lambda picture: picture.metadata.iptc),
     "icc_profile": ("ICC profile", lambda picture: not _changes_colours(picture)),
     "text": ("text", lambda picture: picture.metadata.text),
     "comment": ("comment", lambda picture: picture.metadata.comment),

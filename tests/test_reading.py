@@ -15,7 +15,7 @@ import pyvips
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
 from srcli import reading
 from srcli.errors import ImageError
@@ -548,6 +548,169 @@ def test_no_damage_of_a_deflated_tiff_of_sixteen_bits_goes_unnoticed():
         changed[where] ^= 0xFF
         with pytest.raises(ImageError, match="damaged"):
             read(Path("a.tiff"), bytes(changed))
+
+
+def test_a_big_tiff_of_the_other_byte_order_is_refused_by_its_name():
+    """No decoder at hand reads it, and it is not called damaged."""
+    data = tiff(noise(3, np.uint16), byteorder=">", bigtiff=True)
+
+    with pytest.raises(ImageError, match=r"^a: a BigTIFF .* not read; convert it to TIFF$"):
+        read(Path("a"), data)
+
+
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+def test_no_changed_byte_of_the_pixels_of_a_png_goes_unnoticed(bits):
+    """The checksums are looked at: Pillow alone would decode something else, without a word."""
+    levels = noise(3, bits, height=9, width=9)
+    rows = b"".join(b"\0" + row.tobytes() for row in levels.astype(f">u{levels.itemsize}"))
+    header = struct.pack(">IIBBBBB", 9, 9, 8 * levels.itemsize, 2, 0, 0, 0)
+    data = with_chunks(png(8, 2, b""), {b"IHDR": header, b"IDAT": zlib.compress(rows, 0)})
+    np.testing.assert_array_equal(levels, read(Path("a.png"), data).pixels)
+    start = data.index(b"IDAT") + 4
+
+    for where in range(start, len(data) - 12, 3):
+        changed = bytearray(data)
+        changed[where] ^= 0x10
+        with pytest.raises(ImageError, match="damaged"):
+            read(Path("a.png"), bytes(changed))
+
+
+def test_no_damage_of_a_deflated_tiff_of_eight_bits_goes_unnoticed():
+    """What Pillow decodes is checked as well: the last four bytes are the checksum."""
+    data = tiff(noise(3, height=40, width=40), compression="zlib")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        (start,), (count,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    assert read(Path("a.tiff"), data).width == 40
+
+    for where in range(start + count - 4, start + count):
+        changed = bytearray(data)
+        changed[where] ^= 0xFF
+        with pytest.raises(ImageError, match="damaged"):
+            read(Path("a.tiff"), bytes(changed))
+
+
+def test_a_directory_that_is_cut_off_is_damage(capfd):
+    """A page whose directory is incomplete is no page of other pixels, and nothing is printed."""
+    stream = io.BytesIO()
+    pages = [as_image(noise(1, seed=seed)) for seed in (1, 2)]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:], compression="packbits")
+    data = stream.getvalue()
+    with Image.open(stream) as image:
+        image.seek(1)
+        place = image._frame_pos[1]
+    entries = struct.unpack_from("<H", data, place)[0]
+
+    for kept in (1, 3, entries - 1):
+        with pytest.raises(ImageError, match="truncated, its end is missing"):
+            read_album(Path("a.tiff"), data[: place + 2 + 12 * kept])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_colour_map_behind_the_end_is_damage():
+    """Pillow leaves out a tag whose value is not there, and would call the indices greys."""
+    image = Image.fromarray(INDICES, "L")
+    image.putpalette(COLOURS.tobytes().ljust(768, b"\0"))
+    stream = io.BytesIO()
+    image.save(stream, "TIFF")
+    data = bytearray(stream.getvalue())
+    with Image.open(stream) as opened:
+        assert 320 in opened.tag_v2
+    entry = data.index(struct.pack("<HHI", 320, 3, 768))
+    struct.pack_into("<I", data, entry + 8, len(data) - 100)
+
+    with pytest.raises(ImageError, match="truncated, its end is missing"):
+        read(Path("a.tiff"), bytes(data))
+
+
+def test_a_tiff_that_is_packed_as_webp_is_read():
+    """Pillow's libtiff cannot undo it, libvips can."""
+    levels = noise(3, height=24, width=40)
+    packed = pyvips.Image.new_from_array(levels).tiffsave_buffer(compression="webp", lossless=True)
+
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), packed).pixels)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["binary", "plain"])
+@pytest.mark.parametrize("top", [65535, 1023])
+def test_colour_of_sixteen_bits_is_read_from_a_ppm(plain, top):
+    """All levels arrive, stretched to 65535 if white is less; a comment is no level."""
+    levels = noise(3, np.uint16) & top
+    stored = levels.astype(">u2").tobytes()
+    if plain:
+        stored = b"# x 1\n" + b" ".join(b"%d" % level for level in levels.ravel())
+    data = b"P%d\n%d %d %d\n" % (3 if plain else 6, WIDTH, HEIGHT, top) + stored
+
+    picture = read(Path("a.ppm"), data)
+
+    expected = np.rint(levels.astype(float) * 65535 / top)
+    np.testing.assert_array_equal(expected, picture.pixels)
+    assert read_header(Path("a.ppm"), data).bits == 16
+    cut = data.rstrip(b"0123456789") if plain else data[:-1]
+    with pytest.raises(ImageError, match="truncated, its end is missing"):
+        read(Path("a.ppm"), cut)
+
+
+@AVIF
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_an_avif_that_loses_bits_says_so(bits):
+    """What Pillow rounds to 8 bits is named."""
+    wide = pyvips.Image.new_from_array(noise(3, np.uint16)).copy(interpretation="rgb16")
+    try:
+        data = wide.heifsave_buffer(compression="av1", bitdepth=bits)
+    except pyvips.Error:
+        pytest.skip("libvips without an encoder of AVIF")
+
+    notes = read_album(Path("a.avif"), data).notes
+
+    assert notes == (() if bits == 8 else (f"AVIF of {bits} bits read at 8 bits",))
+
+
+def test_a_tiff_in_cmyk_of_sixteen_bits_says_that_it_is_rounded():
+    """Pillow takes the upper eight."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, noise(4, np.uint16), photometric="separated")
+
+    notes = read_album(Path("a.tiff"), stream.getvalue()).notes
+
+    assert "CMYK of 16 bits read at 8 bits" in notes
+
+
+def test_what_pillow_does_not_know_is_not_called_damaged():
+    """A BMP of an unknown kind may be sound."""
+    stream = io.BytesIO()
+    as_image(noise(3)).save(stream, "BMP")
+    data = bytearray(stream.getvalue())
+    struct.pack_into("<H", data, 28, 48)  # bits a pixel
+
+    with pytest.raises(ImageError, match=r"of a kind that is not read \(.*48.*\); convert it"):
+        read(Path("a.bmp"), bytes(data))
+
+
+def test_a_large_profile_or_text_does_not_cost_the_png():
+    """Pillow's limit of a megabyte for each is lifted while a file is open, and comes back."""
+    profile_data = SRGB.ljust(3 << 20, b"\0")
+    early = ((b"iCCP", b"x\0\0" + zlib.compress(profile_data)),)
+    early += ((b"zTXt", b"Title\0\0" + zlib.compress(b"t" * (2 << 20))),)
+    before = PngImagePlugin.MAX_TEXT_CHUNK
+
+    metadata = read(Path("a.png"), png(8, 2, b"abc", *early)).metadata
+
+    assert metadata.icc_profile == profile_data
+    assert metadata.text == (("Title", "t" * (2 << 20)),)
+    assert before == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+def test_a_gif_without_its_end_mark_says_that_frames_may_be_missing(saved):
+    """Cut off between two frames it looks whole: it is read, with a note."""
+    frames = [as_image(noise(1, seed=seed)) for seed in range(3)]
+    path = saved(frames[0], "a.gif", save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+
+    assert read_album(path).notes == ()
+    album = read_album(path, data[:-1])
+
+    assert album.notes == ("it has no end mark: frames may be missing",)
+    assert len(album.pictures) == 3
 
 
 # ---- what every picture is ----------------------------------------------------------------

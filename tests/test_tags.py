@@ -2,12 +2,13 @@
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, IptcImagePlugin, PngImagePlugin, features
 
 from srcli.directories import (
     ASCII,
@@ -18,6 +19,7 @@ from srcli.directories import (
     UNDEFINED,
     Entry,
     Exif,
+    built,
     entry,
     numbers,
     parsed_exif,
@@ -25,8 +27,11 @@ from srcli.directories import (
 )
 from srcli.directories import exif_block as block_of
 from srcli.pictures import Album, Metadata, Picture
+from srcli.reading import read_album
 from srcli.tags import (
     DIRECTORIES,
+    IPTC_RESOURCE,
+    IPTC_TAG,
     dpi_of,
     exif_for,
     exif_of,
@@ -39,6 +44,7 @@ from srcli.writing import write_stream
 
 DETAILS, PLACE = DIRECTORIES
 MAKE, ARTIST, COPYRIGHT, RATING, TITLE, ORIENTATION = 0x10F, 0x13B, 0x8298, 0x4746, 0x9C9B, 0x112
+CAPTION = b"\x1c\x02\x05\0\x05Night\x1c\x02\x78\0\x03\xc3\x9fx"
 FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"]
 WRITTEN = [name for name in FORMATS if name != "AVIF" or "avif" in features.get_supported()]
 
@@ -384,3 +390,86 @@ def test_bytes_that_are_no_exif_are_refused():
     """A block is known by its first four bytes."""
     with pytest.raises(ValueError, match="no TIFF and no EXIF"):
         parsed_exif(b"Exif\0\0nonsense", DIRECTORIES)
+
+
+# ---- IPTC ---------------------------------------------------------------------------------
+
+
+def album_of(**metadata):
+    """Make an album of a small grey picture that says something."""
+    pixels = np.full((4, 6, 1), 9, np.uint8)
+    return Album(pictures=(Picture(pixels=pixels, metadata=Metadata(**metadata)),))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "TIFF"])
+def test_captions_travel_from_file_to_file(name):
+    """The records of IPTC come out as they went in, and Pillow finds them too."""
+    stream = io.BytesIO()
+
+    assert write_stream(album_of(iptc=CAPTION), stream, format=name) == ()
+
+    (again,) = read_album(Path("a"), stream.getvalue()).pictures
+    assert again.metadata.iptc == CAPTION
+    with Image.open(stream) as image:
+        found = IptcImagePlugin.getiptcinfo(image)
+    assert found == {(2, 5): b"Night", (2, 120): b"\xc3\x9fx"}
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "GIF", "BMP"])
+def test_captions_that_a_format_cannot_hold_are_named(name):
+    """They go, and it is said."""
+    assert f"{name} holds no IPTC: dropped" in write_stream(
+        album_of(iptc=CAPTION), io.BytesIO(), format=name
+    )
+
+
+def test_captions_that_a_jpeg_cannot_hold_are_named():
+    """More than a segment holds is left out; what just fits is kept."""
+    record = b"\x1c\x02\x78" + struct.pack(">H", 32000) + b"x" * 32000
+    rest = 65506 - 2 * len(record) - 5
+    full = 2 * record + b"\x1c\x02\x78" + struct.pack(">H", rest) + b"y" * rest
+    stream = io.BytesIO()
+
+    assert write_stream(album_of(iptc=full), stream, format="JPEG") == ()
+    assert read_album(Path("a"), stream.getvalue()).pictures[0].metadata.iptc == full
+    notes = write_stream(album_of(iptc=full + b"."), io.BytesIO(), format="JPEG")
+    assert notes == ("JPEG holds 64 KiB of IPTC: dropped",)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_captions_stored_as_numbers_are_turned_round(order):
+    """Programs that take the text for numbers of 32 bits store its bytes reversed."""
+    padded = CAPTION + b"\0" * (-len(CAPTION) % 4)
+    for data in (padded, swapped({0: Entry(kind=LONG, data=padded)})[0].data):
+        main = {
+            256: entry(order, LONG, 1),
+            257: entry(order, LONG, 1),
+            258: entry(order, SHORT, 8),
+            262: entry(order, SHORT, 1),
+            273: entry(order, LONG, 0),
+            279: entry(order, LONG, 1),
+            IPTC_TAG: Entry(kind=LONG, data=data),
+        }
+        head = b"II*\0" if order == "<" else b"MM\0*"
+        file = head + struct.pack(order + "I", 8) + built(main, 8, order)
+
+        assert read_album(Path("a"), file).pictures[0].metadata.iptc == CAPTION
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        (CAPTION + b"\0\0\0", CAPTION),
+        (CAPTION + b"\x1c\x02\x05\0\x09cut", CAPTION),
+        (b"no records", None),
+        (b"\x1c", None),
+        (b"", None),
+    ],
+    ids=["padded", "cut off", "rubbish", "short", "empty"],
+)
+def test_only_whole_records_are_kept(stored, kept):
+    """What is broken of the captions is left out, and never costs the picture."""
+    image = Image.new("L", (4, 4))
+    image.info["photoshop"] = {IPTC_RESOURCE: stored}
+
+    assert metadata_of(image, 1).iptc == kept

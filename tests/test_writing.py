@@ -884,6 +884,7 @@ ODD_METADATA = st.builds(
     xmp=st.none() | st.binary(max_size=100) | st.just(b"x" * 70_000),
     dpi=st.none() | st.tuples(st.floats(), st.floats()),
     text=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
+    iptc=st.none() | st.binary(max_size=100) | st.just(b"i" * 70_000),
     comment=st.none() | st.binary(max_size=300) | st.just(b"c" * 70_000),
 )
 

@@ -1,0 +1,200 @@
+"""Damaged files by the hundred: each ends as done or as failed, in words, and none of it leaks.
+
+``benchmarks/fuzz.py`` does the same with thousands of files of a corpus.
+"""
+
+import io
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, features
+
+from srcli import batch, images
+from srcli.batch import BatchConfig
+from srcli.files import TEMPORARY_SUFFIX
+from srcli.planning import Job, Selection
+from srcli.upscaling import Settings
+
+ROOT = Path(__file__).parents[1]
+COUNT = 320
+TARGETS = ("png", "jpg", "webp", "tif", "gif", "bmp", "ppm")
+DEEP = {"dtype": np.uint16}
+
+
+def levels(channels, dtype=np.uint8, seed=3):
+    """Draw blocks of noise, which compress to files with some structure: 18 x 22."""
+    chance = np.random.default_rng(seed)
+    top = np.iinfo(dtype).max
+    small = chance.integers(0, top, (9, 11, channels), dtype=dtype, endpoint=True)
+    return small.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def saved(image, name, **options):
+    """Encode an image by Pillow."""
+    stream = io.BytesIO()
+    image.save(stream, name, **options)
+    return stream.getvalue()
+
+
+def pillow_files():
+    """Make a file of every format and of most of its kinds."""
+    rgb, rgba = (Image.fromarray(levels(count)) for count in (3, 4))
+    grey = Image.fromarray(levels(1)[..., 0])
+    frames = [Image.fromarray(levels(3, seed=seed)) for seed in range(3)]
+    several = {"save_all": True, "append_images": frames[1:]}
+    yield "rgb.jpg", saved(rgb, "JPEG", comment=b"night", dpi=(72, 72))
+    yield "progressive.jpg", saved(rgb, "JPEG", progressive=True, exif=Image.Exif().tobytes())
+    yield "cmyk.jpg", saved(rgb.convert("CMYK"), "JPEG")
+    yield "grey.jpg", saved(grey, "JPEG")
+    for name, image in (("rgb", rgb), ("rgba", rgba), ("grey", grey), ("1", grey.convert("1"))):
+        yield f"{name}.png", saved(image, "PNG")
+        yield f"{name}.tif", saved(image, "TIFF", compression="tiff_adobe_deflate")
+    yield "palette.png", saved(rgb.quantize(16), "PNG", transparency=3)
+    yield "animated.png", saved(frames[0], "PNG", duration=50, **several)
+    yield "rgba.webp", saved(rgba, "WEBP", lossless=True)
+    yield "lossy.webp", saved(rgb, "WEBP", exif=b"Exif\0\0II*\0")
+    yield "animated.webp", saved(frames[0], "WEBP", duration=50, **several)
+    yield "grey.gif", saved(grey, "GIF")
+    yield "animated.gif", saved(frames[0], "GIF", duration=50, loop=2, **several)
+    yield "pages.tif", saved(frames[0], "TIFF", compression="tiff_lzw", **several)
+    yield "fax.tif", saved(grey.convert("1"), "TIFF", compression="group4")
+    yield "jpeg.tif", saved(rgb, "TIFF", compression="jpeg")
+    yield "rgb.bmp", saved(rgb, "BMP")
+    yield "palette.bmp", saved(rgb.quantize(16), "BMP")
+    yield "rgb.ppm", saved(rgb, "PPM")
+    yield "bits.pbm", saved(grey.convert("1"), "PPM")
+    if "avif" in features.get_supported():
+        yield "rgba.avif", saved(rgba, "AVIF", speed=10)
+
+
+def deep_files():
+    """Make files of 16 bits a channel."""
+    for channels in (1, 3, 4):
+        stream = io.BytesIO()
+        alpha = None if channels < 4 else levels(1, **DEEP)
+        picture = images.Picture(pixels=levels(min(channels, 3), **DEEP), alpha=alpha)
+        images.write_stream(images.Album(pictures=(picture,)), stream, format="PNG")
+        yield f"deep{channels}.png", stream.getvalue()
+    for planar in ("contig", "separate"):
+        stream, stored = io.BytesIO(), levels(3, **DEEP)
+        stored = stored if planar == "contig" else stored.transpose(2, 0, 1).copy()
+        tifffile.imwrite(stream, stored, photometric="rgb", planarconfig=planar, compression="zlib")
+        yield f"{planar}.tif", stream.getvalue()
+    yield "deep.ppm", b"P6 22 18 65535\n" + levels(3, **DEEP).astype(">u2").tobytes()
+
+
+def damaged(data, other, chance):
+    """Damage a file in one of many ways."""
+    changed, start = bytearray(data), chance.randrange(len(data))
+    match chance.randrange(8):
+        case 0:
+            return data[:start]
+        case 1:
+            for _ in range(chance.choice((1, 4, 32))):
+                changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        case 2:
+            changed[chance.randrange(min(len(data), 120))] = chance.choice((0, 1, 127, 255))
+        case 3:
+            return data[:start] + other[chance.randrange(len(other)) :]
+        case 4:
+            changed[start : start + 64] = bytes(len(changed[start : start + 64]))
+        case 5:
+            del changed[start : start + chance.choice((1, 9, 100))]
+        case 6:
+            return data + chance.randbytes(200)
+        case 7:
+            layout = chance.choice(("<H", ">H", "<I", ">I"))
+            most = 256 ** struct.calcsize(layout) - 1
+            where = chance.randrange(min(len(data), 100))
+            number = struct.pack(layout, min(chance.choice((0, 40_000, 2**31, 2**32)), most))
+            changed[where : where + len(number)] = number
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """Sound files by name."""
+    return dict((*pillow_files(), *deep_files()))
+
+
+def jobs_of(files, folder):
+    """Write files, and name a result of each of the formats in turn."""
+    for number, (name, data) in enumerate(files):
+        path = folder / "in" / f"{number}-{name}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        target = folder / "out" / f"{number}.{TARGETS[number % len(TARGETS)]}"
+        yield Job(path, target, path.name)
+
+
+def enlarged(files, folder, model):
+    """Enlarge files by two as one run."""
+    config = BatchConfig(
+        selection=Selection(inputs=("fuzz",), scale=2.0, existing="overwrite"),
+        model=str(model),
+        settings=Settings(device="cpu", dtype="fp32"),
+    )
+    return list(batch.run(config, jobs_of(files, folder)))
+
+
+def test_every_sound_file_is_done(sound, tmp_path, tiny_weights):
+    """The files that are going to be damaged can all be enlarged."""
+    results = enlarged(sound.items(), tmp_path, tiny_weights)
+
+    assert [(result.status, result.message) for result in results] == [("done", "")] * len(sound)
+    for result in results:
+        with Image.open(result.job.target) as image:
+            assert image.size == (44, 36)
+
+
+def test_damage_costs_a_file_and_nothing_else(sound, tmp_path, tiny_weights, capfd):
+    """Each is done or has failed for a reason; nothing is printed, nothing is left behind."""
+    chance, names = random.Random(11), list(sound)  # noqa: S311 - not a secret
+    files = []
+    for _ in range(COUNT):
+        name, other = chance.choice(names), chance.choice(names)
+        files.append((name, damaged(sound[name], sound[other], chance)))
+
+    results = enlarged(files, tmp_path, tiny_weights)
+
+    assert len(results) == COUNT
+    for result in results:
+        path = str(result.job.source)
+        assert result.status in {"done", "failed"}, result
+        if result.status == "done":
+            assert result.job.target.stat().st_size > 0
+        else:
+            assert result.message.startswith(f"{path}: "), result.message
+            assert result.message.isprintable()
+            assert ": unexpected" not in result.message
+            assert not result.job.target.exists()
+    # Some damage is found and some is not: otherwise this tests nothing.
+    assert 40 < sum(result.status == "done" for result in results) < COUNT - 100
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.rglob(f"*{TEMPORARY_SUFFIX}"))
+
+
+def test_the_large_fuzzer_runs(sound, tmp_path):
+    """The program that does this with thousands of files tells what it found."""
+    for name in ("rgb.jpg", "palette.png", "fax.tif"):
+        (tmp_path / name).write_bytes(sound[name])
+    report = tmp_path / "report.md"
+
+    done = subprocess.run(
+        [sys.executable, "benchmarks/fuzz.py", tmp_path, "--count", "9", "--report", report],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert report.read_text(encoding="utf-8") == done.stdout.removesuffix("\n")
+    assert "3 done, 0 failed, 0 hung or crashed; 0 bugs. Temporary files left: 0." in done.stdout
+    assert done.stdout.count("stderr: 0.") == 2
