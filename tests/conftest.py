@@ -1,6 +1,7 @@
 """What every test runs under, and the fixtures that more than one file uses."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ settings.register_profile("srcli", deadline=None, derandomize=True, max_examples
 settings.load_profile("srcli")
 
 torch.set_num_threads(1)
+
+# In the background of a shell Ctrl-C is ignored, by children too; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IMAGE_SIZES = ((121, 163), (135, 149), (151, 127), (129, 201), (183, 125), (143, 157))
 """Height and width of the images of ``image_folder``: odd, not square, at least a patch."""
