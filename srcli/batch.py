@@ -180,7 +180,7 @@ class Summary:
             pixels=self.pixels + (told["output_width"] or 0) * (told["output_height"] or 0),
             failures=self.failures + failed,
             again=self.again + (failed if again else ()),
-            exit_code=codes.pop() if len(codes) == 1 else min(codes, default=0),
+            exit_code=min(codes, default=0),
         )
 
     def to_dict(self) -> dict[str, Any]:
