@@ -225,6 +225,7 @@ class Sampler:
         scales: Factors to draw from, each entry as likely as the others.
         augment: Whether patches are flipped and turned.
         areas: Pixels of each image; needed for ``area``. Zero for one that cannot be read.
+        candidates: Patches to be drawn for each one that is trained on.
     """
 
     def __init__(
@@ -236,7 +237,9 @@ class Sampler:
         scales: Sequence[float],
         augment: bool,
         areas: Sequence[int] | None = None,
+        candidates: int = 1,
     ) -> None:
+        self.candidates = candidates
         self._count, self._seed = count, seed
         self._scales, self._augment = list(scales), augment
         self._edges: Tensor | None = None
@@ -249,14 +252,16 @@ class Sampler:
         """Count the steps of ``size`` patches in which every image has its turn."""
         return -(-self._count // size)
 
-    def draw(self, step: int, size: int) -> Draw:
+    def draw(self, step: int, size: int, candidate: int = 0) -> Draw:
         """Draw the patches of one step.
 
         Args:
             step: Number of the step, from 0.
             size: Patches of the whole batch, those of all processes together.
+            candidate: Which of the patches that compete for a place in the batch, from 0.
         """
-        generator = torch.Generator().manual_seed(mix(self._seed, step))
+        name = f"{step}, candidate {candidate}" if candidate else step
+        generator = torch.Generator().manual_seed(mix(self._seed, name))
         draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
         which, top, left, turn, factor = draws.unbind(1)
         return Draw(

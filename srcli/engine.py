@@ -6,10 +6,10 @@ may be stopped anywhere and resumed, and may be shared by several processes.
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from srcli.errors import DataError, DeviceError, TrainingError, UsageError
 from srcli.loading import Batch, Centers, Loader
 from srcli.metrics import agreement, psnr
 from srcli.model import ResidualAutoencoder
+from srcli.optimizers import Optimizer
 from srcli.recipes import Loss, TrainConfig
 from srcli.runs import RunDirectory
 
@@ -81,9 +82,12 @@ class Run:
     """The net as the loop calls it: compiled, distributed, or itself."""
 
     average: ResidualAutoencoder
-    optimizer: torch.optim.Adam
+    optimizer: Optimizer
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
+
+    origin: Mapping[str, Any] | None
+    """How the weights that the run was started from had been made."""
 
     epoch_steps: int
     total: int | None
@@ -205,7 +209,8 @@ def start(
         team.wait()
     splits = split(pool, config.seed, config.split)
     torch.manual_seed(config.seed)
-    net = on_device(ResidualAutoencoder(config.model) if resume else _initial(config), device)
+    net, origin = _initial(config, resume=resume)
+    net = on_device(net, device)
     workers = config.workers or os.cpu_count() or 1
     with memory_told(config, device):
         loader = Loader(splits.train, device, workers=workers)
@@ -216,6 +221,7 @@ def start(
             scales=config.scales,
             augment=config.augment,
             areas=loader.areas() if config.sampling == "area" else None,
+            candidates=config.candidates,
         )
     if not len(splits.evaluation):
         say(
@@ -238,23 +244,27 @@ def start(
         net=net,
         trained=_wrapped(net, config, team),
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
-        optimizer=torch.optim.Adam(net.parameters(), lr=config.lr, fused=True),
+        optimizer=Optimizer(net, config.optimizer),
         images=pool.fingerprint(),
+        origin=origin,
         epoch_steps=epoch_steps,
         total=_total(config, len(splits.train), epoch_steps),
     )
 
 
-def _initial(config: TrainConfig) -> ResidualAutoencoder:
-    if config.init_from is None:
-        return ResidualAutoencoder(config.model)
+def _initial(
+    config: TrainConfig, *, resume: bool
+) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
+    """Make the net to begin with, and tell how its weights had been made."""
+    if config.init_from is None or resume:
+        return ResidualAutoencoder(config.model), None
     net, header = weights.load(config.init_from)
     if header.config != config.model:
         raise UsageError(
             f"--init-from {config.init_from}: its net has another shape than --config asks for; "
             "use weights of the same configuration"
         )
-    return net.train()
+    return net.train(), header.training
 
 
 def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
@@ -291,8 +301,6 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
     target = dequantize(batch.patches)
     image = training_input(target, batch.scales, config.degradation, batch.draws)
     image = image.contiguous(memory_format=torch.channels_last)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
     with _precision(run):
         output = run.trained(image).float()
     loss = _loss(output, target, config.loss)
@@ -300,7 +308,7 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     if config.clip:
         nn.utils.clip_grad_norm_(run.net.parameters(), config.clip)
-    run.optimizer.step()
+    run.optimizer.step(lr)
     run.step += 1
     # Early on the average follows closely, so that it forgets the random start.
     decay = min(config.ema, (1 + run.step) / (10 + run.step))
@@ -388,11 +396,7 @@ def state(run: Run) -> dict[str, Tensor]:
     return {
         **{f"net.{key}": value for key, value in run.net.state_dict().items()},
         **{f"ema.{key}": value for key, value in run.average.state_dict().items()},
-        **{
-            f"adam.{index}.{key}": value
-            for index, values in run.optimizer.state_dict()["state"].items()
-            for key, value in values.items()
-        },
+        **{f"optimizer.{key}": value for key, value in run.optimizer.state().items()},
         "recent.loss": run.team.mean(losses),
         "recent.accuracy": run.team.mean(accuracies),
     }
@@ -413,12 +417,11 @@ def restore(run: Run, say: Callable[[str], None]) -> None:
         )
     try:
         run.step, run.seconds = int(progress["step"]), float(progress["seconds"])
+        run.origin = progress.get("origin")
         run.before = run.seconds
         run.net.load_state_dict(_part(tensors, "net."))
         run.average.load_state_dict(_part(tensors, "ema."))
-        run.optimizer.load_state_dict(
-            {**run.optimizer.state_dict(), "state": _moments(run, _part(tensors, "adam."))}
-        )
+        run.optimizer.restore(_part(tensors, "optimizer."))
         run.losses = list(tensors["recent.loss"].to(run.device))
         run.accuracies = list(tensors["recent.accuracy"].to(run.device))
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
@@ -427,18 +430,6 @@ def restore(run: Run, say: Callable[[str], None]) -> None:
             f"the state in {run.directory.path} cannot be resumed: {reason}; start again with "
             "another --output"
         ) from error
-
-
-def _moments(run: Run, stored: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    moments: dict[int, dict[str, Tensor]] = {}
-    parameters = list(run.net.parameters())
-    for key, value in stored.items():
-        index, name = int(key.split(".")[0]), key.split(".")[1]
-        # The fused Adam walks through memory: a moment must lie as its parameter does.
-        like = parameters[index]
-        same = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        moments.setdefault(index, {})[name] = same
-    return moments
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

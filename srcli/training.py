@@ -436,7 +436,12 @@ def _save(run: Run) -> None:
     tensors = state(run)
     if not run.team.leads:
         return
-    progress = {"step": run.step, "seconds": run.seconds, "images": run.images}
+    progress = {
+        "step": run.step,
+        "seconds": run.seconds,
+        "images": run.images,
+        "origin": run.origin,
+    }
     run.directory.save(run.step, tensors, progress, keep_last=run.config.keep_last)
     run.directory.save_weights(run.average.state_dict(), run.config.model, _record(run))
 
@@ -445,6 +450,7 @@ def _record(run: Run) -> dict[str, Any]:
     """What the header of the weights says of their making."""
     config = run.config
     rate = "cosine to 0" if config.schedule == "cosine" else "constant"
+    steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
     return {
         "recipe": config.recipe,
         # What a data set is called, not where it lay.
@@ -456,8 +462,9 @@ def _record(run: Run) -> dict[str, Any]:
         "degradation": str(config.degradation),
         "scales": list(config.scales),
         "loss": config.loss,
-        "optimizer": f"Adam {config.lr:g}, warm-up {config.warmup} steps, {rate}",
+        "optimizer": f"{config.optimizer.capitalize()} {steps}",
         "ema": config.ema,
+        "candidates": config.candidates,
         "batch_size": config.batch,
         "epochs": round(run.epoch, 2),
         "steps": run.step,
@@ -467,6 +474,7 @@ def _record(run: Run) -> dict[str, Any]:
         "dtype": str(run.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "init_from": config.init_from.name if config.init_from else None,
+        "origin": None if run.origin is None else dict(run.origin),
     }
 
 

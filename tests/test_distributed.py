@@ -367,8 +367,10 @@ def test_two_processes_train_the_net_of_one(crew):
 
     found, expected = state_of(crew.folder / "pair"), state_of(crew.folder / "whole")
     for name, tensor in expected.items():
-        # Adam's first steps have the size of the rate, whatever the gradient's.
-        torch.testing.assert_close(found[name].to(tensor), tensor, rtol=1e-2, atol=3e-4)
+        # Muon orthogonalises in bf16, and Adam's first steps have the size of the rate whatever
+        # the gradient's: single weights may differ by a step, a whole tensor by little.
+        distance = (found[name].double() - tensor).norm() / tensor.double().norm().clamp(min=1e-12)
+        assert distance < 0.03, name
 
 
 @pytest.mark.slow

@@ -275,6 +275,75 @@ def test_a_process_reads_its_own_rows_alone():
     assert 3 <= album.reads <= 3 * 3
 
 
+def noisy_album():
+    """Make images that are smooth on the left and noisy on the right, in several strengths."""
+    noise = np.random.default_rng(0).integers(0, 256, (PATCH, 3 * PATCH, 3))
+    ramp = np.linspace(0.0, 1.0, 3 * PATCH)[None, :, None]
+    return [(128 + (noise - 128) * ramp * share).astype(np.uint8) for share in (0.3, 0.6, 1.0)]
+
+
+def roughness(batch):
+    """Measure the mean difference of neighbours of each patch."""
+    levels = batch.patches.double()
+    return [float(one.diff(dim=1).abs().mean() + one.diff(dim=2).abs().mean()) for one in levels]
+
+
+@RESIDENT
+def test_of_some_candidates_the_most_detailed_is_kept(resident):
+    """Each place in a batch goes to the roughest of the patches that were drawn for it."""
+    loader = Loader(pool_of(images=noisy_album()), CPU, workers=1, resident=resident)
+    sampler = by_epoch(3, candidates=3)
+    singles = [
+        [_cut_alone(loader, sampler.draw(step, 12, candidate)) for candidate in range(3)]
+        for step in range(4)
+    ]
+
+    chosen = take(loader, sampler, 4, size=12)
+
+    for batch, candidates in zip(chosen, singles, strict=True):
+        for place, patch in enumerate(batch.patches):
+            rivals = torch.stack([one[place] for one in candidates])
+            rough = roughness(loading.Batch(rivals, [], torch.empty(0)))
+            assert torch.equal(patch, rivals[int(np.argmax(rough))])
+
+
+def _cut_alone(loader, draw):
+    """Cut what one draw says, by the reader of a single image."""
+    images = zip(draw.images, draw.top, draw.left, draw.turn, strict=True)
+    patches = []
+    for place, top, left, turn in images:
+        pixels = loader.pool.read(place)
+        row = int(top * (pixels.shape[1] - PATCH + 1))
+        column = int(left * (pixels.shape[2] - PATCH + 1))
+        patch = pixels[:, row : row + PATCH, column : column + PATCH]
+        patches.append(planar(TURNS[turn](patch.permute(1, 2, 0).numpy())))
+    return torch.stack(patches)
+
+
+def test_candidates_keep_scales_and_degradation():
+    """Which candidate is kept changes neither the factor nor the degradation of its place."""
+    loader = Loader(pool_of(images=noisy_album()), CPU, workers=1)
+
+    one, three = (take(loader, by_epoch(3, candidates=count), 3, size=8) for count in (1, 3))
+
+    for alone, chosen in zip(one, three, strict=True):
+        assert alone.scales == chosen.scales
+        assert torch.equal(alone.draws, chosen.draws)
+        assert not torch.equal(alone.patches, chosen.patches)
+
+
+def test_processes_share_a_batch_of_candidates():
+    """Each process chooses among the candidates of its own rows; together they are the batch."""
+    loader = Loader(pool_of(images=noisy_album()), CPU, workers=2)
+    sampler = by_epoch(3, candidates=2)
+    whole = take(loader, sampler, 4, size=12)
+
+    parts = [take(loader, sampler, 4, size=12, rows=slice(i, i + 6)) for i in (0, 6)]
+
+    for batch, one, other in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([one.patches, other.patches]), batch.patches)
+
+
 # ---- what cannot be read ------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from srcli.config import BASE, PAPER, Degradation
 from srcli.errors import UsageError
-from srcli.recipes import CHANGEABLE, LOSSES, RECIPES, SCHEDULES, SPLITS, TrainConfig
+from srcli.recipes import CHANGEABLE, LOSSES, OPTIMIZERS, RECIPES, SCHEDULES, SPLITS, TrainConfig
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 """The fewest options that make a run."""
@@ -179,6 +179,7 @@ others = st.fixed_dictionaries(
         "degradation": degradations,
         "batch_size": whole,
         "processes": whole,
+        "optimizer": st.sampled_from(OPTIMIZERS),
         "lr": positive,
         "warmup": st.integers(0, 10**6),
         "schedule": st.sampled_from(SCHEDULES),
@@ -189,6 +190,7 @@ others = st.fixed_dictionaries(
         "split": st.sampled_from(SPLITS),
         "sampling": st.sampled_from(["area", "epoch"]),
         "augment": st.booleans(),
+        "candidates": whole,
         "eval_images": st.none() | whole,
         "eval_every": st.none() | whole,
         "save_every": whole,

@@ -250,6 +250,7 @@ def test_the_weights_to_start_from_are_needed_once(make, tiny_weights, tmp_path)
     check_same(config.output, other.output)
     header = weights.read_header(config.output / "model.safetensors")
     assert header.training["init_from"] == "start.safetensors"
+    assert header.training["origin"] == weights.read_header(tiny_weights).training
 
 
 def test_saving_otherwise_changes_nothing_else(make, whole, tmp_path):
@@ -557,6 +558,7 @@ OTHERWISE = {
     "scales": ["--scale", "4"],
     "degradation": ["--degradation", "bicubic"],
     "batch_size": ["--batch-size", "5"],
+    "optimizer": ["--optimizer", "adam"],
     "lr": ["--lr", "0.1"],
     "warmup": ["--warmup", "4"],
     "schedule": ["--schedule", "constant"],
@@ -571,6 +573,7 @@ OTHERWISE = {
     "eval_images": ["--eval-images", "1"],
     "eval_every": ["--eval-every", "4"],
     "init_from": ["--init-from", "base"],
+    "candidates": ["--candidates", "1"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],
     "dtype": ["--dtype", "bf16"],

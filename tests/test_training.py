@@ -51,6 +51,7 @@ def options(tmp_path, image_folder, tiny_config):
             "model": tiny_config,
             "batch_size": 4,
             "steps": 4,
+            "candidates": 1,
             "warmup": 2,
             "device": "cpu",
             "dtype": "fp32",
@@ -292,8 +293,9 @@ def test_the_header_records_the_making(finished, image_folder):
         "degradation": "bicubic",
         "scales": [3.0, 3.0, 4.0],
         "loss": "l1",
-        "optimizer": "Adam 0.005, warm-up 10 steps, cosine to 0",
+        "optimizer": "Muon 0.005, warm-up 10 steps, cosine to 0",
         "ema": 0.999,
+        "candidates": 2,
         "batch_size": 4,
         "epochs": 48,
         "steps": 60,
@@ -302,6 +304,7 @@ def test_the_header_records_the_making(finished, image_folder):
         "dtype": "float32",
         "torch": torch.__version__,
         "init_from": None,
+        "origin": None,
     }
     assert {name: header.training[name] for name in expected} == expected
     assert header.training.keys() - expected.keys() == {"hours"}
@@ -673,7 +676,9 @@ def test_a_run_can_start_from_weights(options, tiny_weights):
     path = config.output / "model.safetensors"
     for name, tensor in tensors_of(path).items():
         torch.testing.assert_close(tensor, tensors_of(tiny_weights)[name], rtol=0, atol=1e-7)
-    assert weights.read_header(path).training["init_from"] == tiny_weights.name
+    record = weights.read_header(path).training
+    assert record["init_from"] == tiny_weights.name
+    assert record["origin"] == weights.read_header(tiny_weights).training
 
 
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):

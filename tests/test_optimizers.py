@@ -1,0 +1,119 @@
+"""The optimisers: what a step changes, and what the next one depends on."""
+
+import copy
+
+import pytest
+import torch
+
+from srcli.config import ModelConfig
+from srcli.devices import on_device
+from srcli.model import ResidualAutoencoder
+from srcli.optimizers import Optimizer
+
+TINY = ModelConfig(
+    stem=3,
+    widths=(6, 8),
+    encoder=(1,),
+    bottom=1,
+    decoder=(1,),
+    unit="residual",
+    down="convolution",
+    up="depth-to-space",
+    join="before",
+    output="correction",
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def net():
+    """A small net with random weights, laid out as training has it."""
+    torch.manual_seed(0)
+    net = ResidualAutoencoder(TINY)
+    torch.nn.init.normal_(net.head.weight, 0, 0.1)  # zero at first: no gradient comes through
+    return on_device(net, CPU)
+
+
+def stepped(net, optimizer, *, seed, lr=1e-3):
+    """Take one step down a random slope."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(2, 3, 24, 24, generator=generator)
+    optimizer.zero_grad()
+    (net(image) - image.flip(3)).abs().mean().backward()
+    optimizer.step(lr)
+
+
+def changes(net, before):
+    """How far each parameter went, by name."""
+    return {name: (value.detach() - before[name]) for name, value in net.named_parameters()}
+
+
+def test_adam_is_torch_s_adam(net):
+    """With adam every parameter goes where torch's own Adam would have taken it."""
+    other = copy.deepcopy(net)
+    own = Optimizer(net, "adam")
+    plain = torch.optim.Adam(other.parameters(), lr=1e-3, fused=True)
+    for seed in range(3):
+        stepped(net, own, seed=seed)
+        image = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(seed))
+        plain.zero_grad()
+        (other(image) - image.flip(3)).abs().mean().backward()
+        plain.step()
+    for value, expected in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_muon_moves_all_directions_of_an_inner_convolution_alike(net):
+    """The step of an inner convolution is near orthogonal, and as long as documented."""
+    before = copy.deepcopy(net.state_dict())
+    stepped(net, Optimizer(net, "muon"), seed=0)
+    for name, change in changes(net, before).items():
+        if change.ndim != 4 or name.startswith(("stem.", "head.")):
+            continue
+        matrix = change.flatten(1).double()
+        singular = torch.linalg.svdvals(matrix) / (2e-3 * 0.2 * max(matrix.shape) ** 0.5)
+        assert singular.min() > 0.3, name
+        assert singular.max() < 1.3, name
+
+
+def test_muon_leaves_biases_and_the_ends_to_adam(net):
+    """Biases and the convolutions from and to pixels take Adam's step."""
+    other = copy.deepcopy(net)
+    stepped(net, Optimizer(net, "muon"), seed=0)
+    stepped(other, Optimizer(other, "adam"), seed=0)
+    expected = dict(other.named_parameters())
+    for name, value in net.named_parameters():
+        adam = value.ndim == 1 or name.startswith(("stem.", "head."))
+        assert torch.equal(value, expected[name]) == adam, name
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_a_restored_optimiser_goes_on_as_if_it_had_not_been_stopped(net, name):
+    """Steps after state and restore are the same bits as without."""
+    optimizer = Optimizer(net, name)
+    for seed in range(3):
+        stepped(net, optimizer, seed=seed)
+    other = copy.deepcopy(net)
+    resumed = Optimizer(other, name)
+    resumed.restore({key: value.clone() for key, value in optimizer.state().items()})
+    for seed in range(3, 6):
+        stepped(net, optimizer, seed=seed)
+        stepped(other, resumed, seed=seed)
+    for value, expected in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_the_state_of_another_optimiser_is_refused(net):
+    """Muon's state does not fit Adam's parameters."""
+    optimizer = Optimizer(net, "muon")
+    stepped(net, optimizer, seed=0)
+    with pytest.raises((ValueError, LookupError)):
+        Optimizer(net, "adam").restore(optimizer.state())
+
+
+def test_forgotten_gradients_are_gone(net):
+    """After zero_grad no parameter has a gradient."""
+    optimizer = Optimizer(net, "muon")
+    stepped(net, optimizer, seed=0)
+    optimizer.zero_grad()
+    assert all(value.grad is None for value in net.parameters())
