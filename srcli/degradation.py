@@ -1,8 +1,9 @@
 """How a picture loses resolution, and the bicubic filter that both ways share.
 
-The paper's general model is Y = S B X + n: a Gaussian blur B, the bicubic reduction S, white
-noise n. A photo is a JPEG besides, so that comes last. Plain bicubic is S alone. What a sample
-goes through follows from its own row of uniform numbers, never from its neighbours in a batch.
+The paper's general model is Y = S B X + n: a Gaussian blur B, the reduction S, white noise n. A
+photo is a JPEG besides, so that comes last. S is bicubic, or one of the filters that pictures on
+the web were reduced by. Plain bicubic is S alone. What a sample goes through follows from its own
+row of uniform numbers, never from its neighbours in a batch.
 
 One definition of bicubic for the whole project: Keys' cubic with a = -0.5, widened by the
 reduction factor when reducing (antialiasing), weights normalised at the border. It is the
@@ -11,9 +12,10 @@ antialias=True)``; written here as weights so that any window of the output can 
 own, with the very values that the whole would have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,10 +35,10 @@ __all__ = [
     "training_input",
 ]
 
-DRAWS = 7
+DRAWS = 8
 """Uniform numbers that a sample's degradation is drawn from, in this order: standard deviation
 of the blur, that of the noise, JPEG quality, where the JPEG grid begins down and across, the
-seed of the noise, and whether it is spared all of them."""
+seed of the noise, whether it is spared all of them, and the kernel that reduces it."""
 
 PHASE_DRAWS = slice(3, 5)
 """The draws of where the JPEG grid begins. Zero there is a whole picture, whose grid begins in
@@ -47,8 +49,8 @@ _BICUBIC = Degradation()
 _KEYS_A = -0.5
 """Keys 1981, "Cubic convolution interpolation": the value that reproduces quadratics."""
 
-_SUPPORT = 2.0
-"""Radius of the cubic in input pixels (in output pixels when reducing)."""
+_ALIASING_A = -0.75
+"""The value of OpenCV's ``INTER_CUBIC`` (``resize.cpp``), and of ``interpolate`` of PyTorch."""
 
 _BLUR_REACH = 3.0
 """Radius of the Gaussian in standard deviations, rounded up to whole pixels."""
@@ -123,7 +125,7 @@ def degrade(
     degradation: Degradation = _BICUBIC,
     draws: Tensor | None = None,
 ) -> Tensor:
-    """Degrade pictures as the paper's model does: blur, bicubic reduction, noise; then JPEG.
+    """Degrade pictures as the paper's model does: blur, reduction, noise; then JPEG.
 
     The blur is of the HR picture and reflects it about its edges. The noise is generated on the
     CPU from each sample's own seed, so that every device adds the same.
@@ -149,9 +151,10 @@ def degrade(
         return dequantize(quantize(bicubic(image, size)))
     samples = dequantize(image).reshape(-1, *image.shape[-3:])
     rows = _checked(draws, len(samples))
-    blur, noise, quality, _, _, seed, clean = rows.unbind(1)
+    blur, noise, quality, _, _, seed, clean, kernel = rows.unbind(1)
     soiled = (clean >= degradation.clean).double()  # factors of the deviations
-    low = _blurred_bicubic(samples, size, _drawn(blur, degradation.blur or (0, 0)) * soiled)
+    sigma = _drawn(blur, degradation.blur or (0, 0)) * soiled
+    low = _blurred_and_reduced(samples, size, sigma, _drawn_kernels(kernel, soiled, degradation))
     if degradation.noise:
         low = low + _noise(low, _drawn(noise, degradation.noise) * soiled, seed)
     low = dequantize(quantize(low))
@@ -265,28 +268,44 @@ class AxisWeights:
         return total
 
 
+class _Kernel(NamedTuple):
+    """A filter that a picture is resampled by."""
+
+    radius: float
+    """Half its width in input pixels, in output pixels where it is widened."""
+
+    weight: Callable[[Tensor], Tensor]
+    """From the distance to the filter's centre, in the unit of the radius."""
+
+    widens: bool = True
+    """Whether reducing widens it, so that every input pixel counts; without, it aliases."""
+
+
 @lru_cache(maxsize=256)
-def axis_weights(length: int, size: int, span: Span) -> AxisWeights:
+def axis_weights(length: int, size: int, span: Span, kernel: str = "bicubic") -> AxisWeights:
     """Weigh the input pixels of one axis for a span of output pixels.
 
     Args:
         length: Input pixels along the axis.
         size: Output pixels along the axis.
         span: Output pixels wanted; outside 0..size they are reflected about the edge.
+        kernel: One of :data:`srcli.config.KERNELS`: Pillow's BICUBIC, BILINEAR, BOX or LANCZOS
+            (``area`` is BOX), or ``cubic``, OpenCV's INTER_CUBIC, which is not widened.
 
     Returns:
         The weights, shared between calls: not to be written to.
     """
+    radius, weigh, widens = _KERNELS[kernel]
     wanted = _reflect(torch.arange(span.start, span.stop), size).to(torch.float64)
     ratio = length / size
-    widen = max(ratio, 1.0)
+    widen = max(ratio, 1.0) if widens else 1.0
     center = (wanted + 0.5) * ratio
     # Pillow's rounding of the support's ends (Resample.c, precompute_coeffs).
-    first = (center - _SUPPORT * widen + 0.5).floor().clamp(min=0)
-    last = (center + _SUPPORT * widen + 0.5).floor().clamp(max=length)
+    first = (center - radius * widen + 0.5).floor().clamp(min=0)
+    last = (center + radius * widen + 0.5).floor().clamp(max=length)
     taps = torch.arange(int((last - first).max()))[:, None]
     inputs = first + taps
-    weights = _cubic((inputs + 0.5 - center) / widen)
+    weights = weigh((inputs + 0.5 - center) / widen)
     weights = torch.where(inputs < last, weights, 0.0)
     weights = (weights / weights.sum(0)).to(torch.float32)
     # A tap beyond the edge has no weight; it may as well read the edge.
@@ -305,12 +324,36 @@ def _reduced(length: int, scale: float) -> int:
     return output_length(length, 1.0 / scale)
 
 
-def _cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5."""
+def _cubic(distance: Tensor, a: float) -> Tensor:
+    """Keys' cubic convolution kernel."""
     x = distance.abs()
-    near = ((_KEYS_A + 2) * x - (_KEYS_A + 3)) * x * x + 1
-    far = ((x - 5) * x + 8) * x * _KEYS_A - 4 * _KEYS_A
-    return torch.where(x < 1, near, torch.where(x < _SUPPORT, far, 0.0))
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+def _box(distance: Tensor) -> Tensor:
+    return ((distance > -0.5) & (distance <= 0.5)).double()
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1.0 - distance.abs()).clamp(min=0.0)
+
+
+def _lanczos(distance: Tensor) -> Tensor:
+    """Lanczos' window of three lobes on the ideal filter (Duchon 1979)."""
+    weights = torch.sinc(distance) * torch.sinc(distance / 3)
+    return torch.where(distance.abs() < 3, weights, 0.0)
+
+
+_KERNELS = {
+    "bicubic": _Kernel(2.0, partial(_cubic, a=_KEYS_A)),
+    "bilinear": _Kernel(1.0, _triangle),
+    "area": _Kernel(0.5, _box),
+    "lanczos": _Kernel(3.0, _lanczos),
+    "cubic": _Kernel(2.0, partial(_cubic, a=_ALIASING_A), widens=False),
+}
+"""By the names of :data:`srcli.config.KERNELS`."""
 
 
 def _reflect(index: Tensor, length: int) -> Tensor:
@@ -343,17 +386,44 @@ def _drawn_whole(draw: Tensor, limits: tuple[int, int]) -> Tensor:
     return low + (draw * (high - low + 1)).long()
 
 
-def _blurred_bicubic(image: Tensor, size: tuple[int, int], sigma: Tensor) -> Tensor:
+def _drawn_kernels(draw: Tensor, soiled: Tensor, degradation: Degradation) -> list[str]:
+    """Name each sample's kernel: one of the degradation's, and plain bicubic where it is clean."""
+    names = degradation.kernel
+    places = _drawn_whole(draw, (0, len(names) - 1)).tolist()
+    return [
+        names[place] if dirty else "bicubic"
+        for place, dirty in zip(places, soiled.tolist(), strict=True)
+    ]
+
+
+def _blurred_and_reduced(
+    image: Tensor, size: tuple[int, int], sigma: Tensor, kernels: Sequence[str]
+) -> Tensor:
+    """Blur and reduce ``(N, C, H, W)``, those of one kernel together; not clamped."""
+    names = sorted(set(kernels))
+    if len(names) == 1:
+        return _filtered(image, size, sigma, names[0])
+    result = image.new_empty(*image.shape[:-2], *size)
+    for name in names:
+        where = torch.tensor([place for place, found in enumerate(kernels) if found == name])
+        moved = where.to(image.device, non_blocking=True)
+        result[moved] = _filtered(image.index_select(0, moved), size, sigma[where], name)
+    return result
+
+
+def _filtered(image: Tensor, size: tuple[int, int], sigma: Tensor, kernel: str) -> Tensor:
     """Blur ``(N, C, H, W)`` by its own Gaussian each and reduce it, not clamped.
 
     Blur and reduction act along one axis at a time, and what acts on different axes may change
     places: reduced in height first, the picture is smaller when it is blurred across.
     """
     weights = _gaussian(sigma).to(image, non_blocking=True)
-    down = axis_weights(image.shape[-2], size[0], Span(0, size[0]))
-    across = axis_weights(image.shape[-1], size[1], Span(0, size[1]))
-    tall = down.apply(_blur_rows(image, weights)).mT.contiguous()
-    return across.apply(_blur_rows(tall, weights)).mT.contiguous()
+    down = axis_weights(image.shape[-2], size[0], Span(0, size[0]), kernel)
+    across = axis_weights(image.shape[-1], size[1], Span(0, size[1]), kernel)
+    # A kernel that aliases may leave the first pixels out.
+    rows = _blur_rows(image, weights)[..., down.first : down.stop, :]
+    columns = _blur_rows(down.apply(rows).mT.contiguous(), weights)
+    return across.apply(columns[..., across.first : across.stop, :]).mT.contiguous()
 
 
 def _gaussian(sigma: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``srcli eval``: scores by the literature's protocol, the bicubic baseline beside each model.
+"""``srcli eval``: scores by the literature's protocol, resampling filters beside the models.
 
 The protocol: LR pictures are given, or made here by the degradation that training uses; every
 method's result is rounded to 8 bits, luma is BT.601 studio range and not rounded, ``scale``
@@ -7,33 +7,48 @@ Of CelebA and STL-10 the 120x120 pixels in the middle are scored, what the sourc
 on; its "accuracy" is measured on RGB, the border cut as well.
 """
 
+import csv
+import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from srcli import images
+from srcli import images, panels
 from srcli.color import dequantize, luma, quantize
 from srcli.config import Degradation, require_at_least
 from srcli.datasets import open_pool
-from srcli.degradation import PHASE_DRAWS, bicubic, degrade
+from srcli.degradation import PHASE_DRAWS, axis_weights, degrade
 from srcli.errors import DataError, UsageError
+from srcli.files import is_folder, one_line
+from srcli.geometry import Span
 from srcli.images import Picture
 from srcli.loading import center, named_draws
 from srcli.metrics import agreement, crop_border, psnr, ssim
 from srcli.sources import DATASETS, parse
 from srcli.upscaling import Settings, Upscaler
+from srcli.weights import ScoreLine
 
-__all__ = ["BASELINE", "EvalConfig", "EvalReport", "Score", "evaluate"]
+__all__ = ["BASELINE", "FILTERS", "EvalConfig", "EvalReport", "Score", "evaluate"]
 
 BASELINE = "bicubic"
-"""Name of the method that every model is measured beside."""
+"""Name of the filter that every model is measured beside unless told."""
+
+FILTERS: Final = MappingProxyType(
+    {"bicubic": "bicubic", "lanczos": "lanczos", "bilinear": "bilinear", "nearest": "area"}
+)
+"""The filters that models can be measured beside, and each one's kernel: enlarging is where
+Pillow's BOX becomes its NEAREST."""
+
+_COLUMNS = ("dataset", "image", "method", "scale", "psnr", "ssim", "accuracy")
+"""The columns of the scores as CSV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +78,9 @@ class EvalConfig:
     models: tuple[str, ...] = ("base",)
     """Shipped names or weights files."""
 
+    baselines: tuple[str, ...] = (BASELINE,)
+    """Names of :data:`FILTERS` that the models are measured beside."""
+
     scale: float = 3.0
     channel: Literal["y", "rgb"] = "y"
     """What is compared: luma or the three channels."""
@@ -72,6 +90,9 @@ class EvalConfig:
 
     limit: int | None = None
     """Score at most so many images."""
+
+    panels: Path | None = None
+    """Folder for one picture of each image: its most telling detail by every method."""
 
     settings: Settings = field(default_factory=Settings)
     """How the net computes."""
@@ -89,6 +110,28 @@ class EvalConfig:
             )
         if self.lr is not None and self.is_named:
             raise UsageError(f"--lr {self.lr}: LR of {self.dataset} is made here; leave it out")
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        """Refuse names that mean nothing, or two things."""
+        for name in self.baselines:
+            if name not in FILTERS:
+                known = ", ".join(FILTERS)
+                raise UsageError(f"--baseline must be one of {known} or none, not {name!r}")
+        if not self.models:
+            raise UsageError("nothing to score: give weights, e.g. -m base")
+        if "auto" in self.models:
+            raise UsageError(
+                "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
+                "name, e.g. -m base -m photo"
+            )
+        for name in set(self.models).intersection(self.baselines):
+            raise UsageError(
+                f"-m {name} is the name of a --baseline too; give the file as ./{name}"
+            )
+        for option, names in (("-m", self.models), ("--baseline", self.baselines)):
+            if len(set(names)) < len(names):
+                raise UsageError(f"{option} must name each method once, not {', '.join(names)}")
 
     @property
     def is_named(self) -> bool:
@@ -129,9 +172,12 @@ class EvalReport:
     device: str
     dtype: str
     methods: tuple[str, ...]
-    """The baseline, then the models, in the order asked for."""
+    """The baselines, then the models, in the order asked for."""
 
     scores: tuple[Score, ...]
+
+    baselines: tuple[str, ...] = (BASELINE,)
+    """Those of the methods that are filters."""
 
     has_accuracy: bool = False
     """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
@@ -144,6 +190,46 @@ class EvalReport:
     def accuracy(self, method: str) -> float:
         """Mean accuracy of a method over the images."""
         return fmean(score.accuracy for score in self.scores if score.method == method)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those of the methods that are weights, in the order asked for."""
+        return tuple(name for name in self.methods if name not in self.baselines)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each method is called in little room, by its name.
+
+        A path is shortened from the left as far as it can still be told from the others: every
+        run has a ``model.safetensors``.
+        """
+        return _labels(self.methods)
+
+    def score_line(self, method: str, dataset: str | None = None) -> ScoreLine:
+        """Sum a method up for the header of its weights: :func:`srcli.weights.record_scores`.
+
+        Args:
+            method: One of the report's methods.
+            dataset: What to call the data set; None: its folder's name, or its own.
+
+        Returns:
+            The means and what they are means of.
+
+        Raises:
+            ValueError: If the report has no such method, or its mean PSNR is infinite.
+        """
+        if method not in self.methods:
+            raise ValueError(f"the report is of {', '.join(self.methods)}, not of {method}")
+        psnr_mean, ssim_mean = self.mean(method)
+        return ScoreLine(
+            dataset=dataset or Path(self.dataset).resolve().name,
+            scale=self.scale,
+            lr=self.lr,
+            channel=self.channel,
+            psnr=psnr_mean,
+            ssim=ssim_mean,
+            images=len(self.scores) // len(self.methods),
+        )
 
     @property
     def protocol(self) -> str:
@@ -172,6 +258,36 @@ class EvalReport:
         }
         return values
 
+    def to_csv(self) -> str:
+        """The scores as CSV: a line for each image and method, and one for each method's mean.
+
+        Returns:
+            Columns dataset, image, method, scale, psnr (dB, or ``inf``), ssim, accuracy; the
+            image of a mean is ``mean``.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        rows = [(s.image, s.method, s.psnr, s.ssim, s.accuracy) for s in self.scores]
+        rows += [("mean", name, *self.mean(name), self.accuracy(name)) for name in self.methods]
+        for image, method, *values in rows:
+            names = map(one_line, (self.dataset, image, method))
+            dataset, image_name, method_name = names
+            writer.writerow((dataset, image_name, method_name, f"{self.scale:g}", *values))
+        return text.getvalue()
+
+
+def _labels(methods: Sequence[str]) -> dict[str, str]:
+    """Give each method the shortest end of its path that no other has."""
+    parts = {method: Path(method).parts for method in methods}
+    labels: dict[str, str] = {}
+    for length in range(1, max(map(len, parts.values()), default=0) + 1):
+        ends = {method: "/".join(found[-length:]) for method, found in parts.items()}
+        for method, end in ends.items():
+            if list(ends.values()).count(end) == 1:
+                labels.setdefault(method, end)
+    return {method: labels.get(method, method) for method in methods}
+
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
@@ -182,7 +298,7 @@ def evaluate(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> EvalReport:
-    """Score models and the bicubic baseline on a data set.
+    """Score models and filters on a data set; draw the panels that are asked for.
 
     Args:
         config: What and how.
@@ -194,19 +310,26 @@ def evaluate(
 
     Raises:
         DataError: If images are missing or do not fit each other.
+        OutputError: If a panel cannot be written.
+        UsageError: If the panels would lie among the images.
         WeightsError: If a model cannot be loaded.
     """
     cases, source = _named_cases(config, on_message) if config.is_named else _cases(config)
     upscalers = {name: Upscaler(name, settings=config.settings) for name in config.models}
+    targets = _panel_files(config.panels, cases)
     scores: list[Score] = []
-    for done, case in enumerate(cases, start=1):
+    for done, (case, target) in enumerate(zip(cases, targets, strict=True), start=1):
         high, low = case.read()
         size = high.height, high.width
-        results = {BASELINE: _bicubic(low, size)}
+        results = {name: _filtered(low, size, name) for name in config.baselines}
         results |= {name: model.upscale(low, size) for name, model in upscalers.items()}
-        for name, result in results.items():
-            values = _compare(case.label, result, high, config)
-            scores.append(Score(case.name, name, *values))
+        own = [
+            Score(case.name, name, *_compare(case.label, result, high, config))
+            for name, result in results.items()
+        ]
+        scores += own
+        if target is not None:
+            _draw_panel(target, config, (high, low), results, own)
         on_progress(done, len(cases))
     first = next(iter(upscalers.values()))
     return EvalReport(
@@ -217,8 +340,9 @@ def evaluate(
         crop_border=config.border,
         device=str(first.device),
         dtype=str(first.dtype).removeprefix("torch."),
-        methods=(BASELINE, *upscalers),
+        methods=(*config.baselines, *upscalers),
         scores=tuple(scores),
+        baselines=config.baselines,
         has_accuracy=config.is_named,
     )
 
@@ -230,6 +354,8 @@ class _Case:
     name: str
     label: str
     read: Callable[[], tuple[Picture, Picture]]
+    folders: tuple[Path, ...] = ()
+    """Where its files lie, among which nothing may be written."""
 
 
 def _named_cases(config: EvalConfig, say: Callable[[str], None]) -> tuple[list[_Case], str]:
@@ -245,7 +371,10 @@ def _named_cases(config: EvalConfig, say: Callable[[str], None]) -> tuple[list[_
 
         return read
 
-    cases = [_Case(pool.key(i), pool.label(i), reader(i)) for i in range(len(pool))]
+    cases = [
+        _Case(pool.key(i), pool.label(i), reader(i), (Path(pool.label(i)).parent,))
+        for i in range(len(pool))
+    ]
     return cases, str(config.degradation)
 
 
@@ -262,7 +391,15 @@ def _cases(config: EvalConfig) -> tuple[list[_Case], str]:
     def reader(high: Path, low: Path | None) -> Callable[[], tuple[Picture, Picture]]:
         return lambda: _load(high, low, config)
 
-    cases = [_Case(high.name, str(high), reader(high, low)) for high, low in pairs]
+    cases = [
+        _Case(
+            high.name,
+            str(high),
+            reader(high, low),
+            tuple(path.parent for path in (high, low) if path is not None),
+        )
+        for high, low in pairs
+    ]
     return cases, str(config.degradation) if lows is None else lows.name
 
 
@@ -323,8 +460,51 @@ def _reduced(high: Picture, name: str, label: str, config: EvalConfig) -> tuple[
     return high, _picture(quantize(degrade(image, scale, config.degradation, draws))[0])
 
 
-def _bicubic(low: Picture, size: tuple[int, int]) -> Picture:
-    return _picture(quantize(bicubic(_tensor(low), size)))
+def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
+    """Enlarge by one of :data:`FILTERS`, rounded once."""
+    down = axis_weights(low.height, size[0], Span(0, size[0]), FILTERS[name])
+    across = axis_weights(low.width, size[1], Span(0, size[1]), FILTERS[name])
+    tall = down.apply(dequantize(_tensor(low)))
+    # Rows are gathered several times faster than columns.
+    return _picture(quantize(across.apply(tall.mT.contiguous()).mT.contiguous()))
+
+
+def _panel_files(folder: Path | None, cases: Sequence[_Case]) -> list[Path | None]:
+    """Name each image's panel, and see before anything is computed that it can be written."""
+    if folder is None:
+        return [None] * len(cases)
+    for source in {source for case in cases for source in case.folders}:
+        if is_folder(folder) and folder.resolve() == source.resolve():
+            raise UsageError(
+                f"--panels {folder} is where the images are, which could be written over; "
+                "give another folder"
+            )
+    return [*panels.prepare(folder, [case.name for case in cases])]
+
+
+def _draw_panel(
+    target: Path,
+    config: EvalConfig,
+    pair: tuple[Picture, Picture],
+    results: Mapping[str, Picture],
+    scores: Sequence[Score],
+) -> None:
+    """Show LR, what every method makes of it, and HR, where the first baseline is furthest off."""
+    high, low = pair
+    size = high.height, high.width
+    first = next(iter(config.baselines), None)
+    plain = _filtered(low, size, BASELINE) if first is None else results[first]
+    labels = _labels(list(results))
+    squares = _filtered(low, size, "nearest")
+    views: list[panels.View] = [
+        ("LR", squares, f"{low.width}x{low.height}, x{config.scale:g}"),
+        *(
+            (labels[one.method], results[one.method], f"{one.psnr:.2f} dB / {one.ssim:.4f}")
+            for one in scores
+        ),
+        ("HR", high, f"{high.width}x{high.height}"),
+    ]
+    panels.draw(target, views, panels.telling(high, plain))
 
 
 def _compare(

@@ -1,10 +1,11 @@
-"""The pictures of a run directory: curves over the epochs, and sheets of sample images.
+"""The pictures that are drawn: curves over the epochs, sheets of sample images, panels of details.
 
-Both are PNG files, the same bytes for the same input. matplotlib is imported only when
+All are PNG files, the same bytes for the same input. matplotlib is imported only when
 something is drawn: who trains without pictures does not wait for it.
 """
 
 import logging
+import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Curve", "curves", "samples"]
+__all__ = ["Cell", "Curve", "curves", "panel", "samples"]
 
 _DPI = 128
 """Pixels per inch. A power of two, so that pixels / dpi * dpi is exact and no side loses one."""
@@ -77,6 +78,15 @@ _MARGIN, _GAP, _TEXT_STRIP = 16, 12, 32
 _BASELINE = 23
 """Where letters stand in their strip, in pixels from its upper edge."""
 
+_MOST_COLUMNS = 6
+"""More cells of a panel than these go on in another row: a screen has about that much width."""
+
+_DETAIL_SIDE = 320
+"""The longer side of a panel's images, in pixels, as far as whole factors come near it."""
+
+_LETTER = 0.6
+"""Width of a letter in font sizes, on average: where a panel's words go on in the next line."""
+
 _WHITE = 255
 
 
@@ -103,6 +113,21 @@ class Curve:
             raise ValueError(
                 f"curve {self.label!r} has {len(self.y)} values for {len(self.x)} epochs"
             )
+
+
+# Not compared by value: arrays have no single truth value.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cell:
+    """One image of a panel."""
+
+    title: str
+    """What stands above it."""
+
+    image: NDArray[np.uint8]
+    """``(H, W, 3)`` RGB or ``(H, W, 1)`` grey, ``uint8``."""
+
+    caption: str = ""
+    """What stands below it."""
 
 
 def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> None:
@@ -186,6 +211,49 @@ def samples(
     _write(path, content)
 
 
+def panel(path: Path, cells: Sequence[Cell]) -> None:
+    """Draw one detail as several methods show it, side by side.
+
+    Every pixel becomes a square of its exact colour, the factor such that the longer side comes
+    near 320 pixels. More than six cells stand in several rows of about the same number.
+    Long words go on in the next line.
+
+    Args:
+        path: The PNG file to write or replace; its folder must exist.
+        cells: Left to right and down, at least one; images of one height and width.
+
+    Raises:
+        OutputError: If the file cannot be written; what was there stays.
+        ValueError: If there are no cells, or if an image is of another size or layout.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> detail = Cell(title="HR", image=np.zeros((40, 40, 3), np.uint8), caption="40x40")
+        >>> with TemporaryDirectory() as folder:
+        ...     panel(Path(folder, "panel.png"), [detail, detail])
+    """
+    images = [cell.image for cell in cells]
+    _require_images([images])
+    if len({image.shape[:2] for image in images}) != 1:  # none at all, too
+        raise ValueError(f"a panel needs images of one size, not {[x.shape for x in images]}")
+    sheet = _panel_sheet(cells)
+    places = [divmod(index, sheet.columns) for index in range(len(cells))]
+    with _drawing():
+        figure = _figure(sheet.width, sheet.height)
+        whole = np.full((sheet.height, sheet.width, 3), _WHITE, np.uint8)
+        for image, (row, column) in zip(images, places, strict=True):
+            _put(whole, _repeated(image), sheet, row, column)
+        figure.figimage(whole, origin="upper")
+        for cell, (row, column) in zip(cells, places, strict=True):
+            left, below = sheet.left(column), sheet.top(row) + sheet.cell_height
+            title = _lines(cell.title, sheet.cell_width)
+            above = sheet.top(row) - len(title) * _TEXT_STRIP  # the last line beside the image
+            _write_lines(figure, sheet, title, left, above)
+            _write_lines(figure, sheet, _lines(cell.caption, sheet.cell_width), left, below)
+        content = _png(figure)
+    _write(path, content, "--panels")
+
+
 @contextmanager
 def _drawing() -> Iterator[None]:
     """Make matplotlib silent, and the same whatever a user's matplotlibrc says.
@@ -220,13 +288,13 @@ def _png(figure: "Figure") -> bytes:
     return content.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, option: str = "--output") -> None:
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise OutputError(
-            f"cannot write {one_line(str(path))}: {error.strerror or error}; give another --output"
+            f"cannot write {one_line(str(path))}: {error.strerror or error}; give another {option}"
         ) from error
 
 
@@ -293,18 +361,22 @@ class _Sheet:
     cell_height: int
     cell_width: int
     caption_strip: int
+    title_strip: int = 0
+    """Above every row; the titles of a table stand above its first row alone."""
+
+    header_strip: int = _TEXT_STRIP
 
     @property
     def height(self) -> int:
-        return self.top(self.rows) - _GAP + _MARGIN
+        return self.top(self.rows) - self.title_strip - _GAP + _MARGIN
 
     @property
     def width(self) -> int:
         return self.left(self.columns) - _GAP + _MARGIN
 
     def top(self, row: int) -> int:
-        pitch = self.cell_height + self.caption_strip + _GAP
-        return _MARGIN + _TEXT_STRIP + row * pitch
+        pitch = self.title_strip + self.cell_height + self.caption_strip + _GAP
+        return _MARGIN + self.header_strip + self.title_strip + row * pitch
 
     def left(self, column: int) -> int:
         return _MARGIN + column * (self.cell_width + _GAP)
@@ -328,10 +400,63 @@ def _composed(sheet: _Sheet, rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDA
     whole = np.full((sheet.height, sheet.width, 3), _WHITE, np.uint8)
     for row, column in product(range(sheet.rows), range(sheet.columns)):
         image = _enlarged(rows[row][column], sheet.cell_height, sheet.cell_width)
-        top = sheet.top(row) + (sheet.cell_height - image.shape[0]) // 2
-        left = sheet.left(column) + (sheet.cell_width - image.shape[1]) // 2
-        whole[top : top + image.shape[0], left : left + image.shape[1]] = image
+        _put(whole, image, sheet, row, column)
     return whole
+
+
+def _put(
+    whole: NDArray[np.uint8], image: NDArray[np.uint8], sheet: _Sheet, row: int, column: int
+) -> None:
+    """Paste an image into the middle of its cell."""
+    top = sheet.top(row) + (sheet.cell_height - image.shape[0]) // 2
+    left = sheet.left(column) + (sheet.cell_width - image.shape[1]) // 2
+    whole[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+
+def _panel_sheet(cells: Sequence[Cell]) -> _Sheet:
+    """Give every cell the room of its image and of its words, in rows of about one length."""
+    height, width = _repeated(cells[0].image).shape[:2]
+    rows = -(-len(cells) // _MOST_COLUMNS)
+    cell_width = max(width, _CELL_WIDTH)
+    title, caption = (
+        max(len(_lines(text, cell_width)) for text in texts) * _TEXT_STRIP
+        for texts in ([cell.title for cell in cells], [cell.caption for cell in cells])
+    )
+    return _Sheet(
+        rows=rows,
+        columns=-(-len(cells) // rows),
+        cell_height=height,
+        cell_width=cell_width,
+        title_strip=title,
+        caption_strip=caption,
+        header_strip=0,
+    )
+
+
+def _repeated(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Enlarge a panel's image by a whole factor, each pixel a square."""
+    factor = max(1, _DETAIL_SIDE // max(image.shape[:2]))
+    return image.repeat(factor, 0).repeat(factor, 1)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Break words where they would leave a cell: behind separators as paths have, else anywhere."""
+    letters = int(width / (_LETTER * _FONT * _DPI / 72))
+    part = rf"[^/\s_-]{{0,{letters - 1}}}[/\s_-]|[^/\s_-]{{1,{letters}}}"
+    lines: list[str] = []
+    for word in re.findall(part, one_line(text)):
+        if lines and len(lines[-1]) + len(word.rstrip()) <= letters:
+            lines[-1] += word
+        else:
+            lines.append(word)
+    return [line.rstrip() for line in lines]
+
+
+def _write_lines(
+    figure: "Figure", sheet: _Sheet, lines: Sequence[str], left: int, top: int
+) -> None:
+    for index, line in enumerate(lines):
+        _write_under(figure, sheet, line, left, top + index * _TEXT_STRIP)
 
 
 def _enlarged(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -4,16 +4,17 @@ The header is a safetensors metadata map of strings:
 
 - ``format``: ``srcli/1``;
 - ``config``: the :class:`srcli.config.ModelConfig` as JSON;
-- ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...).
+- ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...);
+- ``scores``: a JSON list of :class:`ScoreLine`, what the file was measured at; it may be missing.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,10 +28,12 @@ from srcli.files import replacing
 from srcli.model import ResidualAutoencoder
 
 __all__ = [
+    "ScoreLine",
     "Weights",
     "load",
     "read_header",
     "read_tensors",
+    "record_scores",
     "resolve",
     "save",
     "write_tensors",
@@ -44,6 +47,51 @@ _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreLine:
+    """What a file's net scores on one data set at one scale, by the protocol of ``srcli eval``.
+
+    Raises:
+        ValueError: If a value is of another type or out of range.
+    """
+
+    dataset: str
+    """Name of the data set, such as ``Set5``."""
+
+    scale: float
+    """HR pixels per LR pixel, above 1."""
+
+    lr: str
+    """Where the LR pictures came from: a folder's name, or the degradation that made them."""
+
+    channel: str
+    """What was compared: ``y`` (luma) or ``rgb``."""
+
+    psnr: float
+    """Mean over the images, dB."""
+
+    ssim: float
+    """Mean over the images, -1 to 1."""
+
+    images: int
+    """How many were scored, at least 1."""
+
+    def __post_init__(self) -> None:
+        """Check types and ranges: a line may come from any file."""
+        allowed = {
+            "dataset": _is_text(self.dataset) and self.dataset != "",
+            "scale": _is_number(self.scale) and self.scale > 1,
+            "lr": _is_text(self.lr),
+            "channel": self.channel in ("y", "rgb"),
+            "psnr": _is_number(self.psnr),
+            "ssim": _is_number(self.ssim) and -1 <= self.ssim <= 1,
+            "images": type(self.images) is int and self.images > 0,
+        }
+        for name, is_allowed in allowed.items():
+            if not is_allowed:
+                raise ValueError(f"a score's {name} cannot be {getattr(self, name)!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """What a weights file's header says."""
 
@@ -52,6 +100,9 @@ class Weights:
 
     training: Mapping[str, Any] = field(default_factory=dict)
     """How the weights were made; JSON values."""
+
+    scores: tuple[ScoreLine, ...] = ()
+    """What they were measured at, in the order recorded."""
 
     @property
     def scales(self) -> tuple[float, float]:
@@ -127,6 +178,27 @@ def save(
     write_tensors(path, tensors, metadata)
 
 
+def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
+    """Put scores into the header of a weights file, instead of those that it has.
+
+    The rest of the header and every bit of the tensors stay as they are.
+
+    Args:
+        path: A weights file; it is replaced atomically.
+        scores: What it was measured at; none takes the record away.
+
+    Raises:
+        WeightsError: If it cannot be read, is not ours, or cannot be written.
+    """
+    metadata, tensors = _open(path, tensors=True)
+    _header(path, {**metadata, "scores": "[]"})  # a damaged record may be replaced, nothing else
+    kept = {name: text for name, text in metadata.items() if name != "scores"}
+    if scores:
+        lines = [asdict(line) for line in scores]
+        kept["scores"] = json.dumps(lines, allow_nan=False, sort_keys=True)
+    write_tensors(path, tensors, kept)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and a header of strings as one safetensors file, atomically.
 
@@ -183,11 +255,38 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
     if not isinstance(training, dict):
         raise WeightsError(f"{path} has a damaged header: its training record is not an object")
     scales = training.get("scales", [])
-    if not isinstance(scales, list) or not all(
-        isinstance(scale, int | float) and math.isfinite(scale) and scale > 1 for scale in scales
-    ):
-        raise WeightsError(f"{path} has a damaged header: its scales are {scales!r}")
-    return Weights(config=config, training=training)
+    if not isinstance(scales, list) or not all(_is_number(scale) and scale > 1 for scale in scales):
+        raise WeightsError(f"{path} has a damaged header: its scales are {scales!r:.80}")
+    scores = _score_lines(path, metadata.get("scores", "[]"))
+    return Weights(config=config, training=training, scores=scores)
+
+
+def _score_lines(path: Path, text: str) -> tuple[ScoreLine, ...]:
+    """Read the scores of a header."""
+    try:
+        lines = json.loads(text)
+        if not isinstance(lines, list):
+            raise TypeError("not a list")  # noqa: TRY301 - told like all else that it may be
+        return tuple(ScoreLine(**line) for line in lines)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} has a damaged header: its scores cannot be read ({_reason(error)}); "
+            "use another file"
+        ) from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.config import BASE, CONFIGS, DEFAULT_OVERLAP, PAPER, PATCH, Degradation, ModelConfig
+from srcli.config import (
+    BASE,
+    CONFIGS,
+    DEFAULT_OVERLAP,
+    KERNELS,
+    PAPER,
+    PATCH,
+    Degradation,
+    ModelConfig,
+)
 from srcli.errors import UsageError
 
 FAMILIES = (
@@ -183,6 +192,7 @@ degradations = st.builds(
     blur=rising(st.floats(0, 8) | st.integers(0, 8)),
     noise=rising(st.floats(0, 64) | st.integers(0, 64)),
     jpeg=rising(st.integers(1, 100)),
+    kernel=st.lists(st.sampled_from(KERNELS), min_size=1, unique=True).map(tuple),
 )
 
 
@@ -212,6 +222,10 @@ def test_the_text_of_a_degradation_is_read_back(degradation):
             " jpeg = 30 .. 95 , noise=1e-3 ,blur=.5..1.",
             Degradation(blur=(0.5, 1), noise=(0.001, 0.001), jpeg=(30, 95)),
         ),
+        ("kernel=bicubic", Degradation()),
+        ("kernel=area", Degradation(kernel=("area",))),
+        (" kernel = lanczos + bicubic ", Degradation(kernel=("lanczos", "bicubic"))),
+        ("kernel=any", Degradation(kernel=KERNELS)),
     ],
 )
 def test_a_degradation_is_read_as_it_is_written(text, expected):
@@ -229,11 +243,16 @@ def test_a_degradation_is_read_as_it_is_written(text, expected):
             "blur=0.2..1.5,noise=0..10,jpeg=30..95",
         ),
         (Degradation(jpeg=(75, 75), clean=0.25), "jpeg=75,clean=0.25"),
+        (Degradation(kernel=("area",), clean=0.25), "kernel=area,clean=0.25"),
+        (
+            Degradation(kernel=KERNELS, noise=(1, 2)),
+            "noise=1..2,kernel=bicubic+bilinear+area+lanczos+cubic",
+        ),
     ],
     ids=str,
 )
 def test_a_degradation_has_one_text(degradation, text):
-    """The canonical text names the parts in the order in which they happen."""
+    """The canonical text has one order of parts, and names every kernel."""
     assert str(degradation) == text
 
 
@@ -246,9 +265,9 @@ def test_sparing_samples_nothing_is_bicubic():
 @given(degradation=degradations)
 def test_without_parts_it_is_bicubic(degradation):
     """Any part at all, even of no effect, makes it more than plain bicubic."""
-    parts = (degradation.blur, degradation.noise, degradation.jpeg)
+    parts = (degradation.blur, degradation.noise, degradation.jpeg, degradation.kernel)
 
-    assert degradation.is_bicubic == (parts == (None, None, None))
+    assert degradation.is_bicubic == (parts == (None, None, None, ("bicubic",)))
     assert degradation.is_bicubic == (str(degradation) == "bicubic")
 
 
@@ -288,6 +307,8 @@ def test_a_quality_is_a_whole_number(numbers):
         ("bicubic,jpeg=75", "--degradation has no part 'bicubic'; give"),
         ("jpeg=75,", "--degradation has no part ''; give"),
         ("jpeg=75,blur=1, jpeg=80", "--degradation names jpeg twice; give it once"),
+        ("kernel=any,kernel=area", "--degradation names kernel twice; give it once"),
+        ("area", "--degradation has no part 'area'; give"),
     ],
 )
 def test_parts_that_are_unknown_or_twice_are_refused(text, message):
@@ -323,6 +344,37 @@ def test_what_is_no_share_is_refused(share):
     message = str(caught.value)
     assert message.startswith("--degradation clean must be a share of the samples, at least 0 ")
     assert message.endswith("; give for example clean=0.2")
+
+
+KERNEL_ERROR = (
+    "--degradation kernel must name some of bicubic+bilinear+area+lanczos+cubic, each once, or "
+    "any, not {}; give for example kernel=bicubic+area"
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["", "+", "box", "Area", "area+", "area+area", "any+area", "area;cubic", "area+\n", "area=1"],
+)
+def test_what_is_no_kernel_is_refused(names):
+    """Unknown kernels, none and the same one twice are refused on one line, as they were given."""
+    with pytest.raises(UsageError) as caught:
+        Degradation.parse(f"kernel={names}")
+
+    assert str(caught.value) == KERNEL_ERROR.format(repr(names.strip()))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "area", ["area"], (), ("any",), ("area", "area"), (1,), (["area"],)],
+    ids=repr,
+)
+def test_a_degradation_checks_its_kernels(value):
+    """The class itself refuses what is no tuple of different kernels."""
+    with pytest.raises(UsageError) as caught:
+        Degradation(kernel=value)
+
+    assert str(caught.value) == KERNEL_ERROR.format(repr(value))
 
 
 def test_a_degradation_cannot_be_changed():

@@ -39,7 +39,10 @@ SIZES = [
 QUALITIES = [1, 2, 5, 10, 25, 49, 50, 51, 75, 90, 95, 98, 100]
 """The extremes of JPEG quality, what is usual, and where the formula changes."""
 
-EVERYTHING = Degradation.parse("blur=0..3, noise=0..20, jpeg=10..100")
+EVERYTHING = Degradation.parse("blur=0..3, noise=0..20, jpeg=10..100, kernel=any")
+
+CLEAN, KERNEL = 6, 7
+"""The draws of whether a sample is spared, and of its kernel."""
 
 turbo = pytest.mark.skipif(
     not features.check("libjpeg_turbo"), reason="another libjpeg rounds in other places"
@@ -396,8 +399,8 @@ def test_the_blur_is_a_gaussian(sigma):
     channels = torch.from_numpy(padded).flatten(0, 1)[:, None]
     expected = functional.conv2d(channels, (kernel / kernel.sum())[None, None])
 
-    found = degradation._blurred_bicubic(
-        images, (50, 41), torch.tensor([sigma, 0.0], dtype=torch.float64)
+    found = degradation._filtered(
+        images, (50, 41), torch.tensor([sigma, 0.0], dtype=torch.float64), "bicubic"
     )
 
     torch.testing.assert_close(found[0], expected[:3, 0].float(), rtol=0, atol=1e-5)
@@ -407,7 +410,7 @@ def test_the_blur_is_a_gaussian(sigma):
 def test_the_picture_is_blurred_before_it_is_reduced(photo):
     """The deviation is in HR pixels, and what is reduced is the blurred picture."""
     image = batch_of(photo)
-    blurred = degradation._blurred_bicubic(image, image.shape[-2:], torch.tensor([1.7]))
+    blurred = degradation._filtered(image, image.shape[-2:], torch.tensor([1.7]), "bicubic")
 
     found = degrade(image, 3, Degradation(blur=(1.7, 1.7)), uniform(1))
 
@@ -478,36 +481,35 @@ def test_every_quality_of_a_range_is_drawn():
     assert torch.bincount(found)[30:].tolist() == [100] * 6
 
 
-@pytest.mark.parametrize("column", range(DRAWS - 1))
+@pytest.mark.parametrize("column", [*range(CLEAN), KERNEL])
 def test_every_draw_changes_the_result(column):
-    """No column of the draws but the last is left unread, and each part reads its own."""
+    """No column of the draws is left unread, and each part reads its own."""
     image = noise(60, 60)[None] / 255
     draws, changed = torch.full((2, 1, DRAWS), 0.5, dtype=torch.float64)
     changed[:, column] = 0.25
-    readers = {0: "blur=0..3", 1: "noise=0..20", 5: "noise=0..20"}
+    readers = {0: "blur=0..3", 1: "noise=0..20", 5: "noise=0..20", KERNEL: "kernel=any"}
     reader = readers.get(column, "jpeg=10..100")
 
     assert not torch.equal(
         degrade(image, 2, EVERYTHING, draws), degrade(image, 2, EVERYTHING, changed)
     )
-    for text in ("blur=0..3", "noise=0..20", "jpeg=10..100"):
+    for text in ("blur=0..3", "noise=0..20", "jpeg=10..100", "kernel=any"):
         part = Degradation.parse(text)
         same = torch.equal(degrade(image, 2, part, draws), degrade(image, 2, part, changed))
         assert same == (text != reader)
 
 
 def test_the_share_that_stays_clean_is_plain_bicubic():
-    """The last draw spares a sample blur, noise and JPEG, and leaves its neighbour as it was."""
+    """A draw of its own spares a sample every part, and leaves its neighbour as it was."""
     images = torch.stack([noise(60, 60), noise(60, 60)]) / 255
     draws = torch.full((2, DRAWS), 0.5, dtype=torch.float64)
-    draws[:, -1] = torch.tensor([0.29, 0.3])
-    some = Degradation.parse("blur=0..3,noise=0..20,jpeg=10..100,clean=0.3")
-    all_of_them = Degradation.parse("blur=0..3,noise=0..20,jpeg=10..100")
+    draws[:, CLEAN] = torch.tensor([0.29, 0.3])
+    some = Degradation.parse(f"{EVERYTHING},clean=0.3")
 
     found = degrade(images, 2, some, draws)
 
     assert torch.equal(found[0], degrade(images[0], 2))
-    assert torch.equal(found[1], degrade(images, 2, all_of_them, draws)[1])
+    assert torch.equal(found[1], degrade(images, 2, EVERYTHING, draws)[1])
 
 
 def test_the_same_draws_are_the_same_picture():
@@ -559,7 +561,9 @@ def test_a_whole_picture_begins_at_the_corner_of_the_grid(photo):
     np.testing.assert_array_equal(levels_of(found), file_of(levels_of(degrade(image, 2)), 80))
 
 
-@pytest.mark.parametrize("text", ["blur=0..3", "noise=3", "jpeg=20..90", str(EVERYTHING)])
+@pytest.mark.parametrize(
+    "text", ["blur=0..3", "noise=3", "jpeg=20..90", "kernel=lanczos", str(EVERYTHING)]
+)
 def test_grey_pictures_are_degraded_too(photo, text):
     """One channel comes back as one channel; without noise it is that of the same RGB."""
     part, draws = Degradation.parse(text), uniform(1)
@@ -681,7 +685,7 @@ def test_cuda_degrades_as_the_cpu_does():
     images = torch.stack([noise(96, 84, seed) for seed in range(5)]) / 255
     draws = uniform(5)
     quality, phase = torch.tensor([1, 30, 75, 95, 100]), (draws[:, PHASE_DRAWS] * 16).long()
-    plain = Degradation.parse("blur=0..3,noise=0..20")
+    plain = Degradation.parse("blur=0..3,noise=0..20,kernel=any")
 
     assert torch.equal(jpeg(images.cuda(), quality, phase).cpu(), jpeg(images, quality, phase))
     found = degrade(images.cuda(), 2, plain, draws).cpu()

@@ -1,7 +1,9 @@
 """``srcli eval``: the literature's protocol, checked by Pillow and scikit-image."""
 
+import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,13 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
-from srcli import weights
+from srcli import cli, weights
 from srcli.cli import app
 from srcli.errors import DataError, UsageError, WeightsError
 from srcli.evaluation import BASELINE, EvalConfig, EvalReport, Score, evaluate
 from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings
+from srcli.weights import ScoreLine
 
 EXACT = Settings(device="cpu", dtype="fp32")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -55,14 +58,10 @@ def fitted(high, scale):
     return high[:height, :width]
 
 
-def resized(pixels, width, height):
-    """Pillow's bicubic in floating point, rounded once to 8 bits."""
+def resized(pixels, width, height, filtering=Image.Resampling.BICUBIC):
+    """A filter of Pillow's in floating point, rounded once to 8 bits."""
     channels = [
-        np.asarray(
-            Image.fromarray(channel.astype(np.float32)).resize(
-                (width, height), Image.Resampling.BICUBIC
-            )
-        )
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize((width, height), filtering))
         for channel in np.atleast_3d(pixels).transpose(2, 0, 1)
     ]
     levels = np.floor(np.stack(channels, -1).clip(0, 255) + 0.5).astype(np.uint8)
@@ -231,6 +230,34 @@ def test_bicubic_on_the_published_sets(dataset, psnr, ssim, tiny_weights):
     assert mean[1] == pytest.approx(ssim, abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("name", "filtering"),
+    [
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("lanczos", Image.Resampling.LANCZOS),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("nearest", Image.Resampling.NEAREST),
+    ],
+)
+@pytest.mark.parametrize("scale", [3, 5 / 3])
+@pytest.mark.usefixtures("here")
+def test_the_filters_are_pillows(photo, tiny_weights, name, filtering, scale):
+    """Whatever filter the models are measured beside, it scores as Pillow's of that name does."""
+    high = photo[:60, :90]
+    low = resized(high, round(90 / scale), round(60 / scale))
+    for folder, pixels in (("HR", high), ("low", low)):
+        Path(folder).mkdir()
+        Image.fromarray(pixels).save(f"{folder}/a.png")
+
+    report = scored("HR", tiny_weights, lr=Path("low"), baselines=(name,), scale=scale)
+
+    larger = resized(low, 90, 60, filtering)
+    psnr, ssim = reference(larger, high, report.crop_border)
+    assert report.scores[0].method == name
+    assert report.scores[0].psnr == pytest.approx(psnr, abs=0.005)
+    assert report.scores[0].ssim == pytest.approx(ssim, abs=0.0002)
+
+
 # ---- pairs --------------------------------------------------------------------------------
 
 
@@ -358,6 +385,27 @@ def test_missing_weights_are_told_before_any_score():
         ({"scale": math.nan}, "--scale must lie in (1, 16], not nan"),
         ({"crop_border": -1}, "--crop-border must be at least 0, not -1"),
         ({"limit": 0}, "--limit must be at least 1, not 0"),
+        ({"models": ()}, "nothing to score: give weights, e.g. -m base"),
+        (
+            {"models": ("base", "auto")},
+            (
+                "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
+                "name, e.g. -m base -m photo"
+            ),
+        ),
+        ({"models": ("base", "base")}, "-m must name each method once, not base, base"),
+        (
+            {"baselines": ("cubic",)},
+            "--baseline must be one of bicubic, lanczos, bilinear, nearest or none, not 'cubic'",
+        ),
+        (
+            {"baselines": ("lanczos",) * 2},
+            "--baseline must name each method once, not lanczos, lanczos",
+        ),
+        (
+            {"models": ("lanczos",), "baselines": ("lanczos",)},
+            "-m lanczos is the name of a --baseline too; give the file as ./lanczos",
+        ),
     ],
 )
 def test_an_option_out_of_range_is_refused(options, message):
@@ -414,6 +462,65 @@ def test_models_are_scored_beside_each_other(tiny_weights, plain_weights):
     assert report.mean(str(tiny_weights)) != report.mean(BASELINE)
 
 
+@pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize("baselines", [("nearest", "bicubic"), ()], ids=["two", "none"])
+def test_the_baselines_come_first(tiny_weights, baselines):
+    """Filters stand before the models, in the order asked for, or not at all."""
+    report = scored("HR", tiny_weights, baselines=baselines)
+
+    assert report.methods == (*baselines, str(tiny_weights))
+    assert (report.baselines, report.models) == (baselines, (str(tiny_weights),))
+    assert report.mean(str(tiny_weights)) == scored("HR", tiny_weights).mean(str(tiny_weights))
+
+
+def labelled(*methods):
+    """What a report of methods calls them."""
+    report = EvalReport(
+        dataset="set",
+        scale=3.0,
+        lr="bicubic",
+        channel="y",
+        crop_border=3,
+        device="cpu",
+        dtype="float32",
+        methods=methods,
+        scores=(),
+    )
+    return list(report.labels.values())
+
+
+@pytest.mark.parametrize(
+    ("methods", "labels"),
+    [
+        (("bicubic", "base", "runs/a/m.st"), ["bicubic", "base", "m.st"]),
+        (("runs/a/m.st", "/runs/b/m.st"), ["a/m.st", "b/m.st"]),
+        (("x/a/m.st", "y/a/m.st", "b/m.st"), ["x/a/m.st", "y/a/m.st", "b/m.st"]),
+        (("base", "runs/base"), ["base", "runs/base"]),
+        (("m.st", "./m.st"), ["m.st", "./m.st"]),
+        ((), []),
+    ],
+)
+def test_methods_are_told_apart_in_little_room(methods, labels):
+    """A path is shortened from the left as far as no other ends alike."""
+    assert labelled(*methods) == labels
+
+
+@pytest.mark.usefixtures("paired")
+def test_a_score_line_sums_a_method_up(tiny_weights):
+    """What goes into a header are the means, and what they are means of."""
+    report = scored("HR", tiny_weights, scale=2.0)
+
+    line = report.score_line(str(tiny_weights))
+
+    psnr, ssim = report.mean(str(tiny_weights))
+    assert line == ScoreLine(
+        dataset="HR", scale=2.0, lr="bicubic", channel="y", psnr=psnr, ssim=ssim, images=2
+    )
+    assert report.score_line(str(tiny_weights), "Set2").dataset == "Set2"
+    with pytest.raises(ValueError, match="not of gone"):
+        report.score_line("gone")
+
+
 # ---- the command --------------------------------------------------------------------------
 
 
@@ -449,6 +556,7 @@ def test_json_holds_scores_means_and_protocol(tiny_weights):
         "device": "cpu",
         "dtype": "float32",
         "methods": [BASELINE, str(tiny_weights)],
+        "baselines": [BASELINE],
         "scores": [
             {
                 "image": score.image,
@@ -497,6 +605,86 @@ def test_output_writes_what_json_prints(tiny_weights):
     assert printed.exit_code == 0
     assert Path("scores.json").read_text(encoding="utf-8") == printed.stdout
     assert sorted(path.name for path in Path().iterdir()) == ["HR", "scores.json"]
+
+
+@pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize("name", ["scores.csv", "SCORES.CSV"])
+def test_a_csv_file_has_a_row_for_every_score(tiny_weights, name):
+    """What is called .csv is a table: each image and method, then the means."""
+    Path("HR/b.png").rename("HR/b, 1.png")
+    report = scored("HR", tiny_weights)
+
+    result = run("HR", "-m", tiny_weights, "-o", name, "--json")
+
+    assert result.exit_code == 0
+    with Path(name).open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["dataset", "image", "method", "scale", "psnr", "ssim", "accuracy"]
+    values = [(s.image, s.method, s.psnr, s.ssim, s.accuracy) for s in report.scores]
+    values += [("mean", name, *report.mean(name), report.accuracy(name)) for name in report.methods]
+    assert rows == [
+        ["HR", image, method, "3", *map(str, numbers)] for image, method, *numbers in values
+    ]
+    assert {row[1] for row in rows} == {"a.png", "b, 1.png", "mean"}
+
+
+@pytest.mark.usefixtures("paired")
+def test_a_csv_file_can_hold_any_name(tiny_weights):
+    """A file name that is no text, a line break in one, and an infinite PSNR are no obstacle."""
+    Image.new("RGB", (60, 48), (10, 200, 30)).save("HR/flat\n\udcff.png", "PNG")
+
+    result = run("HR", "-m", tiny_weights, "-o", "scores.csv", "-q")
+
+    assert result.exit_code == 0
+    lines = Path("scores.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 3 * 2 + 2
+    assert lines[5].startswith(r"HR,flat\n\udcff.png,bicubic,3,inf,1.0,")
+
+
+@pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize(
+    ("given", "methods"),
+    [
+        ((), ["bicubic"]),
+        (("nearest", "lanczos", "nearest"), ["nearest", "lanczos"]),
+        (("none",), []),
+    ],
+    ids=["default", "two", "none"],
+)
+def test_baseline_chooses_the_filters(tiny_weights, given, methods):
+    """Each name is taken once, in the order given; none takes the default away."""
+    options = [word for name in given for word in ("--baseline", name)]
+
+    result = run("HR", "-m", tiny_weights, *options, "--json")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["methods"] == [*methods, str(tiny_weights)]
+
+
+@pytest.mark.usefixtures("paired")
+def test_none_goes_with_no_other_baseline(tiny_weights):
+    """Two answers to one question are wrong usage."""
+    result = run("HR", "-m", tiny_weights, "--baseline", "none", "--baseline", "bicubic")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: --baseline none goes with no other, not with none, bicubic; leave one out\n"
+    )
+
+
+@pytest.mark.usefixtures("paired")
+def test_models_of_one_name_are_told_apart(tiny_weights, plain_weights):
+    """Each run's file is called model.safetensors: the table shows its folder as well."""
+    for folder, source in (("one", tiny_weights), ("two", plain_weights)):
+        Path(folder).mkdir()
+        shutil.copy(source, f"{folder}/model.safetensors")
+
+    result = run("HR", "-m", "one/model.safetensors", "-m", "two/model.safetensors")
+
+    header = next(line for line in result.stdout.splitlines() if "image" in line)
+    assert header.strip("┃").replace(" ", "").split("┃") == [
+        *("image", "bicubic", "one/model.safetensors", "two/model.safetensors")
+    ]
 
 
 @pytest.mark.usefixtures("paired")
@@ -551,3 +739,12 @@ def test_the_gate_is_for_models_alone(tiny_weights, plain_weights):
     assert run("HR", "-m", plain_weights, "--min-psnr", between).exit_code == 0
     assert run("HR", "-m", tiny_weights, "--min-psnr", between).exit_code == 6
     assert run("HR", "-m", plain_weights, "-m", tiny_weights, "--min-psnr", between).exit_code == 6
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_are_completed_by_name_alone(plain_weights):
+    """What is measured has a name: auto is not offered, files are."""
+    shutil.copy(plain_weights, "autumn.safetensors")
+
+    assert cli._complete_weights("au") == ["autumn.safetensors"]
+    assert "base" in cli._complete_weights("")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from srcli.errors import OutputError
-from srcli.plots import Curve, _is_logarithmic, curves, samples
+from srcli.plots import Cell, Curve, _is_logarithmic, curves, panel, samples
 
 ROOT = Path(__file__).parents[1]
 
@@ -602,3 +602,121 @@ def test_drawing_leaves_its_input_alone(tmp_path):
     samples(tmp_path / "sheet.png", ["a"], [[image]])
 
     np.testing.assert_array_equal(image, before)
+
+
+# ---- panels -------------------------------------------------------------------------------
+
+
+def panel_of(path, images, titles=None, captions=None):
+    """Draw a panel and read it back, ``(H, W, 3)``."""
+    texts = titles or [""] * len(images), captions or [""] * len(images)
+    cells = [
+        Cell(title=title, image=image, caption=caption)
+        for image, title, caption in zip(images, *texts, strict=True)
+    ]
+    panel(path, cells)
+    return pixels(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((160, 160), 2), ((160, 90), 2), ((120, 120), 2), ((33, 7), 9), ((11, 40), 8), ((400, 9), 1)],
+)
+def test_a_panel_shows_every_pixel_as_a_square(tmp_path, size, factor):
+    """Grey or colour, each image stands there once, enlarged by one whole factor, in one row."""
+    images = [noise(*size, channels=channels) for channels in (3, 1, 3)]
+    images[2] = 254 - images[2]
+    sheet = panel_of(tmp_path / "panel.png", images)
+
+    places = [find(sheet, squares(image, factor)) for image in images]
+
+    assert [len(found) for found in places] == [1, 1, 1]
+    tops, lefts = zip(*(found[0] for found in places), strict=True)
+    assert len(set(tops)) == 1
+    assert lefts[1] - lefts[0] == lefts[2] - lefts[1] >= max(size[1] * factor, 240)
+    assert not ink(sheet)[: tops[0]].any()
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, [1]), (6, [6]), (7, [4, 3]), (13, [5, 5, 3])])
+def test_many_cells_stand_in_several_rows(tmp_path, count, rows):
+    """More than six go on below, in rows of about one length."""
+    images = [noise(160, 160, seed=seed) for seed in range(count)]
+    sheet = panel_of(tmp_path / "panel.png", images, ["title"] * count, ["caption"] * count)
+
+    places = [find(sheet, squares(image, 2))[0] for image in images]
+
+    tops = sorted({top for top, _ in places})
+    assert [sum(top == row for top, _ in places) for row in tops] == rows
+    assert places == sorted(places)
+    assert len({left for _, left in places}) == max(rows)
+
+
+def test_words_stand_above_and_below_their_image(tmp_path):
+    """Another title or caption changes a strip of its own cell and nothing else."""
+    images = [noise(120, 120, seed=seed) for seed in range(8)]
+    plain = panel_of(tmp_path / "a.png", images, ["same"] * 8, ["same"] * 8)
+    titles, captions = ["same"] * 8, ["same"] * 8
+    titles[5], captions[2] = "other", "other"
+
+    changed = panel_of(tmp_path / "b.png", images, titles, captions) != plain
+
+    tops, lefts = zip(*(find(plain, squares(image, 2))[0] for image in images), strict=True)
+    rows, columns = np.nonzero(changed.any(-1))
+    above, below = rows > tops[4] - 32, rows < tops[4] - 32
+    assert (lefts[5] <= columns[above]).all()
+    assert (columns[above] < lefts[5] + 240).all()
+    assert (rows[above] < tops[5]).all()
+    assert (lefts[2] <= columns[below]).all()
+    assert (columns[below] < lefts[2] + 240).all()
+    assert (rows[below] >= tops[2] + 240).all()
+    assert above.any()
+    assert below.any()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["runs/an-experiment-with-a-long-name/model.safetensors", "w" * 80, "W i" * 30, "/" * 70],
+)
+def test_long_words_go_on_in_the_next_line(tmp_path, word):
+    """What is wider than its cell is broken, at one size of letters, and touches nothing."""
+    image = noise(120, 120)
+    sheet = panel_of(tmp_path / "panel.png", [image] * 3, ["", word, ""], ["", word, ""])
+    (top, _), (_, left), _ = find(sheet, squares(image, 2))
+
+    assert top > 2 * 32
+    for strip in (ink(sheet)[:top], ink(sheet)[top + 240 :]):
+        lines = strip.any(1)
+        assert np.count_nonzero(lines[1:] & ~lines[:-1]) >= 2
+        assert not lines[[0, -1]].any()
+        columns = np.flatnonzero(strip.any(0))
+        assert left <= columns.min() < columns.max() < left + 240
+
+
+@pytest.mark.parametrize("sizes", [[], [(40, 40), (40, 41)]], ids=["none", "two sizes"])
+def test_a_panel_refuses_what_is_no_row(tmp_path, sizes):
+    """There is at least one image, and all have one size."""
+    with pytest.raises(ValueError, match="a panel needs images of one size, not "):
+        panel_of(tmp_path / "panel.png", [noise(*size) for size in sizes])
+
+    assert names_in(tmp_path) == []
+
+
+def test_a_panel_that_cannot_be_written_is_told(tmp_path):
+    """The line names the option that chose the place."""
+    (tmp_path / "panel.png").mkdir()
+
+    with pytest.raises(OutputError, match=r"cannot write .*panel\.png: .*; give another --panels"):
+        panel_of(tmp_path / "panel.png", [noise(40, 40)])
+
+    assert names_in(tmp_path) == ["panel.png"]
+
+
+def test_the_same_panel_has_the_same_bytes(tmp_path):
+    """Two files of one input are equal, and the input is left alone."""
+    image = noise(30, 30)
+    before = image.copy()
+    for name in "ab":
+        panel_of(tmp_path / name, [image, image], ["LR", "HR"], ["$x$", "写真\n"])
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert np.array_equal(image, before)

@@ -1,15 +1,19 @@
 """Weights on disk: what is written, what comes back, and every way to be refused."""
 
+import errno
+import itertools
 import json
+import math
 import os
 import shutil
 import stat
 import struct
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from srcli import files, weights
 from srcli.config import BASE, PAPER, PATCH
@@ -17,10 +21,12 @@ from srcli.errors import WeightsError
 from srcli.files import shipped
 from srcli.model import ResidualAutoencoder
 from srcli.weights import (
+    ScoreLine,
     Weights,
     load,
     read_header,
     read_tensors,
+    record_scores,
     resolve,
     save,
     write_tensors,
@@ -463,3 +469,156 @@ def test_the_shipped_weights_load(path):
     assert PATCH % net.config.stride == 0
     assert {"data", "scales", "steps", "seed", "loss"} <= header.training.keys()
     assert header.scales[0] <= header.scales[1]
+
+
+# ---- scores -------------------------------------------------------------------------------
+
+LINE = ScoreLine(
+    dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=33.8, ssim=0.9227, images=5
+)
+"""A score as the header of a weights file has it."""
+
+
+def raw_tensors(path):
+    """Every tensor's dtype, shape and bytes, by name."""
+    content = path.read_bytes()
+    start = 8 + struct.unpack("<Q", content[:8])[0]
+    return {
+        name: (entry["dtype"], entry["shape"], content[start:][slice(*entry["data_offsets"])])
+        for name, entry in header_of(path).items()
+        if name != "__metadata__"
+    }
+
+
+@pytest.fixture
+def scorable(tiny_weights, tmp_path):
+    """A weights file whose tensors are of three kinds, and whose header holds something more."""
+    tensors = {
+        name: tensor.to(dtype)
+        for (name, tensor), dtype in zip(
+            load_file(tiny_weights).items(),
+            itertools.cycle([torch.bfloat16, torch.float32, torch.float16]),
+        )
+    }
+    return altered(tiny_weights, tmp_path / "net.safetensors", tensors, note="kept")
+
+
+def test_scores_are_recorded_beside_the_same_tensors(scorable):
+    """The header gains the scores; the rest of it, and every bit of the tensors, stays."""
+    before, old = raw_tensors(scorable), header_of(scorable)["__metadata__"]
+    others = [replace(LINE, scale=scale, lr="bicubic", channel="rgb") for scale in (2.0, 4.0)]
+
+    record_scores(scorable, [LINE, *others])
+
+    assert read_header(scorable).scores == (LINE, *others)
+    assert load(scorable)[1].scores == (LINE, *others)
+    assert raw_tensors(scorable) == before
+    new = header_of(scorable)["__metadata__"]
+    assert json.loads(new.pop("scores"))[0] == {
+        "dataset": "Set5",
+        "scale": 3.0,
+        "lr": "LRx3",
+        "channel": "y",
+        "psnr": 33.8,
+        "ssim": 0.9227,
+        "images": 5,
+    }
+    assert new == old
+    assert [path.name for path in scorable.parent.iterdir()] == [scorable.name]
+
+
+def test_new_scores_stand_instead_of_the_old(scorable):
+    """Recording again replaces, and recording none leaves the file as it was without."""
+    header, tensors = header_of(scorable), raw_tensors(scorable)
+
+    record_scores(scorable, [LINE])
+    record_scores(scorable, [replace(LINE, psnr=20.0)])
+    assert read_header(scorable).scores == (replace(LINE, psnr=20.0),)
+    record_scores(scorable, [])
+
+    assert read_header(scorable).scores == ()
+    assert (header_of(scorable), raw_tensors(scorable)) == (header, tensors)
+
+
+def test_a_net_trained_from_others_has_no_scores(scorable, tiny_config, tmp_path):
+    """What is saved anew has a header of its own: scores are the file's, not the net's."""
+    record_scores(scorable, [LINE])
+    net, header = load(scorable)
+
+    save(tmp_path / "next.safetensors", net.state_dict(), tiny_config, header.training)
+
+    assert read_header(tmp_path / "next.safetensors").scores == ()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dataset": ""},
+        {"dataset": 5},
+        {"scale": 1},
+        {"scale": "3"},
+        {"scale": True},
+        {"scale": math.nan},
+        {"scale": 10**400},
+        {"lr": None},
+        {"channel": "cb"},
+        {"channel": ["y"]},
+        {"psnr": math.inf},
+        {"psnr": math.nan},
+        {"psnr": None},
+        {"ssim": 1.01},
+        {"ssim": "high"},
+        {"images": 0},
+        {"images": 5.0},
+        {"images": True},
+    ],
+    ids=lambda values: "-".join(f"{name} {value!s:.9}" for name, value in values.items()),
+)
+def test_a_score_that_cannot_be_is_refused(tiny_weights, tmp_path, values):
+    """Neither made nor read from a header."""
+    (name,) = values
+    with pytest.raises(ValueError, match=f"a score's {name} cannot be "):
+        replace(LINE, **values)
+    text = json.dumps([asdict(LINE) | values])
+    path = altered(tiny_weights, tmp_path / "damaged.safetensors", scores=text)
+
+    assert refused(path, read_header).startswith(f"{path} has a damaged header: its scores ")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "5", "[5]", "[{}]", '["y"]', "[" * 100_000, '[{"a\n": 1}]'], ids=repr
+)
+def test_scores_that_are_none_are_told(tiny_weights, tmp_path, text):
+    """Anything but a list of scores is a damaged header; recording over it mends the file."""
+    path = altered(tiny_weights, tmp_path / "damaged.safetensors", scores=text)
+
+    message = refused(path)
+
+    assert message.startswith(f"{path} has a damaged header: its scores cannot be read (")
+    assert "\n" not in message
+    record_scores(path, [LINE])
+    assert read_header(path).scores == (LINE,)
+
+
+def test_scores_go_into_our_files_alone(tmp_path, tiny_weights, monkeypatch):
+    """A foreign file stays as it is, and so does ours where it cannot be replaced."""
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, foreign)
+    ours = altered(tiny_weights, tmp_path / "ours.safetensors")
+    before = foreign.read_bytes(), ours.read_bytes()
+
+    with pytest.raises(WeightsError, match="is not a weights file of srcli"):
+        record_scores(foreign, [LINE])
+    with pytest.raises(WeightsError, match="there is no such file"):
+        record_scores(tmp_path / "gone.safetensors", [LINE])
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(WeightsError, match=r"cannot write .*ours.*No space left"):
+        record_scores(ours, [LINE])
+
+    assert (foreign.read_bytes(), ours.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [foreign.name, ours.name]
+
+
+def full_disk(_number):
+    """Fail as a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

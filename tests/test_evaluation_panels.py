@@ -1,0 +1,276 @@
+"""``srcli eval --panels``: the detail that is shown, what stands around it, where it is written."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from srcli import panels, plots
+from srcli.cli import app
+from srcli.errors import OutputError, UsageError
+from srcli.evaluation import EvalConfig, evaluate
+from srcli.images import Picture
+from srcli.panels import prepare, telling
+from srcli.upscaling import Settings
+
+EXACT = Settings(device="cpu", dtype="fp32")
+
+
+@pytest.fixture
+def paired(tmp_path, monkeypatch, photo):
+    """A working directory with a folder ``HR``: a picture in colour and a grey one."""
+    monkeypatch.chdir(tmp_path)
+    Path("HR").mkdir()
+    Image.fromarray(photo[:60, :96]).save("HR/a.png")
+    Image.fromarray(photo[:48, :60]).convert("L").save("HR/b.png")
+    return tmp_path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: path and cells of each panel. The files are written all the same."""
+    told = []
+
+    def panel(path, cells, real=plots.panel):
+        told.append((path, list(cells)))
+        real(path, cells)
+
+    monkeypatch.setattr(plots, "panel", panel)
+    return told
+
+
+def scored(dataset, *models, **options):
+    """Evaluate weights in fp32 on the CPU, with panels in ``out`` unless told otherwise."""
+    names = tuple(str(model) for model in models)
+    options = {"panels": Path("out"), **options}
+    return evaluate(EvalConfig(dataset=dataset, models=names, settings=EXACT, **options))
+
+
+def run(*arguments):
+    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
+    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
+    return CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def opened(path):
+    """An image as an array, ``HxWx1`` or ``HxWx3``."""
+    with Image.open(path) as image:
+        return np.atleast_3d(np.asarray(image))
+
+
+def names_in(folder):
+    """List everything in a folder, hidden files included."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# ---- the detail ---------------------------------------------------------------------------
+
+
+def flat(height, width, dtype=np.uint8):
+    """A picture of one middle grey, with room to differ from it."""
+    return Picture(pixels=np.full((height, width, 3), np.iinfo(dtype).max // 2, dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("spot", "corner"),
+    [((0, 0), (0, 0)), ((99, 119), (80, 100)), ((50, 60), (31, 41)), ((3, 119), (0, 100))],
+)
+def test_the_detail_is_where_the_difference_is(spot, corner, dtype):
+    """A window holds the only pixel that differs; of all that do it is the first."""
+    high, result = flat(100, 120, dtype), flat(100, 120, dtype)
+    result.pixels[spot] += np.iinfo(dtype).max // 9
+
+    rows, columns = telling(high, result, side=20)
+
+    assert (rows.start, columns.start) == corner
+    assert (len(rows), len(columns)) == (20, 20)
+
+
+def test_the_detail_is_the_worst_of_all_windows():
+    """No other window has a larger sum of squared errors of luma."""
+    random = np.random.default_rng(5)
+    high, result = (
+        Picture(pixels=random.integers(0, 256, (40, 50, 3), np.uint8)) for _ in range(2)
+    )
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    error = ((high.pixels.astype(float) - result.pixels) @ weights) ** 2
+
+    rows, columns = telling(high, result, side=9)
+
+    sums = {
+        (top, left): error[top : top + 9, left : left + 9].sum()
+        for top in range(40 - 8)
+        for left in range(50 - 8)
+    }
+    assert sums[rows.start, columns.start] == pytest.approx(max(sums.values()), rel=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 300), (300, 7), (160, 160), (1, 1)])
+def test_a_small_picture_is_shown_whole(height, width):
+    """A side shorter than the detail's is taken to its end; equal pictures show their start."""
+    rows, columns = telling(flat(height, width), flat(height, width))
+
+    assert (rows.start, columns.start) == (0, 0)
+    assert (rows.stop, columns.stop) == (min(160, height), min(160, width))
+
+
+# ---- what is drawn ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize("baselines", [("bicubic",), ("lanczos", "nearest"), ()], ids=len)
+def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
+    """Each method has its name above and the report's scores below, each image its own panel."""
+    report = scored("HR", tiny_weights, baselines=baselines)
+
+    assert [path for path, _ in drawn] == [Path("out/a.png"), Path("out/b.png")]
+    assert names_in("out") == ["a.png", "b.png"]
+    for (_, cells), name, size in zip(drawn, ("a.png", "b.png"), ("96x60", "60x48"), strict=True):
+        own = [score for score in report.scores if score.image == name]
+        assert [cell.title for cell in cells] == ["LR", *baselines, "tiny.safetensors", "HR"]
+        assert [cell.caption for cell in cells[1:-1]] == [
+            f"{score.psnr:.2f} dB / {score.ssim:.4f}" for score in own
+        ]
+        assert cells[-1].caption == size
+        assert np.array_equal(cells[-1].image, opened(f"HR/{name}"))
+    assert [cells[0].caption for _, cells in drawn] == ["32x20, x3", "20x16, x3"]
+
+
+@pytest.mark.usefixtures("paired")
+def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch):
+    """LR's squares, the filter, the net and HR show the same pixels, those most in error."""
+    monkeypatch.setattr(panels.telling, "__defaults__", (30,))
+    Path("LRx3").mkdir()
+    random = np.random.default_rng(2)
+    low = random.integers(0, 255, (20, 32, 3), np.uint8)
+    Image.fromarray(low).save("LRx3/a.png")
+    Path("HR/b.png").unlink()
+
+    scored(".", tiny_weights, baselines=("nearest", "bicubic"))
+
+    ((_, cells),) = drawn
+    high, squares = photo[:60, :96], low.repeat(3, 0).repeat(3, 1)
+    pictures = [Picture(pixels=array.copy()) for array in (high, squares)]
+    rows, columns = telling(*pictures, side=30)
+    window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    assert rows.start or columns.start
+    assert np.array_equal(cells[-1].image, high[window])
+    assert np.array_equal(cells[0].image, squares[window])
+    assert np.array_equal(cells[1].image, squares[window])
+    assert {cell.image.shape for cell in cells} == {(30, 30, 3)}
+
+
+@pytest.mark.usefixtures("paired")
+def test_sixteen_bits_are_shown_as_eight(tiny_weights, drawn):
+    """A deep picture is scored as it is and drawn as a screen shows it."""
+    Path("HR/a.png").unlink()
+    deep = opened("HR/b.png")[..., 0].astype(np.uint16) * 257
+    Image.fromarray(deep).save("HR/b.png")
+
+    scored("HR", tiny_weights)
+
+    assert np.array_equal(drawn[0][1][-1].image[..., 0], (deep // 257).astype(np.uint8))
+
+
+@pytest.mark.usefixtures("paired")
+def test_panels_change_no_score(tiny_weights):
+    """They are made of what was scored, and --limit has panels of the scored images alone."""
+    assert scored("HR", tiny_weights) == scored("HR", tiny_weights, panels=None)
+
+    scored("HR", tiny_weights, limit=1, panels=Path("less"))
+
+    assert names_in("less") == ["a.png"]
+
+
+# ---- where it is written ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["a.png", "b.jpg"], ["a", "b"]),
+        (["a.png", "a.jpg", "b.png"], ["a.png", "a.jpg", "b"]),
+        (["A.png", "a.jpg"], ["A.png", "a.jpg"]),
+        (["a.b.png", "a.png.jpg", "a.png", "a.bmp"], ["a.b", "a.png", "a.png_2", "a.bmp"]),
+        (["stl10/test/7", "stl10/test/8"], ["stl10_test_7", "stl10_test_8"]),
+        (['a:b*"?.png', "tab\t\udcff.png"], ["a_b___", "tab__"]),
+        (["é" * 120 + ".png", "é" * 119 + ".png"], ["é" * 100, "é" * 100 + "_2"]),
+    ],
+    ids=["stems", "one stem", "letter case", "taken", "slashes", "forbidden", "long"],
+)
+def test_every_image_has_a_panel_of_its_own(tmp_path, images, names):
+    """Called by its stem where that is enough; no two by one name on any file system."""
+    paths = prepare(tmp_path / "out", images)
+
+    assert paths == [tmp_path / "out" / f"{name}.png" for name in names]
+    for path in paths:
+        path.touch()
+
+
+@pytest.mark.usefixtures("paired")
+def test_old_panels_are_replaced_and_the_rest_is_left(tiny_weights):
+    """The folder and those above it are made; what lies there under other names stays."""
+    folder = Path("deep/er/out")
+    scored("HR", tiny_weights, panels=folder)
+    first = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_text("old", encoding="utf-8")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+
+    scored("HR", tiny_weights, panels=folder)
+
+    assert (folder / "a.png").read_bytes() == first
+    assert names_in(folder) == ["a.png", "b.png", "notes.txt"]
+
+
+@pytest.mark.usefixtures("paired")
+@pytest.mark.parametrize("folder", ["HR", "./HR/../HR", "linked"])
+def test_the_images_are_not_written_over(tiny_weights, folder):
+    """A panel has its image's name, so it may not lie beside it."""
+    Path("linked").symlink_to("HR")
+    before = [path.read_bytes() for path in sorted(Path("HR").iterdir())]
+
+    with pytest.raises(UsageError, match=r"--panels .* is where the images are.*give another"):
+        scored("HR", tiny_weights, panels=Path(folder))
+
+    assert [path.read_bytes() for path in sorted(Path("HR").iterdir())] == before
+
+
+@pytest.mark.parametrize("folder", ["file", "file/out", "full"])
+def test_a_place_that_cannot_be_written_is_told_first(paired, tiny_weights, folder):
+    """One line, exit code 1, before anything is computed: a broken image is not met yet."""
+    Path("file").touch()
+    Path("full/b.png").mkdir(parents=True)
+    (paired / "HR/a.png").write_bytes(b"broken")
+
+    result = run("HR", "-m", tiny_weights, "--panels", folder, "-o", "scores.json")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: cannot write ")
+    assert result.stderr.endswith("; give another --panels\n")
+    assert result.stderr.count("\n") == 1
+    assert not Path("scores.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_told(tmp_path):
+    """That a folder is there does not mean that files can be made in it."""
+    (tmp_path / "closed").mkdir(mode=0o555)
+
+    with pytest.raises(OutputError, match=r"closed: Permission denied; give another --panels"):
+        prepare(tmp_path / "closed", ["a.png"])
+
+
+@pytest.mark.usefixtures("paired")
+def test_the_command_draws_and_tells_nothing_else(tiny_weights):
+    """With ``--json`` stdout holds the scores alone, and the panels are files."""
+    result = run("HR", "-m", tiny_weights, "--panels", "out", "--json", "--baseline", "none")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["methods"] == [str(tiny_weights)]
+    assert names_in("out") == ["a.png", "b.png"]
+    assert opened("out/a.png").shape[1] > 3 * 240
