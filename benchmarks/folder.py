@@ -76,7 +76,7 @@ def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], No
     )
     begun = 0.0
 
-    def ready(_: Upscaler) -> None:
+    def ready(_name: str, _upscaler: Upscaler) -> None:
         nonlocal begun
         begun = time.perf_counter()
 

@@ -6,20 +6,27 @@
 (120, 90)
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from srcli.choosing import Choice, choose_weights
     from srcli.upscaling import Settings, Upscaler
 
-__all__ = ["Settings", "Upscaler", "__version__"]
+__all__ = ["Choice", "Settings", "Upscaler", "__version__", "choose_weights"]
 
 __version__ = "0.1.0"
 
+_MODULE_OF: Final = {
+    "Choice": "choosing",
+    "Settings": "upscaling",
+    "Upscaler": "upscaling",
+    "choose_weights": "choosing",
+}
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds
-    """Import what needs torch when it is asked for: ``srcli --help`` is not to wait for it."""
-    if name not in __all__:
+    """Import what is asked for: ``srcli --help`` is not to wait two seconds for torch."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from srcli import upscaling  # noqa: PLC0415 - torch takes two seconds
-
-    return getattr(upscaling, name)
+    return getattr(importlib.import_module(f"srcli.{_MODULE_OF[name]}"), name)

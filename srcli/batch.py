@@ -17,10 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from srcli import images, planning
+from srcli import images, planning, weights
+from srcli.choosing import AUTO, choose, general
+from srcli.config import PATCH
+from srcli.devices import resolve_device, resolve_dtype
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, is_there, one_line, reason, sweep
-from srcli.geometry import MAX_SCALE, output_length
+from srcli.geometry import MAX_SCALE, output_length, plan_axis
 from srcli.images import Album
 from srcli.planning import STREAM, Job, Selection
 from srcli.sharing import Crew, Report
@@ -52,8 +55,8 @@ class BatchConfig:
     selection: Selection
     """Which files, how large, and under which names."""
 
-    model: str = "base"
-    """Shipped name or weights file."""
+    model: str = AUTO
+    """Shipped name or weights file; ``auto`` chooses for each file."""
 
     quality: int = 95
     """JPEG, WebP and AVIF quality, 1 to 100."""
@@ -115,6 +118,12 @@ class Result:
     seconds: float = 0.0
     """From reading to the renamed result, without the time spent waiting for others."""
 
+    model: str | None = None
+    """The weights used, as they were given or chosen; None where it did not come to a choice."""
+
+    model_reason: str | None = None
+    """Why these were chosen; None where they were given."""
+
     exit_code: int = 0
     """What a run that fails for this reason alone ends with."""
 
@@ -133,6 +142,8 @@ class Forecast:
     before: tuple[int, int] | None = None
     after: tuple[int, int] | None = None
     pictures: int = 1
+    model: str | None = None
+    model_reason: str | None = None
     exit_code: int = 0
 
     patches: int = 0
@@ -211,6 +222,8 @@ def _told(one: Result | Forecast) -> dict[str, Any]:
         "output_height": after[1],
         "pictures": one.pictures,
         "exit_code": one.exit_code,
+        "model": one.model,
+        "model_reason": one.model_reason,
     }
 
 
@@ -221,7 +234,7 @@ def run(
     config: BatchConfig,
     jobs: Iterable[Job],
     *,
-    on_ready: Callable[[Upscaler], None] = lambda _: None,
+    on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
     on_begin: Callable[[Job, bool], None] = lambda _job, _computed: None,
     on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
     notice: Callable[[str], None] = lambda _: None,
@@ -231,7 +244,8 @@ def run(
     Args:
         config: The options.
         jobs: What :func:`srcli.planning.plan` gave; taken one by one, a few ahead of the net.
-        on_ready: Called once, with what will enlarge them.
+        on_ready: Called with the name of weights and what enlarges by them, once they are loaded:
+            before the first job, or with ``auto`` when the first file needs them.
         on_begin: Called with a job before the net (False) and after it, before the writing (True).
         on_progress: Called with a job and the share of it that is done, 0 to 1.
         notice: Called with one line for what is worth knowing; the same thing only once.
@@ -240,13 +254,13 @@ def run(
         One result for each job, in order; after an interrupt those of the finished files first.
 
     Raises:
-        WeightsError: If the weights are missing or damaged: before the first job.
+        WeightsError: If the weights are missing or damaged: before the first job. (With ``auto``
+            damage behind the header costs the files that need them.)
         DeviceError: If the device is not there.
+        UsageError: If the tile does not fit the net's stride.
         KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
-    upscaler = Upscaler(config.model, settings=config.settings, notice=notice)
-    on_ready(upscaler)
-    line = _Line(config, upscaler, on_begin, on_progress, notice)
+    line = _Line(config, _Nets(config, notice, on_ready), on_begin, on_progress, notice)
     with _pool(config.threads) as pool:
         yield from line.results(jobs, pool)
 
@@ -265,11 +279,69 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=not stopped, cancel_futures=stopped)
 
 
+_Chosen = tuple[str | None, str | None]
+"""Weights of a file, and why these; None as in :class:`Result`."""
+
+
+class _Nets:
+    """The upscalers of a run, one for each weights; those of ``auto`` are made when needed."""
+
+    def __init__(
+        self,
+        config: BatchConfig,
+        notice: Callable[[str], None],
+        on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
+    ) -> None:
+        self._config, self._notice, self._on_ready = config, notice, on_ready
+        self._said: set[str] = set()
+        self._made: dict[str, Upscaler] = {}
+        self._names = general()
+        if config.model != AUTO:
+            self.named(config.model)
+            return
+        for name in self._names:
+            _check_settings(config.settings, name)
+
+    def choice(self, coding: images.Coding | None) -> tuple[str, str | None]:
+        """Choose for a file: a name, and the reason unless the name was given."""
+        if self._config.model != AUTO:
+            return self._config.model, None
+        found = choose(coding, self._names)
+        return found.name, found.reason
+
+    def named(self, name: str) -> Upscaler:
+        """Give what enlarges by these weights.
+
+        Raises:
+            WeightsError: If they are missing or damaged.
+        """
+        if name not in self._made:
+            made = Upscaler(name, settings=self._config.settings, notice=self._once)
+            self._made[name] = made
+            self._on_ready(name, made)
+        return self._made[name]
+
+    def _once(self, text: str) -> None:
+        """Pass on what no net has said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self._notice(text)
+
+
+def _check_settings(settings: Settings, name: str) -> None:
+    """Find out without the weights' tensors what would stop an :class:`Upscaler` of them."""
+    resolve_dtype(settings.dtype, resolve_device(settings.device))
+    stride = weights.read_header(weights.resolve(name)).config.stride
+    tile = PATCH if settings.tile is None else settings.tile
+    plan_axis(1, patch=tile, overlap=settings.overlap, stride=stride)
+
+
 @dataclass(slots=True)
 class _Work:
     """A file on its way: what is known of it so far."""
 
     job: Job
+    chosen: _Chosen
     result: Result | None = None
     album: Future[Album] | None = None
     written: Future[tuple[str, ...]] | None = None
@@ -288,7 +360,7 @@ class _Line:
     """The assembly line: threads read, this thread runs the net, threads write."""
 
     config: BatchConfig
-    upscaler: Upscaler
+    nets: _Nets
     on_begin: Callable[[Job, bool], None]
     on_progress: Callable[[Job, float], None]
     notice: Callable[[str], None]
@@ -335,7 +407,7 @@ class _Line:
             job = next(source, None)
             if job is None:
                 return
-            work = _Work(job, self._known(job))
+            work = _Work(job, _unread(self.config), self._known(job))
             if work.result is None:
                 self._sweep(job)
                 work.album = pool.submit(self._read, work)
@@ -374,9 +446,11 @@ class _Line:
         try:
             album = work.album.result()
             work.album = None  # the memory of the input goes with this frame
+            name, _ = work.chosen = self.nets.choice(album.coding)
+            net = self.nets.named(name)
             begun = time.perf_counter()
             self.on_begin(work.job, False)
-            larger = self._enlarged(work, album)
+            larger = self._enlarged(work, album, net)
             work.bytes = sum(_bytes_of(picture) for picture in larger.pictures)
             work.seconds += time.perf_counter() - begun
             self.on_begin(work.job, True)
@@ -385,7 +459,7 @@ class _Line:
             work.album = None
             work.result = _failure(work.job, error)
 
-    def _enlarged(self, work: _Work, album: Album) -> Album:
+    def _enlarged(self, work: _Work, album: Album, net: Upscaler) -> Album:
         selection, pictures = self.config.selection, []
         sizes = [_size_for(selection, p.width, p.height) for p in album.pictures]
         _check_folder(work.job.target)
@@ -399,7 +473,7 @@ class _Line:
             def told(share: float, index: int = index) -> None:
                 self.on_progress(work.job, (index + share) / count)
 
-            pictures.append(self.upscaler.upscale(picture, (height, width), told))
+            pictures.append(net.upscale(picture, (height, width), told))
         work.notes = album.notes
         return replace(album, pictures=tuple(pictures))
 
@@ -421,7 +495,8 @@ class _Line:
 
     def _next(self, going: deque[_Work]) -> Result:
         """Wait for the first; one that an interrupt finds here is still among the others."""
-        result = self._finished(going[0])
+        model, reason = going[0].chosen
+        result = replace(self._finished(going[0]), model=model, model_reason=reason)
         for note in result.notes:
             if note not in self.said:
                 self.said.add(note)
@@ -472,6 +547,11 @@ def _failure(job: Job, error: Exception) -> Result:
         what = f"{type(error).__name__}: {reason(error)}"
         message = f"{name}: unexpected {what}; please report it with the file"
     return Result(job=job, status="failed", message=message, exit_code=code)
+
+
+def _unread(config: BatchConfig) -> _Chosen:
+    """What is known of a file's weights before it is read: those that were given, if any."""
+    return None if config.model == AUTO else config.model, None
 
 
 def _give_back() -> None:
@@ -580,7 +660,7 @@ def work(
     crew: Crew,
     *,
     on_result: Callable[[Result], None] = lambda _: None,
-    on_ready: Callable[[Upscaler], None] = lambda _: None,
+    on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
     on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[Summary, bool]:
@@ -660,7 +740,10 @@ def _left_behind(
                 f"{one_line(str(jobs[number].source))}: the process that computed it died; "
                 "try it alone, with a smaller --tile"
             )
-            yield Result(job=jobs[number], status="failed", message=message, exit_code=1)
+            model, _ = _unread(config)
+            yield Result(
+                job=jobs[number], status="failed", message=message, model=model, exit_code=1
+            )
         elif line == _COMPUTED:
             waiting.append(number)
     if waiting:
@@ -701,16 +784,17 @@ def forecast(
         WeightsError: If the weights are missing or damaged.
         DeviceError: If the device is not there.
     """
-    upscaler = Upscaler(config.model, settings=config.settings, notice=notice)
+    nets = _Nets(config, notice)
+    given, _ = _unread(config)
     for job in jobs:
         if job.problem is not None:
             message = f"{one_line(str(job.source))}: {job.problem}"
-            yield Forecast(job=job, status="failed", message=message, exit_code=1)
+            yield Forecast(job=job, status="failed", message=message, model=given, exit_code=1)
         elif config.selection.existing == "skip" and is_there(job.target):
             message = f"{one_line(str(job.target))} is there already"
-            yield Forecast(job=job, status="skipped", message=message)
+            yield Forecast(job=job, status="skipped", message=message, model=given)
         else:
-            yield _foretold(config, upscaler, job)
+            yield _foretold(config, nets, job)
 
 
 _PROGRAM = 290 * 10**6
@@ -726,7 +810,8 @@ def _codec_bytes(header: images.Header, size: tuple[int, int]) -> int:
     return copy * max(pixels) + (header.frames - 1) * planes * sum(pixels)
 
 
-def _foretold(config: BatchConfig, upscaler: Upscaler, job: Job) -> Forecast:
+def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
+    model, model_reason = _unread(config)
     try:
         data = sys.stdin.buffer.read() if job.source == STREAM else None
         header = images.read_header(job.source, data, max_pixels=config.max_pixels)
@@ -734,10 +819,17 @@ def _foretold(config: BatchConfig, upscaler: Upscaler, job: Job) -> Forecast:
         _check_folder(job.target)
         if job.target != STREAM:
             images.check_size(job.target, width, height)
+        model, model_reason = nets.choice(header.coding)
+        upscaler = nets.named(model)
     except (SrcliError, OSError) as error:
         failure = _failure(job, error)
         return Forecast(
-            job=job, status="failed", message=failure.message, exit_code=failure.exit_code
+            job=job,
+            status="failed",
+            message=failure.message,
+            model=model,
+            model_reason=model_reason,
+            exit_code=failure.exit_code,
         )
     source, size = (header.height, header.width), (height, width)
     planes = (header.channels + header.alpha) * header.bits // 8
@@ -747,6 +839,8 @@ def _foretold(config: BatchConfig, upscaler: Upscaler, job: Job) -> Forecast:
         before=(header.width, header.height),
         after=(width, height),
         pictures=header.frames,
+        model=model,
+        model_reason=model_reason,
         patches=header.frames * upscaler.patches(source, size),
         memory=_PROGRAM + upscaler.memory(source, size, planes) + _codec_bytes(header, size),
     )

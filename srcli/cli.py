@@ -7,6 +7,7 @@ import glob
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -30,7 +31,15 @@ from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageE
 from srcli.files import is_folder, one_line, reason, replacing
 from srcli.formats import READABLE_SUFFIXES
 from srcli.geometry import TargetSize
-from srcli.recipes import CHANGEABLE, LOSSES, RECIPES, SCHEDULES, SPLITS, TrainConfig
+from srcli.recipes import (
+    CHANGEABLE,
+    LOSSES,
+    OPTIMIZERS,
+    RECIPES,
+    SCHEDULES,
+    SPLITS,
+    TrainConfig,
+)
 
 if TYPE_CHECKING:
     from srcli.batch import BatchConfig, Forecast, Result, Summary
@@ -64,10 +73,11 @@ _UPSCALE_HELP = (
     "4 no such weights, 5 no such device or out of memory, 130 and 143 stopped by a signal."
 )
 _EVAL_HELP = (
-    "Score weights on a data set, the bicubic baseline beside them.\n\n"
+    "Score weights on a data set, resampling filters beside them.\n\n"
     "[bold]srcli eval set5[/]  # by the literature's protocol at x3: luma, border cut\n\n"
     "[bold]srcli eval celeba -m paper -m base[/]  # the middles of CelebA's test images\n\n"
-    "[bold]srcli eval photos -m base -m mine.safetensors --json[/]  # two nets"
+    "[bold]srcli eval photos -m base -m mine.safetensors --json[/]  # two nets\n\n"
+    "[bold]srcli eval set14 --baseline lanczos --panels panels -o set14.csv[/]  # to look at"
 )
 _TRAIN_HELP = (
     "Train a net on CelebA, STL-10 or folders of images, or continue a run.\n\n"
@@ -89,9 +99,14 @@ def _complete(*values: str) -> Callable[[str], list[str]]:
 
 
 def _complete_model(incomplete: str) -> list[str]:
-    """Complete to the shipped weights, or to a file."""
-    names = [name for name in files.shipped() if name.startswith(incomplete)]
+    """Complete to auto, the shipped weights, or a file."""
+    names = [name for name in ("auto", *files.shipped()) if name.startswith(incomplete)]
     return names + sorted(glob.glob(f"{glob.escape(incomplete)}*.safetensors"))  # noqa: PTH207
+
+
+def _complete_weights(incomplete: str) -> list[str]:
+    """Complete to shipped weights or a file: what is measured has a name."""
+    return [name for name in _complete_model(incomplete) if name != "auto"]
 
 
 def _recipe_default(name: str) -> str:
@@ -157,7 +172,8 @@ _DegradationOption = Annotated[
     str | None,
     typer.Option(
         help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
-        "jpeg=30..95 around it; clean=0.2 spares that share of the samples.",
+        "jpeg=30..95 around it; kernel=bicubic+bilinear+area+lanczos+cubic (or any) draws the "
+        "filter that reduces; clean=0.2 spares that share of the samples.",
         show_default="bicubic",
     ),
 ]
@@ -315,12 +331,13 @@ def upscale(
         typer.Option(
             "--model",
             "-m",
-            help="Shipped weights by name, or a .safetensors file.",
-            metavar="NAME|FILE",
+            help="Shipped weights by name, or a .safetensors file; auto chooses for each file: "
+            "photo for a JPEG of middling quality, base for what is clean.",
+            metavar="auto|NAME|FILE",
             autocompletion=_complete_model,
             rich_help_panel=_NET,
         ),
-    ] = "base",
+    ] = "auto",
     recursive: Annotated[
         bool,
         typer.Option(
@@ -574,10 +591,10 @@ class _Voice:
         """Say what is worth knowing."""
         self._tell(text, wanted=not self._told.quiet)
 
-    def introduce(self, upscaler: "Upscaler") -> None:
+    def introduce(self, name: str, upscaler: "Upscaler") -> None:
         """Say what computes, if that is wanted."""
         dtype = str(upscaler.dtype).removeprefix("torch.")
-        text = f"{self._config.model} on {upscaler.device} in {dtype}"
+        text = f"{name} on {upscaler.device} in {dtype}"
         self._tell(text, wanted=self._told.verbose)
 
     def show(self, result: "Result") -> None:
@@ -587,7 +604,7 @@ class _Voice:
         line = _result_line(result, verbose=self._told.verbose)
         self._tell(line, wanted=failed or not self._told.quiet)
         if self._told.as_json:
-            _print_json(result.to_dict() | {"model": self._config.model})
+            _print_json(result.to_dict())
 
     def end(self, summary: "Summary", failed_list: Path | None) -> None:
         """Leave what a script goes by, the summary and the list of failures."""
@@ -732,7 +749,7 @@ def _result_line(result: "Result", *, verbose: bool) -> str:
         megapixels = result.pictures * result.after[0] * result.after[1] / 1e6
         line += (
             f"  from {result.job.source} {result.before[0]}x{result.before[1]} in "
-            f"{result.seconds:.2f} s ({result.seconds / megapixels:.2f} s/MP)"
+            f"{result.seconds:.2f} s ({result.seconds / megapixels:.2f} s/MP){_why(result)}"
         )
     return line
 
@@ -769,9 +786,9 @@ def _foretell(config: "BatchConfig", told: _Told) -> None:
     for one in batch.forecast(config, jobs, notice=_say):
         found.append(one)
         if told.as_json:
-            _print_json(one.to_dict() | {"model": config.model})
+            _print_json(one.to_dict())
         elif one.status == "failed" or not told.quiet:
-            _say(_forecast_line(one))
+            _say(_forecast_line(one, verbose=told.verbose))
     planned = [one for one in found if one.status == "planned"]
     failed = [one for one in found if one.status == "failed"]
     totals = {
@@ -801,7 +818,7 @@ def _pixels(one: "Forecast") -> int:
     return one.pictures * one.after[0] * one.after[1]
 
 
-def _forecast_line(one: "Forecast") -> str:
+def _forecast_line(one: "Forecast", *, verbose: bool) -> str:
     if one.status != "planned":
         return f"{'error' if one.status == 'failed' else 'skipped'}: {one.message}"
     assert one.before is not None
@@ -810,8 +827,13 @@ def _forecast_line(one: "Forecast") -> str:
     return (
         f"{one.job.source} {one.before[0]}x{one.before[1]} -> {one.job.target} "
         f"{one.after[0]}x{one.after[1]}{pictures}  {one.patches} patches, "
-        f"about {one.memory / 1e9:.1f} GB"
+        f"about {one.memory / 1e9:.1f} GB{_why(one) if verbose else ''}"
     )
+
+
+def _why(one: "Result | Forecast") -> str:
+    """Say which weights were chosen for a file, where they were not given."""
+    return "" if one.model_reason is None else f"  ({one.model_reason})"
 
 
 @app.command("eval", help=_EVAL_HELP)
@@ -841,7 +863,24 @@ def evaluate(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Weights; repeat to compare.", show_default="base"),
+        typer.Option(
+            "--model",
+            "-m",
+            help="Shipped weights by name, or a .safetensors file; repeat to compare.",
+            metavar="NAME|FILE",
+            autocompletion=_complete_weights,
+            show_default="base",
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Filter to measure the weights beside: bicubic, lanczos, bilinear, nearest or "
+            "none; repeat for more.",
+            metavar="NAME",
+            autocompletion=_complete("bicubic", "lanczos", "bilinear", "nearest", "none"),
+            show_default="bicubic",
+        ),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
     degradation: _DegradationOption = None,
@@ -851,8 +890,24 @@ def evaluate(
         int | None, typer.Option(help="Border pixels cut.", show_default="the scale")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Score at most so many images.")] = None,
+    panels: Annotated[
+        Path | None,
+        typer.Option(
+            help="For each image write a picture into this folder (made if missing): the detail "
+            "where the first baseline is furthest off, as LR, each method and HR show it.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the scores as JSON to this file.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the scores to this file: as CSV if it is called .csv, else as JSON.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
     min_psnr: Annotated[
         float | None,
@@ -888,6 +943,8 @@ def evaluate(
         seed=seed,
         lr=lr,
         models=tuple(dict.fromkeys(model or ("base",))),
+        baselines=_baselines(baseline),
+        panels=panels,
         scale=scale,
         channel=_choice("--channel", channel, ("y", "rgb")),
         crop_border=crop_border,
@@ -914,8 +971,21 @@ def evaluate(
     else:
         _print_scores(report)
     if output is not None:
-        _write_text(output, text + "\n")
+        is_csv = output.suffix.lower() == ".csv"
+        _write_text(output, report.to_csv() if is_csv else text + "\n")
     _check_gate(report, min_psnr)
+
+
+def _baselines(given: list[str] | None) -> tuple[str, ...]:
+    """Settle the filters: bicubic unless told, each once, and none by its name alone."""
+    names = tuple(dict.fromkeys(given or ("bicubic",)))
+    if names == ("none",):
+        return ()
+    if "none" in names:
+        raise UsageError(
+            f"--baseline none goes with no other, not with {', '.join(names)}; leave one out"
+        )
+    return names
 
 
 def _print_scores(report: "EvalReport") -> None:
@@ -925,9 +995,7 @@ def _print_scores(report: "EvalReport") -> None:
         caption_justify="left",
     )
     table.add_column("image", overflow="fold")
-    names = [Path(method).name for method in report.methods]
-    for name, method in zip(names, report.methods, strict=True):
-        label = name if names.count(name) == 1 else method  # every run has a model.safetensors
+    for label in report.labels.values():
         table.add_column(escape(one_line(label)), justify="right", overflow="fold")
     rows: dict[str, list[str]] = {}
     for score in report.scores:
@@ -952,7 +1020,7 @@ def _cell(psnr: float, ssim: float, share: float, *, accuracy: bool) -> str:
 
 
 def _check_gate(report: "EvalReport", least: float | None) -> None:
-    for method in report.methods[1:]:
+    for method in report.models:
         score = report.mean(method)[0]
         if least is not None and score < least:
             raise GateError(f"{method} has {score:.2f} dB, --min-psnr asks for {least:g}")
@@ -961,41 +1029,148 @@ def _check_gate(report: "EvalReport", least: float | None) -> None:
 @app.command()
 @_reporting()
 def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Shipped weights by name, or a .safetensors file: that alone, with the whole "
+            "record of its training.",
+            metavar="NAME|FILE",
+            autocompletion=_complete_weights,
+            show_default="all that are shipped",
+        ),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON array.")] = False,
 ) -> None:
-    """List the shipped weights: what each is, from its own header."""
+    """List the shipped weights: what each is and scores, from its own header."""
+    from srcli.weights import resolve
+
+    chosen = files.shipped() if model is None else {Path(model).name: resolve(model)}
+    rows, faults = _described(chosen)
+    if model is not None and faults:
+        raise faults[0]
+    if as_json:
+        typer.echo(json.dumps(_without_nan(rows), indent=2, allow_nan=False))
+    else:
+        # A file or a pipe has no width that numbers would have to be cut to.
+        console = Console(width=None if sys.stdout.isatty() else _NO_WIDTH)
+        for table in _model_tables(rows, record=model is not None):
+            console.print(table)
+    for fault in faults:
+        _say(f"error: {fault}")
+    if faults:
+        raise typer.Exit(faults[0].exit_code)
+
+
+def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[SrcliError]]:
+    """Describe weights files by their headers; what cannot be read is told beside."""
+    rows: list[dict[str, Any]] = []
+    faults: list[SrcliError] = []
+    for name, path in chosen.items():
+        try:
+            rows.append(_model_row(name, path))
+        except SrcliError as error:
+            faults.append(error)
+    return rows, faults
+
+
+def _model_row(name: str, path: Path) -> dict[str, Any]:
     from srcli.model import multiply_adds, parameter_count
     from srcli.weights import read_header
 
-    rows = []
-    for name, path in files.shipped().items():
-        header = read_header(path)
-        rows.append(
-            {
-                "name": name,
-                "parameters": parameter_count(header.config),
-                "gmac_per_patch": round(multiply_adds(header.config) / 1e9, 3),
-                "scales": sorted(set(header.training.get("scales", []))),
-                "degradation": header.training.get("degradation", ""),
-                "path": str(path),
-            }
-        )
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
+    header = read_header(path)
+    return {
+        "name": name,
+        "parameters": parameter_count(header.config),
+        "gmac_per_patch": round(multiply_adds(header.config) / 1e9, 3),
+        "scales": sorted(set(header.training.get("scales", []))),
+        "degradation": header.training.get("degradation", ""),
+        "path": str(path),
+        "scores": [asdict(line) for line in header.scores],
+        "training": dict(header.training),
+    }
+
+
+def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table]:
+    """Say what weights are, what they score, and, of one file, all of its training record."""
     table = Table()
     for column in ("name", "parameters", "GMAC per patch", "scales", "degradation"):
-        table.add_column(column, justify="left" if column == "name" else "right")
+        left = column in {"name", "degradation"}
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(
-            row["name"],
+            escape(one_line(row["name"])),
             f"{row['parameters']:,}",
             f"{row['gmac_per_patch']:.2f}",
             " ".join(f"x{scale:g}" for scale in row["scales"]),
-            row["degradation"],
+            _value(row["degradation"]) if row["degradation"] else "",
         )
-    Console().print(table)
+    yield table
+    if any(row["scores"] for row in rows):
+        yield _score_table(rows)
+    if record:
+        yield _record_table(rows[0])
+
+
+def _score_table(rows: list[dict[str, Any]]) -> Table:
+    """A line for each data set and scale, a column for each of the weights."""
+    table = Table(title="PSNR in dB / SSIM", title_justify="left")
+    for column in ("data set", "scale", "LR", *(row["name"] for row in rows)):
+        left = column in {"data set", "LR"}
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(escape(one_line(column)), justify=justify, overflow="fold")
+    cells: dict[tuple[str, float, str, str], list[str]] = {}
+    for index, row in enumerate(rows):
+        for line in row["scores"]:
+            key = line["dataset"], line["scale"], line["lr"], line["channel"]
+            found = cells.setdefault(key, [""] * len(rows))
+            found[index] = _cell(line["psnr"], line["ssim"], 0, accuracy=False)
+    for (dataset, scale, lr, channel), found in cells.items():
+        name = dataset if channel == "y" else f"{dataset} (RGB)"
+        table.add_row(escape(one_line(name)), f"x{scale:g}", _value(lr), *found)
+    return table
+
+
+def _record_table(row: dict[str, Any]) -> Table:
+    """Everything that a file's header says of its making."""
+    table = Table(title="training", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in {"file": row["path"], **row["training"]}.items():
+        table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
+    return table
+
+
+def _value(value: object) -> str:
+    """Show a value of a header's JSON: numbers in groups, lists without brackets."""
+    match value:
+        case None | "":
+            text = "none"
+        case bool():
+            text = "yes" if value else "no"
+        case int():
+            text = f"{value:,}"
+        case list():
+            return ", ".join(_value(item) for item in value)
+        case str():
+            # A degradation's parts can then stand in several lines.
+            text = re.sub(r",(?=[a-z]+=)", ", ", value)
+        case _:
+            text = json.dumps(value)
+    return escape(one_line(text))
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Put null where a header has a number that JSON knows no word for."""
+    match value:
+        case dict():
+            return {name: _without_nan(item) for name, item in value.items()}
+        case list():
+            return [_without_nan(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
 
 
 @app.command(help=_TRAIN_HELP)
@@ -1065,9 +1240,19 @@ def train(
             help="Patches per step and process.", show_default=_recipe_default("batch_size")
         ),
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="muon (for the inner convolutions, Adam for the rest) or adam.",
+            show_default=_recipe_default("optimizer"),
+        ),
+    ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Adam's peak learning rate.", show_default=_recipe_default("lr")),
+        typer.Option(
+            help="Adam's peak learning rate; Muon's is twice that.",
+            show_default=_recipe_default("lr"),
+        ),
     ] = None,
     warmup: Annotated[
         int | None,
@@ -1106,6 +1291,13 @@ def train(
             help="held-out: one image in fifty for evaluation. paper: 4,000 test, 86,799 "
             "training, 211,800 evaluation, or the same shares.",
             show_default=_recipe_default("split"),
+        ),
+    ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            help="Patches drawn for each one that is kept: the one with the most detail.",
+            show_default=_recipe_default("candidates"),
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
@@ -1184,6 +1376,7 @@ def train(
             "epochs": epochs,
             "max_seconds": None if max_time is None else _seconds(max_time),
             "batch_size": batch_size,
+            "optimizer": _choice("--optimizer", optimizer, OPTIMIZERS),
             "lr": lr,
             "warmup": warmup,
             "schedule": _choice("--schedule", schedule, SCHEDULES),
@@ -1192,6 +1385,7 @@ def train(
             "ema": ema,
             "seed": seed,
             "split": _choice("--split", split, SPLITS),
+            "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
             "eval_images": eval_images,

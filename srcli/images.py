@@ -7,7 +7,7 @@ knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours
 """
 
 from srcli.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
-from srcli.pictures import Album, Levels, Metadata, Picture
+from srcli.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.profiles import stripped
 from srcli.reading import (
     MAX_PIXELS,
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_PIXELS",
     "READABLE_SUFFIXES",
     "Album",
+    "Coding",
     "Header",
     "Levels",
     "Metadata",

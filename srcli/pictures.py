@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Album", "Levels", "Metadata", "Picture"]
+__all__ = ["Album", "Coding", "Levels", "Metadata", "Picture"]
 
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer levels, ``HxWxC``: 0 is black or clear, the dtype's largest value white or opaque."""
@@ -86,6 +86,21 @@ class Picture:
         return int(self.pixels.shape[1])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coding:
+    """How a file's encoder stored its first picture."""
+
+    format: str
+    """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
+
+    lossy: bool
+    """Whether it left out what is hard to see."""
+
+    quality: int | None = None
+    """1 to 100: of JPEG, also in a TIFF, on libjpeg's scale, of WebP on libwebp's; None where
+    nothing was left out, or it is not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Album:
     """All that an image file holds: one picture, the frames of an animation, or pages."""
@@ -95,6 +110,9 @@ class Album:
 
     format: str | None = None
     """Pillow's name of the format that it was read from, such as ``JPEG``."""
+
+    coding: Coding | None = None
+    """How it was stored in the file that it was read from."""
 
     loop: int | None = None
     """How often an animation plays, 0 for ever; ``None`` where the file does not say."""

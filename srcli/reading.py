@@ -37,11 +37,12 @@ from srcli.animations import (
     png_animation,
     png_husk,
 )
+from srcli.coding import coding_of
 from srcli.deep import TiffPages, is_tiff, png_levels, ppm_levels, tiff_levels
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
 from srcli.formats import BUILT, PILLOW_SILENCE
-from srcli.pictures import Album, Levels, Picture
+from srcli.pictures import Album, Coding, Levels, Picture
 from srcli.profiles import rgb_of
 from srcli.tags import metadata_of
 
@@ -86,6 +87,9 @@ class Header:
 
     format: str
     """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
+
+    coding: Coding
+    """How the first picture was stored."""
 
 
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -135,7 +139,8 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
         pages = file.image.format == "TIFF"
         return Album(
             pictures=tuple(pictures if pages else _of_one_kind(pictures)),
-            format=_format_name(file.image),
+            format=file.coding.format,
+            coding=file.coding,
             loop=_loop(file) if len(pictures) > 1 else None,
             notes=tuple(file.notes),
         )
@@ -165,7 +170,8 @@ def read_header(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_
             channels=1 if image.mode in _GREY_MODES else 3,
             alpha=animation.clear if animation else _may_be_clear(image),
             bits=_bits(image),
-            format=_format_name(image),
+            format=file.coding.format,
+            coding=file.coding,
         )
         return replace(first, frames=_count(file))  # counting leaves the first page
 
@@ -260,6 +266,9 @@ class _File:
     limit: int
     """Most pixels that may be decoded."""
 
+    coding: Coding
+    """How the first picture was stored."""
+
     animation: Animation | None = None
     """Its frames, where they are composed here and not by Pillow."""
 
@@ -292,7 +301,8 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
             stream.seek(0)
             with _image_in(stream, start) as image:
                 _check_pixels(image.size, 1, max_pixels)
-                yield _prepared(_File(image=image, stream=stream, limit=max_pixels))
+                coding = coding_of(image, stream)
+                yield _prepared(_File(image=image, stream=stream, limit=max_pixels, coding=coding))
     # Pillow's decoders are fed hostile bytes and raise whatever their parsing runs into:
     # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
     # All of it means the same to a user: this file is not readable.
@@ -400,11 +410,6 @@ def _read_problem(error: Exception, limit: int = MAX_PIXELS) -> str:
 
 
 # ---- what the header says -----------------------------------------------------------------
-
-
-def _format_name(image: ImageFile.ImageFile) -> str:
-    """Name the format; a phone's multi-picture file is a JPEG with more JPEGs behind it."""
-    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from srcli import weights
+from srcli.choosing import AUTO
 from srcli.color import bleed, dequantize, quantize
 from srcli.config import DEFAULT_OVERLAP, PATCH, require_at_least
 from srcli.degradation import axis_weights
@@ -102,7 +103,8 @@ class Upscaler:
 
     Raises:
         WeightsError: If there are no such weights, or they are damaged.
-        UsageError: If the tile does not fit the net's stride.
+        UsageError: If the tile does not fit the net's stride, or for ``auto``, which is about
+            files: see :func:`srcli.choose_weights`.
         DeviceError: If the device is not there.
 
     Example:
@@ -119,6 +121,11 @@ class Upscaler:
         settings: Settings | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
+        if model == AUTO:
+            raise UsageError(
+                "auto chooses weights for a file: give a name such as base, or that of "
+                "srcli.choose_weights(path)"
+            )
         self.settings = settings or Settings()
         self.device = resolve_device(self.settings.device)
         self.dtype = resolve_dtype(self.settings.dtype, self.device)

@@ -801,6 +801,8 @@ def test_what_is_told_of_a_result_is_json(tmp_path):
         "output_height": 6,
         "pictures": 1,
         "exit_code": 0,
+        "model": None,
+        "model_reason": None,
         "notes": ["n"],
         "seconds": 0.5,
     }

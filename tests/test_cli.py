@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import re
 import signal
@@ -822,6 +823,8 @@ def test_models_lists_what_is_shipped(tiny_weights):
             "scales": [2, 3, 4],
             "degradation": "",
             "path": str(tiny_weights),
+            "scores": [],
+            "training": {"scales": [2, 3, 4]},
         }
     ]
 
@@ -838,3 +841,128 @@ def test_models_draws_a_table(tiny_weights):
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
         *("tiny", f"{count:,}", "0.01", "x2 x3 x4", "")
     ]
+
+
+RECORD = {
+    "data": ["a [red]", "b"],
+    "degradation": "blur=0..2,jpeg=30..95",
+    "hours": 1.5,
+    "init_from": None,
+    "loss_at_end": math.nan,
+    "note": "two\nlines",
+    "patches": 402800,
+    "scales": [2.0, 3.0],
+}
+"""What a header may hold of a training run."""
+
+
+@pytest.fixture
+def scored_weights(desk, tiny_weights, tiny_config, monkeypatch):
+    """Two shipped files, ``tiny`` without scores and ``other`` with some; the desk's folder."""
+    net, _ = weights.load(tiny_weights)
+    weights.save(desk / "other.safetensors", net.state_dict(), tiny_config, RECORD)
+    line = weights.ScoreLine(
+        dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=33.801, ssim=0.92268, images=5
+    )
+    faces = dataclasses.replace(line, dataset="faces", channel="rgb", lr="blur=1,noise=2", psnr=30)
+    weights.record_scores(desk / "other.safetensors", [line, faces])
+    shipped = {"other": desk / "other.safetensors", "tiny": tiny_weights}
+    monkeypatch.setattr(files, "shipped", lambda: shipped)
+    return desk
+
+
+def cells_of(text):
+    """The cells of each line of the tables in a text."""
+    return [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in text.splitlines()
+        if line[:1] in "│┃"
+    ]
+
+
+@pytest.mark.usefixtures("scored_weights")
+def test_models_shows_the_scores_of_the_headers():
+    """A line for each data set and scale, a column for each weights file, empty where unknown."""
+    result = run("models")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = cells_of(result.stdout)
+    assert rows[0] == ["name", "parameters", "GMAC per patch", "scales", "degradation"]
+    assert rows[1][3:] == ["x2 x3", "blur=0..2, jpeg=30..95"]
+    assert rows[3:] == [
+        ["data set", "scale", "LR", "other", "tiny"],
+        ["Set5", "x3", "LRx3", "33.80 / 0.9227", ""],
+        ["faces (RGB)", "x3", "blur=1, noise=2", "30.00 / 0.9227", ""],
+    ]
+    assert "training" not in result.stdout
+
+
+@pytest.mark.parametrize("name", ["other", "other.safetensors", "./other.safetensors"])
+@pytest.mark.usefixtures("scored_weights")
+def test_models_of_one_file_tells_its_whole_record(name):
+    """By name or path: the same tables for it alone, then how it was trained, readably."""
+    result = run("models", name)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = cells_of(result.stdout)
+    assert rows[1][0] == Path(name).name
+    assert rows[2] == ["data set", "scale", "LR", Path(name).name]
+    assert [row[0] for row in rows[3:5]] == ["Set5", "faces (RGB)"]
+    assert dict(rows[6:]) == {
+        "data": "a [red], b",
+        "degradation": "blur=0..2, jpeg=30..95",
+        "hours": "1.5",
+        "init from": "none",
+        "loss at end": "NaN",
+        "note": "two\\nlines",
+        "patches": "402,800",
+        "scales": "2.0, 3.0",
+    }
+    assert rows[5][0] == "file"
+    assert Path(rows[5][1]).name == "other.safetensors"
+
+
+@pytest.mark.usefixtures("scored_weights")
+def test_models_as_json_has_scores_and_record():
+    """All that the header says is there, in JSON that every program reads."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    result = run("models", "other", "--json")
+
+    (values,) = json.loads(result.stdout, parse_constant=refuse)
+    assert values["training"] == RECORD | {"loss_at_end": None}
+    assert values["scores"][0] == {
+        "dataset": "Set5",
+        "scale": 3.0,
+        "lr": "LRx3",
+        "channel": "y",
+        "psnr": 33.801,
+        "ssim": 0.92268,
+        "images": 5,
+    }
+    assert [row["name"] for row in json.loads(run("models", "--json").stdout)] == ["other", "tiny"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
+def test_a_damaged_shipped_file_does_not_hide_the_others(scored_weights, options):
+    """It costs one line and exit code 4; the rest is listed."""
+    torn = scored_weights / "other.safetensors"
+    torn.write_bytes(torn.read_bytes()[:700])
+
+    result = run("models", *options)
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith(f"error: cannot read weights {torn}: ")
+    assert result.stderr.count("\n") == 1
+    assert "tiny" in result.stdout
+    assert "other" not in result.stdout
+
+
+@pytest.mark.parametrize("model", ["gone", "empty", "photo.png", "torn.safetensors"])
+def test_models_of_what_is_none_is_one_line(desk, tiny_weights, model):
+    """A name that nothing has, a folder, and files that are no weights; exit code 4."""
+    (desk / "torn.safetensors").write_bytes(tiny_weights.read_bytes()[:700])
+
+    check_refused(desk, ["models", model], 4, "…")

@@ -1,17 +1,48 @@
 """What README says of the shipped weights is what was measured, for this very file."""
 
 import hashlib
+import importlib.util
 import json
+import shutil
+import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+import torch
+from PIL import Image
 
-from srcli import weights
+from srcli import files, weights
+from srcli.config import KERNELS, Degradation
 from srcli.evaluation import EvalConfig, evaluate
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = json.loads((ROOT / "benchmarks" / "results" / "scores.json").read_text("utf-8"))
+BLOCKS = ("scores", "faces", "factors", "strengths")
+
+
+def tool():
+    """Import the script that makes the tables."""
+    spec = importlib.util.spec_from_file_location("scores_tool", ROOT / "benchmarks" / "scores.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+scores = tool()
+
+
+def shown(name, readme=ROOT / "README.md"):
+    """The rows of a marked block of README, without the head of the table."""
+    block = readme.read_text("utf-8").split(f"<!-- {name}:begin -->\n")[1]
+    return block.split(f"<!-- {name}:end -->")[0].splitlines()[2:]
+
+
+def rows(name):
+    """The measured rows of a block."""
+    return RESULTS["blocks"][name]["rows"]
 
 
 def test_every_shipped_file_has_results():
@@ -19,6 +50,7 @@ def test_every_shipped_file_has_results():
     shipped = {path.stem for path in (ROOT / "weights").glob("*.safetensors")}
 
     assert set(RESULTS["weights"]) == set(RESULTS["headers"]) == shipped
+    assert shipped <= set(scores.NAMES)
 
 
 @pytest.mark.parametrize("name", sorted(RESULTS["weights"]))
@@ -30,31 +62,215 @@ def test_the_results_are_of_the_shipped_file(name):
     assert RESULTS["headers"][name] == weights.read_header(file).training
 
 
-def test_readme_shows_the_results():
-    """Every row of README's table is a mean of the results, rounded."""
-    block = (ROOT / "README.md").read_text("utf-8").split("<!-- scores:begin -->\n")[1]
-    rows = block.split("<!-- scores:end -->")[0].splitlines()[2:]
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_table_is_of_the_shipped_nets(name):
+    """No table was made by other nets than those in weights/, nor without one that is there."""
+    found = RESULTS["blocks"][name]
 
-    expected = [
-        f"| {report['dataset']} | ×{report['scale']:g} | "
-        + " | ".join(f"{mean['psnr']:.2f} / {mean['ssim']:.4f}" for mean in report["mean"].values())
-        + " |"
-        for report in RESULTS["reports"]
+    assert found["nets"] == scores.nets(name)
+    assert {method for row in found["rows"] for method in row["mean"]} == (
+        {"bicubic", *found["nets"]} | ({"base --tta"} if name == "scores" else set())
+    )
+
+
+@pytest.mark.parametrize("name", sorted(RESULTS["weights"]))
+def test_a_header_has_the_scores_of_the_results(name):
+    """What a shipped file says of its scores, if it says any, is what was measured."""
+    recorded = weights.read_header(ROOT / "weights" / f"{name}.safetensors").scores
+
+    assert list(recorded) in ([], scores.lines(name, rows("scores")))
+
+
+def test_readme_shows_the_results():
+    """Every row of the table is the mean over the images, rounded, one column a method."""
+    expected = []
+    for row in rows("scores"):
+        cells = [f"| {row['dataset']} | ×{row['scale']:g}"]
+        for method in ("bicubic", "base", "base --tta", "photo"):
+            own = [score for score in row["scores"] if score["method"] == method]
+            assert len(own) in {0, {"Set5": 5, "Set14": 14}[row["dataset"]]}
+            if own:
+                means = (fmean(score[key] for score in own) for key in ("psnr", "ssim"))
+                cells.append("{:.2f} / {:.4f}".format(*means))
+        expected.append(" | ".join(cells) + " |")
+
+    assert shown("scores") == expected
+    assert [row.split(" | ")[:2] for row in expected] == [
+        [f"| {name}", f"×{scale}"] for name in ("Set5", "Set14") for scale in (2, 3, 4)
     ]
-    assert expected == rows
-    assert len(rows) == 6
 
 
 def test_readme_shows_the_faces():
     """The table of CelebA's test images is the results, rounded."""
-    block = (ROOT / "README.md").read_text("utf-8").split("<!-- faces:begin -->\n")[1]
-    rows = block.split("<!-- faces:end -->")[0].splitlines()[2:]
+    (row,) = rows("faces")
+    order = [name for name in ("bicubic", "paper", "base", "photo", "faces") if name in row["mean"]]
 
-    assert rows == [
+    assert shown("faces") == [
         f"| {name} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | {mean['accuracy']:.2%} |"
-        for name, mean in RESULTS["faces"]["mean"].items()
+        for name, mean in ((name, row["mean"][name]) for name in order)
     ]
-    assert [row.split(" | ")[0] for row in rows] == ["| bicubic", "| paper", "| base"]
+    assert row["images"] == 500
+    assert len(order) == len(row["mean"])
+
+
+def test_readme_shows_the_factors():
+    """PSNR at every factor is the results', rounded, and base is ahead of bicubic at each."""
+    assert shown("factors") == [
+        " | ".join([f"| {name}", *(f"{row['mean'][name]['psnr']:.2f}" for row in rows("factors"))])
+        + " |"
+        for name in ("bicubic", "base")
+    ]
+    assert [row["scale"] for row in rows("factors")] == [1.5, 2, 2.5, 3, 4, 6, 8, 16]
+    assert {(row["lr"], row["images"]) for row in rows("factors")} == {("bicubic", 14)}
+    for row in rows("factors"):
+        assert row["mean"]["base"]["psnr"] > row["mean"]["bicubic"]["psnr"]
+
+
+def test_readme_shows_the_strengths():
+    """The table of damaged photographs is the results, rounded, from clean to strong."""
+    methods = [
+        name for name in ("bicubic", "base", "photo") if name in rows("strengths")[0]["mean"]
+    ]
+    for row, line in zip(rows("strengths"), shown("strengths"), strict=True):
+        label, *cells = line.strip("| ").split(" | ")
+        means = [row["mean"][name] for name in methods]
+        assert cells == [f"{mean['psnr']:.2f} / {mean['ssim']:.4f}" for mean in means]
+        # What README says of it, with the filter that the lead names, is what LR was made by.
+        name, _, ranges = label.partition(": ")
+        written = f"{ranges.strip('`')},kernel=any" if ranges else "bicubic"
+        assert (row["strength"], row["lr"]) == (name, str(Degradation.parse(written)))
+        assert row["images"] == 20
+    assert [row["strength"] for row in rows("strengths")] == ["clean", "light", "medium", "strong"]
+
+
+def test_each_net_is_ahead_where_it_should_be():
+    """``base`` leads on clean photographs, ``photo`` wherever they are damaged."""
+    clean, *damaged = (row["mean"] for row in rows("strengths"))
+    if "photo" not in clean:
+        pytest.skip("photo is not shipped")
+
+    assert clean["base"]["psnr"] > clean["photo"]["psnr"] > clean["bicubic"]["psnr"]
+    for mean in damaged:
+        assert mean["photo"]["psnr"] > max(mean["base"]["psnr"], mean["bicubic"]["psnr"])
+
+
+def test_strengths_are_degradations_of_every_kernel():
+    """Each fixed degradation is valid, and all but the clean one draw from all kernels."""
+    parsed = {name: Degradation.parse(text) for name, text in scores.STRENGTHS.items()}
+
+    assert parsed.pop("clean").is_bicubic
+    assert {degradation.kernel for degradation in parsed.values()} == {KERNELS}
+
+
+def test_a_digest_is_of_the_tensors_alone(tiny_weights, tmp_path):
+    """A net keeps its digest whatever its header says, and has another with one bit changed."""
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(tiny_weights, copy)
+    line = weights.ScoreLine(
+        dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=30.0, ssim=0.9, images=5
+    )
+    weights.record_scores(copy, [line])
+
+    assert copy.read_bytes() != tiny_weights.read_bytes()
+    assert scores.digest(copy) == scores.digest(tiny_weights)
+    metadata, tensors = weights.read_tensors(copy)
+    next(iter(tensors.values())).view(torch.int32).flatten()[0] ^= 1
+    weights.write_tensors(copy, tensors, metadata)
+    assert scores.digest(copy) != scores.digest(tiny_weights)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, image_folder, tiny_weights):
+    """A small copy of all that the script reads and writes: its root and its data."""
+    root, data = tmp_path / "root", tmp_path / "data"
+    names = ("base", "faces")
+    pictures = sorted(image_folder.iterdir())[:2]
+    for folder in ("set5", "set14/HR", "valid_natural", "celeba/img_align_celeba"):
+        (data / folder).mkdir(parents=True)
+    for picture in pictures:
+        for folder in ("set5", "set14/HR", "valid_natural"):
+            shutil.copy(picture, data / folder)
+    for number in (1, 2):
+        with Image.open(pictures[1]) as opened:
+            face = opened.resize((178, 218))
+        face.save(data / "celeba" / "img_align_celeba" / f"{number:06}.jpg")
+    lines = "".join(f"{number:06}.jpg {number}\n" for number in (1, 2))
+    (data / "celeba" / "list_eval_partition.txt").write_text(lines, encoding="utf-8")
+    (root / "benchmarks" / "results").mkdir(parents=True)
+    for name in names:
+        shutil.copy(tiny_weights, root / f"{name}.safetensors")
+    blocks = "".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\n\n" for name in BLOCKS)
+    (root / "README.md").write_text(f"before\n\n{blocks}after\n", encoding="utf-8")
+    paths = {name: root / f"{name}.safetensors" for name in names}
+    monkeypatch.setattr(files, "shipped", lambda: paths)
+    monkeypatch.setattr(scores, "ROOT", root)
+    monkeypatch.setattr(scores, "RESULTS", root / "benchmarks" / "results" / "scores.json")
+    return root, data
+
+
+def run(monkeypatch, *arguments):
+    """Run the script with arguments."""
+    monkeypatch.setattr(sys, "argv", ["scores.py", *map(str, arguments)])
+    scores.main()
+
+
+def test_one_command_makes_every_table(small, monkeypatch, capsys):
+    """All blocks are filled, the rest of README is kept, and the headers get their scores."""
+    root, data = small
+    monkeypatch.setattr(scores, "FACTORS", (1.5, 3.0))
+
+    run(monkeypatch, data, "--record")
+
+    results = json.loads(scores.RESULTS.read_text("utf-8"))
+    assert list(results["blocks"]) == list(BLOCKS)
+    tables = {name: shown(name, root / "README.md") for name in BLOCKS}
+    assert {name: len(lines) for name, lines in tables.items()} == {
+        "scores": 6,
+        "faces": 3,
+        "factors": 2,
+        "strengths": 4,
+    }
+    assert (root / "README.md").read_text("utf-8").startswith("before\n\n<!-- scores:begin")
+    assert (root / "README.md").read_text("utf-8").endswith("strengths:end -->\n\nafter\n")
+    for name in ("base", "faces"):
+        path = root / f"{name}.safetensors"
+        assert results["weights"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
+        recorded = weights.read_header(path).scores
+        assert [(line.dataset, line.scale) for line in recorded] == [
+            (dataset, scale) for dataset in ("Set5", "Set14") for scale in (2, 3, 4)
+        ]
+        means = [row["mean"][name] for row in results["blocks"]["scores"]["rows"]]
+        assert [line.psnr for line in recorded] == [mean["psnr"] for mean in means]
+    assert "| Set14 | ×4 | " in capsys.readouterr().out
+    assert str(data) not in scores.RESULTS.read_text("utf-8")
+
+
+def test_some_tables_are_remade_alone(small, monkeypatch):
+    """``--only`` leaves the other tables and their results as they are."""
+    root, data = small
+    monkeypatch.setattr(scores, "FACTORS", (3.0,))
+    run(monkeypatch, data, "--only", "factors")
+    before = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
+
+    run(monkeypatch, data, "--only", "faces")
+
+    after = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
+    assert set(after) == {"faces", "factors"}
+    assert after["factors"] == before["factors"]
+    readme = (root / "README.md").read_text("utf-8")
+    assert readme.count("\nold\n") == 2
+    assert "| bicubic |" in readme
+
+
+def test_scores_of_other_nets_are_not_recorded(small, monkeypatch):
+    """Headers get no scores that were measured before the weights changed, or never."""
+    root, data = small
+    monkeypatch.setattr(scores, "FACTORS", (3.0,))
+
+    with pytest.raises(SystemExit, match="the scores are not of the shipped weights; give --only"):
+        run(monkeypatch, data, "--only", "factors", "--record")
+
+    assert weights.read_header(root / "base.safetensors").scores == ()
 
 
 def test_the_papers_weights_beat_bicubic_on_faces():
@@ -79,9 +295,9 @@ def test_the_shipped_weights_score_what_they_must(name, least):
     found = evaluate(EvalConfig(dataset=DATA / name)).mean("base")[0]
 
     (written,) = (
-        report["mean"]["base"]["psnr"]
-        for report in RESULTS["reports"]
-        if (report["dataset"], report["scale"]) == (name.capitalize(), 3.0)
+        row["mean"]["base"]["psnr"]
+        for row in rows("scores")
+        if (row["dataset"], row["scale"]) == (name.capitalize(), 3.0)
     )
     assert found >= least
     assert found == pytest.approx(written, abs=0.03)  # another number format, another machine

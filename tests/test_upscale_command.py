@@ -320,7 +320,7 @@ def test_a_dry_run_writes_nothing_and_foretells_the_run():
     real = run("in", "-r", "--json")
 
     same = {"input", "output", "entry", "width", "height", "output_width", "output_height"}
-    same |= {"pictures", "model"}
+    same |= {"pictures", "model", "model_reason"}
     done, summary = lines_of(real)
     good = [line["status"] != "failed" for line in done]
     assert [line["status"] == "planned" for line in planned] == good
@@ -664,7 +664,7 @@ def test_every_option_is_in_a_panel_and_in_the_readme():
         ("srcli ", {"upscale", "eval", "train", "models"}),
         ("srcli upscale --ski", {"--skip-existing"}),
         ("srcli upscale --model t", {"tiny"}),
-        ("srcli upscale -m ", {"tiny"}),
+        ("srcli upscale -m ", {"auto", "tiny"}),
         ("srcli upscale --metadata ", {"keep", "strip"}),
         ("srcli upscale --format w", {"webp"}),
     ],
@@ -697,7 +697,7 @@ def test_weights_files_are_completed_too():
     Path("mine.safetensors").touch()
 
     assert cli._complete_model("mi") == ["mine.safetensors"]
-    assert cli._complete_model("") == ["tiny", "mine.safetensors"]
+    assert cli._complete_model("") == ["auto", "tiny", "mine.safetensors"]
 
 
 def test_the_command_and_its_interface_have_the_same_defaults():

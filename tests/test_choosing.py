@@ -1,0 +1,758 @@
+"""``-m auto``: what a file's header tells about its encoder, and which weights follow from it."""
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, JpegPresets, features
+from torch import nn
+from typer.testing import CliRunner
+
+import srcli
+from srcli import batch, cli, files, upscaling, weights
+from srcli.batch import BatchConfig
+from srcli.choosing import AUTO, BEST_CLEANED, Choice, choose, choose_weights, general
+from srcli.coding import coding_of, jpeg_quality
+from srcli.errors import DeviceError, ImageError, UsageError, WeightsError
+from srcli.model import ResidualAutoencoder
+from srcli.planning import Selection, plan
+from srcli.reading import read_album, read_header
+from srcli.upscaling import Settings, Upscaler
+
+ROOT = Path(__file__).parents[1]
+BOTH = ("base", "photo")
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+NAME = Path("a file")
+
+ANNEX_K = (
+    "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 "
+    "14 17 22 29 51 87 80 62 18 22 37 56 68 109 103 77 "
+    "24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 "
+    "72 92 95 98 112 100 103 99"
+)
+"""Table K.1 of ITU-T T.81, row by row."""
+
+
+def scaled(quality):
+    """Scale Annex K's table of luma as libjpeg does, by its documented formula."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return [min(255, max(1, (int(step) * percent + 50) // 100)) for step in ANNEX_K.split()]
+
+
+def saved(image, kind, **options):
+    """Encode an image: its bytes."""
+    data = BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def coding(data):
+    """Tell how bytes were encoded, by both ways to open a file; they must agree."""
+    header, album = read_header(NAME, data), read_album(NAME, data)
+    assert header.coding == album.coding
+    assert header.format == album.format == header.coding.format
+    return header.coding
+
+
+def chosen(data):
+    """Choose for bytes, if both weights are there."""
+    return choose(coding(data), BOTH).name
+
+
+@pytest.fixture(scope="module")
+def small(photo):
+    """A picture of 40 x 24 pixels."""
+    return Image.fromarray(photo[:24, :40])
+
+
+# ---- the quality of a JPEG ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_libjpegs_own_qualities_are_told_exactly(small, subsampling):
+    """What Pillow wrote at a quality from 1 to 100 is of that quality, grey or not."""
+    told = {
+        quality: coding(saved(small, "JPEG", quality=quality, subsampling=subsampling)).quality
+        for quality in range(1, 101)
+    }
+    grey = {
+        quality: coding(saved(small.convert("L"), "JPEG", quality=quality)).quality
+        for quality in range(1, 101, 9)
+    }
+
+    assert told == {quality: quality for quality in range(1, 101)}
+    assert grey == {quality: quality for quality in range(1, 101, 9)}
+
+
+@given(st.integers(1, 100))
+def test_the_formula_of_libjpeg_is_inverted(quality):
+    """The table that the documented formula gives leads back to its quality."""
+    assert jpeg_quality(scaled(quality)) == quality
+
+
+@given(st.integers(1, 100), st.data())
+def test_a_table_that_is_slightly_changed_keeps_its_quality(quality, data):
+    """One step of 64 that is one larger moves the estimate by one quality at most."""
+    table = scaled(quality)
+    table[data.draw(st.integers(0, 63))] += 1
+
+    assert abs(jpeg_quality(table) - quality) <= 1
+
+
+@given(st.lists(st.integers(1, 65535), min_size=64, max_size=64), st.integers(2, 5))
+def test_a_coarser_table_is_never_of_a_better_quality(table, times):
+    """Whatever the table, with every step a few times as large the estimate does not rise."""
+    coarser = [step * times for step in table]
+
+    assert 1 <= jpeg_quality(coarser) <= jpeg_quality(table) <= 100
+
+
+@pytest.mark.parametrize(
+    "table",
+    [[], [1] * 63, [1] * 65, [0] * 64, [16] * 63 + [0]],
+    ids=lambda table: f"{len(table)}-{sum(table)}",
+)
+def test_what_is_no_table_has_no_quality(table):
+    """A table of the wrong length, or with a step of nothing, tells nothing."""
+    assert jpeg_quality(table) is None
+
+
+def test_every_way_of_writing_a_jpeg_keeps_its_quality(small):
+    """Progressive, optimised, with restarts, in CMYK or of several pictures: the tables tell."""
+    ways = [
+        saved(small, "JPEG", quality=83, progressive=True),
+        saved(small, "JPEG", quality=83, optimize=True),
+        saved(small, "JPEG", quality=83, restart_marker_rows=1),
+        saved(small, "JPEG", quality=83, exif=b"Exif\0\0" + b"\0" * 9000, comment=b"\xff\xdb"),
+        saved(small.convert("CMYK"), "JPEG", quality=83),
+        saved(small, "MPO", quality=83, save_all=True, append_images=[small]),
+        saved(small, "JPEG", qtables=[scaled(83)]),
+    ]
+
+    assert {coding(data).quality for data in ways} == {83}
+    assert {coding(data).format for data in ways} == {"JPEG"}
+
+
+def test_the_table_of_luma_counts(small):
+    """Of a file with several tables the one of its first component tells."""
+    tables = [scaled(95), scaled(20)]
+
+    assert coding(saved(small, "JPEG", qtables=tables)).quality == 95
+
+
+def test_foreign_tables_are_told_by_how_coarse_they_are(small):
+    """Photoshop's own tables, as Pillow's presets have them, come in the order of their names."""
+
+    def told(*names):
+        tables = [JpegPresets.presets[name]["quantization"] for name in names]
+        return [coding(saved(small, "JPEG", qtables=table)).quality for table in tables]
+
+    web = told("web_low", "web_medium", "web_high", "web_very_high", "web_maximum")
+    print_ = told("low", "medium", "high", "maximum")
+
+    assert web == sorted(set(web))
+    assert print_ == sorted(set(print_))
+    assert web[0] < 60
+    assert web[-1] > 95
+
+
+@pytest.mark.parametrize("quality", [3, 30, 84, 97])
+def test_tables_of_sixteen_bits_are_read(small, quality):
+    """A DQT with two bytes a step says the same as one with single bytes."""
+    data = saved(small.convert("L"), "JPEG", quality=quality)
+    at = data.index(b"\xff\xdb")
+    steps = data[at + 5 : at + 69]
+    wide = b"\xff\xdb\0\x83\x10" + b"".join(b"\0%c" % step for step in steps)
+
+    assert read_header(NAME, data[:at] + wide + data[at + 69 :]).coding.quality == quality
+
+
+def altered(data, *, identity=0, fill=None):
+    """Give the first table of a JPEG another number, and if asked for, steps of one value."""
+    at = data.index(b"\xff\xdb")
+    steps = data[at + 5 : at + 69] if fill is None else bytes([fill]) * 64
+    return data[: at + 4] + bytes([identity]) + steps + data[at + 69 :]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"fill": 0}, "JPEG of unknown quality: base"),
+        ({"identity": 3}, "JPEG of unknown quality: base"),
+    ],
+)
+def test_damaged_tables_cost_no_picture(small, options, reason):
+    """A table of zeros, or one that is missing, leaves the quality unknown, and base is chosen."""
+    data = altered(saved(small.convert("L"), "JPEG", quality=40), **options)
+
+    assert choose(read_header(NAME, data).coding, BOTH).reason == reason
+
+
+def test_a_jpeg_with_arithmetic_coding_is_told_by_its_tables(small):
+    """Whether or not its pixels can be decoded here, its header says its quality."""
+    data = bytearray(saved(small.convert("L"), "JPEG", quality=71))
+    data[data.index(b"\xff\xc0") + 1] = 0xC9
+
+    assert read_header(NAME, bytes(data)).coding.quality == 71
+
+
+# ---- other formats ------------------------------------------------------------------------
+
+
+def lossless_files(image):
+    """Write an image in every way that keeps its pixels, by name."""
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    opaque = image.convert("RGBA")
+    return {
+        "png": saved(image, "PNG"),
+        "png palette": saved(image.quantize(64), "PNG"),
+        "png 16": saved(deep, "PNG"),
+        "tiff": saved(image, "TIFF"),
+        "tiff lzw": saved(image, "TIFF", compression="tiff_lzw"),
+        "tiff deflate": saved(image, "TIFF", compression="tiff_adobe_deflate"),
+        "tiff 16": saved(deep, "TIFF"),
+        "webp": saved(image, "WEBP", lossless=True, quality=0),
+        "webp alpha": saved(opaque, "WEBP", lossless=True, quality=0, icc_profile=b"p" * 333),
+        "bmp": saved(image, "BMP"),
+        "ppm": saved(image, "PPM"),
+        "pgm": saved(image.convert("L"), "PPM"),
+        "gif": saved(image, "GIF"),
+    }
+
+
+def webp_files(image, quality):
+    """Write an image as lossy WebP in several ways."""
+    frames = {"save_all": True, "append_images": [image.rotate(180)]}
+    return [
+        saved(image, "WEBP", quality=quality, method=0),
+        saved(image, "WEBP", quality=quality, method=4, exif=b"Exif\0\0odd", xmp=b"x" * 9),
+        saved(image.convert("RGBA").rotate(20), "WEBP", quality=quality),
+        saved(image, "WEBP", quality=quality, **frames),
+    ]
+
+
+def test_lossless_formats_are_known(small):
+    """Each format that keeps every pixel is known for lossless, with no quality."""
+    told = {name: coding(data) for name, data in lossless_files(small).items()}
+
+    assert {name for name, one in told.items() if one.lossy or one.quality is not None} == set()
+
+
+@pytest.mark.parametrize(("quality", "apart"), [(50, 9), (75, 7), (90, 2), (95, 2), (100, 0)])
+def test_the_quality_of_a_webp_is_nearly_told(photo, quality, apart):
+    """Its quantisers lead back to libwebp's quality, whatever stands before its pixels."""
+    picture = Image.fromarray(photo)
+    told = [coding(data) for data in webp_files(picture, quality)]
+
+    assert [one.lossy for one in told] == [True] * 4
+    assert [one.quality for one in told] == pytest.approx([quality] * 4, abs=apart)
+    assert choose(told[0], BOTH).reason.startswith(f"WebP of quality {told[0].quality}: ")
+
+
+@pytest.mark.parametrize("keep", [20, 30, 31, 40, None])
+def test_a_webp_with_a_damaged_frame_is_of_unknown_quality(small, keep):
+    """Cut off before its quantisers, or begun otherwise than it must, there is nothing to go by."""
+    data = saved(small, "WEBP", quality=30)
+    with Image.open(BytesIO(data)) as image:
+        damaged = data.replace(b"\x9d\x01\x2a", b"\x9d\x01\x2b") if keep is None else data[:keep]
+        told = coding_of(image, BytesIO(damaged))
+
+    assert choose(told, BOTH).reason == "WebP of unknown quality: base"
+
+
+@AVIF
+def test_a_lossy_avif_is_of_unknown_quality(small):
+    """Its header does not tell, so it is not cleaned."""
+    told = coding(saved(small, "AVIF", quality=60, speed=10))
+
+    assert told.lossy
+    assert choose(told, BOTH).reason == "AVIF of unknown quality: base"
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_an_animated_webp_is_told_by_its_first_frame(small, lossless):
+    """The picture of its first frame says whether pixels were kept."""
+    frames = {"save_all": True, "append_images": [small.rotate(180)]}
+    data = saved(small, "WEBP", lossless=lossless, method=0, **frames)
+
+    assert read_header(NAME, data).frames == 2
+    assert coding(data).lossy is not lossless
+
+
+@AVIF
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_lossless_avif_is_known(photo, lossless):
+    """An AVIF that keeps RGB as it is is lossless; libvips writes both kinds."""
+    image = pyvips.Image.new_from_array(photo[:24, :40]).copy(interpretation="srgb")
+    data = image.heifsave_buffer(compression="av1", lossless=lossless, effort=0)
+
+    if lossless:
+        read = read_album(NAME, data).pictures[0].pixels
+        assert np.array_equal(read, photo[:24, :40])
+    # Without the box that says how colours are stored there is nothing to go by.
+    assert coding(data).lossy is not lossless
+
+
+@pytest.mark.parametrize("tile", [True, False])
+@pytest.mark.parametrize("quality", [40, 93])
+def test_a_jpeg_in_a_tiff_is_told_by_its_tables(photo, quality, tile):
+    """A TIFF of JPEG strips or tiles is as good as they are, and says so."""
+    image = pyvips.Image.new_from_array(photo).copy(interpretation="srgb")
+    told = coding(image.tiffsave_buffer(compression="jpeg", Q=quality, tile=tile))
+
+    assert (told.format, told.quality) == ("TIFF", quality)
+    name = "photo" if quality == 40 else "base"
+    assert choose(told, BOTH).reason == f"JPEG in TIFF of quality {quality}: {name}"
+
+
+def test_a_jpeg_in_a_tiff_without_common_tables_is_told_by_its_strip(photo):
+    """Where the directory has no tables, those of the first strip count."""
+    data = saved(Image.fromarray(photo), "TIFF", compression="jpeg", quality=58)
+    with Image.open(BytesIO(data)) as image:
+        common, (start,) = image.tag_v2[347], image.tag_v2[273]
+    strips, tables = b"\x11\x01\x04\0\1\0\0\0", b"\x5b\x01\x07\0"
+    data = data.replace(tables, b"\x5a\x01\x07\0")
+    assert strips + start.to_bytes(4, "little") in data
+    data = data.replace(
+        strips + start.to_bytes(4, "little"), strips + len(data).to_bytes(4, "little")
+    )
+
+    told = read_header(NAME, data + common[:-2] + data[start + 2 :]).coding
+
+    assert (told.lossy, told.quality) == (True, 58)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP", "PNG"])
+def test_a_cut_header_is_an_error_of_reading_or_tells_something(small, kind):
+    """However early a file is cut off, telling its encoder never raises what reading does not."""
+    options = {"compression": "jpeg"} if kind == "TIFF" else {}
+    data = saved(small, kind, **options)
+    for end in range(1, min(len(data), 700), 7):
+        try:
+            told = read_header(NAME, data[:end]).coding
+        except ImageError:
+            continue
+        assert told.format == kind
+
+
+# ---- the choice ---------------------------------------------------------------------------
+
+LIMIT = BEST_CLEANED["JPEG"]
+QUALITIES = (30, 50, 70, 80, LIMIT - 1, LIMIT, LIMIT + 1, 95, 100)
+
+
+def side(quality):
+    """Tell which weights suit a quality."""
+    return "photo" if quality <= LIMIT else "base"
+
+
+def disturbed(quality):
+    """Make a table that is no libjpeg's, as coarse as one: each step off by up to a twentieth."""
+    factors = np.random.default_rng(quality).uniform(0.95, 1.05, 64)
+    return [int(step) for step in (scaled(quality) * factors).round().clip(1, 255)]
+
+
+def labelled(image):
+    """Write an image in many ways: its bytes, and the weights that suit them by construction."""
+    ways = [({"progressive": True}, ""), ({"optimize": True}, ""), ({}, "L"), ({}, "CMYK")]
+    ways += [({"subsampling": name}, "") for name in ("4:4:4", "4:2:2", "4:2:0")]
+    for quality, (options, mode) in product(QUALITIES, ways):
+        shown = image.convert(mode) if mode else image
+        data = saved(shown, "JPEG", quality=quality, **options)
+        yield f"jpeg {quality} {options} {mode}", data, side(quality)
+    for quality in QUALITIES:
+        table = disturbed(quality)
+        yield f"foreign {quality}", saved(image, "JPEG", qtables=[table, table]), side(quality)
+    for preset, name in (("web_low", "photo"), ("web_medium", "photo"), ("web_maximum", "base")):
+        tables = JpegPresets.presets[preset]["quantization"]
+        yield preset, saved(image, "JPEG", qtables=tables), name
+    for kind, data in lossless_files(image).items():
+        yield kind, data, "base"
+    for quality, name in ((40, "photo"), (60, "photo"), (85, "base"), (90, "base")):
+        for data in webp_files(image, quality):
+            yield f"webp {quality}", data, name
+
+
+def test_the_choice_is_right_on_a_labelled_set(photo):
+    """Of many files made from lossless images at least 95 of 100 get the weights they should."""
+    folder = ROOT / "examples" / "photos"
+    pictures = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
+    pictures = [picture.crop((20, 20, 100, 84)) for picture in pictures]
+    cases = [
+        (kind, chosen(data) == name)
+        for picture in (*pictures, Image.fromarray(photo))
+        for kind, data, name in labelled(picture)
+    ]
+    wrong = [kind for kind, right in cases if not right]
+
+    assert len(cases) > 250
+    assert len(wrong) <= 0.05 * len(cases), wrong
+
+
+def test_the_threshold_is_the_measured_one():
+    """The constant is what ``benchmarks/choice.py`` found when it was last run."""
+    record = json.loads((ROOT / "benchmarks/results/choice.json").read_text(encoding="utf-8"))
+
+    assert record["thresholds"] == BEST_CLEANED
+
+
+def test_without_photo_every_file_gets_base(small, monkeypatch, tiny_weights):
+    """Where no photo weights are shipped auto means base, and the reason says so."""
+    monkeypatch.setattr(files, "shipped", lambda: {"base": tiny_weights})
+    told = choose(coding(saved(small, "JPEG", quality=30)), general())
+
+    assert general() == ("base",)
+    assert told == Choice(name="base", reason="JPEG of quality 30: base, as there is no photo")
+    assert choose(coding(saved(small, "PNG")), general()).reason == "lossless PNG: base"
+
+
+def test_what_is_not_known_gets_base():
+    """A picture of which nothing is known is not cleaned."""
+    assert choose(None, BOTH) == Choice(name="base", reason="unknown: base")
+
+
+# ---- for Python programs ------------------------------------------------------------------
+
+
+def test_a_program_chooses_by_a_path(small, tmp_path, two_nets):
+    """``srcli.choose_weights`` takes a path or its text, and gives a name that Upscaler takes."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(saved(small, "JPEG", quality=60))
+
+    choice = srcli.choose_weights(path)
+
+    assert choice == Choice(name="photo", reason="JPEG of quality 60: photo")
+    assert choose_weights(str(path)) == choice
+    assert Upscaler(choice.name)(small, scale=2).size == (80, 48)
+    assert set(two_nets) == {"base", "photo"}
+
+
+def test_a_program_that_chooses_for_nothing_is_told(tmp_path):
+    """A missing file is one line, as everywhere."""
+    with pytest.raises(ImageError, match=r"none\.jpg: no such file; check the path$"):
+        choose_weights(tmp_path / "none.jpg")
+
+
+def test_an_upscaler_is_not_automatic():
+    """It has no file to go by; the error names the alternatives."""
+    with pytest.raises(UsageError) as caught:
+        Upscaler(AUTO)
+
+    assert str(caught.value) == (
+        "auto chooses weights for a file: give a name such as base, or that of "
+        "srcli.choose_weights(path)"
+    )
+
+
+def test_choosing_needs_no_torch():
+    """A program that only asks for the choice does not wait for torch."""
+    code = "import sys, srcli; srcli.choose_weights; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout == "False\n"
+
+
+# ---- a batch ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_nets(tiny_config, tmp_path, monkeypatch):
+    """Ship two nets, ``base`` and ``photo``, whose results differ: their files by name."""
+    shipped = {}
+    for name, seed in (("base", 3), ("photo", 4)):
+        torch.manual_seed(seed)
+        net = ResidualAutoencoder(tiny_config)
+        nn.init.normal_(net.head.weight, std=0.02)
+        shipped[name] = tmp_path / "weights" / f"{name}.safetensors"
+        shipped[name].parent.mkdir(exist_ok=True)
+        weights.save(shipped[name], net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
+    monkeypatch.setattr(files, "shipped", lambda: shipped)
+    return shipped
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The names of the weights that a batch loads, in order."""
+    names = []
+
+    class Watched(Upscaler):
+        def __init__(self, model, **options):
+            names.append(model)
+            super().__init__(model, **options)
+
+    monkeypatch.setattr(batch, "Upscaler", Watched)
+    return names
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, small):
+    """A working directory with a soiled photo, a clean one and a broken one."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    small.save("in/a.png")
+    small.save("in/b.jpg", quality=50)
+    small.save("in/c.jpg", quality=98)
+    Path("in/d.jpg").write_bytes(b"broken")
+    return tmp_path
+
+
+EXACT = Settings(device="cpu", dtype="fp32")
+
+
+def configured(*inputs, **options):
+    """Options of a batch on the CPU that chooses for each file."""
+    names = {"existing", "output"} & options.keys()
+    selection = Selection(inputs=inputs, **{name: options.pop(name) for name in names})
+    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
+
+
+def ran(*inputs, **options):
+    """Plan and run a batch."""
+    config = configured(*inputs, **options)
+    return list(batch.run(config, plan(config.selection)))
+
+
+def pixels(path):
+    """Decode a result."""
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_a_batch_chooses_for_each_file(made):
+    """Each result is that of the chosen weights, named with the reason; each is loaded once."""
+    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out"))
+
+    assert [(one.model, one.model_reason) for one in results] == [
+        ("base", "lossless PNG: base"),
+        ("photo", "JPEG of quality 50: photo"),
+        ("base", "JPEG of quality 98: base"),
+        (None, None),
+    ]
+    assert made == ["base", "photo"]
+    given = ran("in/a.png", "in/b.jpg", output=Path("base"), model="base")
+    assert [(one.model, one.model_reason) for one in given] == [("base", None)] * 2
+    assert np.array_equal(pixels("out/a.png"), pixels("base/a.png"))
+    assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
+    ran("in/b.jpg", output=Path("photo"), model="photo")
+    assert np.array_equal(pixels("out/b.jpg"), pixels("photo/b.jpg"))
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize(("file", "name"), [("in/a.png", "base"), ("in/b.jpg", "photo")])
+def test_only_what_is_needed_is_loaded(made, file, name):
+    """Weights that no file needs are never read beyond their header."""
+    told = []
+    config = configured(file)
+
+    (result,) = batch.run(
+        config, plan(config.selection), on_ready=lambda name, net: told.append((name, net.dtype))
+    )
+
+    assert result.status == "done"
+    assert made == [name]
+    assert told == [(name, torch.float32)]
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_a_dry_run_chooses_as_the_run_does(made):
+    """The forecast of each file names the weights and the reason of its result."""
+    config = configured("in", output=Path("out"))
+    jobs = plan(config.selection)
+
+    foretold = list(batch.forecast(config, jobs))
+    results = list(batch.run(config, jobs))
+
+    assert [one.status for one in foretold] == ["planned"] * 3 + ["failed"]
+    assert [(one.model, one.model_reason) for one in foretold] == [
+        (one.model, one.model_reason) for one in results
+    ]
+    assert made == ["base", "photo"] * 2
+    assert not [one for one in foretold[:3] if one.patches < 1 or one.memory < 1]
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("name", ["base", "photo"])
+def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, name):
+    """Whichever it is, and whatever the files need: nothing is begun."""
+    two_nets[name].write_bytes(b"no weights")
+    config = configured("in", output=Path("out"))
+
+    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+        next(batch.run(config, plan(config.selection)))
+    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+        next(batch.forecast(config, plan(config.selection)))
+
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_without_base_nothing_is_begun(monkeypatch, tiny_weights):
+    """Auto falls back on base, so it must be there."""
+    monkeypatch.setattr(files, "shipped", lambda: {"photo": tiny_weights})
+
+    with pytest.raises(WeightsError, match="no weights called base"):
+        ran("in", output=Path("out"))
+
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
+    """They fail with the exit code of missing weights; the others are done."""
+    data = bytearray(two_nets["photo"].read_bytes())
+    data[-400:] = b"\xff" * 400
+    two_nets["photo"].write_bytes(data)
+
+    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", output=Path("out"))
+
+    assert [one.status for one in results] == ["done", "failed", "done"]
+    assert (results[1].exit_code, results[1].model) == (WeightsError.exit_code, "photo")
+    assert results[1].message.startswith("in/b.jpg: ")
+    assert "holds NaN or infinity; use another file" in results[1].message
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"device": "cuda:77"}, DeviceError, "cuda:77"),
+        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"dtype": "fp8"}, UsageError, "fp8"),
+        ({"tile": 7}, UsageError, "7"),
+    ],
+)
+def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
+    """A device or tile that cannot be is told once, not for each file, as with given weights."""
+    config = configured("in", output=Path("out"), settings=Settings(**settings))
+    given = configured("in", output=Path("out"), settings=Settings(**settings), model="base")
+
+    with pytest.raises(error, match=message) as caught:
+        next(batch.run(config, plan(config.selection)))
+    with pytest.raises(error, match=message) as known:
+        next(batch.run(given, plan(given.selection)))
+
+    assert str(caught.value) == str(known.value)
+    assert made == ["base"]
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_two_nets_short_of_memory_say_so_once(monkeypatch):
+    """Each goes down its own ladder; what is worth knowing is told once."""
+    original, told = upscaling.enlarge_rows, []
+    failing = iter([True, False, True, False])
+
+    def scarce(*arguments):
+        if next(failing):
+            raise MemoryError
+        return original(*arguments)
+
+    monkeypatch.setattr(upscaling, "enlarge_rows", scarce)
+    config = configured("in/a.png", "in/b.jpg", output=Path("out"))
+
+    results = list(batch.run(config, plan(config.selection), notice=told.append))
+
+    assert next(failing, None) is None
+    assert [one.model for one in results] == ["base", "photo"]
+    assert [one.status for one in results] == ["done", "done"]
+    assert told == ["cpu is short of memory: smaller blocks from here on"]
+
+
+# ---- the command line ---------------------------------------------------------------------
+
+
+def run(*arguments, **options):
+    """Run ``srcli upscale`` in this process without a choice of weights."""
+    command = ["upscale", *arguments, "--device", "cpu", "--dtype", "fp32", "-j", "1"]
+    return CliRunner().invoke(
+        cli.app, command, catch_exceptions=False, prog_name="srcli", **options
+    )
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_the_default_is_auto_and_says_why():
+    """``-v`` names the weights of each file and the reason, and what was loaded when it was."""
+    result = run("in", "-o", "out", "-v")
+
+    assert result.exit_code == 1
+    ready = [line for line in result.stderr.splitlines() if " on cpu in " in line]
+    assert ready == ["base on cpu in float32", "photo on cpu in float32"]
+    for line in (
+        r"out/a.png  120x72  from in/a.png 40x24 in ",
+        r"out/b.jpg  120x72  from in/b.jpg 40x24 in ",
+    ):
+        assert line in result.stderr
+    assert result.stderr.count("(lossless PNG: base)\n") == 1
+    assert result.stderr.count("(JPEG of quality 50: photo)\n") == 1
+    assert "quality" not in run("in", "-o", "quiet").stderr
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_a_dry_run_says_why():
+    """``-n -v`` names the reason for each file, ``-n`` alone does not."""
+    result = run("in/b.jpg", "-n", "-v")
+
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[0].endswith(" GB  (JPEG of quality 50: photo)")
+    assert "quality" not in run("in/b.jpg", "-n").stderr
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize("more", [[], ["-n"]], ids=["run", "dry"])
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("auto", [["photo", "JPEG of quality 50: photo"], [None, None]]),
+        ("base", [["base", None], ["base", None]]),
+    ],
+)
+def test_json_has_the_weights_and_the_reason(more, model, expected):
+    """Every object names both, null where nothing was chosen; given weights have no reason."""
+    result = run("in/b.jpg", "in/d.jpg", "-o", "out", "--json", "-m", model, *more)
+    *lines, _ = map(json.loads, result.stdout.splitlines())
+
+    assert [[line["model"], line["model_reason"]] for line in lines] == expected
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_stdin_is_chosen_for_too():
+    """What comes through a pipe is told by its header, as a file is."""
+    data = Path("in/b.jpg").read_bytes()
+
+    result = run("-", "-o", "out.png", "-v", input=data)
+
+    assert result.exit_code == 0
+    assert "(JPEG of quality 50: photo)" in result.stderr
+
+
+@pytest.mark.usefixtures("desk")
+def test_damaged_photo_weights_are_exit_code_4(two_nets):
+    """The command line says which file it is, before anything is begun."""
+    two_nets["photo"].write_bytes(b"")
+
+    result = run("in/a.png", "-o", "out.png")
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith("error: ")
+    assert "photo.safetensors" in result.stderr
+    assert not Path("out.png").exists()
+
+
+def test_auto_is_completed(monkeypatch, tmp_path):
+    """The shell completes the first letters of auto, beside the shipped names."""
+    monkeypatch.chdir(tmp_path)
+
+    assert cli._complete_model("au") == ["auto"]
+    assert {"auto", "base"} <= set(cli._complete_model(""))
