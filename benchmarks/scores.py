@@ -1,58 +1,106 @@
 """Score the shipped weights and put the tables into README.
 
-    python benchmarks/scores.py DATA
+    python benchmarks/scores.py DATA [--only NAME] [--record]
 
-DATA holds the folders ``set5`` and ``set14``, each with ``HR``, ``LRx2``, ``LRx3``, ``LRx4``, and
-``celeba`` with the official files. Every number is from ``srcli.evaluation``, the code behind
-``srcli eval``; the whole report goes to ``benchmarks/results/scores.json``.
+DATA holds the folders ``set5`` and ``set14``, each with ``HR``, ``LRx2``, ``LRx3``, ``LRx4``;
+``celeba`` with the official files; and ``valid_natural``, lossless photographs that no net was
+trained on. Every number is from ``srcli.evaluation``, the code behind ``srcli eval``; all of them
+go to ``benchmarks/results/scores.json``, which names the files and the nets they belong to.
+``--only`` remakes some tables and leaves the others, ``--record`` writes the scores on Set5 and
+Set14 into the headers of the weights.
 """
 
 import argparse
 import hashlib
 import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srcli import weights
-from srcli.evaluation import EvalConfig, EvalReport, evaluate
+import torch
+
+from srcli import files, weights
+from srcli.config import Degradation
+from srcli.evaluation import BASELINE, EvalConfig, evaluate
+from srcli.upscaling import Settings
+from srcli.weights import ScoreLine
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
-NAMES = ("base", "paper")
+
+NAMES = ("base", "photo", "paper", "faces")
+"""What may be shipped; what is not is left out."""
+
+ENSEMBLE = "base --tta"
+"""What the self-ensemble of ``base`` is called among the methods."""
+
+FACTORS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 16.0)
+
+STRENGTHS = {
+    "clean": "bicubic",
+    "light": "blur=0..0.6,noise=0..2,jpeg=85..95,kernel=any",
+    "medium": "blur=0.4..1.2,noise=2..5,jpeg=60..85,kernel=any",
+    "strong": "blur=1..2,noise=5..8,jpeg=30..60,kernel=any",
+}
+"""Degradations by name; each image draws its own from them, by its name and seed 0."""
+
+Row = dict[str, Any]
+"""An evaluation as JSON values: what ``EvalReport.to_dict`` gives, and the number of images."""
 
 
 def main() -> None:
     """Evaluate, write the results and README's tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with set5, set14 and celeba")
-    data = parser.parse_args().data
-    reports = [
-        evaluate(EvalConfig(dataset=data / name, scale=scale))
-        for name in ("set5", "set14")
-        for scale in (2.0, 3.0, 4.0)
-    ]
-    faces = evaluate(EvalConfig(dataset="celeba:test", data_dir=data, models=("paper", "base")))
-    record = {
-        "weights": {name: checksum(name) for name in NAMES},
-        "headers": {name: header(name) for name in NAMES},
-        "reports": [{**report.to_dict(), "dataset": _name(report)} for report in reports],
-        # Five hundred images: their means alone.
-        "faces": {key: value for key, value in faces.to_dict().items() if key != "scores"}
-        | {"images": len(faces.scores) // len(faces.methods)},
+    parser.add_argument("data", type=Path, help="folder with set5, set14, celeba, valid_natural")
+    parser.add_argument("--only", action="append", choices=BLOCKS, help="remake this table alone")
+    parser.add_argument("--record", action="store_true", help="write scores into the weights")
+    arguments = parser.parse_args()
+    blocks = json.loads(RESULTS.read_text("utf-8")).get("blocks", {}) if RESULTS.exists() else {}
+    for name in arguments.only or BLOCKS:
+        started = time.perf_counter()
+        blocks[name] = {"nets": nets(name), "rows": BLOCKS[name].measure(arguments.data)}
+        write(blocks)
+        put(name, BLOCKS[name].table(blocks[name]["rows"]))
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    if arguments.record:
+        record(blocks)
+        write(blocks)
+
+
+def shipped(names: Iterable[str] = NAMES) -> tuple[str, ...]:
+    """Those of the names that are shipped, in their order."""
+    found = files.shipped()
+    return tuple(name for name in names if name in found)
+
+
+def nets(block: str) -> dict[str, str]:
+    """Name the very nets that a block is made with."""
+    return {name: digest(weights.resolve(name)) for name in shipped(BLOCKS[block].models)}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the tensors alone: a note in the header changes the file, but not the net."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.read_tensors(path)[1].items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def write(blocks: dict[str, Any]) -> None:
+    """Write all that was measured, with the checksums of the files as they are now."""
+    paths = {name: weights.resolve(name) for name in shipped()}
+    results = {
+        "torch": torch.__version__,
+        "weights": {n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in paths.items()},
+        "headers": {n: dict(weights.read_header(path).training) for n, path in paths.items()},
+        "blocks": {name: blocks[name] for name in BLOCKS if name in blocks},
     }
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    put("scores", table(reports))
-    put("faces", face_table(faces))
-
-
-def checksum(name: str) -> str:
-    """SHA-256 of a shipped file."""
-    return hashlib.sha256(weights.resolve(name).read_bytes()).hexdigest()
-
-
-def header(name: str) -> dict[str, Any]:
-    """What a shipped file says of its making."""
-    return dict(weights.read_header(weights.resolve(name)).training)
+    with files.replacing(RESULTS) as temporary:
+        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def put(name: str, text: str) -> None:
@@ -64,26 +112,175 @@ def put(name: str, text: str) -> None:
     print(text)
 
 
-def table(reports: list[EvalReport]) -> str:
-    """A Markdown table of mean PSNR / SSIM."""
-    lines = ["| set | scale | bicubic | base |", "|---|---|---|---|"]
-    for report in reports:
-        cells = (f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in map(report.mean, report.methods))
-        lines.append(f"| {_name(report)} | ×{report.scale:g} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def record(blocks: dict[str, Any]) -> None:
+    """Write the scores on Set5 and Set14 into the headers of the shipped files."""
+    if blocks.get("scores", {}).get("nets") != nets("scores"):
+        sys.exit("the scores are not of the shipped weights; give --only scores too")
+    for name in shipped():
+        weights.record_scores(weights.resolve(name), lines(name, blocks["scores"]["rows"]))
 
 
-def face_table(report: EvalReport) -> str:
-    """A Markdown table of the methods on CelebA, with the source paper's accuracy."""
-    lines = ["| method | PSNR | SSIM | accuracy |", "|---|---|---|---|"]
-    for method in report.methods:
-        psnr, ssim = report.mean(method)
-        lines.append(f"| {method} | {psnr:.2f} | {ssim:.4f} | {report.accuracy(method):.2%} |")
-    return "\n".join(lines) + "\n"
+def lines(name: str, rows: list[Row]) -> list[ScoreLine]:
+    """What a file's header says of its scores."""
+    return [
+        ScoreLine(
+            **{key: row[key] for key in ("dataset", "scale", "lr", "channel", "images")},
+            **{key: row["mean"][name][key] for key in ("psnr", "ssim")},
+        )
+        for row in rows
+        if name in row["mean"]
+    ]
 
 
-def _name(report: EvalReport) -> str:
-    return Path(report.dataset).name.capitalize()
+def measured(dataset: str, config: EvalConfig) -> Row:
+    """Evaluate, under the data set's own name instead of its folder's."""
+    report = evaluate(config)
+    images = len(report.scores) // len(report.methods)
+    return report.to_dict() | {"dataset": dataset, "images": images}
+
+
+def measure_scores(data: Path) -> list[Row]:
+    """Set5 and Set14 with their own LR, every net at the factors that it was trained for."""
+    return [
+        benchmark(name, data / name.lower(), scale)
+        for name in ("Set5", "Set14")
+        for scale in (2.0, 3.0, 4.0)
+    ]
+
+
+def benchmark(name: str, folder: Path, scale: float) -> Row:
+    """A benchmark set at one factor, with the ensemble of ``base`` as a method of its own."""
+    fitting = tuple(model for model in shipped() if fits(model, scale))
+    row = measured(name, EvalConfig(dataset=folder, scale=scale, models=fitting))
+    ensemble = evaluate(
+        EvalConfig(
+            dataset=folder, scale=scale, models=("base",), baselines=(), settings=Settings(tta=True)
+        )
+    ).to_dict()
+    row["methods"] = [*row["methods"], ENSEMBLE]
+    row["mean"][ENSEMBLE] = ensemble["mean"]["base"]
+    row["scores"] = [*row["scores"], *({**s, "method": ENSEMBLE} for s in ensemble["scores"])]
+    return row
+
+
+def fits(name: str, scale: float) -> bool:
+    """Whether a net was trained for a factor."""
+    smallest, largest = weights.read_header(weights.resolve(name)).scales
+    return smallest <= scale <= largest
+
+
+def measure_faces(data: Path) -> list[Row]:
+    """The faces of CelebA's test partition; five hundred, so their means alone."""
+    models = shipped(BLOCKS["faces"].models)
+    row = measured("CelebA", EvalConfig(dataset="celeba:test", data_dir=data, models=models))
+    return [{key: value for key, value in row.items() if key != "scores"}]
+
+
+def measure_factors(data: Path) -> list[Row]:
+    """Set14 at many factors, its LR made here."""
+    return [
+        measured("Set14", EvalConfig(dataset=data / "set14" / "HR", scale=factor))
+        for factor in FACTORS
+    ]
+
+
+def measure_strengths(data: Path) -> list[Row]:
+    """Photographs reduced by three, clean and more and more damaged."""
+    models = shipped(BLOCKS["strengths"].models)
+    return [
+        measured(
+            "valid_natural",
+            EvalConfig(
+                dataset=data / "valid_natural",
+                models=models,
+                degradation=Degradation.parse(text),
+            ),
+        )
+        | {"strength": name}
+        for name, text in STRENGTHS.items()
+    ]
+
+
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    rule = "|" + "---|" * len(head)
+    cells = [f"| {' | '.join(row)} |" for row in (head, *body)]
+    return "\n".join([cells[0], rule, *cells[1:], ""])
+
+
+def methods(rows: list[Row], wanted: Sequence[str]) -> list[str]:
+    """Those of the methods that the first row has."""
+    return [name for name in wanted if name in rows[0]["mean"]]
+
+
+def both(row: Row, method: str) -> str:
+    """PSNR and SSIM, rounded."""
+    mean = row["mean"][method]
+    return f"{mean['psnr']:.2f} / {mean['ssim']:.4f}"
+
+
+def score_table(rows: list[Row]) -> str:
+    """PSNR / SSIM by set and factor."""
+    shown = methods(rows, (BASELINE, "base", ENSEMBLE, "photo"))
+    head = ["set", "scale", *(f"`{name}`" if name == ENSEMBLE else name for name in shown)]
+    return markdown(
+        head,
+        (
+            [row["dataset"], f"×{row['scale']:g}", *(both(row, name) for name in shown)]
+            for row in rows
+        ),
+    )
+
+
+def face_table(rows: list[Row]) -> str:
+    """The methods on CelebA, with the source paper's accuracy."""
+    (row,) = rows
+    body = [
+        [name, *both(row, name).split(" / "), f"{row['mean'][name]['accuracy']:.2%}"]
+        for name in methods(rows, (BASELINE, "paper", "base", "photo", "faces"))
+    ]
+    return markdown(["method", "PSNR", "SSIM", "accuracy"], body)
+
+
+def factor_table(rows: list[Row]) -> str:
+    """PSNR by method and factor."""
+    body = [
+        [name, *(f"{row['mean'][name]['psnr']:.2f}" for row in rows)]
+        for name in methods(rows, (BASELINE, "base"))
+    ]
+    return markdown(["Set14", *(f"×{row['scale']:g}" for row in rows)], body)
+
+
+def strength_table(rows: list[Row]) -> str:
+    """PSNR / SSIM by degradation."""
+    shown = methods(rows, (BASELINE, "base", "photo"))
+    body = [[strength(row), *(both(row, name) for name in shown)] for row in rows]
+    return markdown(["LR", *shown], body)
+
+
+def strength(row: Row) -> str:
+    """The name of a degradation and, but for the clean one, its ranges."""
+    ranges = STRENGTHS[row["strength"]].partition(",kernel")[0]
+    return row["strength"] if ranges == "bicubic" else f"{row['strength']}: `{ranges}`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A marked block of README."""
+
+    models: tuple[str, ...]
+    """Whose numbers these are, as far as they are shipped."""
+
+    measure: Callable[[Path], list[Row]]
+    table: Callable[[list[Row]], str]
+
+
+BLOCKS = {
+    "scores": Block(models=NAMES, measure=measure_scores, table=score_table),
+    "faces": Block(models=NAMES, measure=measure_faces, table=face_table),
+    "factors": Block(models=("base",), measure=measure_factors, table=factor_table),
+    "strengths": Block(models=("base", "photo"), measure=measure_strengths, table=strength_table),
+}
 
 
 if __name__ == "__main__":
