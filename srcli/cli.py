@@ -1197,7 +1197,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Where the defaults below come from: base, or paper (the source paper's).",
+            help="Where the defaults below come from: base, photo (base on degraded images), or "
+            "paper (the source paper's).",
             show_default="paper if every data set has a name, else base",
         ),
     ] = None,
@@ -1215,7 +1216,8 @@ def train(
     scale: Annotated[
         list[float] | None,
         typer.Option(
-            help="Scale factor to train for; repeat for more, or to weigh one.", show_default="3"
+            help="Scale factor to train for; repeat for more, or to weigh one.",
+            show_default="2, 3, 3, 4; 3 for paper",
         ),
     ] = None,
     degradation: _DegradationOption = None,

@@ -74,7 +74,7 @@ class TrainConfig:
     model: ModelConfig = BASE
     """The net's shape."""
 
-    scales: tuple[float, ...] = (3.0,)
+    scales: tuple[float, ...] = (2.0, 3.0, 3.0, 4.0)
     """Scale factors to draw from, each entry as likely as the others: repeat one to weigh it."""
 
     degradation: Degradation = field(default_factory=Degradation)
@@ -264,9 +264,17 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotatio
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "base": MappingProxyType({}),  # TrainConfig's own defaults
+        "photo": MappingProxyType(
+            {
+                "degradation": Degradation.parse(
+                    "kernel=any,blur=0..2,noise=0..8,jpeg=30..95,clean=0.35"
+                )
+            }
+        ),
         "paper": MappingProxyType(
             {
                 "model": PAPER,
+                "scales": (3.0,),
                 "epochs": 10,
                 "batch_size": 8,
                 "optimizer": "adam",
@@ -287,4 +295,5 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """What each recipe sets instead of :class:`TrainConfig`'s own defaults. ``paper`` is "Súper
 Resolución con Autoencoders Convolucionales": MSE, Adam, ten epochs, 120x120 crops of CelebA and
-STL-10. It names neither batch size nor learning rate: 8, and Adam's usual 1e-3 throughout."""
+STL-10. It names neither batch size nor learning rate: 8, and Adam's usual 1e-3 throughout.
+``photo`` is ``base`` on that paper's general degradation, with JPEG behind it."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.config import BASE, PAPER, Degradation
+from srcli.config import BASE, KERNELS, PAPER, Degradation
 from srcli.errors import UsageError
 from srcli.recipes import CHANGEABLE, LOSSES, OPTIMIZERS, RECIPES, SCHEDULES, SPLITS, TrainConfig
 
@@ -24,9 +24,9 @@ def from_recipe(name, **given):
     return TrainConfig(output=Path("run"), datasets=("photos",), **{**RECIPES[name], **given})
 
 
-def test_there_are_two_recipes_and_they_name_fields():
-    """The recipes are base and paper, and set nothing that is no option."""
-    assert set(RECIPES) == {"base", "paper"}
+def test_there_are_three_recipes_and_they_name_fields():
+    """The recipes are base, photo and paper, and set nothing that is no option."""
+    assert set(RECIPES) == {"base", "photo", "paper"}
     assert all(set(recipe) <= set(FIELDS) for recipe in RECIPES.values())
 
 
@@ -44,6 +44,19 @@ def test_base_is_the_default():
         0.999,
     )
     assert (config.split, config.sampling, config.augment) == ("held-out", "area", True)
+    assert (config.optimizer, config.candidates) == ("muon", 2)
+    assert sorted(set(config.scales)) == [2, 3, 4]
+
+
+def test_photo_is_base_on_the_general_degradation():
+    """The recipe photo differs from base in how LR is made: blur, filters, noise and JPEG."""
+    base, photo = from_recipe("base", steps=7), from_recipe("photo", steps=7)
+
+    assert dataclasses.replace(photo, degradation=base.degradation) == base
+    degradation = photo.degradation
+    assert (degradation.blur, degradation.noise, degradation.jpeg) == ((0, 2), (0, 8), (30, 95))
+    assert degradation.kernel == KERNELS
+    assert 0 < degradation.clean < 0.5
 
 
 def test_paper_is_what_the_source_paper_did():
@@ -69,6 +82,7 @@ def test_paper_adds_nothing_of_ours():
     config = from_recipe("paper")
 
     assert (config.clip, config.ema, config.augment) == (0, 0, False)
+    assert (config.optimizer, config.candidates) == ("adam", 1)
 
 
 def test_recipes_cannot_be_changed():
