@@ -1109,7 +1109,7 @@ def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table
     if any(row["scores"] for row in rows):
         yield _score_table(rows)
     if record:
-        yield _record_table(rows[0])
+        yield from _record_tables({"file": rows[0]["path"], **rows[0]["training"]})
 
 
 def _score_table(rows: list[dict[str, Any]]) -> Table:
@@ -1131,14 +1131,18 @@ def _score_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _record_table(row: dict[str, Any]) -> Table:
-    """Everything that a file's header says of its making."""
-    table = Table(title="training", title_justify="left", show_header=False)
+def _record_tables(record: dict[str, Any], title: str = "training") -> Iterator[Table]:
+    """Everything that a file's header says of its making, and of the weights it began with."""
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    for name, value in {"file": row["path"], **row["training"]}.items():
-        table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
-    return table
+    origin = record.get("origin")
+    for name, value in record.items():
+        if name != "origin" or not isinstance(origin, dict):
+            table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
+    yield table
+    if isinstance(origin, dict):
+        yield from _record_tables(origin, "before that")
 
 
 def _value(value: object) -> str:

@@ -856,6 +856,21 @@ RECORD = {
 """What a header may hold of a training run."""
 
 
+def test_models_tells_what_weights_began_with(desk, tiny_weights, tiny_config):
+    """The record of the weights that a run started from stands in a table of its own."""
+    _, tensors = weights.read_tensors(tiny_weights)
+    record = {"steps": 7, "origin": {"steps": 25175, "origin": None}}
+    weights.save(desk / "second.safetensors", tensors, tiny_config, record)
+
+    result = run("models", desk / "second.safetensors")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second = result.stdout.split("before that")
+    assert re.search(r"steps\s+│\s+7 ", first)
+    assert re.search(r"steps\s+│\s+25,175 ", second)
+    assert "{" not in result.stdout
+
+
 @pytest.fixture
 def scored_weights(desk, tiny_weights, tiny_config, monkeypatch):
     """Two shipped files, ``tiny`` without scores and ``other`` with some; the desk's folder."""

@@ -211,7 +211,7 @@ def test_partitions_can_be_chosen():
         (["--dataset", "celeba:all"], 2, "--dataset celeba:all: celeba has the parts train, "),
         (["--dataset", "stl10"], 4, "stl10 is not in "),
         (["--dataset", "celeba", "--data-dir", "gone"], 4, "celeba is not in "),
-        (["--dataset", "celeba", "--recipe", "x"], 2, "--recipe must be one of base, photo, paper, "),
+        (["--dataset", "celeba", "--recipe", "x"], 2, "--recipe must be one of base, photo, "),
         (["--dataset", "celeba", "--join", "x"], 2, "--join must be one of before, first, last"),
         (["--dataset", "celeba", "--join", "before"], 2, "up nearest needs join first or last"),
         (["--dataset", "celeba", "--split", "x"], 2, "--split must be one of held-out, paper"),
