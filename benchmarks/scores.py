@@ -165,8 +165,8 @@ def benchmark(name: str, folder: Path, scale: float) -> Row:
 
 def fits(name: str, scale: float) -> bool:
     """Whether a net was trained for a factor."""
-    smallest, largest = weights.read_header(weights.resolve(name)).scales
-    return smallest <= scale <= largest
+    scales = weights.read_header(weights.resolve(name)).scales
+    return scales[0] <= scale <= scales[-1]
 
 
 def measure_faces(data: Path) -> list[Row]:

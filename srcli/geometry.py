@@ -3,7 +3,9 @@
 All but :class:`TargetSize` is in output pixels and for one axis; a picture is two of them.
 """
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +13,16 @@ from typing import Final, Self
 
 from srcli.errors import UsageError
 
-__all__ = ["MAX_SCALE", "Block", "Span", "TargetSize", "output_length", "plan_axis", "step_lengths"]
+__all__ = [
+    "MAX_SCALE",
+    "Block",
+    "Span",
+    "TargetSize",
+    "output_length",
+    "plan_axis",
+    "step_lengths",
+    "steps_to",
+]
 
 MAX_SCALE: Final = 16.0
 """The largest factor: beyond it even good guesses are all guesswork."""
@@ -218,6 +229,31 @@ def step_lengths(length: int, final: int, *, steps: int) -> list[int]:
     """
     factor = (final / length) ** (1 / steps)
     return [*(output_length(length, factor**step) for step in range(1, steps)), final]
+
+
+def steps_to(factor: float, trained: Sequence[float]) -> tuple[float, ...]:
+    """Reach a factor by those that a net was trained for.
+
+    It takes as few steps as can be, and of these goes as little above the factor as can be.
+
+    Args:
+        factor: What the product has to reach.
+        trained: Factors above 1.
+
+    Returns:
+        The steps, the largest first.
+
+    Example:
+        >>> steps_to(2.5, (2, 3, 4)), steps_to(6, (2, 3, 4)), steps_to(16, (2, 3, 4))
+        ((3,), (3, 2), (4, 4))
+    """
+    largest = max(trained)
+    count = max(1, math.ceil(math.log(factor) / math.log(largest) - 1e-9))
+    steps: list[float] = []
+    for left in reversed(range(count)):
+        needed = factor * (1 - 1e-9) / (math.prod(steps) * largest**left)
+        steps.append(min((one for one in trained if one >= needed), default=largest))
+    return tuple(sorted(steps, reverse=True))
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -105,10 +105,9 @@ class Weights:
     """What they were measured at, in the order recorded."""
 
     @property
-    def scales(self) -> tuple[float, float]:
-        """The smallest and the largest scale factor that the net was trained for."""
-        scales = self.training.get("scales") or _DEFAULT_SCALES
-        return float(min(scales)), float(max(scales))
+    def scales(self) -> tuple[float, ...]:
+        """The scale factors that the net was trained for, each once, rising."""
+        return tuple(sorted({float(one) for one in self.training.get("scales") or _DEFAULT_SCALES}))
 
 
 def resolve(name: str) -> Path:

@@ -44,7 +44,7 @@ def test_base_is_the_default():
         0.999,
     )
     assert (config.split, config.sampling, config.augment) == ("held-out", "area", True)
-    assert (config.optimizer, config.candidates) == ("muon", 2)
+    assert (config.optimizer, config.candidates) == ("muon", 1)
     assert sorted(set(config.scales)) == [2, 3, 4]
 
 

@@ -573,7 +573,7 @@ OTHERWISE = {
     "eval_images": ["--eval-images", "1"],
     "eval_every": ["--eval-every", "4"],
     "init_from": ["--init-from", "base"],
-    "candidates": ["--candidates", "1"],
+    "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],
     "dtype": ["--dtype", "bf16"],

@@ -177,7 +177,53 @@ def test_a_factor_below_the_trained_ones_goes_over_the_smallest():
     assert float((expected - actual).abs().max()) < 1e-5
 
 
-def test_a_factor_above_the_trained_ones_goes_in_equal_steps():
+@pytest.mark.parametrize(("factor", "steps"), [(2.5, [3]), (3.3, [4]), (6, [3, 2]), (7, [4, 2])])
+def test_any_factor_is_reached_by_trained_ones(factor, steps):
+    """The net enlarges by what it was trained for, largest first; what is too large is reduced."""
+    image = photograph(20, 24)
+    model = upscaler()
+    size = round(20 * factor), round(24 * factor)
+
+    actual = whole(model, image, size)
+
+    expected, product = image, 1
+    for step in steps:
+        product *= step
+        expected = whole(model, expected, (20 * product, 24 * product))
+        if step != steps[-1]:
+            expected = expected.clamp(0, 1)
+    if product != factor:
+        expected = bicubic(expected, size)
+    assert float((expected - actual).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(61, 72), (60, 73), (61, 71)])
+def test_a_pixel_more_or_less_is_no_other_factor(size):
+    """A size that rounding makes a pixel off a trained factor is enlarged by the net directly."""
+    model = upscaler()
+
+    assert model._stages((20, 24), size) == [size]
+
+
+def test_a_stretched_size_is_reached_from_above():
+    """Of a result that is stretched neither side is enlarged by the filter."""
+    model = upscaler()
+
+    for size in [(60, 24), (20, 72), (61, 200), (39, 100)]:
+        last = model._stages((20, 24), size)[-1]
+        assert last[0] >= size[0]
+        assert last[1] >= size[1]
+        assert whole(model, photograph(20, 24), size).shape[-2:] == size
+
+
+def test_a_net_of_one_factor_goes_on_in_equal_steps():
+    """x4 by a net for x3 is x2 of x2: x9 would be five times the work."""
+    model = Upscaler("base", scales=(3.0,))
+
+    assert model._stages((20, 24), (80, 96)) == [(40, 48), (80, 96)]
+
+
+def test_a_factor_above_the_trained_ones_goes_in_steps():
     """x9 is x3 of x3, the intermediate picture never rounded to levels."""
     image = photograph(20, 24)
     model = upscaler()
