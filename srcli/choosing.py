@@ -17,10 +17,10 @@ BEST_CLEANED: Final = {"JPEG": 84, "WEBP": 63}
 """The best qualities that ``photo`` is chosen for: of a JPEG (also in a TIFF) on libjpeg's scale,
 of a WebP on libwebp's.
 
-Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is: measured at x3 and x2 by
-``benchmarks/choice.py`` (``benchmarks/results/choice.md``). AVIF, whose header does not tell, is
-left to ``base``: at the qualities that its encoders take unasked ``photo`` gains 0.1 dB or loses
-0.3.
+Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is: the mean of what
+``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``). AVIF, whose header
+does not tell, is left to ``base``: at the qualities that its encoders take unasked ``photo`` gains
+0.1 dB or loses 0.3.
 """
 
 _BASE, _PHOTO = "base", "photo"
