@@ -18,8 +18,8 @@ BEST_CLEANED: Final = {"JPEG": 84, "WEBP": 63}
 of a WebP on libwebp's.
 
 Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is: the mean of what
-``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``). AVIF, whose header
-does not tell, is left to ``base``: at the qualities that its encoders take unasked ``photo`` gains
+``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``). AVIF, of which no
+header tells, is left to ``base``: at the qualities that its encoders take unasked ``photo`` gains
 0.1 dB or loses 0.3.
 """
 
