@@ -85,7 +85,7 @@ def jpeg_quality(table: Sequence[int]) -> int | None:
 
     Example:
         >>> jpeg_quality([1] * 64), jpeg_quality([8] * 64), jpeg_quality([0] * 64)
-        (100, 88, None)
+        (100, 92, None)
     """
     if len(table) != 64 or min(table) < 1:
         return None
