@@ -5,31 +5,18 @@ import copy
 import pytest
 import torch
 
-from srcli.config import ModelConfig
 from srcli.devices import on_device
 from srcli.model import ResidualAutoencoder
 from srcli.optimizers import Optimizer
 
-TINY = ModelConfig(
-    stem=3,
-    widths=(6, 8),
-    encoder=(1,),
-    bottom=1,
-    decoder=(1,),
-    unit="residual",
-    down="convolution",
-    up="depth-to-space",
-    join="before",
-    output="correction",
-)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def net():
+def net(tiny_config):
     """A small net with random weights, laid out as training has it."""
     torch.manual_seed(0)
-    net = ResidualAutoencoder(TINY)
+    net = ResidualAutoencoder(tiny_config)
     torch.nn.init.normal_(net.head.weight, 0, 0.1)  # zero at first: no gradient comes through
     return on_device(net, CPU)
 
