@@ -5,24 +5,12 @@ from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from srcli.pictures import Coding
+from srcli.quantisers import libjpeg_steps
 
 __all__ = ["coding_of", "jpeg_quality"]
-
-_ANNEX_K: Final = (
-    *(16, 11, 10, 16, 24, 40, 51, 61),
-    *(12, 12, 14, 19, 26, 58, 60, 55),
-    *(14, 13, 16, 24, 40, 57, 69, 56),
-    *(14, 17, 22, 29, 51, 87, 80, 62),
-    *(18, 22, 37, 56, 68, 109, 103, 77),
-    *(24, 35, 55, 64, 81, 104, 113, 92),
-    *(49, 64, 78, 87, 103, 121, 120, 101),
-    *(72, 92, 95, 98, 112, 100, 103, 99),
-)
-"""The steps of luma that ITU-T T.81 gives as an example (Annex K, table K.1), row by row."""
 
 _ZIGZAG: Final = sorted(
     range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
@@ -70,10 +58,9 @@ def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
 def jpeg_quality(table: Sequence[int]) -> int | None:
     """Estimate the quality of a JPEG on libjpeg's scale from its quantisation table of luma.
 
-    libjpeg multiplies Annex K's table by ``50 / Q`` below quality 50 and by ``2 - Q / 50`` from
-    there on, and rounds (its ``jpeg_quality_scaling`` and ``jpeg_add_quant_table``). The answer
-    is the quality whose table is nearest: the least sum of squared differences of logarithms,
-    so that 2 for 1 counts as much as 20 for 10. For tables of libjpeg, libjpeg-turbo and Pillow
+    The answer is the quality whose table, as :func:`srcli.quantisers.libjpeg_steps` has it, is
+    nearest: the least sum of squared differences of logarithms, so that 2 for 1 counts as much
+    as 20 for 10. For tables of libjpeg, libjpeg-turbo and Pillow
     that is the quality itself, as no two of the hundred are alike; for those of other encoders,
     the one whose steps are as coarse on the whole.
 
@@ -99,15 +86,8 @@ def _nearest(table: tuple[int, ...]) -> int:
     return int(distance.argmin()) + 1
 
 
-def _libjpeg_tables() -> NDArray[Any]:
-    """The tables of luma of quality 1 to 100, ``100x64``."""
-    quality = np.arange(1, 101)[:, np.newaxis]
-    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    steps: NDArray[Any] = (np.array(_ANNEX_K) * percent + 50) // 100
-    return steps.clip(1, 255)
-
-
-_LOGARITHMS: Final = np.log(_libjpeg_tables())
+_LOGARITHMS: Final = np.log(libjpeg_steps(np.arange(1, 101))[0].reshape(64, 100).T)
+"""Of the tables of luma of quality 1 to 100, ``100x64``."""
 
 
 def _losses(image: ImageFile.ImageFile, stream: BinaryIO) -> tuple[bool, int | None]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from srcli.color import dequantize, quantize
 from srcli.config import Degradation
 from srcli.geometry import Span, output_length
+from srcli.quantisers import libjpeg_steps
 
 __all__ = [
     "DRAWS",
@@ -57,27 +58,6 @@ _BLUR_REACH = 3.0
 
 _MCU = 16
 """Side of JPEG's unit with 4:2:0 chroma, luma pixels: two blocks of eight."""
-
-_LUMA_TABLE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
-"""ITU-T T.81, table K.1: quantisation steps of luma, rows down, at quality 50."""
-
-_CHROMA_TABLE = (
-    (17, 18, 24, 47, 99, 99, 99, 99),
-    (18, 21, 26, 66, 99, 99, 99, 99),
-    (24, 26, 56, 99, 99, 99, 99, 99),
-    (47, 66, 99, 99, 99, 99, 99, 99),
-    *[(99,) * 8] * 4,
-)
-"""ITU-T T.81, table K.2: quantisation steps of chroma."""
 
 _DCT_HALF = (
     (8192, 8192, 8192, 8192),
@@ -578,9 +558,7 @@ def _doubled(chroma: Tensor, down: _Grid, across: _Grid) -> Tensor:
 
 def _steps(quality: Tensor) -> Tensor:
     """Scale both tables by quality as libjpeg does: ``(2, 8, 8, N, 1)`` ``float64``."""
-    tables = torch.tensor([_LUMA_TABLE, _CHROMA_TABLE])[..., None]
-    percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return ((tables * percent + 50) // 100).clamp_(1, 255).double()[..., None]
+    return torch.from_numpy(libjpeg_steps(quality.numpy())).double()[..., None]
 
 
 def _coded(planes: Tensor, steps: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ ROWS = (
     {"optimizers"},
     {"color", "devices", "distributed", "recipes"},
     {"formats"},
-    {"config", "geometry", "files", "pictures"},
+    {"config", "geometry", "files", "pictures", "quantisers"},
     {"errors"},
 )
 """Top to bottom: a module imports only from rows below its own."""
@@ -80,6 +80,7 @@ TORCH_FREE = {
     "plots",
     "png",
     "profiles",
+    "quantisers",
     "reading",
     "recipes",
     "sources",
