@@ -33,8 +33,10 @@ from srcli.formats import READABLE_SUFFIXES
 from srcli.geometry import TargetSize
 from srcli.recipes import (
     CHANGEABLE,
+    LENGTHS,
     LOSSES,
     OPTIMIZERS,
+    PLATEAU,
     RECIPES,
     SCHEDULES,
     SPLITS,
@@ -1260,6 +1262,13 @@ def train(
             show_default=_recipe_default("lr"),
         ),
     ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of Muon's weights that a step takes away, per unit of its rate.",
+            show_default=_recipe_default("weight_decay"),
+        ),
+    ] = None,
     warmup: Annotated[
         int | None,
         typer.Option(help="Steps in which it rises.", show_default=_recipe_default("warmup")),
@@ -1267,13 +1276,13 @@ def train(
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="How it goes on: cosine (to zero) or constant.",
+            help="How it goes on: cosine (to zero), trapezoid or constant.",
             show_default=_recipe_default("schedule"),
         ),
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="l1, mse or charbonnier.", show_default=_recipe_default("loss")),
+        typer.Option(help="l1, mse, charbonnier or fourier.", show_default=_recipe_default("loss")),
     ] = None,
     clip: Annotated[
         float | None,
@@ -1385,6 +1394,7 @@ def train(
             "optimizer": _choice("--optimizer", optimizer, OPTIMIZERS),
             "lr": lr,
             "warmup": warmup,
+            "weight_decay": weight_decay,
             "schedule": _choice("--schedule", schedule, SCHEDULES),
             "loss": _choice("--loss", loss, LOSSES),
             "clip": clip,
@@ -1479,13 +1489,33 @@ def _unchanged(config: TrainConfig, resume: Path, given: dict[str, Any]) -> Trai
         )
     for name, value in given.items():
         before = config.model.join if name == "join" else getattr(config, name)
+        if name in LENGTHS and value != before and _may_be(value, config, resume, name):
+            continue
         if name not in CHANGEABLE and value != before:
             option = _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
             raise UsageError(
                 f"{option} would change the run in {resume}, which was begun with "
                 f"{_shown(before)}: give --resume without it, or start another run"
             )
-    return replace(config, **{name: given[name] for name in CHANGEABLE & given.keys()})
+    kept = (CHANGEABLE | LENGTHS) & given.keys()
+    return replace(config, **{name: given[name] for name in kept})
+
+
+def _may_be(length: float, config: TrainConfig, resume: Path, name: str) -> bool:
+    """Whether a run may take so long instead of what it was begun with.
+
+    It may where that changes nothing of what is done: up to now its learning rate does not depend
+    on its end, on neither of them.
+    """
+    from srcli.runs import RunDirectory
+
+    before = getattr(config, name)
+    if before is None or config.schedule not in PLATEAU:
+        return False
+    rows = RunDirectory(resume).rows()
+    reached = {"steps": "step", "epochs": "epoch", "max_seconds": "seconds"}[name]
+    done = getattr(rows[-1], reached) / min(before, length) if rows else 0.0
+    return bool(done <= PLATEAU[config.schedule])
 
 
 _OPTION_OF = {

@@ -32,9 +32,10 @@ class Optimizer:
     Args:
         net: In its final place and channels-last: the parameters are changed where they lie.
         name: ``adam`` or ``muon``.
+        weight_decay: Share of Muon's weights that a step takes away, times its rate.
     """
 
-    def __init__(self, net: nn.Module, name: OptimizerName) -> None:
+    def __init__(self, net: nn.Module, name: OptimizerName, weight_decay: float = 0.0) -> None:
         chosen = {
             key
             for key, value in net.named_parameters()
@@ -49,7 +50,7 @@ class Optimizer:
             self._muon = torch.optim.Muon(
                 self._matrices,
                 momentum=_MUON_MOMENTUM,
-                weight_decay=0.0,
+                weight_decay=weight_decay,
                 adjust_lr_fn="match_rms_adamw",
             )
 

@@ -16,8 +16,10 @@ from srcli.errors import UsageError
 
 __all__ = [
     "CHANGEABLE",
+    "LENGTHS",
     "LOSSES",
     "OPTIMIZERS",
+    "PLATEAU",
     "RECIPES",
     "SCHEDULES",
     "SPLITS",
@@ -29,9 +31,9 @@ __all__ = [
     "TrainConfig",
 ]
 
-Loss = Literal["l1", "mse", "charbonnier"]
+Loss = Literal["l1", "mse", "charbonnier", "fourier"]
 OptimizerName = Literal["muon", "adam"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "trapezoid", "constant"]
 Splitting = Literal["held-out", "paper"]
 Sampling = Literal["area", "epoch"]
 
@@ -49,6 +51,15 @@ SPLITS: tuple[str, ...] = get_args(Splitting)
 
 CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every", "workers"})
 """Fields that a resumed run may have otherwise: they change where and how, not what."""
+
+
+LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
+"""Fields that say how long a run is: a resumed run may have another end, as long as its learning
+rate would not have begun to fall."""
+
+PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
+"""The share of a run, by its schedule, up to which the learning rate does not depend on how long
+the run is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +91,7 @@ class TrainConfig:
     degradation: Degradation = field(default_factory=Degradation)
     """How LR is made of HR."""
 
-    batch_size: int = 16
+    batch_size: int = 8
     """Patches per step and process."""
 
     processes: int = 1
@@ -89,17 +100,25 @@ class TrainConfig:
     optimizer: OptimizerName = "muon"
     """``muon``: Muon for the inner convolutions, Adam for the rest. ``adam``: Adam for all."""
 
-    lr: float = 1e-3
+    lr: float = 7e-4
     """Adam's peak learning rate; Muon's is twice that."""
+
+    weight_decay: float = 0.0
+    """Decoupled weight decay of what Muon trains: a step at the rate r takes r times this share
+    of a weight away. Over a long run at a high rate the weights otherwise grow with its length."""
 
     warmup: int = 200
     """Steps in which the learning rate rises linearly from zero."""
 
     schedule: Schedule = "cosine"
-    """After the warm-up: a half cosine down to zero, or the same rate to the end."""
+    """After the warm-up: ``cosine``, half of one down to zero; ``constant``, the same rate to the
+    end; ``trapezoid``, the same rate for four fifths of the run and then a line down to zero, so
+    that a run can still be made longer (Haegele et al. 2024, "Scaling Laws and Compute-Optimal
+    Training Beyond Fixed Training Durations")."""
 
-    loss: Loss = "l1"
-    """What is minimised between output and HR patch, both in [0, 1]."""
+    loss: Loss = "fourier"
+    """What is minimised between output and HR patch, both in [0, 1]: ``fourier`` is L1 of the
+    frequencies and a sixth of that of the pixels, of the colours and of their luma."""
 
     clip: float = 0.05
     """Largest norm of a gradient over all parameters; 0 turns clipping off. The norm lies near
@@ -181,7 +200,7 @@ class TrainConfig:
             candidates=self.candidates,
             workers=self.workers,
         )
-        require_at_least(0, warmup=self.warmup, clip=self.clip)
+        require_at_least(0, warmup=self.warmup, clip=self.clip, weight_decay=self.weight_decay)
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name, number in (
@@ -276,8 +295,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "model": PAPER,
                 "scales": (3.0,),
                 "epochs": 10,
-                "batch_size": 8,
                 "optimizer": "adam",
+                "lr": 1e-3,
                 "loss": "mse",
                 "warmup": 0,
                 "schedule": "constant",

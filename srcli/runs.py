@@ -26,7 +26,7 @@ from srcli import plots, weights
 from srcli.config import ModelConfig
 from srcli.errors import DataError, OutputError, UsageError, WeightsError
 from srcli.files import TEMPORARY_SUFFIX, is_file, is_folder, is_there, replacing
-from srcli.recipes import TrainConfig
+from srcli.recipes import LENGTHS, TrainConfig
 from srcli.sources import absolute
 
 __all__ = ["Row", "RunDirectory", "load_options"]
@@ -119,13 +119,31 @@ class RunDirectory:
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             self._tidy()
-            # Absolute, so that the run can be resumed from any directory.
-            kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
-            with replacing(self.path / "options.json") as temporary:
-                temporary.write_text(kept.to_json(), encoding="utf-8")
+            self._keep(config)
             self._log.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
         except OSError as error:
             raise self._problem("the run directory", error) from error
+
+    def _keep(self, config: TrainConfig) -> None:
+        # Absolute, so that the run can be resumed from any directory.
+        kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
+        with replacing(self.path / "options.json") as temporary:
+            temporary.write_text(kept.to_json(), encoding="utf-8")
+
+    def keep_length(self, config: TrainConfig) -> None:
+        """Keep how long a resumed run is to be, where that is another length than before.
+
+        Raises:
+            OutputError: If the options cannot be written.
+        """
+        before = load_options(self.path)
+        lengths = {name: getattr(config, name) for name in LENGTHS}
+        if all(getattr(before, name) == value for name, value in lengths.items()):
+            return
+        try:
+            self._keep(replace(before, **lengths))
+        except OSError as error:
+            raise self._problem("options.json", error) from error
 
     def take_up(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: it comes again.

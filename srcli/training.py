@@ -194,6 +194,7 @@ def _train(
         restore(run, say)
     if team.leads and resume:
         run.directory.take_up(run.step)
+        run.directory.keep_length(run.config)
     elif team.leads:
         run.directory.begin(run.config)
     with memory_told(run.config, run.device):
@@ -449,7 +450,9 @@ def _save(run: Run) -> None:
 def _record(run: Run) -> dict[str, Any]:
     """What the header of the weights says of their making."""
     config = run.config
-    rate = "cosine to 0" if config.schedule == "cosine" else "constant"
+    rate = {"cosine": "cosine to 0", "trapezoid": "constant, a line to 0 in the last fifth"}.get(
+        config.schedule, "constant"
+    )
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
     return {
         "recipe": config.recipe,
@@ -463,6 +466,7 @@ def _record(run: Run) -> dict[str, Any]:
         "scales": list(config.scales),
         "loss": config.loss,
         "optimizer": f"{config.optimizer.capitalize()} {steps}",
+        "weight_decay": config.weight_decay,
         "ema": config.ema,
         "candidates": config.candidates,
         "batch_size": config.batch,

@@ -350,7 +350,7 @@ def test_bad_input_to_eval_is_one_line(desk, arguments, code, text):
         (
             ["--steps", "1", "--loss", "x"],
             2,
-            "--loss must be one of l1, mse, charbonnier, not 'x'",
+            "--loss must be one of l1, mse, charbonnier, fourier, not 'x'",
         ),
         (["--steps", "1", "--lr", "0"], 2, "--lr must be positive, not 0…"),
         (["--steps", "1", "--ema", "1"], 2, "--ema must lie in [0, 1), not 1…"),

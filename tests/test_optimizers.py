@@ -98,6 +98,18 @@ def test_the_state_of_another_optimiser_is_refused(net):
         Optimizer(net, "adam").restore(optimizer.state())
 
 
+def test_weight_decay_shrinks_what_muon_trains(net):
+    """Each of its weights first loses the rate times the decay of itself, no other any."""
+    other = copy.deepcopy(net)
+    stepped(net, Optimizer(net, "muon", 0.5), seed=0)
+    before = {name: value.clone() for name, value in other.named_parameters()}
+    stepped(other, Optimizer(other, "muon"), seed=0)
+
+    for (name, value), plain in zip(net.named_parameters(), other.parameters(), strict=True):
+        lost = 0.0 if value.ndim == 1 or name.startswith(("stem.", "head.")) else 1e-3 * 2 * 0.5
+        assert torch.allclose(plain - value, lost * before[name], atol=1e-7), name
+
+
 def test_forgotten_gradients_are_gone(net):
     """After zero_grad no parameter has a gradient."""
     optimizer = Optimizer(net, "muon")

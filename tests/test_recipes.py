@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from srcli.config import BASE, KERNELS, PAPER, Degradation
 from srcli.errors import UsageError
-from srcli.recipes import CHANGEABLE, LOSSES, OPTIMIZERS, RECIPES, SCHEDULES, SPLITS, TrainConfig
+from srcli.recipes import (
+    CHANGEABLE,
+    LENGTHS,
+    LOSSES,
+    OPTIMIZERS,
+    PLATEAU,
+    RECIPES,
+    SCHEDULES,
+    SPLITS,
+    TrainConfig,
+)
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 """The fewest options that make a run."""
@@ -36,7 +46,12 @@ def test_base_is_the_default():
 
     assert not RECIPES["base"]
     assert config == TrainConfig(output=Path("run"), datasets=("photos",), steps=7)
-    assert (config.model, config.loss, config.lr, config.batch_size) == (BASE, "l1", 1e-3, 16)
+    assert (config.model, config.loss, config.lr, config.batch_size) == (
+        BASE,
+        "fourier",
+        7e-4,
+        8,
+    )
     assert (config.schedule, config.warmup, config.clip, config.ema) == (
         "cosine",
         200,
@@ -95,8 +110,8 @@ def test_recipes_cannot_be_changed():
 
 def test_the_choices_are_the_annotations():
     """What may be chosen on the command line is what the options may hold."""
-    assert LOSSES == ("l1", "mse", "charbonnier")
-    assert SCHEDULES == ("cosine", "constant")
+    assert LOSSES == ("l1", "mse", "charbonnier", "fourier")
+    assert SCHEDULES == ("cosine", "trapezoid", "constant")
     assert SPLITS == ("held-out", "paper")
 
 
@@ -104,6 +119,13 @@ def test_what_a_resumed_run_may_have_otherwise():
     """Where and how a run computes and saves may change, nothing that decides its weights."""
     assert CHANGEABLE <= set(FIELDS)
     assert CHANGEABLE == {"data_dir", "device", "keep_last", "output", "save_every", "workers"}
+
+
+def test_a_length_may_become_another_where_the_rate_does_not_show_it():
+    """The fields that say how long, and up to where each schedule does not depend on them."""
+    assert LENGTHS == {"epochs", "max_seconds", "steps"}
+    assert PLATEAU == {"constant": 1.0, "trapezoid": 0.8}
+    assert PLATEAU.keys() < set(SCHEDULES)
 
 
 def test_a_batch_is_that_of_all_processes():
@@ -233,7 +255,7 @@ def test_every_option_is_in_the_json():
     values = json.loads(text)
 
     assert values.keys() == FIELDS.keys()
-    assert values["lr"] == 1e-3
+    assert values["lr"] == 7e-4
     assert values["degradation"] == "jpeg=50..95"
     assert values["model"]["widths"] == [64, 96]
     assert text.startswith("{\n") and text.endswith("}\n")  # noqa: PT018 - one shape

@@ -50,6 +50,8 @@ def options(tmp_path, image_folder, tiny_config):
             "data_dir": tmp_path,
             "model": tiny_config,
             "batch_size": 4,
+            "lr": 1e-3,
+            "loss": "l1",
             "steps": 4,
             "warmup": 2,
             "device": "cpu",
@@ -99,6 +101,7 @@ def finished(tmp_path_factory, image_folder, tiny_config):
         steps=60,
         warmup=10,
         lr=5e-3,
+        loss="l1",
         seed=5,
         eval_every=25,
         device="cpu",
@@ -293,6 +296,7 @@ def test_the_header_records_the_making(finished, image_folder):
         "scales": [3.0, 3.0, 4.0],
         "loss": "l1",
         "optimizer": "Muon 0.005, warm-up 10 steps, cosine to 0",
+        "weight_decay": 0.0,
         "ema": 0.999,
         "candidates": 1,
         "batch_size": 4,
@@ -361,6 +365,20 @@ def test_the_learning_rate_rises_and_falls(finished):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_trapezoid_stays_and_falls_in_a_line(options):
+    """The rate is the peak for four fifths of the run and goes to zero over the last one."""
+    config = options(schedule="trapezoid", steps=20, warmup=2, lr=1e-3)
+    progress = []
+
+    train(config, on_progress=progress.append)
+
+    rates = [one.lr for one in progress]
+    assert rates == pytest.approx([5e-4] + [1e-3] * 16 + [7.5e-4, 5e-4, 2.5e-4])
+    header = weights.read_header(config.output / "model.safetensors").training
+    assert header["optimizer"].endswith("warm-up 2 steps, constant, a line to 0 in the last fifth")
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("rate", [1e-3, 4e-3])
 def test_the_rate_is_the_optimisers(options, rate):
     """Adam's first step moves every weight by the rate of that step, a fifth of the peak here."""
@@ -423,6 +441,20 @@ def test_the_options_are_written_before_the_first_step(options):
     assert load_options(config.output) == config
 
 
+def _luma(error):
+    """Weigh the errors of R, G and B as luma does."""
+    red, green, blue = error.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def _bands(error):
+    """L1 of the discrete Fourier transform, by its matrix, and a sixth of that of the pixels."""
+    side = torch.arange(error.shape[-1], dtype=torch.float64)
+    wave = torch.exp(-2j * math.pi * side[:, None] * side / len(side)) / len(side) ** 0.5
+    found = (wave @ error.to(wave.dtype) @ wave)[..., : len(side) // 2 + 1]
+    return (found.real.abs().mean() + found.imag.abs().mean()) / 2 + error.abs().mean() / 6
+
+
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("loss", "measure"),
@@ -430,6 +462,7 @@ def test_the_options_are_written_before_the_first_step(options):
         ("l1", lambda d: d.abs()),
         ("mse", lambda d: d**2),
         ("charbonnier", lambda d: (d**2 + 1e-6) ** 0.5),
+        ("fourier", lambda d: (_bands(d) + _bands(_luma(d))) / 2),
     ],
 )
 def test_each_loss_is_what_its_name_says(options, loss, measure):
@@ -625,7 +658,8 @@ def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, steps):
 )
 def test_the_papers_schedule_has_its_length(options, sampling, processes, steps):
     """Ten epochs of 86,799 images in batches of eight a process, the last of each filled up."""
-    paper = {**RECIPES["paper"], "sampling": sampling, "processes": processes, "steps": None}
+    paper = {"batch_size": 8, **RECIPES["paper"], "sampling": sampling, "processes": processes}
+    paper["steps"] = None
     config = options(**paper)
     sampler = Sampler(86_799, 0, sampling="epoch", scales=(3.0,), augment=False)
 
