@@ -26,7 +26,6 @@ __all__ = [
     "bare_png",
     "compose",
     "gif_animation",
-    "is_sound_png",
     "png_animation",
     "png_husk",
 ]
@@ -328,18 +327,6 @@ def bare_png(data: bytes) -> bytes:
         if name == b"IEND":
             break
     return b"".join(parts)
-
-
-def is_sound_png(data: bytes) -> bool:
-    """Whether the checksums of what makes a PNG's pixels are right, as far as it is whole.
-
-    Pillow does not look at those of the compressed pixels.
-
-    Args:
-        data: A PNG, or the beginning of one.
-    """
-    told = _PIXEL_CHUNKS - {b"IEND"}
-    return all(sound for name, _, sound in _chunks(data) if name in told)
 
 
 def png_husk(data: bytes) -> bytes:

@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any, Literal
 
 from srcli import images, planning, weights
@@ -24,7 +27,7 @@ from srcli.devices import resolve_device, resolve_dtype
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, is_there, one_line, reason, sweep
 from srcli.geometry import MAX_SCALE, output_length, plan_axis
-from srcli.images import Album
+from srcli.images import Album, Levels, Metadata, Picture, Scan
 from srcli.planning import STREAM, Job, Selection
 from srcli.sharing import Crew, Report
 from srcli.upscaling import Settings, Upscaler
@@ -39,6 +42,31 @@ _MOST_KEPT = 64 * 2**20
 """Bytes of results after which freed memory is given back: in fp32 small photos of many sizes
 otherwise leave the process a little larger each. More often, and the net pays for it: each time
 its memory comes back page by page, which made a folder a tenth slower at 4 MiB."""
+
+_STREAMED = 4_000_000
+"""Pixels of a result from which its rows are encoded while the net is still at those below: then
+no file of this size or larger is held whole, and its encoder is done when the net is."""
+
+_SCANNED = 32_000_000
+"""Pixels of an input from which it is decoded as its rows are needed, where its kind allows it."""
+
+_LEAST_PACKED = 2**20
+"""Bytes of a file below which nobody looks whether it has so many pixels."""
+
+_POLL_SECONDS = 0.1
+"""Between two looks whether a writer is still there."""
+
+_PATIENCE_SECONDS = 10.0
+"""That a writer may take to remove its unfinished file."""
+
+_BANDS_WAITING = 1
+"""Finished bands of rows that wait for an encoder."""
+
+_BANDS_HELD = _BANDS_WAITING + 2
+"""Bands beside the one that is computed: one is handed on, one is encoded."""
+
+_BAND_ROWS = 6 * PATCH
+"""Rows of a band on a CPU."""
 
 _LEAST_KEPT = 2**19
 """What a file counts at least: every 128 small ones the same is done."""
@@ -343,7 +371,10 @@ class _Work:
     job: Job
     chosen: _Chosen
     result: Result | None = None
-    album: Future[Album] | None = None
+    album: Future[Album | Scan] | None = None
+    open: ExitStack = field(default_factory=ExitStack)
+    """What is to be closed when the file has been read."""
+
     written: Future[tuple[str, ...]] | None = None
     begun: float = 0.0
     waited: float = 0.0
@@ -429,8 +460,12 @@ class _Line:
             self.swept.add(job.target.parent)
             sweep(job.target.parent)
 
-    def _read(self, work: _Work) -> Album:
+    def _read(self, work: _Work) -> Album | Scan:
         begun = time.perf_counter()
+        scanned = self._scanned(work)
+        if scanned is not None:
+            work.seconds += time.perf_counter() - begun
+            return scanned
         data = sys.stdin.buffer.read() if work.job.source == STREAM else None
         album = images.read_album(work.job.source, data, max_pixels=self.config.max_pixels)
         if self.config.metadata == "strip":
@@ -438,6 +473,20 @@ class _Line:
         work.bytes = sum(_bytes_of(picture) for picture in album.pictures)
         work.seconds += time.perf_counter() - begun
         return album
+
+    def _scanned(self, work: _Work) -> Scan | None:
+        """Open a file so that it is decoded as its rows are needed, if it is large enough."""
+        source, most = work.job.source, self.config.max_pixels
+        if source == STREAM or not _is_large(source):
+            return None
+        header = images.read_header(source, max_pixels=most)
+        if header.width * header.height < _SCANNED:
+            return None
+        scan = work.open.enter_context(images.scan(source, max_pixels=most))
+        if scan is None or self.config.metadata == "keep":
+            return scan
+        rows = (_bare(levels, scan.metadata) for levels in scan.rows)
+        return replace(scan, rows=rows, metadata=Metadata())
 
     def _compute(self, work: _Work, pool: ThreadPoolExecutor) -> None:
         """Run the net on a file that has been read, and have its result written."""
@@ -450,32 +499,89 @@ class _Line:
             net = self.nets.named(name)
             begun = time.perf_counter()
             self.on_begin(work.job, False)
-            larger = self._enlarged(work, album, net)
-            work.bytes = sum(_bytes_of(picture) for picture in larger.pictures)
+            work.notes = album.notes if isinstance(album, Album) else ()
+            still = self._still(work, album)
+            if still is None:
+                larger = self._enlarged(work, album, net)
+                work.bytes = sum(_bytes_of(picture) for picture in larger.pictures)
+                work.written = pool.submit(self._write, work, larger)
+            else:
+                self._stream(work, still, net, pool)
             work.seconds += time.perf_counter() - begun
             self.on_begin(work.job, True)
-            work.written = pool.submit(self._write, work, larger)
         except Exception as error:  # noqa: BLE001 - sorted there; what is a bug goes on
             work.album = None
             work.result = _failure(work.job, error)
+        finally:
+            work.open.close()
 
-    def _enlarged(self, work: _Work, album: Album, net: Upscaler) -> Album:
-        selection, pictures = self.config.selection, []
-        sizes = [_size_for(selection, p.width, p.height) for p in album.pictures]
+    def _still(self, work: _Work, album: Album | Scan) -> Picture | Scan | None:
+        """Give the one picture of a file if its result is to be written as its rows come."""
+        if work.job.target == STREAM or (isinstance(album, Album) and len(album.pictures) > 1):
+            return None
+        still = album if isinstance(album, Scan) else album.pictures[0]
+        width, height = _size_for(self.config.selection, still.width, still.height)
+        return still if width * height >= _STREAMED else None
+
+    def _stream(
+        self, work: _Work, picture: Picture | Scan, net: Upscaler, pool: ThreadPoolExecutor
+    ) -> None:
+        """Run the net on a picture while a thread writes the rows that are finished."""
+        width, height = self._measured(work, [(picture.width, picture.height)])[0]
+        channel = _Channel()
+        written = pool.submit(self._write_rows, work, channel, height)
+        told = partial(self.on_progress, work.job)
+        try:
+            for band in net.bands(picture, (height, width), told):
+                if not channel.put(band, written):
+                    break  # the writer has failed, and says why
+            channel.put(None, written)
+        except BaseException:
+            written.cancel()
+            channel.put(_AbandonedError(), written)
+            wait([written], _PATIENCE_SECONDS)
+            raise
+        work.written = written
+
+    def _write_rows(self, work: _Work, channel: "_Channel", height: int) -> tuple[str, ...]:
+        bands = iter(channel)
+        first = next(bands)
+        # Not before there is something to write: a failed input leaves no empty folder.
+        _prepare(work.job.target, self.config.selection)
+        notes = images.write_rows(
+            chain([first], bands),
+            work.job.target,
+            height=height,
+            quality=self.config.quality,
+            lossless=self.config.lossless,
+        )
+        work.seconds += time.perf_counter() - channel.ended
+        return notes
+
+    def _measured(self, work: _Work, pictures: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Settle the sizes of a file's results, and whether they can be written there."""
+        sizes = [_size_for(self.config.selection, *one) for one in pictures]
         _check_folder(work.job.target)
         if work.job.target != STREAM:
             for width, height in sizes:
                 images.check_size(work.job.target, width, height)
-        first, count = album.pictures[0], len(album.pictures)
-        work.before, work.after, work.pictures = (first.width, first.height), sizes[0], count
-        for index, (picture, (width, height)) in enumerate(zip(album.pictures, sizes, strict=True)):
+        work.before, work.after, work.pictures = pictures[0], sizes[0], len(pictures)
+        return sizes
+
+    def _enlarged(self, work: _Work, album: Album | Scan, net: Upscaler) -> Album:
+        given: Sequence[Picture | Scan]
+        given = [album] if isinstance(album, Scan) else album.pictures
+        sizes = self._measured(work, [(one.width, one.height) for one in given])
+        larger: list[Picture] = []
+        for index, (picture, (width, height)) in enumerate(zip(given, sizes, strict=True)):
 
             def told(share: float, index: int = index) -> None:
-                self.on_progress(work.job, (index + share) / count)
+                self.on_progress(work.job, (index + share) / len(given))
 
-            pictures.append(net.upscale(picture, (height, width), told))
-        work.notes = album.notes
-        return replace(album, pictures=tuple(pictures))
+            larger.append(net.upscale(picture, (height, width), told))
+        if isinstance(album, Scan):
+            return Album(pictures=tuple(larger), format=album.format, coding=album.coding)
+        return replace(album, pictures=tuple(larger))
 
     def _write(self, work: _Work, album: Album) -> tuple[str, ...]:
         begun, config, target = time.perf_counter(), self.config, work.job.target
@@ -528,6 +634,49 @@ class _Line:
             notes=(*work.notes, *notes),
             seconds=work.seconds,
         )
+
+
+class _AbandonedError(Exception):
+    """Says to a writer that there will be no more rows."""
+
+
+class _Channel:
+    """Bands on their way from the net to a writer in another thread."""
+
+    def __init__(self) -> None:
+        self.ended = 0.0
+        """When the last band was put in."""
+
+        self._waiting: Queue[Picture | Exception | None] = Queue(_BANDS_WAITING)
+
+    def put(self, item: Picture | Exception | None, reader: "Future[Any]") -> bool:
+        """Hand on a band, the end (None), or why there is none; False if nobody reads on."""
+        self.ended = time.perf_counter()
+        while not reader.done():
+            with suppress(Full):
+                self._waiting.put(item, timeout=_POLL_SECONDS)
+                return True
+        return False
+
+    def __iter__(self) -> Iterator[Picture]:
+        while (item := self._waiting.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def _is_large(path: Path) -> bool:
+    """Whether a file has enough bytes for a large picture."""
+    try:
+        return path.stat().st_size >= _LEAST_PACKED
+    except OSError:  # reading it says what is the matter
+        return False
+
+
+def _bare(levels: Levels, metadata: Metadata) -> Levels:
+    """Take from some rows what their metadata say of their colours."""
+    band = Album(pictures=(Picture(pixels=levels, metadata=metadata),))
+    return images.stripped(band).pictures[0].pixels
 
 
 def _failure(job: Job, error: Exception) -> Result:
@@ -801,13 +950,28 @@ _PROGRAM = 290 * 10**6
 """Bytes of the program before the first picture, measured on Linux with the CPU's torch 2.13."""
 
 
-def _codec_bytes(header: images.Header, size: tuple[int, int]) -> int:
-    """The codecs' own copy, and the other frames of an animation, which wait to be written."""
+_SCANNING = 60 * 10**6
+"""Bytes that decoding by rows takes: libvips, and the rows that it has at a time."""
+
+
+def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler: Upscaler) -> int:
+    """Estimate the peak of the process, bytes, while a file is in its hands."""
     planes = (header.channels + header.alpha) * header.bits // 8
-    pixels = header.width * header.height, size[0] * size[1]
+    source = header.height, header.width
+    before, after = source[0] * source[1], size[0] * size[1]
     # Pillow keeps colours in four bytes a pixel.
     copy = planes if header.channels == 1 else max(4, planes)
-    return copy * max(pixels) + (header.frames - 1) * planes * sum(pixels)
+    given = (copy + planes) * before
+    if before >= _SCANNED and header.frames == 1 and not header.alpha:
+        given = _SCANNING
+    work = upscaler.memory(source, size, planes)
+    name = images.format_of(target)
+    streams = name is not None and images.streams(name, size[1], size[0])
+    if header.frames == 1 and after >= _STREAMED and streams:
+        band = planes * min(size[0], _BAND_ROWS) * size[1]
+        return _PROGRAM + max(given, planes * before + work + _BANDS_HELD * band)
+    held = planes * (before + after) * header.frames
+    return _PROGRAM + max(given, held + max(work, copy * after))
 
 
 def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
@@ -832,7 +996,6 @@ def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
             exit_code=failure.exit_code,
         )
     source, size = (header.height, header.width), (height, width)
-    planes = (header.channels + header.alpha) * header.bits // 8
     return Forecast(
         job=job,
         status="planned",
@@ -842,5 +1005,5 @@ def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
         model=model,
         model_reason=model_reason,
         patches=header.frames * upscaler.patches(source, size),
-        memory=_PROGRAM + upscaler.memory(source, size, planes) + _codec_bytes(header, size),
+        memory=_memory(header, job.target, size, upscaler),
     )

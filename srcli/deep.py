@@ -13,15 +13,24 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final
+from typing import IO, Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from srcli.directories import LONG, LONG8, built, entry, lost_tags
+from srcli.pictures import Levels
 
-__all__ = ["TiffPages", "is_tiff", "png_levels", "ppm_levels", "tiff_levels", "vips"]
+__all__ = [
+    "TiffPages",
+    "is_tiff",
+    "png_levels",
+    "ppm_levels",
+    "tiff_levels",
+    "vips",
+    "vips_bands",
+]
 
 
 def vips() -> Any:  # noqa: ANN401 - a module without types
@@ -75,6 +84,43 @@ costs gigabytes and seconds before the decoder finds out.
 """
 
 
+def vips_bands(
+    loader: str, stream: BinaryIO, *, shape: tuple[int, int, int], bits: int, rows: int
+) -> Iterator[Levels]:
+    """Decode a still picture of a file from top to bottom, a few rows in memory at a time.
+
+    Args:
+        loader: What libvips calls its decoder: ``jpegload``, ``pngload``, ``tiffload``.
+        stream: The file itself, open; its position is lost.
+        shape: Height, width and channels that it is known to have.
+        bits: 8 or 16, as its levels are known to have.
+        rows: Of each band, but perhaps the last; of whole tiles where there are any.
+
+    Yields:
+        ``hxWxC``, ``uint8`` or ``uint16``, writable.
+
+    Raises:
+        OSError: If it is damaged.
+    """
+    pyvips = vips()
+    height, width, channels = shape
+    stream.seek(0)
+    try:
+        source = pyvips.Source.new_from_descriptor(stream.fileno())
+        options = {"access": "sequential", "fail_on": "error"}
+        image = pyvips.Operation.call(f"{loader}_source", source, **options)
+        kind = {8: "uchar", 16: "ushort"}[bits]
+        if (image.height, image.width, image.bands, image.format) != (*shape, kind):
+            raise OSError("its headers contradict each other")
+        # A crop is written by itself: a region of the whole would keep what it has passed.
+        for top in range(0, height, rows):
+            band = image.crop(0, top, width, min(rows, height - top))
+            levels: NDArray[Any] = band.numpy().reshape(band.height, width, channels)
+            yield levels if levels.flags.writeable else levels.copy()
+    except pyvips.Error as error:
+        raise OSError(_last_line(str(error))) from error
+
+
 def _last_line(text: str) -> str:
     """Take the line of a message of libvips that says what happened, without who says it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -82,34 +128,53 @@ def _last_line(text: str) -> str:
     return lines[-1].partition(": ")[2] or lines[-1] if lines else "nobody knows how"
 
 
-def ppm_levels(data: bytes, size: tuple[int, int], top: int, *, plain: bool) -> NDArray[np.uint16]:
-    """Decode the colours of a PPM of more than 8 bits (https://netpbm.sourceforge.net/doc/ppm.html).
+def ppm_levels(
+    data: bytes | memoryview, size: tuple[int, int], top: int, *, channels: int = 3, plain: bool
+) -> Levels:
+    """Decode the levels of a PPM or PGM (https://netpbm.sourceforge.net/doc/ppm.html).
 
     Args:
         data: What follows the header of the file.
         size: Its width and height in pixels.
-        top: The level that stands for white, 256 to 65535.
+        top: The level that stands for white: 255, or 256 to 65535.
+        channels: 3 of a PPM, 1 of a PGM.
         plain: Whether levels are written out as decimal numbers.
 
     Returns:
-        ``HxWx3``, 65535 is white.
+        ``HxWxC``, ``uint8`` where 255 is white, else ``uint16``, where 65535 is.
 
     Raises:
         EOFError: If its end is missing.
         ValueError: If something else than a number stands there.
     """
-    shape = (size[1], size[0], 3)
+    shape = (size[1], size[0], channels)
     count = math.prod(shape)
+    found: NDArray[Any]
     if plain:
         numbers = re.sub(rb"#[^\r\n]*", b"", data).split(maxsplit=count)[:count]
         found = np.array([int(number) for number in numbers], np.int64).clip(0, top)
     else:
-        found = np.frombuffer(data, ">u2", min(count, len(data) // 2))
+        stored = np.dtype(np.uint8 if top == 255 else ">u2")
+        found = np.frombuffer(data, stored, min(count, len(data) // stored.itemsize))
     if len(found) < count:
         raise EOFError("unexpected end of file")
-    if top < 65535:  # at most 65535 * 65535 + 32767, which 32 bits hold
-        found = (np.minimum(found, top).astype(np.uint32) * 65535 + top // 2) // top
-    return found.astype(np.uint16).reshape(shape)
+    levels: NDArray[Any] = np.empty(count, np.uint8 if top == 255 else np.uint16)
+    # In pieces: what is scaled takes 32 bits on the way.
+    for start in range(0, count, _SCALED):
+        levels[start : start + _SCALED] = _scaled(found[start : start + _SCALED], top)
+    return levels.reshape(shape)
+
+
+_SCALED: Final = 1 << 22
+"""Levels of a PPM that are scaled together."""
+
+
+def _scaled(found: NDArray[Any], top: int) -> NDArray[Any]:
+    if top in {255, 65535}:
+        return found
+    # At most 65535 * 65535 + 32767, which 32 bits hold.
+    scaled: NDArray[Any] = (np.minimum(found, top).astype(np.uint32) * 65535 + top // 2) // top
+    return scaled
 
 
 def is_tiff(start: bytes) -> bool:
@@ -167,6 +232,11 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         """Whether the samples of a pixel are stored apart, each in a plane of its own."""
         return len(self._bits) > 1 and self.tag_v2.get(_PLANAR, 1) == 2
 
+    def is_unsigned(self, *, samples: int, depth: int) -> bool:
+        """Whether a pixel has so many samples, all unsigned and of so many bits."""
+        formats = self.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+        return self._bits == (depth,) * samples and {*formats} == {1}
+
     @property
     def is_inverted(self) -> bool:
         """Whether the smallest level is white."""
@@ -191,16 +261,16 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         most = 8 * len(self._bits) * self.width * self.height
         position, end = stream.tell(), stream.seek(0, os.SEEK_END)
         try:
-            for start, count in self._parts():
+            for start, count in self.parts():
                 if self.deep and start + count > end:
                     raise EOFError("unexpected end of file")
                 if deflated and start + count <= end:
                     stream.seek(start)
-                    _inflate(stream.read(count), most)
+                    _inflate(stream, count, most)
         finally:
             stream.seek(position)
 
-    def _parts(self) -> Iterator[tuple[int, int]]:
+    def parts(self) -> Iterator[tuple[int, int]]:
         """List where the strips or tiles of the current page are, and how long."""
         for starts, counts in ((273, 279), (324, 325)):
             pairs = (_values(self.tag_v2.get(tag, ())) for tag in (starts, counts))
@@ -368,15 +438,23 @@ def _values(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - what a tag holds
     return value if isinstance(value, tuple) else (value,)
 
 
-def _inflate(packed: bytes, most: int) -> None:
-    """Inflate to the end, a piece at a time, for the sake of the checksum.
+def _inflate(packed: IO[bytes], count: int, most: int) -> None:
+    """Inflate ``count`` bytes, a piece at a time, for the sake of the checksum.
 
     What comes to far more than ``most`` bytes is not followed: it is no picture of this size.
     """
-    stream, rest = zlib.decompressobj(), packed
-    while rest and not stream.eof and most > -(1 << 20):
-        most -= len(stream.decompress(rest, 1 << 20))
-        rest = stream.unconsumed_tail
+    stream = zlib.decompressobj()
+    while count > 0 and not stream.eof and (rest := packed.read(min(count, _PIECE))):
+        count -= len(rest)
+        while rest and not stream.eof:
+            if most <= -_PIECE:
+                return
+            most -= len(stream.decompress(rest, _PIECE))
+            rest = stream.unconsumed_tail
+
+
+_PIECE: Final = 1 << 20
+"""Bytes that are inflated together."""
 
 
 def tiff_levels(image: TiffPages, data: bytes) -> NDArray[Any]:

@@ -33,6 +33,7 @@ __all__ = [
     "bicubic",
     "degrade",
     "jpeg",
+    "resampled",
     "training_input",
 ]
 
@@ -94,6 +95,20 @@ def bicubic(
     down = axis_weights(image.shape[-2], size[0], rows)
     across = axis_weights(image.shape[-1], size[1], columns)
     part = image[..., down.first : down.stop, across.first : across.stop]
+    return resampled(part, down, across)
+
+
+def resampled(part: Tensor, down: "AxisWeights", across: "AxisWeights") -> Tensor:
+    """Resample a part of a picture along both axes.
+
+    Args:
+        part: ``(..., h, w)``: the rows and columns that the weights need, and no others.
+        down: Weights of rows.
+        across: Weights of columns.
+
+    Returns:
+        Floating point, not clamped; integers are taken as levels and brought to [0, 1].
+    """
     tall = down.apply(dequantize(part))
     # Rows are gathered several times faster than columns.
     return across.apply(tall.mT.contiguous()).mT.contiguous()

@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = ["memory_errors", "on_device", "resolve_device", "resolve_dtype"]
+__all__ = ["all_alike", "memory_errors", "on_device", "resolve_device", "resolve_dtype"]
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -35,6 +35,16 @@ def resolve_device(name: str) -> torch.device:
             there = f"has {devices}" if count else "has no CUDA device torch can use"
             raise DeviceError(f"--device {name}: this machine {there}; use --device cpu or auto")
     return torch.device(name)
+
+
+def all_alike(device: torch.device) -> tuple[torch.device, ...]:
+    """Name the devices that ``cuda`` without a number stands for: all of this machine's.
+
+    Returns:
+        One or more; a device that has a number, or is the CPU, alone.
+    """
+    count = torch.cuda.device_count() if device == torch.device("cuda") else 1
+    return tuple(torch.device("cuda", index) for index in range(count)) if count > 1 else (device,)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:

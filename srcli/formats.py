@@ -49,6 +49,9 @@ class Format:
     pages: bool = False
     """Whether it holds several pictures, each of its own size and kind."""
 
+    rows: bool = False
+    """Whether a still is written as its rows come, whatever its size."""
+
     keeps: frozenset[str] = frozenset()
     """The fields of :class:`Metadata` that it stores."""
 
@@ -57,6 +60,7 @@ FORMATS: Final = {
     "JPEG": Format(
         suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         longest=65500,  # libjpeg's; the format's own is 65535
+        rows=True,
         keeps=frozenset({"icc_profile", "exif", "xmp", "iptc", "dpi", "comment"}),
     ),
     "PNG": Format(
@@ -64,6 +68,7 @@ FORMATS: Final = {
         alpha=True,
         sixteen=True,
         frames=True,
+        rows=True,
         keeps=frozenset({"icc_profile", "exif", "xmp", "dpi", "text", "comment"}),
     ),
     "WEBP": Format(
@@ -78,6 +83,7 @@ FORMATS: Final = {
         alpha=True,
         sixteen=True,
         pages=True,
+        rows=True,
         keeps=frozenset({"icc_profile", "exif", "xmp", "iptc", "dpi"}),
     ),
     "BMP": Format(suffixes=(".bmp",), keeps=frozenset({"dpi"})),
@@ -95,7 +101,7 @@ FORMATS: Final = {
         frames=True,
         keeps=frozenset({"icc_profile", "exif", "xmp", "dpi"}),
     ),
-    "PPM": Format(suffixes=(".ppm", ".pgm", ".pbm", ".pnm"), sixteen=True),
+    "PPM": Format(suffixes=(".ppm", ".pgm", ".pbm", ".pnm"), sixteen=True, rows=True),
 }
 
 _OPTIONAL: Final = {"WEBP": "webp", "AVIF": "avif"}

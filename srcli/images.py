@@ -6,6 +6,7 @@ knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours
 ``writing`` the rest.
 """
 
+from srcli.encoding import streams
 from srcli.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
 from srcli.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.profiles import stripped
@@ -17,8 +18,10 @@ from srcli.reading import (
     read_album,
     read_header,
     read_size,
+    scan,
 )
-from srcli.writing import check_size, to_pillow, write, write_album, write_stream
+from srcli.scanning import Scan
+from srcli.writing import check_size, to_pillow, write, write_album, write_rows, write_stream
 
 __all__ = [
     "MAX_PIXELS",
@@ -30,6 +33,7 @@ __all__ = [
     "Metadata",
     "Picture",
     "PillowImage",
+    "Scan",
     "check_size",
     "files_in",
     "format_of",
@@ -39,9 +43,12 @@ __all__ = [
     "read_album",
     "read_header",
     "read_size",
+    "scan",
+    "streams",
     "stripped",
     "to_pillow",
     "write",
     "write_album",
+    "write_rows",
     "write_stream",
 ]

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import IO, Any, BinaryIO, Final, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,6 @@ from srcli.animations import (
     bare_png,
     compose,
     gif_animation,
-    is_sound_png,
     png_animation,
     png_husk,
 )
@@ -42,8 +42,9 @@ from srcli.deep import TiffPages, is_tiff, png_levels, ppm_levels, tiff_levels
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
 from srcli.formats import BUILT, PILLOW_SILENCE
-from srcli.pictures import Album, Coding, Levels, Picture
+from srcli.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.profiles import rgb_of
+from srcli.scanning import Bands, Scan, bands_of, png_bones
 from srcli.tags import metadata_of
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "read_album",
     "read_header",
     "read_size",
+    "scan",
 ]
 
 MAX_PIXELS: Final = 178_956_970
@@ -192,6 +194,46 @@ def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
     """
     with _opened(path, data, MAX_PIXELS) as file:
         return _upright_size(file)
+
+
+@contextmanager
+def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
+    """Open a still picture so that its rows come as they are decoded, in little memory.
+
+    For pictures that are too large to be held. PNG, TIFF, JPEG and PPM can be read so, grey or
+    RGB, of 8 or 16 bits: one upright picture without transparency, not interlaced, not in
+    planes, not inverted, no palette, no CMYK. The first rows are decoded to see whether it
+    goes. A progressive JPEG's coefficients are held, 2 to 6 bytes a pixel.
+
+    Args:
+        path: An image file.
+        max_pixels: Most pixels that are decoded, at least 1.
+
+    Yields:
+        The picture that :func:`read` would return, by bands; None where a file is of another
+        kind, or something is the matter with it that :func:`read` can tell better: then
+        nothing has been taken from it.
+
+    Raises:
+        ImageError: If the file is missing, unreadable, too large or no image. If it is
+            damaged, at once or when its rows come to that.
+    """
+    if path.is_fifo() or path.is_char_device():  # what is read once cannot be read again
+        yield None
+        return
+    with _opened(path, None, max_pixels) as file:
+        plan = _plan(file)
+    if plan is None:
+        yield None
+        return
+    bands, scanned = plan
+    with _regular(path) as stream:
+        rows = bands(stream)
+        first = _first_of(rows)
+        if first is None:
+            yield None
+        else:
+            yield replace(scanned, rows=_reported(path, chain([first], rows)))
 
 
 def from_pillow(image: Image.Image) -> Picture:
@@ -386,7 +428,10 @@ _READ_PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
     ((MemoryError,), "does not fit into memory; cut it into parts"),
 )
 
-_TRUNCATION: Final = ("truncated", "not enough", "unexpected end", "end of file", "eof")
+_TRUNCATION: Final = (
+    *("truncated", "not enough", "unexpected end", "premature end of jpeg image", "end of file"),
+    "eof",
+)
 
 
 def _read_problem(error: Exception, limit: int = MAX_PIXELS) -> str:
@@ -407,6 +452,90 @@ def _read_problem(error: Exception, limit: int = MAX_PIXELS) -> str:
     foreign = str(error).startswith("Unsupported")
     what = "of a kind that is not read" if foreign else "damaged"
     return f"{what} ({reason(error)}); {'convert it to PNG' if foreign else 'fetch the file again'}"
+
+
+# ---- by rows ------------------------------------------------------------------------------
+
+
+def _plan(file: _File) -> tuple[Bands, Scan] | None:
+    """See how a file is read by rows, and check what its decoder would not; None where it is not.
+
+    What makes :func:`read` do more than decode stands in the way.
+    """
+    image, stream = file.image, file.stream
+    if _is_moving(file) or _may_be_clear(image) or file.notes:
+        return None
+    bands = bands_of(image, _bits(image))
+    if bands is None:
+        return None
+    holder: ImageFile.ImageFile = image
+    if image.format == "PNG":
+        bones = png_bones(stream)
+        if not bones.sound:
+            raise ValueError("broken PNG checksum")
+        if bones.kind not in _SCANNED_PNGS or bones.runs != 1 or not bones.ended:
+            return None
+        holder = _opened_husk(bones.data)
+    elif isinstance(image, TiffPages):
+        image.check()
+    if _orientation_of(holder) != 1:
+        return None
+    channels = 1 if image.mode in _GREY_MODES else 3
+    metadata = metadata_of(holder, channels)
+    return bands, _scan_of(file, channels, metadata)
+
+
+def _scan_of(file: _File, channels: int, metadata: Metadata) -> Scan:
+    image = file.image
+    return Scan(
+        width=image.width,
+        height=image.height,
+        channels=channels,
+        dtype=np.uint16 if _bits(image) == 16 else np.uint8,
+        metadata=metadata,
+        coding=file.coding,
+        format=file.coding.format,
+        rows=iter(()),
+    )
+
+
+def _is_moving(file: _File) -> bool:
+    """Whether a file has, or might have, more than one picture; those of a phone count as one."""
+    image = file.image
+    if image.format == "MPO":
+        return False
+    return file.animation is not None or getattr(image, "is_animated", False)
+
+
+_SCANNED_PNGS: Final = {(bits, kind, 0) for bits in (8, 16) for kind in (0, 2)}
+"""Bits, colour type (grey, RGB) and interlacing."""
+
+
+@contextmanager
+def _regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that has been opened before."""
+    try:
+        stream = path.open("rb", buffering=0)
+    except OSError as error:
+        raise ImageError(f"{one_line(str(path))}: {_read_problem(error)}") from error
+    with stream:
+        yield stream
+
+
+def _first_of(rows: Iterator[Levels]) -> Levels | None:
+    """Decode the first rows; None where that fails: reading it whole says what is the matter."""
+    try:
+        return next(rows)
+    except Exception:  # noqa: BLE001 - as in _opened
+        return None
+
+
+def _reported(path: Path, rows: Iterator[Levels]) -> Iterator[Levels]:
+    """Report whatever goes wrong while rows are decoded as one ``ImageError``."""
+    try:
+        yield from rows
+    except Exception as error:
+        raise ImageError(f"{one_line(str(path))}: {_read_problem(error)}") from error
 
 
 # ---- what the header says -----------------------------------------------------------------
@@ -457,7 +586,7 @@ def _upright_size(file: _File) -> tuple[int, int]:
     if file.animation is not None:
         width, height = file.animation.size
     if image.format == "PNG" and _has_late_exif(file.stream):
-        with _husk(file.content()) as husk:
+        with _husk(file.stream) as husk:
             orientation = _orientation(husk.getexif)
     else:
         # The getexif of a PNG would decode the pixels to see whether EXIF follows them.
@@ -465,9 +594,14 @@ def _upright_size(file: _File) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _husk(data: bytes) -> ImageFile.ImageFile:
+def _husk(stream: IO[bytes]) -> ImageFile.ImageFile:
     """Open a PNG without its pixels."""
-    return Image.open(io.BytesIO(png_husk(data)), formats=["PNG"])
+    return _opened_husk(png_bones(stream, checked=False).data)
+
+
+def _opened_husk(bones: bytes) -> ImageFile.ImageFile:
+    """Open what is left of a PNG without its pixels."""
+    return Image.open(io.BytesIO(png_husk(bones)), formats=["PNG"])
 
 
 def _count(file: _File) -> int:
@@ -539,7 +673,7 @@ def _composed(file: _File, animation: Animation) -> Iterator[Picture]:
     """Decode and compose the frames of a GIF or APNG."""
     image = file.image
     if image.format == "PNG":
-        image = _husk(file.content())
+        image = _husk(file.stream)
         if animation.still:
             file.notes["the picture that stands in for the animation is left out"] = None
     orientation = _orientation(image.getexif)
@@ -654,6 +788,13 @@ _TURNS: Final[dict[int, Image.Transpose | None]] = {
 """What turns a picture of each EXIF orientation upright; from 5 on, the sides change places."""
 
 
+_MIRRORED: Final = {3, 4, 6, 7}
+"""The orientations whose last row becomes the first row or column."""
+
+_STRIP_BYTES: Final = 1 << 22
+"""How much of a picture, as Pillow holds it, is turned and converted together."""
+
+
 def _turned(levels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Turn an array upright; Pillow turns its images faster."""
     if orientation >= 5:
@@ -672,7 +813,7 @@ def _still(
     holder = image
     if content is not None and image.format == "PNG" and _is_deep(image):
         # What Pillow would decode the pixels for, to 8 bits, is had without them.
-        holder = _husk(content())
+        holder = _husk(_stream_of(image))
     orientation = _orientation_of(holder) if _is_deep(image) else None
     pixels, alpha = _decoded(image, notes, content)
     if orientation is not None:
@@ -694,39 +835,58 @@ def _decoded(
         _refuse(f"{image.refusal}; convert it to 8 or 16 bits")
     _check_pixel_data(image, content)
     if content is not None and _is_deep(image):
-        return _deep_levels(image, content())
+        return _deep_levels(image, content)
     clear = _clear_colour(image)
     image.load()
-    turn = _TURNS[_orientation(image.getexif)]
-    upright = image if turn is None else image.transpose(turn)
+    orientation = _orientation(image.getexif)
     if image.mode in _CONVERTED:
-        upright, note = rgb_of(upright)
+        image, note = rgb_of(image)
         notes[note] = None
-    pixels, alpha = _levels(upright)
+    pixels, alpha = _levels(image, orientation)
     if clear is not None:
-        opaque = np.any(pixels != np.array(clear), axis=2, keepdims=True)
-        alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
+        alpha = _opacity_but(pixels, clear)
     return pixels, alpha
+
+
+def _opacity_but(pixels: Levels, clear: tuple[int, ...]) -> Levels:
+    """Make the pixels of one colour transparent, and all others opaque."""
+    height, width, _ = pixels.shape
+    alpha: Levels = np.empty((height, width, 1), pixels.dtype)
+    colour, top = np.array(clear), np.iinfo(pixels.dtype).max
+    rows = max(1, _STRIP_BYTES // (4 * width))
+    for row in range(0, height, rows):
+        strip = slice(row, row + rows)
+        opaque = np.any(pixels[strip] != colour, axis=2, keepdims=True)
+        alpha[strip] = opaque.astype(pixels.dtype) * top
+    return alpha
+
+
+def _stream_of(image: Image.Image) -> IO[bytes]:
+    """Get the file of an image that is not loaded yet."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None
+    return image.fp
 
 
 def _check_pixel_data(image: Image.Image, content: Callable[[], bytes] | None) -> None:
     """Look for damage that a file's checksums show, but its decoder does not."""
     if isinstance(image, TiffPages):
         image.check()
-    elif content is not None and image.format == "PNG" and not is_sound_png(content()):
+    elif content is not None and image.format == "PNG" and not png_bones(_stream_of(image)).sound:
         raise ValueError("broken PNG checksum")
 
 
-def _deep_levels(image: Image.Image, data: bytes) -> tuple[Levels, Levels | None]:
+def _deep_levels(image: Image.Image, content: Callable[[], bytes]) -> tuple[Levels, Levels | None]:
     """Decode what Pillow has too few bits for, as it is stored."""
     if isinstance(image, TiffPages):
-        levels: NDArray[Any] = tiff_levels(image, data)
+        levels: NDArray[Any] = tiff_levels(image, content())
         colours, opacity = image.colours, image.opacity
     elif isinstance(image, PpmImagePlugin.PpmImageFile):
         start, plain = image.tile[0].offset, image.tile[0].codec_name == "ppm_plain"
-        return ppm_levels(data[start:], image.size, _ppm_top(image), plain=plain), None
+        data = memoryview(content())[start:]  # no copy
+        return ppm_levels(data, image.size, _ppm_top(image), plain=plain), None
     else:
-        levels = png_levels(bare_png(data), image.size)
+        levels = png_levels(bare_png(content()), image.size)
         colours = 1 if levels.shape[2] < 3 else 3
         opacity = colours if levels.shape[2] in {2, 4} else None
     alpha = None if opacity is None else np.ascontiguousarray(levels[..., opacity : opacity + 1])
@@ -773,29 +933,56 @@ _TARGET_MODES: Final = {
 """Pillow's modes, and the one of ours that each is converted to. (Palettes: it depends.)"""
 
 
-def _levels(image: Image.Image) -> tuple[Levels, Levels | None]:
-    """Split a decoded image into its pixels and its opacity, if any."""
+def _levels(image: Image.Image, orientation: int = 1) -> tuple[Levels, Levels | None]:
+    """Split a decoded image into its pixels and its opacity, if any, and turn it upright."""
     if image.mode.startswith("I"):
-        return _sixteen_bits(image), None
-    if image.mode == "P":
+        target = image.mode
+        _check_range(image)
+    elif image.mode == "P":
         target = "RGBA" if image.has_transparency_data else "RGB"
     else:
         target = _TARGET_MODES.get(image.mode, "")
     if not target:
         _refuse(f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits")
-    levels = np.array(image if image.mode == target else image.convert(target))
-    levels = levels.reshape(image.height, image.width, -1)
-    if not target.endswith("A"):
-        return levels, None
-    return np.ascontiguousarray(levels[..., :-1]), np.ascontiguousarray(levels[..., -1:])
+    dtype = np.uint16 if target.startswith("I") else np.uint8
+    size = (image.height, image.width) if orientation < 5 else (image.width, image.height)
+    pixels = np.empty((*size, 3 if target.startswith("RGB") else 1), dtype)
+    alpha = np.empty((*size, 1), dtype) if target.endswith("A") else None
+    for place, strip in _strips(image, orientation):
+        levels = np.asarray(strip if strip.mode == target else strip.convert(target))
+        levels = levels.reshape(strip.height, strip.width, -1)
+        pixels[place] = levels[..., : pixels.shape[2]]
+        if alpha is not None:
+            alpha[place] = levels[..., -1:]
+    return pixels, alpha
 
 
-def _sixteen_bits(image: Image.Image) -> NDArray[np.uint16]:
-    levels = np.asarray(image)
-    low, high = int(levels.min()), int(levels.max())
+def _strips(
+    image: Image.Image, orientation: int
+) -> Iterator[tuple[tuple[slice, slice], Image.Image]]:
+    """Cut an image into strips, turned upright; a second copy of it is never whole.
+
+    With each comes where its rows and columns lie in the picture.
+    """
+    turn = _TURNS[orientation]
+    rows = max(1, _STRIP_BYTES // (4 * image.width))
+    for top in range(0, image.height, rows):
+        end = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, end))
+        mirrored = orientation in _MIRRORED
+        lines = slice(image.height - end, image.height - top) if mirrored else slice(top, end)
+        place = (lines, slice(None)) if orientation < 5 else (slice(None), lines)
+        yield place, strip if turn is None else strip.transpose(turn)
+
+
+def _check_range(image: Image.Image) -> None:
+    """Refuse integers that 16 bits cannot hold; those of modes of 16 bits are none."""
+    if image.mode != "I":
+        return
+    # Pillow's type is that of all modes together.
+    low, high = cast("tuple[int, int]", image.getextrema())
     if low < 0 or high > 65535:
         _refuse(f"32-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits")
-    return levels.astype(np.uint16)[..., np.newaxis]
 
 
 _KEY_SCALES: Final = {"L;2": (85, 1), "L;4": (17, 1), "RGB;16B": (1, 256)}

@@ -5,12 +5,13 @@ Notes; BigTIFF as libtiff has it. Pillow cannot write 16 bits of colour, and no 
 directories into pages, so the few tags are set here.
 """
 
-import zlib
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
 import numpy as np
 
+from srcli.bands import Rows
+from srcli.deflate import deflated
 from srcli.directories import (
     BYTE,
     LONG,
@@ -24,11 +25,10 @@ from srcli.directories import (
     entry,
     swapped,
 )
-from srcli.fitting import interleaved
 from srcli.pictures import Levels, Picture
 from srcli.tags import IPTC_TAG, dpi_of, exif_for, profile_for, resolution_tags, xmp_for
 
-__all__ = ["write_tiff"]
+__all__ = ["write_tiff", "write_tiff_rows"]
 
 _LARGEST: Final = 2**32 - 2**20
 """Bytes up to which offsets of 32 bits surely serve; the last MiB is for directories."""
@@ -41,10 +41,6 @@ _STRIPS, _SAMPLES, _STRIP_ROWS, _STRIP_SIZES, _PLANES = 273, 277, 278, 279, 284
 _PREDICTOR, _EXTRA_SAMPLES, _XMP, _PROFILE = 317, 338, 700, 34675
 
 _DEFLATE: Final = 8
-_LEVEL: Final = 4
-"""How hard zlib tries. A photo of 3 megapixels takes 0.1 s and 3.1 MB; at level 6 0.6 s and 6 %
-less."""
-
 _DIFFERENCES: Final = 2
 _UNASSOCIATED: Final = 2
 
@@ -60,18 +56,38 @@ def write_tiff(pictures: Sequence[Picture], stream: BinaryIO, *, big: bool | Non
     Raises:
         OSError: What the file system says.
     """
-    wide = sum(map(_most_bytes, pictures)) > _LARGEST if big is None else big
+    _write([Rows.of(picture) for picture in pictures], stream, big=big)
+
+
+def write_tiff_rows(rows: Rows, stream: BinaryIO) -> None:
+    """Write one picture as its rows come; a strip of them is held.
+
+    Whether it becomes a BigTIFF is decided before the first row, by what noise would take.
+
+    Args:
+        rows: The picture.
+        stream: An empty file that can be sought.
+
+    Raises:
+        OSError: What the file system says.
+        BaseException: What the rows raise.
+    """
+    _write([rows], stream, big=None)
+
+
+def _write(pages: Sequence[Rows], stream: BinaryIO, *, big: bool | None) -> None:
+    wide = sum(map(_most_bytes, pages)) > _LARGEST if big is None else big
     # That of the EXIF, whose maker's notes may rely on it; but in a BigTIFF Pillow knows one alone.
-    order = next((exif.order for each in pictures if not wide and (exif := exif_for(each))), "<")
+    order = next((exif.order for each in pages if not wide and (exif := exif_for(each.like))), "<")
     writer = _Writer(stream, order, big=wide)
-    for picture in pictures:
-        writer.add(picture)
+    for rows in pages:
+        writer.add(rows)
 
 
-def _most_bytes(picture: Picture) -> int:
+def _most_bytes(rows: Rows) -> int:
     """Bytes that a picture takes at most: those of levels that cannot be compressed."""
-    levels = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
-    metadata = picture.metadata
+    levels = rows.row_bytes * rows.height
+    metadata = rows.like.metadata
     blocks = (metadata.icc_profile, metadata.exif, metadata.xmp, metadata.iptc)
     return levels + levels // 1000 + sum(len(block) for block in blocks if block) + 4096
 
@@ -92,9 +108,9 @@ class _Writer:
     def _offsets(self, *offsets: int) -> Entry:
         return entry(self._order, self._offset, *offsets)
 
-    def add(self, picture: Picture) -> None:
+    def add(self, rows: Rows) -> None:
         """Write one page: its strips, the directories it points at, and its own."""
-        tags = self._strips(picture) | self._metadata(picture)
+        tags = self._strips(rows) | self._metadata(rows.like)
         place = self._append(tags)
         self._stream.seek(self._link)
         self._stream.write(self._offsets(place).data)
@@ -107,24 +123,22 @@ class _Writer:
         self._stream.write(built(directory, place, self._order, big=self._big))
         return place
 
-    def _strips(self, picture: Picture) -> Directory:
-        levels = interleaved(picture)
-        height, width, samples = levels.shape
-        rows = max(1, _STRIP_BYTES // levels[0].nbytes)
+    def _strips(self, rows: Rows) -> Directory:
+        strip = max(1, _STRIP_BYTES // rows.row_bytes)
         places, sizes = [], []
-        for top in range(0, height, rows):
+        for levels in rows.blocks(strip):
             places.append(self._stream.tell())
-            sizes.append(self._stream.write(self._packed(levels[top : top + rows])))
+            sizes.append(self._stream.write(self._packed(levels)))
         shorts = {
-            _BITS: [levels.itemsize * 8] * samples,
+            _BITS: [rows.itemsize * 8] * rows.channels,
             _COMPRESSION: [_DEFLATE],
-            _PHOTOMETRIC: [1 if picture.pixels.shape[2] == 1 else 2],
-            _SAMPLES: [samples],
+            _PHOTOMETRIC: [1 if rows.channels < 3 else 2],
+            _SAMPLES: [rows.channels],
             _PLANES: [1],
             _PREDICTOR: [_DIFFERENCES],
-            **({} if picture.alpha is None else {_EXTRA_SAMPLES: [_UNASSOCIATED]}),
+            **({} if rows.like.alpha is None else {_EXTRA_SAMPLES: [_UNASSOCIATED]}),
         }
-        longs = {_WIDTH: width, _HEIGHT: height, _STRIP_ROWS: rows}
+        longs = {_WIDTH: rows.width, _HEIGHT: rows.height, _STRIP_ROWS: strip}
         return {
             **{tag: entry(self._order, SHORT, *values) for tag, values in shorts.items()},
             **{tag: entry(self._order, LONG, value) for tag, value in longs.items()},
@@ -137,7 +151,7 @@ class _Writer:
         steps = levels.copy()
         steps[:, 1:] -= levels[:, :-1]
         stored = np.dtype(f"{self._order}u{levels.itemsize}")
-        return zlib.compress(steps.astype(stored).tobytes(), _LEVEL)
+        return deflated(steps.astype(stored, copy=False).view(np.uint8))
 
     def _metadata(self, picture: Picture) -> Directory:
         exif = exif_for(picture) or Exif(order=self._order, main={})

@@ -8,7 +8,8 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,16 @@ from srcli import weights
 from srcli.choosing import AUTO
 from srcli.color import bleed, dequantize, quantize
 from srcli.config import DEFAULT_OVERLAP, PATCH, require_at_least
-from srcli.degradation import axis_weights
-from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
+from srcli.degradation import axis_weights, bicubic
+from srcli.devices import all_alike, memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.errors import UsageError, WeightsError
 from srcli.geometry import Block, Span, output_length, plan_axis, step_lengths, steps_to
-from srcli.images import Picture, PillowImage, from_pillow, to_pillow
-from srcli.model import ResidualAutoencoder
-from srcli.tiling import enlarge_rows
+from srcli.images import Levels, Picture, PillowImage, Scan, from_pillow, to_pillow
+from srcli.model import ResidualAutoencoder, in_dtype
+from srcli.tiling import Grid, Place, Rows, enlarge_rows
 
 __all__ = ["Settings", "Upscaler"]
+
 
 _FUSE = {"cpu": 6, "cuda": 8}
 """Patches per side of a block with ``tile=auto``: the larger the block, the less context is
@@ -39,8 +41,8 @@ _NET_BYTES = 310
 """Bytes that ``base`` needs for each pixel of a window, its input and result included: measured as
 the growth of the process on windows of 6x6 patches, 300 in bf16 and 340 in fp32."""
 
-_REDUCED_ROWS = 64
-"""Rows that are reduced at a time when a result is larger than asked for."""
+_FEW_ROWS = 64
+"""Rows that are filtered at a time where the net has no part in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +80,12 @@ class Settings:
 class _Effort:
     """How much is computed at a time, and on what."""
 
-    device: torch.device
+    devices: tuple[torch.device, ...]
     fuse: int
     batch: int
+
+    def __str__(self) -> str:
+        return str(self.devices[0] if len(self.devices) == 1 else self.devices[0].type)
 
     def ladder(self) -> "list[_Effort]":
         """Itself and ever smaller ones: half a batch, half a block, down to single patches."""
@@ -141,8 +146,8 @@ class Upscaler:
         self._ladder = self._efforts()
         self._step = 0
         self._exact = on_device(net.eval(), self.device).requires_grad_(requires_grad=False)
-        self._fast = copy.deepcopy(self._exact).to(self.dtype)
-        self._on_cpu: tuple[ResidualAutoencoder, ResidualAutoencoder] | None = None
+        self._fast = in_dtype(self._exact, self.dtype)
+        self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
         self._plan(1, 1)  # a tile that does not fit fails here and not at the first picture
 
     def __call__(
@@ -174,14 +179,14 @@ class Upscaler:
 
     def upscale(
         self,
-        picture: Picture,
+        picture: Picture | Scan,
         size: tuple[int, int],
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Picture:
         """Enlarge a picture; grey stays grey, alpha stays alpha, the bit depth stays.
 
         Args:
-            picture: What :func:`srcli.images.read` gave.
+            picture: A picture, or one whose rows are being decoded.
             size: Height and width of the result, neither below the picture's.
             on_progress: Called with the share done, 0 to 1, as rows are finished.
 
@@ -189,23 +194,67 @@ class Upscaler:
             The larger picture, with the metadata of the given one.
 
         Raises:
+            ImageError: If decoding the rows finds that they are damaged.
             MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
-        pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)
-        large_alpha = None
-        if picture.alpha is not None:
-            alpha = torch.from_numpy(picture.alpha).permute(2, 0, 1)
-            pixels = bleed(dequantize(pixels), dequantize(alpha))
-            bands = self._filtered(alpha, size)
-            large_alpha = _collect(bands, size, picture.alpha)
-        bands = _telling(self.enlarge(pixels, size), size[0], on_progress)
-        return Picture(
-            pixels=_collect(bands, size, picture.pixels),
-            alpha=large_alpha,
-            metadata=picture.metadata,
-            duration=picture.duration,
+        bands = self.bands(picture, size, on_progress)
+        first = next(bands)
+        pixels, alpha = (
+            None if like is None else np.empty((*size, like.shape[2]), like.dtype)
+            for like in (first.pixels, first.alpha)
         )
+        assert pixels is not None
+        row = 0
+        for band in chain([first], bands):
+            pixels[row : row + band.height] = band.pixels
+            if alpha is not None:
+                alpha[row : row + band.height] = band.alpha
+            row += band.height
+        return replace(first, pixels=pixels, alpha=alpha)
+
+    def bands(
+        self,
+        picture: Picture | Scan,
+        size: tuple[int, int],
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[Picture]:
+        """Enlarge a picture as :meth:`upscale` does, and hand on its rows as they are finished.
+
+        Args:
+            picture: A picture, or one whose rows are being decoded.
+            size: Height and width of the whole result, neither below the picture's.
+            on_progress: Called with the share done, 0 to 1, whenever a band has been taken.
+
+        Yields:
+            Pictures of some rows each, as wide as the result, from top to bottom.
+
+        Raises:
+            ImageError: If decoding the rows finds that they are damaged.
+            MemoryError: If the machine has too little even for single patches.
+            WeightsError: If the net's result is not finite even in fp32.
+        """
+        alpha = None
+        if isinstance(picture, Scan):
+            bits = 8 * np.dtype(picture.dtype).itemsize
+            shape = picture.channels, picture.height, picture.width
+            rows = Rows(map(_planes, picture.rows), shape)
+        else:
+            bits = 8 * picture.pixels.itemsize
+            pixels = _planes(picture.pixels)
+            if picture.alpha is not None:
+                alpha = _planes(picture.alpha)
+                pixels = bleed(dequantize(pixels), dequantize(alpha))
+            rows = Rows.of(pixels)
+        finish = partial(quantize, bits=bits)
+        for span, band in self._enlarged(rows, size, finish):
+            yield Picture(
+                pixels=_levels(band),
+                alpha=None if alpha is None else _levels(_filtered(alpha, size, span, finish)),
+                metadata=picture.metadata,
+                duration=None if isinstance(picture, Scan) else picture.duration,
+            )
+            on_progress(span.stop / size[0])
 
     def enlarge(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge a picture and yield its finished rows from top to bottom.
@@ -222,23 +271,7 @@ class Upscaler:
             MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
-        height, width = image.shape[-2:]
-        if size[0] < height or size[1] < width:
-            raise UsageError(
-                f"{width}x{height} cannot be enlarged to {size[1]}x{size[0]}: that is smaller"
-            )
-        if size == (height, width):
-            yield Span(0, height), dequantize(image)
-            return
-        *steps, last = self._stages((height, width), size)
-        for step in steps:
-            # Kept as float: rounding to integers happens once, at the very end.
-            whole = torch.empty(image.shape[0], *step)
-            for span, band in self._enlarge_once(image, step):
-                whole[:, span.start : span.stop] = band.clamp(0, 1)
-            image = whole
-        bands = self._enlarge_once(image, last)
-        yield from bands if last == size else _reduced(bands, last, size)
+        yield from self._enlarged(Rows.of(image), size, dequantize)
 
     def patches(self, source: tuple[int, int], size: tuple[int, int]) -> int:
         """Count the patches that the net computes to enlarge ``source`` to ``size``.
@@ -256,7 +289,7 @@ class Upscaler:
         return cells * (8 if self.settings.tta else 1)
 
     def memory(self, source: tuple[int, int], size: tuple[int, int], planes: int) -> int:
-        """Estimate the memory that :meth:`upscale` needs beside the program itself.
+        """Estimate the memory that :meth:`bands` needs beside the program and its input.
 
         Args:
             source: Height and width of the picture.
@@ -264,20 +297,22 @@ class Upscaler:
             planes: Bytes a pixel of both.
 
         Returns:
-            Bytes at the peak: both pictures, what a step keeps as float, a batch in the net.
+            Bytes at the peak: a batch in the net, a band of the result, and of each step before
+            the last the rows that the next one needs, as float.
         """
-        pixels = [height * width for height, width in (source, size)]
-        stages = [] if size == source else self._stages(source, size)
-        kept = max((4 * 3 * height * width for height, width in stages[:-1]), default=0)
+        if size == source:
+            return planes * _FEW_ROWS * size[1]
+        *steps, last = self._stages(source, size)
         effort = self._ladder[self._step]
         side = effort.fuse * (self.settings.tile or PATCH)
-        windows = (
-            (min(height, side) + 2 * self.settings.overlap)
-            * (min(width, side) + 2 * self.settings.overlap)
-            for height, width in stages
-        )
-        net = effort.batch * _NET_BYTES * max(windows, default=0)
-        return planes * sum(pixels) + kept + net
+        window = side + 2 * self.settings.overlap
+        count = min(effort.batch, -(-last[1] // side))
+        net = count * min(last[0] + window - side, window) * min(last[1] + window - side, window)
+        # A band as it comes, and what is kept of it and the one before, joined anew for each.
+        kept = sum(3 * 4 * 3 * min(height, window) * width for height, width in steps)
+        if last != size:
+            kept += 3 * 4 * 3 * min(last[0], side) * last[1]
+        return _NET_BYTES * net + kept + planes * min(size[0], side) * size[1]
 
     def _stages(self, source: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
         """The sizes that the net makes one after the other; the last is ``size`` or larger.
@@ -299,15 +334,40 @@ class Upscaler:
         near = all(abs(one - other) <= 1 for one, other in zip(last, size, strict=True))
         return [*stages, size if near else (max(last[0], size[0]), max(last[1], size[1]))]
 
-    def _enlarge_once(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
+    def _enlarged(
+        self, rows: Rows, size: tuple[int, int], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[Span, Tensor]]:
+        """Enlarge rows in as many steps as it takes, each fed by the one before."""
+        height, width = rows.size
+        if size[0] < height or size[1] < width:
+            raise UsageError(
+                f"{width}x{height} cannot be enlarged to {size[1]}x{size[0]}: that is smaller"
+            )
+        if size == (height, width):
+            yield from _unchanged(rows, finish)
+            return
+        *steps, last = self._stages((height, width), size)
+        for step in steps:
+            # Kept as float: rounding to integers happens once, at the very end.
+            bands = (band for _, band in self._enlarge_once(rows, step, _clamped))
+            rows = Rows(bands, (rows.channels, *step))
+        if last == size:
+            yield from self._enlarge_once(rows, last, finish)
+            return
+        for span, band in _reduced(self._enlarge_once(rows, last, dequantize), last, size):
+            yield span, finish(band)
+
+    def _enlarge_once(
+        self, rows: Rows, size: tuple[int, int], finish: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by the net alone; where memory runs out, go on from the last row with less."""
         done = 0
         while done < size[0]:
             step = self._step
             try:
                 with memory_errors():
-                    for span, band in self._rows(image, size, done, self._ladder[step]):
-                        yield span, band.cpu()
+                    for span, band in self._rows(rows, size, done, self._ladder[step], finish):
+                        yield span, band
                         done = span.stop
             except MemoryError:
                 if step + 1 == len(self._ladder):
@@ -315,13 +375,19 @@ class Upscaler:
                 self._ease(step)
 
     def _rows(
-        self, image: Tensor, size: tuple[int, int], start: int, effort: _Effort
+        self,
+        image: Rows,
+        size: tuple[int, int],
+        start: int,
+        effort: _Effort,
+        finish: Callable[[Tensor], Tensor],
     ) -> Iterator[tuple[Span, Tensor]]:
         rows = [block.shifted(start) for block in self._plan(size[0] - start, effort.fuse)]
-        columns = self._plan(size[1], effort.fuse)
+        grid = Grid(rows=rows, columns=self._plan(size[1], effort.fuse))
+        places = [Place(device, self._run) for device in effort.devices]
         # On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99, 0.93, 0.98, 1.00 and
         # 1.20 s per megapixel: a CPU gains nothing from batches, and a fused block is one already.
-        yield from enlarge_rows(image.to(effort.device), rows, columns, self._run, effort.batch)
+        yield from enlarge_rows(image, grid, places, effort.batch, finish)
 
     def _ease(self, step: int) -> None:
         """Compute less at a time from now on, and say so at the first time and at the last."""
@@ -329,26 +395,21 @@ class Upscaler:
             if self._step != step:  # another thread has seen to it
                 return
             before, after = self._ladder[step], self._ladder[step + 1]
-            if after.device != before.device:
+            if after.devices != before.devices:
                 torch.cuda.empty_cache()
-                self._notice(f"{before.device} is out of memory: going on with the CPU")
+                self._notice(f"{before} is out of memory: going on with the CPU")
             elif step == 0:
-                self._notice(f"{before.device} is short of memory: smaller blocks from here on")
+                self._notice(f"{before} is short of memory: smaller blocks from here on")
             self._step += 1
 
     def _efforts(self) -> list[_Effort]:
         """What to compute at a time: at first, and each time that memory has run out."""
-        cpu, chosen = torch.device("cpu"), self.settings
+        cpu, chosen = (torch.device("cpu"),), self.settings
         fuse = _FUSE if chosen.tile is None else dict.fromkeys(_FUSE, 1)
         if self.device.type == "cpu":
             return _Effort(cpu, fuse["cpu"], chosen.batch_size or 1).ladder()
-        first = _Effort(self.device, fuse["cuda"], chosen.batch_size or 8)
+        first = _Effort(all_alike(self.device), fuse["cuda"], chosen.batch_size or 8)
         return [*first.ladder(), *_Effort(cpu, fuse["cpu"], 1).ladder()]
-
-    def _filtered(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
-        """Enlarge by the bicubic filter alone: for what is not a photograph (alpha)."""
-        rows, columns = self._plan(size[0], 1), self._plan(size[1], 1)
-        return enlarge_rows(image, rows, columns, lambda windows: windows, 1)
 
     def _plan(self, length: int, fuse: int) -> list[Block]:
         settings = self.settings
@@ -363,14 +424,17 @@ class Upscaler:
 
     def _nets(self, device: torch.device) -> tuple[ResidualAutoencoder, ResidualAutoencoder]:
         """The net in the working format and in fp32, on the device that windows are on."""
-        if device.type == self.device.type:
+        if _same(device, self.device):
             return self._fast, self._exact
         with self._lock:
-            if self._on_cpu is None:
+            if device not in self._copies:
                 exact = on_device(copy.deepcopy(self._exact), device)
-                name = self.settings.dtype if self.settings.dtype != "fp16" else "auto"
-                self._on_cpu = copy.deepcopy(exact).to(resolve_dtype(name, device)), exact
-            return self._on_cpu
+                dtype = self.dtype
+                if device.type != self.device.type:
+                    name = self.settings.dtype if self.settings.dtype != "fp16" else "auto"
+                    dtype = resolve_dtype(name, device)
+                self._copies[device] = in_dtype(exact, dtype), exact
+            return self._copies[device]
 
     @torch.inference_mode()
     def _run(self, windows: Tensor) -> Tensor:
@@ -413,23 +477,44 @@ def _back(image: Tensor, turn: int) -> Tensor:
     return flipped.mT if turn & 1 else flipped
 
 
-def _collect(
-    bands: Iterator[tuple[Span, Tensor]], size: tuple[int, int], like: np.ndarray
-) -> np.ndarray:
-    """Round finished rows into one array ``(H, W, C)`` of the dtype of ``like``."""
-    result = np.empty((*size, like.shape[2]), like.dtype)
-    bits = 8 * like.dtype.itemsize
-    for span, band in bands:
-        result[span.start : span.stop] = quantize(band, bits).permute(1, 2, 0).numpy()
-    return result
+def _same(one: torch.device, other: torch.device) -> bool:
+    """Whether two names mean one device: ``cuda`` is the first of them."""
+    return (one.type, one.index or 0) == (other.type, other.index or 0)
 
 
-def _telling(
-    bands: Iterator[tuple[Span, Tensor]], height: int, on_progress: Callable[[float], None]
-) -> Iterator[tuple[Span, Tensor]]:
-    for span, band in bands:
-        yield span, band
-        on_progress(span.stop / height)
+def _planes(levels: Levels) -> Tensor:
+    """See ``HxWxC`` levels as ``(C, H, W)``."""
+    return torch.from_numpy(levels).permute(2, 0, 1)
+
+
+def _levels(planes: Tensor) -> Levels:
+    """Lay ``(C, H, W)`` integers down as ``HxWxC``."""
+    levels: Levels = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
+    return levels
+
+
+def _clamped(result: Tensor) -> Tensor:
+    return result.clamp(0, 1)
+
+
+def _slices(height: int) -> Iterator[Span]:
+    """Cut rows into few enough that they may become float."""
+    for start in range(0, height, _FEW_ROWS):
+        yield Span(start, min(start + _FEW_ROWS, height))
+
+
+def _unchanged(rows: Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[tuple[Span, Tensor]]:
+    for span in _slices(rows.size[0]):
+        yield span, finish(dequantize(rows.part(span.start, span.stop)))
+
+
+def _filtered(
+    image: Tensor, size: tuple[int, int], span: Span, finish: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Enlarge by the bicubic filter alone, for what is not a photograph (alpha): some rows."""
+    across = Span(0, size[1])
+    parts = (Span(span.start + one.start, span.start + one.stop) for one in _slices(len(span)))
+    return torch.cat([finish(bicubic(image, size, (part, across))) for part in parts], -2)
 
 
 def _reduced(
@@ -438,8 +523,7 @@ def _reduced(
     """Reduce rows by the bicubic filter as they come, holding only those still needed."""
     across = axis_weights(source[1], size[1], Span(0, size[1]))
     held, first, stop = torch.empty(0), 0, 0  # reduced columns of the rows first to stop
-    for start in range(0, size[0], _REDUCED_ROWS):
-        wanted = Span(start, min(start + _REDUCED_ROWS, size[0]))
+    for wanted in _slices(size[0]):
         down = axis_weights(source[0], size[0], wanted)
         while stop < down.stop:
             span, band = next(bands)

@@ -3,7 +3,8 @@
 import errno
 import io
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -11,8 +12,9 @@ from typing import BinaryIO, Final
 import numpy as np
 from PIL import Image
 
+from srcli.bands import Rows
 from srcli.directories import exif_block
-from srcli.encoding import encode, image_of, too_long
+from srcli.encoding import encode, encode_rows, image_of, streams, too_long
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
 from srcli.fitting import eight_bits, over_white, rounded
@@ -22,7 +24,15 @@ from srcli.pictures import Album, Picture
 from srcli.profiles import to_srgb
 from srcli.tags import dpi_of, exif_for, profile_for, xmp_for
 
-__all__ = ["check_size", "losses", "to_pillow", "write", "write_album", "write_stream"]
+__all__ = [
+    "check_size",
+    "losses",
+    "to_pillow",
+    "write",
+    "write_album",
+    "write_rows",
+    "write_stream",
+]
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -88,12 +98,59 @@ def write_album(
         name = _known_format(path, format)
         _check_target(path)
         _check_sizes(album, name)
-        with PILLOW_SILENCE, replacing(path) as temporary:
-            with io.BufferedRandom(_Sink(temporary, "wb+")) as stream:
-                _encode(album, stream, name, quality=quality, lossless=lossless)
-            return losses(album, name, lossless=lossless)
+        with _appearing(path) as stream:
+            _encode(album, stream, name, quality=quality, lossless=lossless)
+        return losses(album, name, lossless=lossless)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
     except Exception as error:
+        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
+
+
+def write_rows(
+    bands: Iterable[Picture],
+    path: Path,
+    *,
+    height: int,
+    format: str | None = None,  # noqa: A002 - as in write_album
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode one picture while it comes, into a file that appears whole or not at all.
+
+    The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
+    however the picture was cut. PNG, TIFF, PPM and JPEG of more than 64 megapixels are written
+    band by band, in a few megabytes of memory besides the band; for the other formats, and for
+    smaller JPEGs, all bands are collected first.
+
+    Args:
+        bands: Parts of the picture as wide as the whole, from top to bottom, with the same
+            channels, depth and metadata. It is gone through in this thread; at most one band is
+            held while the next one is asked for, and what it holds is not read again.
+        path: As for :func:`write_album`.
+        height: Rows of the whole picture.
+        format: As for :func:`write_album`.
+        quality: As for :func:`write_album`.
+        lossless: As for :func:`write_album`.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: As :func:`write_album`; before the first band is asked for, where possible.
+        ValueError: If the bands are of different kinds, or are not ``height`` rows together.
+        BaseException: What going through the bands raises, as it is. No file is left then.
+    """
+    rows: Rows | None = None
+    try:
+        name = _known_format(path, format)
+        _check_target(path)
+        rows = Rows(bands, height=height, fit=_fit_for(name))
+        _check_size(rows.width, height, name)
+        with _appearing(path) as stream:
+            return _encode_rows(rows, stream, name, quality=quality, lossless=lossless)
+    except Exception as error:
+        if rows is not None and rows.failure is not None:
+            raise rows.failure from None
         raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
 
 
@@ -226,6 +283,17 @@ def _write_problem(error: Exception) -> str:
     return f"cannot be encoded ({reason(error)}); choose another format"
 
 
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """Open a stream into a file that appears when the block succeeds."""
+    with (
+        PILLOW_SILENCE,
+        replacing(path) as temporary,
+        io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
+    ):
+        yield stream
+
+
 class _Sink(io.FileIO):
     """A file that hides its descriptor, so that Pillow writes through Python.
 
@@ -240,8 +308,25 @@ class _Sink(io.FileIO):
 
 
 def _encode(album: Album, stream: BinaryIO, name: str, *, quality: int, lossless: bool) -> None:
-    pictures = [_fitted(picture, name) for picture in _held(album, name)]
+    held = _held(album, name)
+    if len(held) == 1 and streams(name, held[0].width, held[0].height):
+        encode_rows(Rows.of(held[0], fit=_fit_for(name)), stream, name, quality=quality)
+        return
+    pictures = [_fitted(picture, name) for picture in held]
     encode(pictures, stream, name, loop=album.loop, quality=quality, lossless=lossless)
+
+
+def _encode_rows(
+    rows: Rows, stream: BinaryIO, name: str, *, quality: int, lossless: bool
+) -> tuple[str, ...]:
+    """Encode rows as they come, or all together; say what the format could not hold."""
+    if streams(name, rows.width, rows.height):
+        encode_rows(rows, stream, name, quality=quality)
+        album = Album(pictures=(rows.raw,))
+    else:
+        album = Album(pictures=(rows.whole(),))
+        _encode(album, stream, name, quality=quality, lossless=lossless)
+    return losses(album, name, lossless=lossless)
 
 
 def _held(album: Album, name: str) -> tuple[Picture, ...]:
@@ -258,8 +343,12 @@ def _are_alike(pictures: tuple[Picture, ...]) -> bool:
     return len(kinds) == 1
 
 
+def _fit_for(name: str) -> Callable[[Picture], Picture]:
+    return lambda picture: _fitted(picture, name)
+
+
 def _fitted(picture: Picture, name: str) -> Picture:
-    """Adapt a picture to a format."""
+    """Adapt a picture to a format, pixel by pixel."""
     form = FORMATS[name]
     if not _holds_profile(picture, name):
         picture = to_srgb(picture)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from srcli.devices import on_device, resolve_device, resolve_dtype
+from srcli.devices import all_alike, on_device, resolve_device, resolve_dtype
 from srcli.errors import DeviceError, UsageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -20,6 +20,22 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: capability)
 
     return pretend
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "names"),
+    [
+        ("cpu", 2, ["cpu"]),
+        ("cuda", 1, ["cuda"]),
+        ("cuda", 3, ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda:1", 3, ["cuda:1"]),
+    ],
+)
+def test_cuda_without_a_number_is_all_of_them(gpus, name, count, names):
+    """A number, or a single GPU, or the CPU, stands for itself alone."""
+    gpus(count)
+
+    assert [str(one) for one in all_alike(torch.device(name))] == names
 
 
 def pretend_cpu(monkeypatch, **features):

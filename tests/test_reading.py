@@ -1590,3 +1590,53 @@ def test_importing_does_not_import_torch():
     script = "import sys, srcli.reading; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# ---- memory -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_strips_are_put_together(mode, orientation):
+    """A picture that is turned and converted in several strips is what it is in one piece."""
+    levels = noise(3, height=1001, width=1300)
+    image = as_image(levels).convert("I" if mode == "I;16" else mode).convert(mode)
+    whole = np.asarray(image.convert("RGB") if mode == "P" else image).reshape(1001, 1300, -1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.info["exif"] = exif.tobytes()
+    found = from_pillow(image)
+    across = whole.transpose(1, 0, 2) if orientation >= 5 else whole
+    steps = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
+    steps |= {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+    down, right = steps[orientation]
+    expected = across[::down, ::right]
+    np.testing.assert_array_equal(found.pixels, expected[..., : 1 if mode in {"L", "I;16"} else 3])
+    if mode == "RGBA":
+        np.testing.assert_array_equal(found.alpha, expected[..., 3:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_decoding_takes_what_pillow_takes_and_the_array(tmp_path):
+    """Pixels on their side take 4 bytes in Pillow and 3 in the array, and no third copy."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    tile = as_image(noise(3, height=500, width=500))
+    image = Image.new("RGB", (5000, 4000))
+    for left in range(0, 5000, 500):
+        for top in range(0, 4000, 500):
+            image.paste(tile, (left, top))
+    image.save(tmp_path / "a.jpg", quality=50, exif=exif)
+    program = (
+        "import pathlib, re, sys\n"
+        "from srcli.reading import read\n"
+        "def peak():\n"
+        "    status = pathlib.Path('/proc/self/status').read_text()\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024\n"
+        "before = peak()\n"
+        "assert read(pathlib.Path(sys.argv[1])).width == 4000\n"
+        "print(peak() - before)\n"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "a.jpg")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 7 * 20 + 25

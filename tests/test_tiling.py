@@ -1,13 +1,15 @@
 """Blocks through a net: every pixel once, in place, from the right context."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from srcli.color import quantize
 from srcli.degradation import bicubic
 from srcli.geometry import plan_axis
-from srcli.tiling import enlarge_rows
+from srcli.tiling import Grid, Place, Rows, enlarge_rows
 
 sides = st.integers(1, 90)
 
@@ -17,7 +19,9 @@ def run(image, size, net, *, patch, overlap, fuse, batch_size, stride=6):
     rows, columns = (
         plan_axis(length, patch=patch, overlap=overlap, stride=stride, fuse=fuse) for length in size
     )
-    spans, bands = zip(*enlarge_rows(image, rows, columns, net, batch_size), strict=True)
+    places = [Place(torch.device("cpu"), net)]
+    grid = Grid(rows=rows, columns=columns)
+    spans, bands = zip(*enlarge_rows(Rows.of(image), grid, places, batch_size), strict=True)
     assert [(s.start, s.stop) for s in spans] == [(b.keep.start, b.keep.stop) for b in rows]
     return torch.cat(bands, 1)
 
@@ -86,3 +90,131 @@ def test_a_net_that_looks_sideways_needs_its_margin():
 
     assert float((whole - enough).abs().max()) < 1e-6
     assert float((whole - none).abs().max()) > 0.05
+
+
+# ---- rows ---------------------------------------------------------------------------------
+
+
+def cut(image, sizes):
+    """Cut a picture into bands of rows of these sizes, over and over."""
+    top = 0
+    while top < image.shape[1]:
+        for rows in sizes:
+            if top < image.shape[1]:
+                yield image[:, top : top + rows].clone()
+                top += rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 60),
+    sizes=st.lists(st.integers(1, 25), min_size=1, max_size=4),
+    wanted=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=8),
+    dtype=st.sampled_from([torch.uint8, torch.uint16, torch.float32]),
+)
+def test_rows_are_those_of_the_whole_however_they_come(height, sizes, wanted, dtype):
+    """Parts that go down the picture, overlapping or not, are cut out of it exactly."""
+    image = torch.arange(2 * height * 3).reshape(2, height, 3).to(dtype)
+    rows = Rows(cut(image, sizes), (2, height, 3))
+    first = 0
+    for step, count in wanted:
+        first = min(first + step, height - 1)
+        stop = min(first + count, height)
+        assert torch.equal(rows.part(first, stop), image[:, first:stop])
+
+    assert (rows.channels, rows.size) == (2, [height, 3])
+
+
+def test_no_more_rows_are_held_than_are_needed():
+    """Of a thousand rows only the bands of the part asked for are taken and kept."""
+    taken = []
+
+    def bands():
+        for number in range(100):
+            taken.append(number)
+            yield torch.full((1, 10, 4), float(number))
+
+    rows = Rows(bands(), (1, 1000, 4))
+    for first in range(0, 960, 16):
+        part = rows.part(first, first + 40)
+
+        assert part.shape == (1, 40, 4)
+        assert len(taken) == -(-(first + 40) // 10)
+        assert part.untyped_storage().nbytes() <= 4 * 4 * (40 + 16 + 2 * 10)
+
+
+def test_rows_that_are_gone_or_never_come_are_refused():
+    """What was forgotten cannot be had again, nor what is below the last row."""
+    rows = Rows(cut(torch.zeros(1, 30, 2), [10]), (1, 50, 2))
+    rows.part(12, 20)
+
+    with pytest.raises(ValueError, match="row 11 is forgotten: the first one held is 12"):
+        rows.part(11, 20)
+    with pytest.raises(ValueError, match="the picture ends after 30 rows"):
+        rows.part(12, 40)
+
+
+def test_a_failure_of_the_rows_stays():
+    """Who asks again hears the same, and not that the picture ends."""
+
+    def failing():
+        yield torch.zeros(1, 5, 2)
+        raise MemoryError("no room")
+
+    rows = Rows(failing(), (1, 50, 2))
+
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="no room"):
+            rows.part(0, 20)
+
+
+# ---- places -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_devices_share_the_rows_of_blocks(count):
+    """Each does every n-th row of blocks, and the picture is the one of a single device."""
+    image = torch.rand(3, 100, 40, generator=torch.Generator().manual_seed(2))
+    size, done = (300, 120), [[] for _ in range(count)]
+
+    def net_of(number):
+        def net(windows):
+            done[number].append(tuple(windows.shape))
+            return windows * 0.5 + 0.25
+
+        return net
+
+    rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in size)
+    places = [Place(torch.device("cpu"), net_of(number)) for number in range(count)]
+    grid = Grid(rows=rows, columns=columns)
+
+    found = list(enlarge_rows(Rows.of(image), grid, places, 2, quantize))
+
+    assert [span for span, _ in found] == [row.keep for row in rows]
+    assert torch.equal(torch.cat([band for _, band in found], 1), expected(image, size))
+    assert [len(one) for one in done] == [
+        2 * len(range(number, len(rows), count)) for number in range(count)
+    ]
+
+
+def expected(image, size):
+    """The whole picture through the pointwise net, in levels."""
+    return quantize(bicubic(image, size) * 0.5 + 0.25)
+
+
+def test_a_failure_on_one_of_several_devices_is_raised():
+    """The rows before it come, then its error; nothing hangs."""
+    image = torch.rand(3, 100, 40, generator=torch.Generator().manual_seed(2))
+
+    def short(_):
+        raise MemoryError
+
+    rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in (300, 120))
+    places = [Place(torch.device("cpu"), net) for net in (lambda windows: windows, short)]
+    bands = enlarge_rows(Rows.of(image), Grid(rows=rows, columns=columns), places, 4)
+
+    span, _ = next(bands)
+    with pytest.raises(MemoryError):
+        next(bands)
+
+    assert span == rows[0].keep

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 import srcli
-from srcli import images, weights
+from srcli import images, upscaling, weights
 from srcli.color import quantize
 from srcli.config import BASE, DEFAULT_OVERLAP, PATCH
 from srcli.degradation import bicubic
@@ -95,17 +95,17 @@ def test_seams_without_a_margin_are_seen():
     assert seam_error(photograph(91, 111), (273, 333), overlap=0, tile=PATCH) > 1
 
 
-def test_bf16_stays_close_to_fp32():
-    """The working format of a CPU with native bf16 moves next to no value by over a level."""
+@pytest.mark.parametrize("factor", [2, 3])
+def test_bf16_stays_within_one_level_of_fp32(factor):
+    """The working format of a CPU with native bf16 moves no value of a photograph further."""
     image = photograph(91, 111)
     exact, fast = (
-        quantize(whole(upscaler(dtype=dtype), image, (273, 333))).int()
+        whole(upscaler(dtype=dtype), image, (91 * factor, 111 * factor)).clamp(0, 1)
         for dtype in ("fp32", "bf16")
     )
 
-    apart = (exact - fast).abs()
-    assert int(apart.max()) <= 2
-    assert float((apart > 1).float().mean()) < 1e-4
+    assert 0 < float((exact - fast).abs().max()) * 255 < 1
+    assert int((quantize(exact).int() - quantize(fast).int()).abs().max()) == 1
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
@@ -366,11 +366,11 @@ def test_a_device_out_of_memory_hands_over_to_the_cpu(monkeypatch):
     model._ladder = model._efforts()
     rows, tried = model._rows, []
 
-    def crowded(image, size, start, effort):
-        tried.append((effort.device.type, effort.fuse, effort.batch))
-        if effort.device.type == "cuda":
+    def crowded(image, size, start, effort, finish):
+        tried.append((effort.devices[0].type, effort.fuse, effort.batch))
+        if effort.devices[0].type == "cuda":
             raise torch.OutOfMemoryError
-        return rows(image, size, start, effort)
+        return rows(image, size, start, effort, finish)
 
     monkeypatch.setattr(model, "_rows", crowded)
     actual = [whole(model, image, size) for _ in range(2)]
@@ -382,6 +382,20 @@ def test_a_device_out_of_memory_hands_over_to_the_cpu(monkeypatch):
         "cuda is short of memory: smaller blocks from here on",
         "cuda is out of memory: going on with the CPU",
     ]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_devices_share_one_picture(monkeypatch, count):
+    """Each computes rows of blocks with a net of its own format; the picture is the same."""
+    monkeypatch.setattr(upscaling, "all_alike", lambda _: (torch.device("cpu"),) * count)
+    image, size = photograph(140, 60), (420, 180)
+    model = Upscaler(settings=Settings(dtype="fp32", tile=PATCH))
+    expected = whole(model, image, size)
+    model.device = torch.device("cuda")
+    model._ladder = model._efforts()
+
+    assert torch.equal(expected, whole(model, image, size))
+    assert [str(one) for one in model._ladder[0].devices] == ["cpu"] * count
 
 
 def test_fp16_of_a_device_is_no_format_of_the_cpu_that_takes_over():

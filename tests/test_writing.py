@@ -3,18 +3,23 @@ import io
 import itertools
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvips
 import tifffile
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
 from srcli import images, writing
+from srcli import png as png_module
+from srcli.bands import part_of
 from srcli.directories import SHORT, Exif, entry
 from srcli.directories import exif_block as block_of
 from srcli.errors import OutputError
@@ -23,7 +28,7 @@ from srcli.images import Metadata, Picture, format_of, read, read_album, read_si
 from srcli.pictures import Album
 from srcli.tags import DIRECTORIES, dpi_of
 from srcli.tiff import write_tiff
-from srcli.writing import losses, to_pillow, write_album, write_stream
+from srcli.writing import losses, to_pillow, write_album, write_rows, write_stream
 
 HEIGHT, WIDTH = 5, 7
 AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
@@ -1011,6 +1016,322 @@ def test_a_full_disk_is_told_of_animations_too(tmp_path, monkeypatch, name):
     with pytest.raises(OutputError, match="the disk is full; free some space"):
         write_album(animated(), tmp_path / name)
     assert names_in(tmp_path) == []
+
+
+# ---- rows as they come --------------------------------------------------------------------
+
+STREAMED = ("a.png", "a.tiff", "a.ppm", "a.jpg")
+SIZED_EXIF = Metadata(
+    exif=exif_block(),
+    xmp=b'<x xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:PixelYDimension="4"/>',
+    icc_profile=SRGB,
+    dpi=(300.0, 150.0),
+    iptc=b"\x1c\x02\x05\x00\x05Title",
+    comment=b"hello",
+    text=(("Title", "Night"),),
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Make writers work in blocks of a few rows, and JPEG of any size be written by libvips."""
+    monkeypatch.setattr("srcli.png._BLOCK_BYTES", 100)
+    monkeypatch.setattr("srcli.png._IDAT_BYTES", 300)
+    monkeypatch.setattr("srcli.tiff._STRIP_BYTES", 150)
+    monkeypatch.setattr("srcli.encoding._BLOCK_BYTES", 130)
+    monkeypatch.setattr("srcli.bands._BAND_BYTES", 170)
+    monkeypatch.setattr("srcli.encoding._PILLOW_PIXELS", 0)
+
+
+def banded(picture, cuts):
+    """Cut a picture into bands that end at these rows; all are of the same memory."""
+    pixels = np.empty_like(picture.pixels)
+    alpha = None if picture.alpha is None else np.empty_like(picture.alpha)
+    for top, end in itertools.pairwise([0, *cuts, picture.height]):
+        pixels[:] = 99
+        pixels[: end - top] = picture.pixels[top:end]
+        if alpha is not None:
+            alpha[:] = 99
+            alpha[: end - top] = picture.alpha[top:end]
+        yield part_of(replace(picture, pixels=pixels, alpha=alpha), slice(end - top))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", [kind.values for kind in KINDS], ids=[kind.id for kind in KINDS])
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_file_is_the_same_however_the_picture_was_cut(tmp_path, name, kind, data):
+    """Byte for byte, with what is said about it, whatever the height; and bands may be reused."""
+    dtype, channels, alpha = kind
+    height, width = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 20))
+    cuts = data.draw(st.sets(st.integers(1, 29)))
+    metadata = data.draw(st.sampled_from([Metadata(), SIZED_EXIF]))
+    whole = of_kind(dtype, channels, alpha=alpha, height=height, width=width, metadata=metadata)
+    told = write_album(Album(pictures=(whole,)), tmp_path / f"whole-{name}")
+
+    bands = banded(whole, sorted(cut for cut in cuts if cut < height))
+    notes = write_rows(bands, tmp_path / name, height=height)
+
+    assert told == notes
+    assert (tmp_path / f"whole-{name}").read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_are_converted_band_by_band(tmp_path, dtype):
+    """A profile that PPM cannot store is applied to every band as to the whole."""
+    metadata = Metadata(icc_profile=wide_gamut())
+    whole = of_kind(dtype, 3, alpha=True, height=20, width=9, metadata=metadata)
+    told = write_album(Album(pictures=(whole,)), tmp_path / "whole.ppm")
+
+    notes = write_rows(banded(whole, [7, 8, 15]), tmp_path / "a.ppm", height=20)
+
+    assert (tmp_path / "whole.ppm").read_bytes() == (tmp_path / "a.ppm").read_bytes()
+    assert told == notes
+    assert "PPM holds no ICC profile: converted to sRGB" in notes
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("metadata", [Metadata(), SIZED_EXIF], ids=["bare", "full"])
+@pytest.mark.parametrize("quality", [0, 30, 95, 100])
+def test_large_jpegs_are_what_pillow_would_write(
+    tmp_path, monkeypatch, channels, metadata, quality
+):
+    """From the first segment to the last byte; only the size decides who encodes."""
+    picture = of_kind(np.uint8, channels, height=83, width=61, metadata=metadata)
+    write(picture, tmp_path / "small.jpg", quality=quality)
+    monkeypatch.setattr("srcli.encoding._PILLOW_PIXELS", 83 * 61 - 1)
+    monkeypatch.setattr(Image.Image, "tobytes", None)
+
+    write(picture, tmp_path / "large.jpg", quality=quality)
+
+    assert (tmp_path / "small.jpg").read_bytes() == (tmp_path / "large.jpg").read_bytes()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.jpg"])
+def test_metadata_states_the_size_of_the_whole(tmp_path, name):
+    """Not that of the first band."""
+    picture = of_kind(np.uint8, 3, height=23, width=31, metadata=SIZED_EXIF)
+    write_rows(banded(picture, [4, 9]), tmp_path / name, height=23)
+
+    found = read(tmp_path / name).metadata
+    assert parsed(found.exif)[1][ExifTags.Base.ExifImageWidth] == 31
+    assert b'PixelYDimension="23"' in found.xmp
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ppm_of_eight_bits_is_pillows(tmp_path, channels):
+    """The same header and levels."""
+    as_image(noise(channels)).save(tmp_path / "pillow.ppm")
+    write(Picture(pixels=noise(channels)), tmp_path / "a.ppm")
+
+    assert (tmp_path / "pillow.ppm").read_bytes() == (tmp_path / "a.ppm").read_bytes()
+
+
+@given(st.sampled_from([kind.values for kind in KINDS]), st.data())
+def test_rows_of_png_are_filtered_so_that_any_decoder_finds_them(kind, data):
+    """Also where neighbours are equally near, and at both ends of the range."""
+    dtype, channels, alpha = kind
+    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    few = st.sampled_from([0, 1, 2, 127, 128, 254, np.iinfo(dtype).max])
+    count = height * width * (channels + alpha)
+    drawn = data.draw(st.lists(few, min_size=count, max_size=count))
+    levels = np.array(drawn, dtype).reshape(height, width, -1)
+    opacity = levels[..., channels:] if alpha else None
+    picture = Picture(pixels=levels[..., :channels], alpha=opacity)
+    stream = io.BytesIO()
+    write_stream(Album(pictures=(picture,)), stream, format="PNG")
+
+    np.testing.assert_array_equal(levels, by_vips(stream.getvalue(), levels.shape))
+
+
+def test_paeth_predicts_what_the_specification_says():
+    """Of every kind of three neighbours: equal, equally near, at the ends of the range."""
+    values = np.array([*range(6), 100, 101, 102, 126, 127, 128, 129, *range(250, 256)], np.uint8)
+    left, above, corner = (
+        np.ascontiguousarray(each) for each in np.meshgrid(values, values, values)
+    )
+
+    a, b, c = (each.astype(int) for each in (left, above, corner))
+    p = a + b - c
+    pa, pb, pc = abs(p - a), abs(p - b), abs(p - c)
+    expected = np.where((pa <= pb) & (pa <= pc), a, np.where(pb <= pc, b, c))
+    np.testing.assert_array_equal(expected, png_module._paeth(left, above, corner))
+
+
+def test_smooth_rows_are_packed_well(tmp_path):
+    """Filters turn a gradient into next to nothing."""
+    rows, columns = np.mgrid[:200, :300]
+    pixels = np.stack([rows, columns // 2, rows + columns // 3], axis=2).astype(np.uint8)
+    for name in ("a.png", "a.tiff"):
+        write(Picture(pixels=pixels), tmp_path / name)
+
+        assert (tmp_path / name).stat().st_size < pixels.size / 20
+
+
+def test_levels_are_packed_without_isa_l_too(tmp_path, monkeypatch):
+    """Where its library is not, zlib packs, and what is read is the same."""
+    monkeypatch.setattr("srcli.deflate._ENGINE", zlib)
+    picture = of_kind(np.uint16, 3, height=30, width=20)
+    for name in ("a.png", "a.tiff"):
+        write(picture, tmp_path / name)
+
+        np.testing.assert_array_equal(picture.pixels, read(tmp_path / name).pixels)
+
+
+def failing(error, rows=12):
+    """Give some bands, and then fail."""
+    for _ in range(rows // 3):
+        yield of_kind(np.uint8, 3, height=3, width=20)
+    raise error
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("rows", [0, 3, 12])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), OSError(errno.ENOSPC, "elsewhere"), KeyboardInterrupt(), MemoryError()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
+def test_what_stops_the_rows_is_not_the_files_fault(tmp_path, name, error, rows, capfd):
+    """It passes as it is; the old file stays, no other is left, and nothing is printed."""
+    (tmp_path / name).write_bytes(b"old")
+
+    with pytest.raises(type(error)) as caught:
+        write_rows(failing(error, rows), tmp_path / name, height=100)
+
+    assert caught.value is error
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert names_in(tmp_path) == [name]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "bands",
+    [
+        [],
+        [SMALL],
+        [SMALL, SMALL, SMALL],
+        [SMALL, of_kind(np.uint8, 1)],
+        [SMALL, of_kind(np.uint16, 3)],
+        [SMALL, of_kind(np.uint8, 3, alpha=True)],
+        [SMALL, of_kind(np.uint8, 3, width=8)],
+    ],
+    ids=["none", "few", "many", "channels", "depth", "opacity", "width"],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.ppm", "a.jpg", "a.bmp"])
+def test_bands_that_are_no_picture_are_a_bug_of_the_caller(tmp_path, name, bands):
+    """It is no error that a user could do anything about."""
+    with pytest.raises(ValueError, match="bands must be of one kind and have 10 rows together"):
+        write_rows(iter(bands), tmp_path / name, height=10)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("writes", [0, 1, 2, 5])
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
+def test_a_disk_that_fills_up_between_rows_is_told(tmp_path, monkeypatch, name, writes, capfd):
+    """At whatever moment; and rows that are computed in vain are not asked for any more."""
+    before, left = writing._Sink.write, itertools.count(writes, -1)
+
+    def write_some(self, data):
+        if next(left) <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return before(self, data)
+
+    def endless():
+        for number in range(1000):
+            asked.append(number)
+            yield of_kind(np.uint8, 3, height=5, width=600, seed=number)
+
+    asked = []
+    monkeypatch.setattr(writing._Sink, "write", write_some)
+
+    with pytest.raises(OutputError, match="the disk is full; free some space") as caught:
+        write_rows(endless(), tmp_path / name, height=5000)
+
+    assert "\n" not in str(caught.value)
+    assert names_in(tmp_path) == []
+    assert len(asked) < 300 or name == "a.bmp"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("missing/a.png", "there is no folder"),
+        ("a.docx", "no format is known for the suffix"),
+        (".", "a folder is in the way"),
+    ],
+)
+def test_nothing_is_computed_for_a_file_that_cannot_be_written(tmp_path, path, problem):
+    """The target is looked at before the first band is asked for."""
+    asked = []
+    bands = (asked.append(number) or SMALL for number in range(2))
+
+    with pytest.raises(OutputError, match=problem):
+        write_rows(bands, tmp_path / path, height=10, format="PNG" if path == "." else None)
+    assert asked == []
+
+
+def test_rows_of_a_picture_too_large_for_its_format(tmp_path):
+    """It is the whole that counts, and it is found with the first band."""
+    problem = "7x65501 pixels exceed the 65500 a side that JPEG can hold; write PNG or TIFF"
+    with pytest.raises(OutputError, match=problem):
+        write_rows(itertools.repeat(SMALL), tmp_path / "a.jpg", height=65501)
+
+
+def test_a_bigtiff_is_begun_before_its_rows_are_there(monkeypatch, tmp_path):
+    """By the size that they might have, as for a picture that is there."""
+    monkeypatch.setattr("srcli.tiff._LARGEST", 5000)
+    write_rows(itertools.repeat(SMALL, 20), tmp_path / "a.tiff", height=100)
+
+    assert (tmp_path / "a.tiff").read_bytes()[:4] == b"II+\0"
+    assert (100, 7, 3) == tifffile.imread(tmp_path / "a.tiff").shape
+
+
+MEASURED = """
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from srcli import encoding
+from srcli.images import Picture, write_rows
+
+encoding._PILLOW_PIXELS = 0
+path, height, width = Path(sys.argv[1]), 2000, 8000
+band = np.random.default_rng(0).integers(0, 99, (50, width, 3)).astype(sys.argv[2])
+bands = (Picture(pixels=band + band.dtype.type(number)) for number in range(height // 50))
+
+def peak():
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search("VmHWM:\\\\s*([0-9]+) kB", status)[1]) / 1024
+
+write_rows([Picture(pixels=band)], path, height=50)
+before = peak()
+write_rows(bands, path, height=height)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="measured as Linux tells it")
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [*((name, "uint8") for name in STREAMED), ("a.png", "uint16"), ("a.tiff", "uint16")],
+)
+def test_rows_are_not_held(tmp_path, name, depth):
+    """16 megapixels, 48 or 96 MB, are written in less than 36 MB more than 0.4 are."""
+    script = [sys.executable, "-c", MEASURED, str(tmp_path / name), depth]
+    run = subprocess.run(script, capture_output=True, check=True, text=True)
+
+    assert float(run.stdout) < 36
+    assert read_size(tmp_path / name) == (8000, 2000)
 
 
 # ---- names --------------------------------------------------------------------------------

@@ -1,0 +1,508 @@
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import textwrap
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
+
+from srcli.errors import ImageError
+from srcli.reading import read, scan
+from srcli.scanning import png_bones
+
+SIZES = ((1, 1), (7, 5), (129, 131), (301, 257))
+"""Width and height: one pixel, less than a block, over the end of a band, two and a bit."""
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def picture(width, height, channels=3, dtype=np.uint8):
+    """Draw waves with some noise: what JPEG has to round everywhere."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.sin(rows / (3 + k)) + np.cos(columns / (5 - k)) for k in range(channels)]
+    levels = np.stack(waves, -1) / 4 + 0.5
+    levels = levels + np.random.default_rng(3).normal(0, 0.05, levels.shape)
+    return (levels.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def as_image(levels):
+    """Hand an array to Pillow."""
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def by_pillow(levels, path, **options):
+    """Save through Pillow."""
+    as_image(levels).save(path, **options)
+
+
+def by_vips(levels, path, **options):
+    """Save through libvips, which knows 16 bits of colour."""
+    pyvips.Image.new_from_array(levels).write_to_file(str(path), **options)
+
+
+def by_tifffile(levels, path, **options):
+    """Save as a TIFF of any layout."""
+    tifffile.imwrite(path, levels if levels.shape[2] == 3 else levels[..., 0], **options)
+
+
+def as_ppm(levels, path, top=None):
+    """Save as PPM or PGM."""
+    height, width, channels = levels.shape
+    top = top or np.iinfo(levels.dtype).max
+    head = f"P{5 if channels == 1 else 6}\n# by hand\n{width} {height}\n{top}\n".encode()
+    path.write_bytes(
+        head + np.minimum(levels, top).astype(levels.dtype.newbyteorder(">")).tobytes()
+    )
+
+
+DEEP, GREY, DEEP_GREY = (3, np.uint16), (1, np.uint8), (1, np.uint16)
+TILES = {"tile": True, "tile_width": 32, "tile_height": 32}
+
+WAYS = {
+    "png": (by_pillow, "a.png", (3, np.uint8), {}),
+    "png-grey": (by_pillow, "a.png", GREY, {}),
+    "png-16": (by_vips, "a.png", DEEP, {}),
+    "png-grey-16": (by_vips, "a.png", DEEP_GREY, {}),
+    "jpeg-420": (by_pillow, "a.jpg", (3, np.uint8), {"quality": 80}),
+    "jpeg-422": (by_pillow, "a.jpg", (3, np.uint8), {"quality": 60, "subsampling": 1}),
+    "jpeg-444": (by_pillow, "a.jpg", (3, np.uint8), {"quality": 97, "subsampling": 0}),
+    "jpeg-rgb": (by_pillow, "a.jpg", (3, np.uint8), {"keep_rgb": True}),
+    "jpeg-restarts": (by_pillow, "a.jpg", (3, np.uint8), {"restart_marker_rows": 1}),
+    "jpeg-progressive": (by_pillow, "a.jpg", (3, np.uint8), {"progressive": True}),
+    "jpeg-grey": (by_pillow, "a.jpg", GREY, {"quality": 75}),
+    "tiff": (by_tifffile, "a.tif", (3, np.uint8), {}),
+    "tiff-grey": (by_tifffile, "a.tif", GREY, {"rowsperstrip": 3}),
+    "tiff-16": (by_tifffile, "a.tif", DEEP, {"rowsperstrip": 50}),
+    "tiff-grey-16": (by_tifffile, "a.tif", DEEP_GREY, {"compression": "zlib", "rowsperstrip": 50}),
+    "tiff-motorola": (by_tifffile, "a.tif", DEEP, {"byteorder": ">"}),
+    "tiff-motorola-grey": (by_tifffile, "a.tif", DEEP_GREY, {"byteorder": ">"}),
+    "bigtiff": (
+        by_tifffile,
+        "a.tif",
+        (3, np.uint8),
+        {"bigtiff": True, "compression": "zlib", "rowsperstrip": 9},
+    ),
+    "tiff-lzw": (
+        by_vips,
+        "a.tif",
+        (3, np.uint8),
+        {"compression": "lzw", "predictor": "horizontal"},
+    ),
+    "tiff-packbits": (by_vips, "a.tif", (3, np.uint8), {"compression": "packbits"}),
+    "tiff-tiles": (by_vips, "a.tif", (3, np.uint8), {"compression": "deflate", **TILES}),
+    "tiff-tiles-16": (by_vips, "a.tif", DEEP, {"compression": "lzw", **TILES}),
+    "tiff-jpeg": (by_pillow, "a.tif", (3, np.uint8), {"compression": "jpeg", "quality": 85}),
+    "tiff-jpeg-tiles": (by_vips, "a.tif", (3, np.uint8), {"compression": "jpeg", **TILES}),
+    "ppm": (as_ppm, "a.ppm", (3, np.uint8), {}),
+    "pgm": (as_ppm, "a.pgm", GREY, {}),
+    "ppm-16": (as_ppm, "a.ppm", DEEP, {}),
+    "pgm-16": (as_ppm, "a.pgm", DEEP_GREY, {}),
+    "ppm-12": (as_ppm, "a.ppm", DEEP, {"top": 4095}),
+}
+"""Who saves a kind of file, its name, its channels and depth, and options."""
+
+
+def save(way, size, folder):
+    """Save a picture in one of the ways."""
+    write, name, (channels, dtype), options = WAYS[way]
+    write(picture(*size, channels, dtype), folder / name, **options)
+    return folder / name
+
+
+def scanned(path, **options):
+    """Put a scan's bands together; None where there is none."""
+    with scan(path, **options) as found:
+        return None if found is None else np.concatenate([*found.rows])
+
+
+# ---- the same as read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bands_are_the_picture(way, tmp_path):
+    """Bands have the levels of ``read``, bit for bit, in every format and at every size."""
+    for size in SIZES:
+        path = save(way, size, tmp_path)
+        whole = read(path)
+        with scan(path) as found:
+            assert found is not None
+            bands = [*found.rows]
+        assert (found.width, found.height) == size == (whole.width, whole.height)
+        assert (found.channels, found.dtype) == (whole.pixels.shape[2], whole.pixels.dtype)
+        assert all(band.flags.writeable and band.dtype == found.dtype for band in bands)
+        assert size[1] < 257 or len(bands) > 1
+        np.testing.assert_array_equal(np.concatenate(bands), whole.pixels)
+        assert found.metadata == whole.metadata
+        assert found.coding.format == found.format
+        path.unlink()
+
+
+@pytest.mark.parametrize("factors", [0x12, 0x41, 0x14])
+def test_rare_samplings_of_chroma_are_the_same_too(factors, tmp_path):
+    """JPEGs whose chroma is halved down, or quartered, have the levels of ``read``."""
+    buffer = io.BytesIO()
+    as_image(picture(256, 256)).save(buffer, "JPEG", subsampling=1 if factors == 0x12 else 2)
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"\xff\xc0") + 11] = factors  # as many blocks in another order
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(scanned(path), read(path).pixels)
+
+
+def exif():
+    """Make EXIF of an upright picture."""
+    block = Image.Exif()
+    block[ExifTags.Base.Make] = "Maker"
+    block[ExifTags.Base.Orientation] = 1
+    return block
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_metadata_is_that_of_read(name, tmp_path):
+    """A profile, EXIF, resolution, comments and texts come along."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Title", "before")
+    own = {"a.png": {"pnginfo": texts}, "a.jpg": {"comment": b"said"}}.get(name, {})
+    by_pillow(
+        picture(40, 30), tmp_path / name, icc_profile=SRGB, exif=exif(), dpi=(300, 300), **own
+    )
+    with scan(tmp_path / name) as found:
+        metadata = found.metadata
+    assert metadata == read(tmp_path / name).metadata
+    assert metadata.icc_profile
+    assert metadata.exif
+    assert metadata.dpi == pytest.approx((300, 300), abs=0.1)
+    assert name == "a.tif" or metadata.text or metadata.comment
+
+
+def test_a_long_strip_that_is_not_compressed_is_scanned(tmp_path):
+    """A TIFF of one strip, as many programs write it, is scanned where it is not compressed."""
+    by_tifffile(picture(900, 700), tmp_path / "a.tif", rowsperstrip=700)
+    np.testing.assert_array_equal(scanned(tmp_path / "a.tif"), read(tmp_path / "a.tif").pixels)
+
+
+@pytest.mark.parametrize("rows", [1, 100, 128, 129, 130, 200, 272, 700])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_strips_of_any_height_are_scanned(compression, rows, tmp_path):
+    """However many rows a compressed strip has, bands lose none of them."""
+    levels, path = picture(60, 700), tmp_path / "a.tif"
+    by_pillow(levels, path, compression=compression, strip_size=rows * 180)
+    with Image.open(path) as image:
+        assert image.tag_v2[278] == rows
+    np.testing.assert_array_equal(scanned(path), levels)
+
+
+@pytest.mark.parametrize("way", ["png-16", "jpeg-420"])
+def test_long_rows_come_in_lower_bands(way, tmp_path):
+    """Where rows are so long that 128 of them are much, a band has fewer, and no row is lost."""
+    write, name, (channels, dtype), options = WAYS[way]
+    levels = np.tile(picture(500, 100, channels, dtype), (1, 120, 1))
+    write(levels, tmp_path / name, **options)
+    with scan(tmp_path / name) as found:
+        bands = [*found.rows]
+    assert max(len(band) for band in bands) < 128
+    np.testing.assert_array_equal(np.concatenate(bands), read(tmp_path / name).pixels)
+
+
+# ---- what is not scanned ------------------------------------------------------------------
+
+
+def turned():
+    """Make EXIF of a picture that lies on its side."""
+    block = Image.Exif()
+    block[ExifTags.Base.Orientation] = 6
+    return block
+
+
+def interlaced(image, path):
+    """Save an interlaced PNG, which Pillow cannot."""
+    pyvips.Image.new_from_array(np.asarray(image)).write_to_file(str(path), interlace=True)
+
+
+def frames(image, path):
+    """Save an animation of two frames."""
+    image.save(path, save_all=True, append_images=[image.rotate(90)])
+
+
+REFUSED = {
+    "palette": ("a.png", lambda image, path: image.quantize(8).save(path)),
+    "alpha": ("a.png", lambda image, path: image.convert("RGBA").save(path)),
+    "clear colour": ("a.png", lambda image, path: image.save(path, transparency=(1, 2, 3))),
+    "bilevel": ("a.png", lambda image, path: image.convert("1").save(path)),
+    "interlaced": ("a.png", interlaced),
+    "animated": ("a.png", frames),
+    "turned png": ("a.png", lambda image, path: image.save(path, exif=turned())),
+    "turned jpeg": ("a.jpg", lambda image, path: image.save(path, exif=turned())),
+    "turned tiff": ("a.tif", lambda image, path: image.save(path, exif=turned())),
+    "cmyk": ("a.jpg", lambda image, path: image.convert("CMYK").save(path)),
+    "cmyk tiff": ("a.tif", lambda image, path: image.convert("CMYK").save(path)),
+    "alpha tiff": ("a.tif", lambda image, path: image.convert("RGBA").save(path)),
+    "two pages": ("a.tif", frames),
+    "white is zero": (
+        "a.tif",
+        lambda image, path: tifffile.imwrite(
+            path, np.asarray(image.convert("L")), photometric="miniswhite"
+        ),
+    ),
+    "planes": (
+        "a.tif",
+        lambda image, path: tifffile.imwrite(
+            path, np.moveaxis(np.asarray(image), 2, 0), photometric="rgb", planarconfig="separate"
+        ),
+    ),
+    "plain ppm": ("a.ppm", lambda _, path: path.write_bytes(b"P3 2 1 255 1 2 3 4 5 6\n")),
+    "7 bits": ("a.pgm", lambda _, path: path.write_bytes(b"P5 2 1 127 " + bytes([9, 100]))),
+    "bitmap": ("a.pbm", lambda _, path: path.write_bytes(b"P4 2 1 " + bytes([128]))),
+    "webp": ("a.webp", lambda image, path: image.save(path)),
+    "gif": ("a.gif", lambda image, path: image.save(path)),
+}
+"""A name, and who writes there what is to be read in the other way."""
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_kinds_are_left_to_read(kind, tmp_path):
+    """Of what needs more than decoding there is no scan, and ``read`` reads it."""
+    name, write = REFUSED[kind]
+    write(as_image(picture(40, 30)), tmp_path / name)
+    assert scanned(tmp_path / name) is None
+    assert read(tmp_path / name).pixels.size
+
+
+def test_a_large_compressed_strip_is_left_to_read(tmp_path):
+    """A compressed strip that would have to be held as a whole is no case for a scan."""
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 1500, 3), dtype=np.uint8)
+    by_tifffile(noise, tmp_path / "a.tif", compression="zlib", rowsperstrip=2000)
+    assert scanned(tmp_path / "a.tif") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
+def test_a_pipe_is_left_alone(tmp_path):
+    """Nothing is taken from a pipe, which could not be read again."""
+    os.mkfifo(tmp_path / "pipe")
+    assert scanned(tmp_path / "pipe") is None
+
+
+# ---- damage -------------------------------------------------------------------------------
+
+
+def test_a_bomb_is_refused(tmp_path):
+    """More pixels than allowed are refused in the words of ``read``."""
+    path = save("png", (40, 30), tmp_path)
+    with pytest.raises(ImageError, match=r"a\.png: 40x30 pixels .* raise --max-pixels"):
+        scanned(path, max_pixels=1000)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """A missing file is an error and not a file of another kind."""
+    with pytest.raises(ImageError, match=r"a\.png: no such file"):
+        scanned(tmp_path / "a.png")
+
+
+def test_a_wrong_checksum_is_found_before_the_first_row(tmp_path):
+    """A PNG whose compressed pixels are not what was written is refused."""
+    path = save("png", (129, 131), tmp_path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.png: damaged \(broken PNG checksum\)"):
+        scanned(path)
+
+
+def test_a_wrong_checksum_of_deflate_is_found(tmp_path):
+    """A TIFF whose deflated strip has a wrong checksum is refused, as by ``read``."""
+    path = save("bigtiff", (40, 30), tmp_path)
+    packed = zlib.compress(picture(40, 30)[:9].tobytes(), 6)
+    data = bytearray(path.read_bytes())
+    end = data.index(packed) + len(packed)
+    data[end - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ImageError) as error:
+        read(path)
+    with pytest.raises(ImageError) as same:
+        scanned(path)
+    assert str(same.value) == str(error.value)
+
+
+@pytest.mark.parametrize("way", ["jpeg-420", "ppm", "tiff"])
+def test_a_missing_end_is_reported_when_rows_come_to_it(way, tmp_path):
+    """The first rows of a file that is cut off come, then an error that names it."""
+    path = save(way, (301, 1000), tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    whole = picture(301, 1000)
+    with scan(path) as found:
+        first = next(found.rows)
+        with pytest.raises(ImageError, match=rf"{path.name}: truncated, its end is missing"):
+            list(found.rows)
+    assert first.shape == (128, 301, 3)
+    assert abs(first.astype(int) - whole[:128]).mean() < 10
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "png",
+        "png-16",
+        "jpeg-420",
+        "jpeg-progressive",
+        "tiff",
+        "tiff-lzw",
+        "tiff-tiles",
+        "tiff-jpeg",
+        "ppm",
+    ],
+)
+def test_damage_never_gives_other_levels_than_read(way, tmp_path, monkeypatch):
+    """Of a damaged file come the rows that Pillow decodes, or an error, or there is no scan."""
+    chance = random.Random(5)  # noqa: S311 - the same damage each time
+    whole = save(way, (83, 301), tmp_path).read_bytes()
+    outcomes = []
+    # Or what stands behind the last row of a JPEG may be damaged as well.
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", way.startswith("jpeg"))
+    for number in range(60):
+        path = tmp_path / f"{number}{WAYS[way][1]}"
+        path.write_bytes(damaged(whole, chance))
+        levels, problem = attempt(path)
+        if levels is not None:
+            np.testing.assert_array_equal(levels, read(path).pixels)
+        elif problem:
+            assert path.name in problem
+            assert "\n" not in problem
+        outcomes.append("same" if levels is not None else "error" if problem else "none")
+    assert outcomes.count("same") < 55
+
+
+def attempt(path):
+    """Scan a file, and give its levels, if any, and what is the matter with it, if anything."""
+    try:
+        return scanned(path), ""
+    except ImageError as error:
+        return None, str(error)
+
+
+def damaged(data, chance):
+    """Cut a file off, or flip some of its bits."""
+    if chance.random() < 0.3:
+        return data[: chance.randrange(1, len(data))]
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 4))):
+        changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def run(program, *arguments):
+    """Run a program in a process of its own, and give what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not done.stderr
+    return done.stdout
+
+
+def test_decoders_print_nothing(tmp_path):
+    """Not a word of libvips about a damaged file comes to the terminal."""
+    path = save("jpeg-420", (301, 1000), tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    program = """
+        import pathlib, sys
+        from srcli.errors import ImageError
+        from srcli.reading import scan
+        try:
+            with scan(pathlib.Path(sys.argv[1])) as found:
+                for rows in found.rows:
+                    pass
+        except ImageError:
+            print("told")
+    """
+    assert run(program, path) == "told\n"
+
+
+# ---- PNG without its pixels ---------------------------------------------------------------
+
+
+def chunk(name, content):
+    """Assemble a chunk of a PNG."""
+    checksum = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + checksum
+
+
+def test_the_bones_of_a_png_are_all_but_its_pixels():
+    """Chunks before and behind the pixels are kept, the position too, and runs are counted."""
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 2, 0, 0, 1))
+    pixels, text, last = chunk(b"IDAT", b"abc"), chunk(b"tEXt", b"a\0b"), chunk(b"IEND", b"")
+    stream = io.BytesIO(start + pixels + pixels + text + pixels + last + b"rest")
+    stream.seek(3)
+    bones = png_bones(stream)
+    assert bones.data == start + text + last
+    assert (bones.sound, bones.runs, bones.ended, bones.kind) == (True, 2, True, (8, 2, 1))
+    assert stream.tell() == 3
+
+
+def test_bones_tell_damage_of_pixels_but_not_of_texts():
+    """A wrong checksum of pixels is told where they are looked at; what is cut off is not."""
+    good, bad = chunk(b"IDAT", b"abc"), chunk(b"IDAT", b"abc")[:-1] + b"!"
+    text = chunk(b"tEXt", b"a\0b")[:-1] + b"!"
+    assert not png_bones(io.BytesIO(bytes(8) + good + bad)).sound
+    assert png_bones(io.BytesIO(bytes(8) + bad), checked=False).sound
+    assert png_bones(io.BytesIO(bytes(8) + text + good)).sound
+    cut = png_bones(io.BytesIO(bytes(8) + good + bad[:-2]))
+    assert cut.sound
+    assert not cut.ended
+
+
+# ---- memory -------------------------------------------------------------------------------
+
+MEGABYTE = 1 << 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "tiles.tif", "a.ppm"])
+def test_memory_does_not_grow_with_the_picture(name, tmp_path):
+    """60 megapixels pass in less than 60 MB, of which their levels alone are 180."""
+    path = tmp_path / name
+    large(path)
+    program = """
+        import pathlib, re, sys
+        from srcli.deep import vips
+        from srcli.reading import read, scan
+        def peak():
+            status = pathlib.Path("/proc/self/status").read_text()
+            return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) // 1024
+        vips()
+        before, height = peak(), 0
+        with scan(pathlib.Path(sys.argv[1])) as found:
+            for rows in found.rows:
+                height += len(rows)
+        print(height, peak() - before)
+    """
+    height, growth = map(int, run(program, path).split())
+    assert height == 7500
+    assert growth < 60
+
+
+def large(path):
+    """Make a picture of 8000 x 7500 pixels out of a small one."""
+    tile = pyvips.Image.new_from_array(picture(500, 500))
+    image = tile.replicate(16, 15)
+    if path.suffix == ".ppm":
+        rows = np.tile(picture(500, 500), (1, 16, 1)).tobytes()
+        path.write_bytes(b"P6 8000 7500 255\n" + rows * 15)
+    elif path.suffix == ".png":
+        image.pngsave(str(path), compression=1, filter="none")
+    elif path.suffix == ".jpg":
+        image.jpegsave(str(path), Q=80)
+    else:
+        tiled = "tiles" in path.name
+        image.tiffsave(str(path), compression="none" if tiled else "deflate", level=1, tile=tiled)

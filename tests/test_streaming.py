@@ -1,0 +1,241 @@
+"""Large results: written while the net is at work, out of inputs that are decoded meanwhile."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srcli import batch, images, weights
+from srcli.batch import BatchConfig
+from srcli.files import TEMPORARY_SUFFIX
+from srcli.model import ResidualAutoencoder
+from srcli.planning import Selection, plan
+from srcli.upscaling import Settings, Upscaler
+
+NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_config, tmp_path_factory):
+    """A weights file of a net that corrects nothing."""
+    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
+    net = ResidualAutoencoder(tiny_config)
+    weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def streaming(monkeypatch):
+    """Let every result be written as its rows come, and every input read so."""
+    monkeypatch.setattr(batch, "_STREAMED", 0)
+    monkeypatch.setattr(batch, "_SCANNED", 0)
+    monkeypatch.setattr(batch, "_LEAST_PACKED", 0)
+
+
+def levels(height, width, channels=3, dtype=np.uint8):
+    """Noise that is smooth enough for a JPEG."""
+    top = np.iinfo(dtype).max
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [np.sin(rows / 9 + k) * np.cos(columns / 7 - k) for k in range(channels)]
+    return ((np.stack(waves, 2) + 1) / 2 * top).astype(dtype)
+
+
+def configured(*inputs, model, **options):
+    """Options that compute in fp32 on the CPU, in single patches."""
+    selection = Selection(inputs=inputs, **options.pop("selection", {}))
+    settings = Settings(device="cpu", dtype="fp32", tile=120)
+    return BatchConfig(selection=selection, model=str(model), settings=settings, **options)
+
+
+def enlarge(*inputs, model, **options):
+    """Plan and run a batch."""
+    config = configured(*inputs, model=model, **options)
+    return list(batch.run(config, plan(config.selection)))
+
+
+def picture(name):
+    """A picture that the format can hold, with a resolution."""
+    deep = name in {"a.png", "a.tif"}
+    pixels = levels(150, 90, dtype=np.uint16 if deep else np.uint8)
+    metadata = images.Metadata(dpi=(300.0, 300.0), exif=None)
+    alpha = levels(150, 90, 1, pixels.dtype) if deep else None
+    return images.Picture(pixels=pixels, alpha=alpha, metadata=metadata)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_is_the_same_however_it_is_written(plain, name, request):
+    """Byte for byte what is written of a picture that is whole; the counts and sizes too."""
+    images.write(picture(name), Path(name))
+    (held,) = enlarge(name, model=plain, selection={"output": Path(f"held_{name}")})
+    request.getfixturevalue("streaming")
+    (streamed,) = enlarge(name, model=plain, selection={"output": Path(f"streamed_{name}")})
+
+    assert (held.status, streamed.status) == ("done", "done")
+    assert Path(f"held_{name}").read_bytes() == Path(f"streamed_{name}").read_bytes()
+    told = [dataclasses.replace(one, job=None, seconds=0) for one in (held, streamed)]
+    assert told[0] == told[1]
+    assert held.after == (270, 450)
+
+
+@pytest.mark.usefixtures("here", "streaming")
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm", "a.jpg", "g.png", "g.jpg"])
+@pytest.mark.parametrize("scale", [1, 2, 2.5, 6])
+def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain, name, scale, monkeypatch):
+    """In one step, in several and reduced: bit for bit the result of the decoded picture."""
+    channels = 1 if name.startswith("g") else 3
+    images.write(images.Picture(pixels=levels(130, 70, channels)), Path(name))
+    expected = Upscaler(plain, settings=Settings(device="cpu", dtype="fp32", tile=120)).upscale(
+        images.read(Path(name)), (round(130 * scale), round(70 * scale))
+    )
+    read = images.read_album
+    monkeypatch.setattr(images, "read_album", lambda *_, **__: pytest.fail("it was read whole"))
+
+    (result,) = enlarge(name, model=plain, selection={"output": Path("out.png"), "scale": scale})
+
+    assert result.status == "done", result.message
+    monkeypatch.setattr(images, "read_album", read)
+    found = images.read(Path("out.png"))
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
+@pytest.mark.usefixtures("here", "streaming")
+def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain):
+    """Nothing is said of the picture any more, and its colours are those of sRGB."""
+    wide = images.Picture(
+        pixels=levels(60, 40),
+        metadata=images.Metadata(dpi=(72.0, 72.0), text=(("Title", "x"),)),
+    )
+    images.write(wide, Path("a.png"))
+
+    enlarge("a.png", model=plain, metadata="strip", selection={"output": Path("b.png")})
+
+    assert images.read(Path("b.png")).metadata == images.Metadata()
+    assert images.read(Path("a.png")).metadata != images.Metadata()
+
+
+@pytest.mark.usefixtures("here", "streaming")
+def test_what_is_not_for_scanning_is_read_whole(plain):
+    """Transparency, a palette, a turn by EXIF: the results are those of the whole picture."""
+    Image.fromarray(levels(50, 40)).quantize(16).save("p.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(levels(50, 40)).save("t.jpg", exif=exif)
+
+    results = enlarge("p.png", "t.jpg", model=plain, selection={"output": Path("out")})
+
+    assert [one.status for one in results] == ["done", "done"]
+    assert [one.after for one in results] == [(120, 150), (150, 120)]
+
+
+@pytest.mark.usefixtures("here", "streaming")
+def test_a_damaged_input_leaves_nothing(plain):
+    """Rows that turn out to be missing cost the file, with its name, and no folder is made."""
+    images.write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
+    whole = Path("a.png").read_bytes()
+    Path("a.png").write_bytes(whole[: len(whole) // 3])
+    images.write(images.Picture(pixels=levels(40, 30)), Path("b.png"))
+
+    damaged, sound = enlarge("a.png", "b.png", model=plain, selection={"output": Path("out")})
+
+    assert (damaged.status, damaged.exit_code, sound.status) == ("failed", 1, "done")
+    assert damaged.message.startswith("a.png: ")
+    assert [path.name for path in Path("out").iterdir()] == ["b.png"]
+
+
+@pytest.mark.usefixtures("here", "streaming")
+def test_a_net_that_fails_halfway_leaves_nothing(plain, monkeypatch):
+    """The writer is told; neither its file nor its folder is there, and the next file is done."""
+    images.write(images.Picture(pixels=levels(400, 60)), Path("a.png"))
+    images.write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
+    bands = Upscaler.bands
+
+    def failing(self, given, size, on_progress):
+        for number, band in enumerate(bands(self, given, size, on_progress)):
+            if size[0] > 1000 and number == 4:
+                raise MemoryError
+            yield band
+
+    monkeypatch.setattr(Upscaler, "bands", failing)
+    jobs = {"jobs": 1, "selection": {"output": Path("out")}}
+
+    failed, done = enlarge("a.png", "b.png", model=plain, **jobs)
+
+    assert (failed.status, failed.exit_code, done.status) == ("failed", 5, "done")
+    assert failed.message.startswith("a.png: the result does not fit into memory")
+    assert [path.name for path in Path("out").iterdir()] == ["b.png"]
+    assert not any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
+
+
+@pytest.mark.usefixtures("here", "streaming")
+def test_a_full_disk_stops_the_net(plain, monkeypatch):
+    """When the writer has failed no more rows are computed, and its reason is the file's."""
+    images.write(images.Picture(pixels=levels(900, 60)), Path("a.png"))
+    taken = []
+
+    def full(bands, path, **_):
+        taken.append(next(iter(bands)).height)
+        raise images_error(path)
+
+    monkeypatch.setattr(images, "write_rows", full)
+    shares = []
+    config = configured("a.png", model=plain)
+
+    (result,) = batch.run(
+        config, plan(config.selection), on_progress=lambda _, share: shares.append(share)
+    )
+
+    assert result.status == "failed"
+    assert result.message == "a_x3.png: the disk is full; free some space"
+    assert taken == [120]
+    assert max(shares) < 0.5
+
+
+def images_error(path):
+    """What a writer raises."""
+    return batch.OutputError(f"{path}: the disk is full; free some space")
+
+
+@pytest.mark.usefixtures("here", "streaming")
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_interrupt_leaves_no_unfinished_file(plain, jobs):
+    """What was finished before stays; of the file that the net was at nothing does."""
+    for name in ("a.png", "b.png", "c.png"):
+        images.write(images.Picture(pixels=levels(300, 60)), Path(name))
+    config = configured(
+        "a.png", "b.png", "c.png", model=plain, jobs=jobs, selection={"output": Path("out")}
+    )
+
+    def stop(job, share):
+        if job.source.name == "b.png" and share > 0.5:
+            raise KeyboardInterrupt
+
+    results = batch.run(config, plan(config.selection), on_progress=stop)
+    first = next(results)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+
+    assert (first.job.source.name, first.status) == ("a.png", "done")
+    assert [path.name for path in Path("out").iterdir()] == ["a.png"]
+    assert not list(Path().rglob(f"*{TEMPORARY_SUFFIX}"))
+
+
+@pytest.mark.usefixtures("here")
+def test_small_results_are_not_streamed(plain, monkeypatch):
+    """Below the limit a result is made whole and written by a thread while the next is computed."""
+    monkeypatch.setattr(images, "write_rows", lambda *_, **__: pytest.fail("streamed"))
+    images.write(images.Picture(pixels=levels(30, 20)), Path("a.png"))
+
+    (result,) = enlarge("a.png", model=plain)
+
+    assert result.status == "done"
