@@ -1,0 +1,190 @@
+"""Run one ``srcli`` command in this process and tell where its time and memory went.
+
+    python benchmarks/child.py REPORT INPUT OUTPUT [--cores N] -- upscale ...
+
+``performance.py`` starts it. REPORT is the JSON file to write; the clock of ``inside`` runs from
+the first time that INPUT, or a file below it, is opened to the last time that OUTPUT, or a file
+below it, gets its name.
+"""
+
+import argparse
+import functools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["NetClock", "covered", "watched"]
+
+
+def main() -> None:
+    """Run the command and write the report."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("report", type=Path)
+    parser.add_argument("input", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--cores", type=int, help="of those that the system gives, the first")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    if options.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    files = FileClock(options.input, options.output)
+    sys.addaudithook(files.hear)
+    code, net = run(options.command)
+    report = {"exit": code, "inside": files.seconds, **net.totals(), "memory": peak_memory()}
+    options.report.write_text(json.dumps(report), encoding="utf-8")
+    sys.exit(code)
+
+
+def run(command: list[str]) -> tuple[int, "NetClock"]:
+    """Run a command line, the net under a clock."""
+    from srcli.cli import main as srcli  # noqa: PLC0415 - as late as ``python -m srcli`` does
+
+    sys.argv = ["srcli", *command]
+    net = NetClock()
+    try:
+        with watched(net.around):
+            srcli()
+    except SystemExit as end:
+        return int(end.code or 0), net
+    return 0, net
+
+
+class watched:  # noqa: N801 - used as a context manager, as contextlib's are
+    """Put something around every pass through the net, on whatever thread.
+
+    Args:
+        around: Called with the pass, the net and its input; returns what the pass does.
+    """
+
+    def __init__(self, around: Callable[[Callable[..., Any], Any, Any], Any]) -> None:
+        from srcli.model import ResidualAutoencoder  # noqa: PLC0415 - imports torch
+
+        self._kind: Any = ResidualAutoencoder
+        self._plain = ResidualAutoencoder.forward
+        self._around = around
+
+    def __enter__(self) -> None:
+        """Replace the net's forward pass by the watched one."""
+        around, plain = self._around, self._plain
+
+        @functools.wraps(plain)
+        def forward(net: Any, image: Any) -> Any:  # noqa: ANN401 - torch is not here yet
+            return around(plain, net, image)
+
+        self._kind.forward = forward
+
+    def __exit__(self, *_: object) -> None:
+        """Put the plain pass back."""
+        self._kind.forward = self._plain
+
+
+class NetClock:
+    """The seconds in which at least one pass through the net was running."""
+
+    def __init__(self) -> None:
+        self._passes: list[tuple[float, float]] = []
+        self._events: list[tuple[Any, Any]] = []
+        self._lock = threading.Lock()
+
+    def around(self, plain: Callable[..., Any], net: Any, image: Any) -> Any:  # noqa: ANN401
+        """Time one pass; on a GPU by its own clock, so that nothing waits for it."""
+        if image.device.type == "cuda":
+            return self._on_gpu(plain, net, image)
+        begun = time.perf_counter()
+        try:
+            return plain(net, image)
+        finally:
+            with self._lock:
+                self._passes.append((begun, time.perf_counter()))
+
+    def totals(self) -> dict[str, Any]:
+        """What there is to tell: ``net`` in seconds, ``passes``, ``device_memory`` in bytes."""
+        seconds = covered(self._passes)
+        memory = None
+        if self._events:
+            import torch  # noqa: PLC0415 - it is there, or there were no events
+
+            torch.cuda.synchronize()
+            seconds += sum(begin.elapsed_time(end) for begin, end in self._events) / 1e3
+            memory = torch.cuda.max_memory_allocated()
+        passes = len(self._passes) + len(self._events)
+        return {"net": seconds, "passes": passes, "device_memory": memory}
+
+    def _on_gpu(self, plain: Callable[..., Any], net: Any, image: Any) -> Any:  # noqa: ANN401
+        import torch  # noqa: PLC0415 - as above
+
+        if torch.cuda.is_current_stream_capturing():  # a recording computes nothing
+            return plain(net, image)
+        event: Any = torch.cuda.Event  # has no types
+        begin, end = (event(enable_timing=True) for _ in range(2))
+        begin.record()
+        result = plain(net, image)
+        end.record()
+        with self._lock:
+            self._events.append((begin, end))
+        return result
+
+
+class FileClock:
+    """The time from opening what goes in to naming what comes out."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self._source, self._target = (os.path.abspath(path) for path in (source, target))  # noqa: PTH100
+        self._begun: float | None = None
+        self._ended: float | None = None
+
+    def hear(self, event: str, details: tuple[Any, ...]) -> None:
+        """Listen to what Python is about to do; see :func:`sys.addaudithook`."""
+        if event == "open" and self._begun is None and _is_at(details[0], self._source):
+            self._begun = time.perf_counter()
+        elif event == "os.rename" and _is_at(details[1], self._target):
+            self._ended = time.perf_counter()
+
+    @property
+    def seconds(self) -> float | None:
+        """Between the two; None where one of them never happened."""
+        if self._begun is None or self._ended is None:
+            return None
+        return self._ended - self._begun
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Add up spans of time, counting once what several of them cover."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def peak_memory() -> int:
+    """Bytes that were resident at the most.
+
+    Linux tells it for this very program; what ``getrusage`` says begins with the peak of whoever
+    started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # noqa: PLC0415 - where there is no /proc
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _is_at(path: object, where: str) -> bool:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - a path is not to be followed
+    return name == where or name.startswith(where + os.sep)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""The benchmarks of speed: what they count is right, and the one command makes its page."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from srcli.config import BASE, DEFAULT_OVERLAP, PAPER, PATCH
+from srcli.model import ResidualAutoencoder, multiply_adds
+from srcli.upscaling import Settings, Upscaler
+
+ROOT = Path(__file__).parents[1]
+
+
+def tool(name):
+    """Import one of the scripts as they import each other."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+child, peers, performance, rack = map(tool, ("child", "peers", "performance", "rack"))
+
+
+# ---- peers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "gmac"),
+    [
+        ("IMDN", 71.5),
+        ("EDSR-baseline", 160.4),
+        ("CARN-M", 46.2),
+        ("VDSR", 613.1),
+        ("SMFANet+", 45.7),
+    ],
+)
+def test_a_peer_has_the_published_parameters_and_work(name, gmac):
+    """The shape is the published one: parameters to the unit, multiply-adds at 720p, x3."""
+    with torch.device("meta"):
+        net = peers.build(name)
+        image = torch.empty(1, 3, 240, 427)
+    with FlopCounterMode(display=False) as counter:
+        result = net(image)
+
+    assert result.shape == (1, 3, 720, 1281)
+    assert peers.parameter_count(net) == peers.PEERS[name].parameters
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.05)
+
+
+@pytest.mark.parametrize("layout", list(performance.LAYOUTS))
+@pytest.mark.parametrize("name", list(peers.PEERS))
+def test_a_peer_gives_a_picture_of_three_times_the_size(name, layout):
+    """From array to array: levels go in, levels come out, the same in either layout."""
+    torch.manual_seed(0)
+    net = peers.build(name)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+
+    made = performance.peer_way(net, pixels, "fp32", "cpu", layout)()
+
+    with torch.inference_mode():
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+        expected = net(image)[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+    assert made.shape == (48, 72, 3)
+    assert made.dtype == np.uint8
+    assert np.abs(made - expected).max() < 0.51
+
+
+# ---- counting -----------------------------------------------------------------------------
+
+
+def test_what_is_kept_of_a_window_is_without_its_context():
+    """The context of the paper's net is as far as it sees, which is less than that of `base`."""
+    wide, narrow = 2 * DEFAULT_OVERLAP, 2 * PAPER.receptive_margin
+
+    assert narrow < wide
+    assert performance.kept_pixels((1, 3, 720 + wide, 720 + wide), BASE) == 720 * 720
+    assert performance.kept_pixels((8, 3, PATCH + narrow, 360 + narrow), PAPER) == 8 * PATCH * 360
+
+
+def test_operations_are_those_of_the_convolutions():
+    """Two for a multiply-add, as torch counts them for windows that are not square."""
+    with torch.device("meta"):
+        net, image = ResidualAutoencoder(BASE), torch.empty(2, 3, 192, 240)
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+
+    assert performance.operations((2, 3, 192, 240), BASE) == counter.get_total_flops()
+    assert performance.operations((1, 3, PATCH, PATCH), BASE) == 2 * multiply_adds(BASE)
+
+
+def test_a_row_of_the_net_says_what_its_seconds_mean():
+    """Rates are of what is kept, the share is of what is computed."""
+    side = 2 * PATCH + 2 * DEFAULT_OVERLAP
+    peak = 4 * performance.operations((1, 3, side, side), BASE)
+
+    row = performance.network_row((1, 3, side, side), BASE, 0.5, peak)
+
+    assert row["patches_per_second"] == pytest.approx(8)
+    assert row["megapixels_per_second"] == pytest.approx(8 * PATCH**2 / 1e6)
+    assert row["share"] == pytest.approx(0.5)
+    assert row["gflops"] == pytest.approx(row["peak_gflops"] / 2)
+
+
+def test_the_peak_is_that_of_the_matrix_products_alone():
+    """A product of n x n matrices is 2n³ operations; passes through the net are none."""
+    times = {("fp32", "10"): 1.0, ("fp32", "20, oneDNN"): 4.0, ("fp32", "block"): 9.0}
+
+    assert performance.product_rates(times) == {
+        ("fp32", "10"): 2000.0,
+        ("fp32", "20, oneDNN"): 4000.0,
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_library_multiplies_the_same_matrices(dtype):
+    """The product is that of the one with the other's transpose, oneDNN's too."""
+    left, right = torch.rand(16, 24).to(dtype), torch.rand(32, 24).to(dtype)
+
+    plain = performance.multiplying(left, right)()
+    other = performance.multiplying(left.to_mkldnn(), right.to_mkldnn())().to_dense()
+
+    for made in (plain, other):
+        torch.testing.assert_close(made, (left.float() @ right.float().T).to(dtype))
+
+
+def test_a_gpu_is_given_larger_matrices():
+    """On the CPU each size is there for both libraries."""
+    assert list(performance.products((8, 16), "fp32", "cpu")) == [
+        *("8", "8, oneDNN"),
+        *("16", "16, oneDNN"),
+    ]
+    assert list(performance.products((8, 16), "fp32", "meta")) == ["8", "16", "32"]
+
+
+@pytest.mark.parametrize(("tile", "side"), [(None, 240), (PATCH, PATCH)])
+def test_the_first_pass_is_the_upscalers_own(tile, side):
+    """The windows are as large as the upscaler makes them, and nothing stays in its net."""
+    plain = ResidualAutoencoder.forward
+    upscaler = Upscaler("base", settings=Settings(device="cpu", dtype="fp32", tile=tile))
+
+    net, image = performance.first_pass(upscaler, (240, 240))
+
+    assert image.shape == (1, 3, side + 2 * DEFAULT_OVERLAP, side + 2 * DEFAULT_OVERLAP)
+    assert net.config == upscaler.config
+    assert ResidualAutoencoder.forward is plain
+
+
+# ---- timing -------------------------------------------------------------------------------
+
+
+def test_ways_are_timed_by_turns():
+    """Each is run once before anything counts, then all of them round by round."""
+    calls = []
+    ways = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+
+    times = performance.interleaved(ways, 3)
+
+    assert calls == ["a", "b"] * 4
+    assert list(times) == ["a", "b"]
+    assert min(times.values()) > 0
+
+
+def test_what_takes_long_is_timed_once():
+    """Its first run is the only one, and it counts."""
+    calls = []
+
+    times = performance.interleaved({"a": lambda: calls.append("a")}, 3, longest=0.0)
+
+    assert calls == ["a"]
+    assert times["a"] > 0
+
+
+def test_what_takes_no_time_is_repeated():
+    """A timing is as long as it has to be, and told for one run."""
+    calls = []
+
+    times = performance.interleaved({"a": lambda: calls.append("a")}, 1, shortest=0.01)
+
+    assert len(calls) > 10
+    assert times["a"] < 0.01
+
+
+def test_threads_come_back():
+    """The number of threads is what it was, whatever happens in between."""
+    before = torch.get_num_threads()
+
+    def stopped():
+        with performance.threads(before + 1):
+            raise KeyError(torch.get_num_threads())
+
+    with pytest.raises(KeyError, match=str(before + 1)):
+        stopped()
+
+    assert torch.get_num_threads() == before
+
+
+def test_runs_are_summed_up_by_their_medians_and_the_most_memory():
+    """A share is of the medians; memory that nobody measured stays unknown."""
+    runs = [
+        {"wall": wall, "inside": wall / 2, "net": 1.0, "memory": int(wall), "device_memory": None}
+        for wall in (4.0, 100.0, 8.0)
+    ]
+
+    assert performance.middle(runs) == {
+        "wall": 8.0,
+        "inside": 4.0,
+        "net": 1.0,
+        "memory": 100,
+        "device_memory": None,
+        "share_of_wall": 0.125,
+        "share_of_inside": 0.25,
+    }
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 10)).map(lambda span: (span[0], sum(span)))
+)
+
+
+@given(spans)
+def test_time_that_several_passes_share_counts_once(found):
+    """What is covered is every moment in which at least one of them ran."""
+    assert child.covered(found) == len({tick for span in found for tick in range(*span)})
+
+
+def test_the_clock_of_the_net_sees_every_pass():
+    """It sees those of every thread, and the net computes what it did."""
+    net, image = ResidualAutoencoder(BASE).eval(), torch.rand(1, 3, PATCH, PATCH)
+    plain = net(image)
+    clock = child.NetClock()
+
+    with child.watched(clock.around):
+        watched = net(image)
+        net(image)
+    net(image)
+
+    totals = clock.totals()
+    assert torch.equal(watched, plain)
+    assert totals["passes"] == 2
+    assert totals["net"] > 0
+    assert totals["device_memory"] is None
+
+
+def test_the_clock_of_the_files_runs_from_the_first_opening_to_the_last_naming(tmp_path):
+    """Other files do not start or stop it, names and bytes and handles all may come."""
+    clock = child.FileClock(tmp_path / "in", tmp_path / "out")
+    clock.hear("open", (str(tmp_path / "input.png"), "r", 0))
+    clock.hear("open", (3, "r", 0))
+    clock.hear("os.rename", (b"x", os.fsencode(tmp_path / "other"), -1, -1))
+    assert clock.seconds is None
+
+    clock.hear("open", (os.fsencode(tmp_path / "in" / "a.png"), "r", 0))
+    assert clock.seconds is None
+    clock.hear("os.rename", ("x", str(tmp_path / "out" / "a.png"), -1, -1))
+    first = clock.seconds
+    clock.hear("open", (str(tmp_path / "in" / "b.png"), "r", 0))
+    clock.hear("os.rename", ("x", str(tmp_path / "out" / "b.png"), -1, -1))
+
+    assert 0 < first < clock.seconds
+
+
+# ---- pictures -----------------------------------------------------------------------------
+
+
+def test_the_photo_has_any_size_and_is_always_the_same():
+    """Height comes first; there is grain, and it is the same each time."""
+    made = performance.photo((300, 40))
+
+    assert made.shape == (300, 40, 3)
+    assert np.array_equal(made, performance.photo((300, 40)))
+    # Twice as fine an original would have no more than edges left at this size.
+    smooth = np.abs(np.diff(performance.photo((2000, 40)).astype(int), axis=0))
+    assert np.median(smooth) >= 1
+
+
+@pytest.mark.parametrize("megapixels", [1, 12, 100, 400])
+def test_a_size_in_megapixels_is_that_of_the_result(megapixels):
+    """Enlarged by three the picture has so many, in the shape of a photo."""
+    height, width = performance.rectangle(megapixels, 3)
+
+    assert height * width * 9 / 1e6 == pytest.approx(megapixels, rel=2e-3)
+    assert width / height == pytest.approx(1.5, rel=2e-3)
+
+
+# ---- a rack -------------------------------------------------------------------------------
+
+JPEG = rack.Codec(decode=100.0, encode=50.0, input_bytes=9e5, output_bytes=4e5)
+
+
+def test_a_core_decodes_the_small_picture_and_encodes_the_large_one():
+    """An output megapixel at x2 is a quarter of one of input."""
+    assert JPEG.seconds(2) == pytest.approx(0.25 / 100 + 1 / 50)
+    assert JPEG.bytes(3) == pytest.approx(1e5 + 4e5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cores", "storage", "rate", "limit"),
+    [
+        (2, 1000, 1e15, 200.0, "GPUs"),
+        (2, 1, 1e15, 2 / (1 / 900 + 1 / 50), "cores"),
+        (2, 1000, 5e6, 10.0, "storage"),
+    ],
+)
+def test_the_slowest_part_sets_the_pace(gpus, cores, storage, rate, limit):
+    """Of GPUs, cores and storage whichever can do least alone."""
+    machines = rack.Rack(gpus=gpus, cores=cores, net=100.0, storage=storage)
+
+    assert machines.pace(JPEG, 3) == (pytest.approx(rate), limit)
+
+
+@pytest.mark.parametrize("few", [0.9, 1.1])
+def test_enough_cores_are_as_many_as_keep_up_with_the_gpu(few):
+    """Below that number they set the pace, above it the GPUs do."""
+    enough = rack.Rack(gpus=1, cores=1, net=1e6, storage=1e15).enough(JPEG, 3)
+    machines = rack.Rack(gpus=8, cores=round(few * enough), net=1e6, storage=1e15)
+
+    assert machines.pace(JPEG, 3)[1] == ("cores" if few < 1 else "GPUs")
+
+
+def test_the_bottleneck_moves_with_the_number_of_gpus():
+    """A common file system is shared by all, cores come with each GPU."""
+    rows = rack.table({"jpg": JPEG}, net=100.0, scale=3, storage=1e9, cores=(1, 1000))
+
+    assert [[one["limit"] for one in row["racks"]] for row in rows] == [
+        ["cores", "cores", "storage"],
+        ["GPUs", "GPUs", "storage"],
+    ]
+
+
+def test_a_gpu_that_nobody_measured_is_reckoned_and_marked():
+    """Half of 2 TFLOP/s at 100 GMAC a megapixel are five of them a second."""
+    assert rack.net_rate(100e9, 2.0, 0.5) == pytest.approx(5)
+
+    rate, told = performance.gpu_rate([{"device": "cpu", "megapixels_per_second": 3.0}])
+
+    assert told.startswith("assumed, not measured")
+    assert rate > 100
+
+
+def test_a_gpu_that_was_measured_is_taken():
+    """The fastest way on the GPU counts, not that of the CPU."""
+    rows = [
+        {"device": device, "megapixels_per_second": rate}
+        for device, rate in (("cpu", 9.0), ("cuda", 2.0), ("cuda", 3.0))
+    ]
+
+    assert performance.gpu_rate(rows) == (3.0, "measured: the net alone, above")
+
+
+# ---- the command --------------------------------------------------------------------------
+
+
+def part(torch_version, seconds):
+    """A measured part of a page."""
+    machine = {"cpu": "a CPU", "cores": 2, "threads": 1, "gpu": None, "python": "3.11.0"}
+    rows = [
+        {"command": name, "seconds": seconds} for name in (performance.TORCH, performance.SMALL)
+    ]
+    machine |= {"torch": torch_version, "srcli": "0.1.0"}
+    return {"date": "2026-01-01", "seconds": 9.0, "machine": machine, "rows": rows}
+
+
+def test_parts_of_one_machine_name_it_once(monkeypatch):
+    """Of several machines each part has its own."""
+    monkeypatch.setitem(performance.PARTS, "again", performance.PARTS["start"])
+
+    same = performance.page({"start": part("2.6", 1.0), "again": part("2.6", 2.0)})
+    other = performance.page({"start": part("2.6", 1.0), "again": part("2.7", 2.0)})
+
+    assert same.count("a CPU, 2 cores, 1 thread; no GPU; Python 3.11.0, torch 2.6,") == 1
+    assert other.count("torch 2.6") == other.count("torch 2.7") == 1
+    assert "s; a CPU" in other
+
+
+def run(*options):
+    """Run the command as a user would."""
+    return subprocess.run(
+        [sys.executable, "benchmarks/performance.py", "--quick", "--device", "cpu", *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_page(tmp_path):
+    """Every part is measured and told; what was measured hangs together."""
+    done = run("--output", tmp_path)
+
+    parts = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
+    assert list(parts) == list(performance.PARTS)
+    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == done.stdout
+    for one in performance.PARTS.values():
+        assert f"## {one.title}\n" in done.stdout
+    with Image.open(tmp_path / "performance.png") as drawn:
+        assert drawn.format == "PNG"
+    for row in (*parts["end"]["rows"], *parts["scaling"]["rows"], *parts["folder"]["rows"]):
+        assert 0 < row["net"] < row["inside"] < row["wall"]
+        assert 1e8 < row["memory"] < 2e9
+    assert {row["net"] for row in parts["peers"]["rows"]} == {"base", "paper", *peers.PEERS}
+    assert all(row["times_base"] == 1 for row in parts["peers"]["rows"] if row["net"] == "base")
+    assert "assumed, not measured" in done.stdout
+
+
+@pytest.mark.slow
+def test_one_part_leaves_the_others(tmp_path):
+    """What was measured before stays, and the order of the page."""
+    known = {"start": part("2.6", 1.0)}
+    (tmp_path / "performance.json").write_text(json.dumps(known), encoding="utf-8")
+
+    run("--output", tmp_path, "--only", "rack")
+
+    parts = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
+    assert list(parts) == ["start", "rack"]
+    assert parts["start"] == known["start"]
