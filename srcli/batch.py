@@ -50,6 +50,8 @@ no file of this size or larger is held whole, and its encoder is done when the n
 _SCANNED = 32_000_000
 """Pixels of an input from which it is decoded as its rows are needed, where its kind allows it."""
 
+_SCANNED_FORMATS = {"JPEG", "PNG", "PPM", "TIFF"}
+
 _LEAST_PACKED = 2**20
 """Bytes of a file below which nobody looks whether it has so many pixels."""
 
@@ -64,9 +66,6 @@ _BANDS_WAITING = 1
 
 _BANDS_HELD = _BANDS_WAITING + 2
 """Bands beside the one that is computed: one is handed on, one is encoded."""
-
-_BAND_ROWS = 6 * PATCH
-"""Rows of a band on a CPU."""
 
 _LEAST_KEPT = 2**19
 """What a file counts at least: every 128 small ones the same is done."""
@@ -961,17 +960,22 @@ def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler
     before, after = source[0] * source[1], size[0] * size[1]
     # Pillow keeps colours in four bytes a pixel.
     copy = planes if header.channels == 1 else max(4, planes)
-    given = (copy + planes) * before
-    if before >= _SCANNED and header.frames == 1 and not header.alpha:
-        given = _SCANNING
+    decoding, given = (copy + planes) * before, planes * before
+    if before >= _SCANNED and _may_be_scanned(header):
+        decoding = given = _SCANNING
     work = upscaler.memory(source, size, planes)
     name = images.format_of(target)
     streams = name is not None and images.streams(name, size[1], size[0])
     if header.frames == 1 and after >= _STREAMED and streams:
-        band = planes * min(size[0], _BAND_ROWS) * size[1]
-        return _PROGRAM + max(given, planes * before + work + _BANDS_HELD * band)
-    held = planes * (before + after) * header.frames
-    return _PROGRAM + max(given, held + max(work, copy * after))
+        band = planes * upscaler.band_rows(size) * size[1]
+        return _PROGRAM + max(decoding, given + work + _BANDS_HELD * band)
+    held = (given + planes * after) * header.frames
+    return _PROGRAM + max(decoding, held + max(work, copy * after))
+
+
+def _may_be_scanned(header: images.Header) -> bool:
+    """Whether files of such a header can be decoded by rows, as far as it tells."""
+    return header.frames == 1 and not header.alpha and header.format in _SCANNED_FORMATS
 
 
 def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:

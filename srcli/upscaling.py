@@ -304,15 +304,24 @@ class Upscaler:
             return planes * _FEW_ROWS * size[1]
         *steps, last = self._stages(source, size)
         effort = self._ladder[self._step]
-        side = effort.fuse * (self.settings.tile or PATCH)
-        window = side + 2 * self.settings.overlap
-        count = min(effort.batch, -(-last[1] // side))
-        net = count * min(last[0] + window - side, window) * min(last[1] + window - side, window)
-        # A band as it comes, and what is kept of it and the one before, joined anew for each.
-        kept = sum(3 * 4 * 3 * min(height, window) * width for height, width in steps)
+        rows, columns = (self._plan(side, effort.fuse) for side in last)
+        high, wide = (max(len(one.window) for one in blocks) for blocks in (rows, columns))
+        band = max(len(one.keep) for one in rows)
+        # Rows of a step before: a band as it comes, and what is kept of it and the one above,
+        # joined anew for each.
+        kept = sum(3 * 4 * 3 * min(height, high) * width for height, width in steps)
         if last != size:
-            kept += 3 * 4 * 3 * min(last[0], side) * last[1]
-        return _NET_BYTES * net + kept + planes * min(size[0], side) * size[1]
+            kept += 3 * 4 * 3 * band * last[1]
+        net = _NET_BYTES * min(effort.batch, len(columns)) * high * wide
+        return net + kept + planes * min(band, size[0]) * size[1]
+
+    def band_rows(self, size: tuple[int, int]) -> int:
+        """Count the rows of the largest band that :meth:`bands` yields.
+
+        Args:
+            size: Height and width of the result.
+        """
+        return max(len(one.keep) for one in self._plan(size[0], self._ladder[self._step].fuse))
 
     def _stages(self, source: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
         """The sizes that the net makes one after the other; the last is ``size`` or larger.

@@ -1,6 +1,9 @@
 """Large results: written while the net is at work, out of inputs that are decoded meanwhile."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -239,3 +242,47 @@ def test_small_results_are_not_streamed(plain, monkeypatch):
     (result,) = enlarge("a.png", model=plain)
 
     assert result.status == "done"
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from srcli.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+status = Path("/proc/self/status").read_text(encoding="ascii")
+print("peak", 1024 * int(status.split("VmHWM:")[1].split()[0]))
+"""
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("name", "height", "width", "scale"),
+    [
+        ("s.png", 60, 100, 3),
+        ("m.tif", 500, 1000, 3),
+        ("m.jpg", 500, 1000, 3),
+        ("n.png", 300, 350, 6),
+    ],
+)
+def test_a_dry_run_foretells_the_peak_of_memory(name, height, width, scale):
+    """Within a fifth of what the process then takes, by the system's own count."""
+    images.write(images.Picture(pixels=levels(height, width)), Path(name))
+    command = [name, "-m", "base", "-s", str(scale), "--json", "-q"]
+
+    foretold = run_srcli("import srcli.cli; srcli.cli.main()", *command, "--dry-run")
+    done = run_srcli(PEAK, *command)
+
+    memory = json.loads(foretold[0])["memory"]
+    peak = int(done[-1].removeprefix("peak "))
+    assert memory == pytest.approx(peak, rel=0.2)
+
+
+def run_srcli(program, *arguments):
+    """Run ``srcli upscale`` in a process of its own: its lines on stdout."""
+    command = [sys.executable, "-c", program, "upscale", *arguments]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    return found.stdout.splitlines()
