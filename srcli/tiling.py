@@ -182,7 +182,7 @@ class _Stripe:
                     total = self.columns[-1].keep.stop
                     band = done.new_empty(done.shape[0], len(self.row.keep), total)
                 band[:, :, column.keep.start : column.keep.stop] = done
-        return band.cpu()
+        return _fetched(band)
 
     def _batches(self, batch_size: int) -> Iterator[list[Block]]:
         """Part the columns; only windows of one shape make a batch."""
@@ -202,3 +202,18 @@ def _sent(part: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return part
     return part.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def _fetched(band: Tensor) -> Tensor:
+    """Bring a finished band to the CPU; a GPU goes on with other bands meanwhile."""
+    if band.device.type == "cpu":
+        return band
+    host = torch.empty(band.shape, dtype=band.dtype, pin_memory=True)
+    computed = torch.cuda.current_stream(band.device).record_event()
+    beside = torch.cuda.Stream(band.device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(beside):
+        beside.wait_event(computed)
+        host.copy_(band, non_blocking=True)
+        band.record_stream(beside)  # or its memory would be given to another band too early
+    beside.synchronize()
+    return host

@@ -567,3 +567,17 @@ def test_cuda_agrees_with_the_cpu(dtype):
     on_cuda = quantize(whole(upscaler(device="cuda", dtype=dtype), image, (273, 333))).int()
 
     assert int((on_cpu - on_cuda).abs().max()) <= (2 if dtype == "bf16" else 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_same_levels_every_time():
+    """Bands that are copied while others are computed come whole: many small ones, three times."""
+    image = picture(photograph(200, 120))
+    model = upscaler(device="cuda", dtype="fp32", tile=12)
+
+    first, *others = (model.upscale(image, (600, 360)).pixels for _ in range(3))
+
+    assert all(np.array_equal(first, other) for other in others)
+    expected = upscaler(device="cpu", tile=12).upscale(image, (600, 360)).pixels
+    assert int(np.abs(first.astype(int) - expected.astype(int)).max()) <= 1
