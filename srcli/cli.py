@@ -146,7 +146,7 @@ _BatchSize = Annotated[
 _Device = Annotated[
     str,
     typer.Option(
-        help="auto is a CUDA device if there is one.",
+        help="auto is CUDA if there is any; cuda is all GPUs of the machine.",
         metavar="auto|cpu|cuda[:N]",
         autocompletion=_complete("auto", "cpu", "cuda"),
         rich_help_panel=_NET,
