@@ -97,3 +97,19 @@ def tiny_weights(tiny_config, tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
     return path
+
+
+@pytest.fixture(scope="session")
+def plain_weights(tiny_config, tmp_path_factory):
+    """A weights file of a net that corrects nothing: its result is the bicubic enlargement."""
+    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
+    net = ResidualAutoencoder(tiny_config)
+    weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory, so that the paths of a test are short and relative."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from srcli import batch, images, weights, writing
+from srcli import batch, images, writing
 from srcli.batch import BatchConfig, Result, Summary
 from srcli.errors import UsageError, WeightsError
 from srcli.files import TEMPORARY_SUFFIX
@@ -28,25 +28,9 @@ ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="session")
-def plain_weights(tiny_config, tmp_path_factory):
-    """A weights file of a net that corrects nothing: its result is the bicubic enlargement."""
-    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
-    net = ResidualAutoencoder(tiny_config)
-    weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
-    return path
-
-
-@pytest.fixture(scope="session")
 def desk(tmp_path_factory):
     """A folder that the examples of a property share."""
     return tmp_path_factory.mktemp("desk")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory, so that the paths of a test are short and relative."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 SELECTED = {field.name for field in dataclasses.fields(Selection)}

@@ -12,32 +12,15 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
-from srcli import cli, weights
+from srcli import cli
 from srcli.cli import app
 from srcli.errors import DataError, UsageError, WeightsError
 from srcli.evaluation import BASELINE, EvalConfig, EvalReport, Score, evaluate
-from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings
 from srcli.weights import ScoreLine
 
 EXACT = Settings(device="cpu", dtype="fp32")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def plain_weights(tiny_config, tmp_path_factory):
-    """A weights file of a net that corrects nothing: it scores what bicubic scores."""
-    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
-    net = ResidualAutoencoder(tiny_config)
-    weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
-    return path
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory, so that the paths of a test are short and relative."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def scored(dataset, *models, **options):

@@ -206,13 +206,6 @@ def server():
     started.close()
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A tree of small noisy pictures in several formats."""

@@ -20,13 +20,6 @@ from srcli.planning import STREAM, Job, Selection, plan, read_list, write_list
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory, so that the paths of a test are short and relative."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
     """Give every example of a property a folder of its own."""

@@ -11,30 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srcli import batch, images, weights
+from srcli import batch, images
 from srcli.batch import BatchConfig
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.model import ResidualAutoencoder
 from srcli.planning import Selection, plan
 from srcli.upscaling import Settings, Upscaler
 
 NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
-
-
-@pytest.fixture(scope="module")
-def plain(tiny_config, tmp_path_factory):
-    """A weights file of a net that corrects nothing."""
-    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
-    net = ResidualAutoencoder(tiny_config)
-    weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
-    return path
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -77,12 +60,12 @@ def picture(name):
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", NAMES)
-def test_a_result_is_the_same_however_it_is_written(plain, name, request):
+def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request):
     """Byte for byte what is written of a picture that is whole; the counts and sizes too."""
     images.write(picture(name), Path(name))
-    (held,) = enlarge(name, model=plain, selection={"output": Path(f"held_{name}")})
+    (held,) = enlarge(name, model=plain_weights, selection={"output": Path(f"held_{name}")})
     request.getfixturevalue("streaming")
-    (streamed,) = enlarge(name, model=plain, selection={"output": Path(f"streamed_{name}")})
+    (streamed,) = enlarge(name, model=plain_weights, selection={"output": Path(f"streamed_{name}")})
 
     assert (held.status, streamed.status) == ("done", "done")
     assert Path(f"held_{name}").read_bytes() == Path(f"streamed_{name}").read_bytes()
@@ -94,17 +77,19 @@ def test_a_result_is_the_same_however_it_is_written(plain, name, request):
 @pytest.mark.usefixtures("here", "streaming")
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm", "a.jpg", "g.png", "g.jpg"])
 @pytest.mark.parametrize("scale", [1, 2, 2.5, 6])
-def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain, name, scale, monkeypatch):
+def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, scale, monkeypatch):
     """In one step, in several and reduced: bit for bit the result of the decoded picture."""
     channels = 1 if name.startswith("g") else 3
     images.write(images.Picture(pixels=levels(130, 70, channels)), Path(name))
-    expected = Upscaler(plain, settings=Settings(device="cpu", dtype="fp32", tile=120)).upscale(
-        images.read(Path(name)), (round(130 * scale), round(70 * scale))
-    )
+    expected = Upscaler(
+        plain_weights, settings=Settings(device="cpu", dtype="fp32", tile=120)
+    ).upscale(images.read(Path(name)), (round(130 * scale), round(70 * scale)))
     read = images.read_album
     monkeypatch.setattr(images, "read_album", lambda *_, **__: pytest.fail("it was read whole"))
 
-    (result,) = enlarge(name, model=plain, selection={"output": Path("out.png"), "scale": scale})
+    (result,) = enlarge(
+        name, model=plain_weights, selection={"output": Path("out.png"), "scale": scale}
+    )
 
     assert result.status == "done", result.message
     monkeypatch.setattr(images, "read_album", read)
@@ -113,7 +98,7 @@ def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain, name, scale, m
 
 
 @pytest.mark.usefixtures("here", "streaming")
-def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain):
+def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain_weights):
     """Nothing is said of the picture any more, and its colours are those of sRGB."""
     wide = images.Picture(
         pixels=levels(60, 40),
@@ -121,35 +106,37 @@ def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain):
     )
     images.write(wide, Path("a.png"))
 
-    enlarge("a.png", model=plain, metadata="strip", selection={"output": Path("b.png")})
+    enlarge("a.png", model=plain_weights, metadata="strip", selection={"output": Path("b.png")})
 
     assert images.read(Path("b.png")).metadata == images.Metadata()
     assert images.read(Path("a.png")).metadata != images.Metadata()
 
 
 @pytest.mark.usefixtures("here", "streaming")
-def test_what_is_not_for_scanning_is_read_whole(plain):
+def test_what_is_not_for_scanning_is_read_whole(plain_weights):
     """Transparency, a palette, a turn by EXIF: the results are those of the whole picture."""
     Image.fromarray(levels(50, 40)).quantize(16).save("p.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(levels(50, 40)).save("t.jpg", exif=exif)
 
-    results = enlarge("p.png", "t.jpg", model=plain, selection={"output": Path("out")})
+    results = enlarge("p.png", "t.jpg", model=plain_weights, selection={"output": Path("out")})
 
     assert [one.status for one in results] == ["done", "done"]
     assert [one.after for one in results] == [(120, 150), (150, 120)]
 
 
 @pytest.mark.usefixtures("here", "streaming")
-def test_a_damaged_input_leaves_nothing(plain):
+def test_a_damaged_input_leaves_nothing(plain_weights):
     """Rows that turn out to be missing cost the file, with its name, and no folder is made."""
     images.write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
     whole = Path("a.png").read_bytes()
     Path("a.png").write_bytes(whole[: len(whole) // 3])
     images.write(images.Picture(pixels=levels(40, 30)), Path("b.png"))
 
-    damaged, sound = enlarge("a.png", "b.png", model=plain, selection={"output": Path("out")})
+    damaged, sound = enlarge(
+        "a.png", "b.png", model=plain_weights, selection={"output": Path("out")}
+    )
 
     assert (damaged.status, damaged.exit_code, sound.status) == ("failed", 1, "done")
     assert damaged.message.startswith("a.png: ")
@@ -157,7 +144,7 @@ def test_a_damaged_input_leaves_nothing(plain):
 
 
 @pytest.mark.usefixtures("here", "streaming")
-def test_a_net_that_fails_halfway_leaves_nothing(plain, monkeypatch):
+def test_a_net_that_fails_halfway_leaves_nothing(plain_weights, monkeypatch):
     """The writer is told; neither its file nor its folder is there, and the next file is done."""
     images.write(images.Picture(pixels=levels(400, 60)), Path("a.png"))
     images.write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
@@ -172,7 +159,7 @@ def test_a_net_that_fails_halfway_leaves_nothing(plain, monkeypatch):
     monkeypatch.setattr(Upscaler, "bands", failing)
     jobs = {"jobs": 1, "selection": {"output": Path("out")}}
 
-    failed, done = enlarge("a.png", "b.png", model=plain, **jobs)
+    failed, done = enlarge("a.png", "b.png", model=plain_weights, **jobs)
 
     assert (failed.status, failed.exit_code, done.status) == ("failed", 5, "done")
     assert failed.message.startswith("a.png: the result does not fit into memory")
@@ -181,7 +168,7 @@ def test_a_net_that_fails_halfway_leaves_nothing(plain, monkeypatch):
 
 
 @pytest.mark.usefixtures("here", "streaming")
-def test_a_full_disk_stops_the_net(plain, monkeypatch):
+def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
     """When the writer has failed no more rows are computed, and its reason is the file's."""
     images.write(images.Picture(pixels=levels(900, 60)), Path("a.png"))
     taken = []
@@ -192,7 +179,7 @@ def test_a_full_disk_stops_the_net(plain, monkeypatch):
 
     monkeypatch.setattr(images, "write_rows", full)
     shares = []
-    config = configured("a.png", model=plain)
+    config = configured("a.png", model=plain_weights)
 
     (result,) = batch.run(
         config, plan(config.selection), on_progress=lambda _, share: shares.append(share)
@@ -211,12 +198,12 @@ def images_error(path):
 
 @pytest.mark.usefixtures("here", "streaming")
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_an_interrupt_leaves_no_unfinished_file(plain, jobs):
+def test_an_interrupt_leaves_no_unfinished_file(plain_weights, jobs):
     """What was finished before stays; of the file that the net was at nothing does."""
     for name in ("a.png", "b.png", "c.png"):
         images.write(images.Picture(pixels=levels(300, 60)), Path(name))
     config = configured(
-        "a.png", "b.png", "c.png", model=plain, jobs=jobs, selection={"output": Path("out")}
+        "a.png", "b.png", "c.png", model=plain_weights, jobs=jobs, selection={"output": Path("out")}
     )
 
     def stop(job, share):
@@ -234,12 +221,12 @@ def test_an_interrupt_leaves_no_unfinished_file(plain, jobs):
 
 
 @pytest.mark.usefixtures("here")
-def test_small_results_are_not_streamed(plain, monkeypatch):
+def test_small_results_are_not_streamed(plain_weights, monkeypatch):
     """Below the limit a result is made whole and written by a thread while the next is computed."""
     monkeypatch.setattr(images, "write_rows", lambda *_, **__: pytest.fail("streamed"))
     images.write(images.Picture(pixels=levels(30, 20)), Path("a.png"))
 
-    (result,) = enlarge("a.png", model=plain)
+    (result,) = enlarge("a.png", model=plain_weights)
 
     assert result.status == "done"
 
