@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import Final, cast
 
 import numpy as np
@@ -49,6 +48,11 @@ class Rows:
 
         self._bands = iter(bands)
         self._fit = fit
+        # Not cached properties: in Python 3.11 these share a lock, and threads that wait for the
+        # first bands of different pictures would wait for each other.
+        self._first: Picture | None = None
+        self._raw: Picture | None = None
+        self._like: Picture | None = None
 
     @classmethod
     def of(cls, picture: Picture, *, fit: Callable[[Picture], Picture] = _same) -> "Rows":
@@ -58,25 +62,25 @@ class Rows:
         bands = (part_of(picture, slice(top, top + step)) for top in tops)
         return cls(bands, height=picture.height, fit=fit)
 
-    @cached_property
-    def _first(self) -> Picture:
-        first = self._next()
-        if first is None:
-            raise self._refusal(0)
-        return first
-
-    @cached_property
+    @property
     def raw(self) -> Picture:
         """The first row as it came, as often as the picture has rows, in the memory of one.
 
         It has the size, the kind and the metadata of the whole: EXIF and XMP state the size.
         """
-        return self._repeated(part_of(self._first, slice(1)))
+        if self._raw is None:
+            self._first = self._next()
+            if self._first is None:
+                raise self._refusal(0)
+            self._raw = self._repeated(part_of(self._first, slice(1)))
+        return self._raw
 
-    @cached_property
+    @property
     def like(self) -> Picture:
         """The same, fitted."""
-        return self._repeated(self._fit(part_of(self.raw, slice(1))))
+        if self._like is None:
+            self._like = self._repeated(self._fit(part_of(self.raw, slice(1))))
+        return self._like
 
     def _repeated(self, row: Picture) -> Picture:
         shape = (self.height, row.width)
@@ -154,8 +158,7 @@ class Rows:
 
     def _arriving(self) -> Iterator[Picture]:
         kind = _kind_of(self.raw)
-        band: Picture | None = self._first
-        del self._first  # it may be large
+        band, self._first = self._first, None  # it may be large
         count = 0
         while band is not None:
             count += band.height

@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from typing import Any, Literal
 from srcli import images, planning, weights
 from srcli.choosing import AUTO, choose, general
 from srcli.config import PATCH
-from srcli.devices import resolve_device, resolve_dtype
+from srcli.devices import all_alike, resolve_device, resolve_dtype
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, is_there, one_line, reason, sweep
 from srcli.geometry import MAX_SCALE, output_length, plan_axis
@@ -287,15 +288,19 @@ def run(
         UsageError: If the tile does not fit the net's stride.
         KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
-    line = _Line(config, _Nets(config, notice, on_ready), on_begin, on_progress, notice)
-    with _pool(config.threads) as pool:
+    nets = _Nets(config, notice, on_ready)
+    lanes = len(all_alike(resolve_device(config.settings.device)))
+    with _pool(config.threads, "srcli-files") as pool, _pool(lanes, "srcli-nets") as lane_pool:
+        line = _Line(config, nets, on_begin, on_progress, notice)
+        if lanes > 1:
+            line.lanes, line.width = lane_pool, lanes
         yield from line.results(jobs, pool)
 
 
 @contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
     """Threads that are waited for, but not after an interrupt: one may wait for stdin."""
-    pool = ThreadPoolExecutor(threads, "srcli-files")
+    pool = ThreadPoolExecutor(threads, name)
     stopped = False
     try:
         yield pool
@@ -322,6 +327,7 @@ class _Nets:
         self._config, self._notice, self._on_ready = config, notice, on_ready
         self._said: set[str] = set()
         self._made: dict[str, Upscaler] = {}
+        self._lock = threading.Lock()
         self._names = general()
         if config.model != AUTO:
             self.named(config.model)
@@ -342,11 +348,12 @@ class _Nets:
         Raises:
             WeightsError: If they are missing or damaged.
         """
-        if name not in self._made:
-            made = Upscaler(name, settings=self._config.settings, notice=self._once)
-            self._made[name] = made
-            self._on_ready(name, made)
-        return self._made[name]
+        with self._lock:
+            if name not in self._made:
+                made = Upscaler(name, settings=self._config.settings, notice=self._once)
+                self._made[name] = made
+                self._on_ready(name, made)
+            return self._made[name]
 
     def _once(self, text: str) -> None:
         """Pass on what no net has said before."""
@@ -374,6 +381,9 @@ class _Work:
     open: ExitStack = field(default_factory=ExitStack)
     """What is to be closed when the file has been read."""
 
+    computed: Future[None] | None = None
+    """Where several GPUs compute, each a file; None where this thread does."""
+
     written: Future[tuple[str, ...]] | None = None
     begun: float = 0.0
     waited: float = 0.0
@@ -394,6 +404,13 @@ class _Line:
     on_begin: Callable[[Job, bool], None]
     on_progress: Callable[[Job, float], None]
     notice: Callable[[str], None]
+    lanes: ThreadPoolExecutor | None = None
+    """Threads that compute a file each, as many as there are GPUs; None: this thread does."""
+
+    width: int = 1
+    """Files that are computed at a time."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
     swept: set[Path] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
     kept: int = 0
@@ -412,7 +429,7 @@ class _Line:
                     break
                 work = coming.popleft()
                 going.append(work)
-                self._compute(work, pool)
+                self._begin(work, pool)
                 while going and (self._crowded(going) or _is_finished(going[0])):
                     result = self._next(going)
                     yield result
@@ -425,11 +442,33 @@ class _Line:
             for work in coming:
                 if work.album is not None:
                     work.album.cancel()
+            self._halt(going)
             # What is being written is finished: the work is done, and only the last step left.
             begun = deque(work for work in going if work.result or work.written)
             while begun:
                 yield self._next(begun)
             raise
+
+    def _begin(self, work: _Work, pool: ThreadPoolExecutor) -> None:
+        """Compute a file, or have a lane do it."""
+        if self.lanes is None:
+            self._compute(work, pool)
+        else:
+            work.computed = self.lanes.submit(self._compute, work, pool)
+
+    def _halt(self, going: deque[_Work]) -> None:
+        """Have the lanes leave what they are at, and wait until they have."""
+        self.stopping.set()
+        waiting = [work.computed for work in going if work.computed is not None]
+        for computed in waiting:
+            computed.cancel()
+        wait(waiting, _PATIENCE_SECONDS)
+
+    def _told(self, work: _Work, share: float) -> None:
+        """Pass on how far a file is, unless it is to be left."""
+        if self.stopping.is_set():
+            raise _AbandonedError
+        self.on_progress(work.job, share)
 
     def _fetch(self, source: Iterator[Job], coming: deque[_Work], pool: ThreadPoolExecutor) -> None:
         """Take jobs from the list until enough are being read."""
@@ -508,6 +547,8 @@ class _Line:
                 self._stream(work, still, net, pool)
             work.seconds += time.perf_counter() - begun
             self.on_begin(work.job, True)
+        except _AbandonedError:  # it is as if it had not been begun
+            work.album = None
         except Exception as error:  # noqa: BLE001 - sorted there; what is a bug goes on
             work.album = None
             work.result = _failure(work.job, error)
@@ -529,7 +570,7 @@ class _Line:
         width, height = self._measured(work, [(picture.width, picture.height)])[0]
         channel = _Channel()
         written = pool.submit(self._write_rows, work, channel, height)
-        told = partial(self.on_progress, work.job)
+        told = partial(self._told, work)
         try:
             for band in net.bands(picture, (height, width), told):
                 if not channel.put(band, written):
@@ -575,7 +616,7 @@ class _Line:
         for index, (picture, (width, height)) in enumerate(zip(given, sizes, strict=True)):
 
             def told(share: float, index: int = index) -> None:
-                self.on_progress(work.job, (index + share) / len(given))
+                self._told(work, (index + share) / len(given))
 
             larger.append(net.upscale(picture, (height, width), told))
         if isinstance(album, Scan):
@@ -600,8 +641,9 @@ class _Line:
 
     def _next(self, going: deque[_Work]) -> Result:
         """Wait for the first; one that an interrupt finds here is still among the others."""
+        result = self._finished(going[0])
         model, reason = going[0].chosen
-        result = replace(self._finished(going[0]), model=model, model_reason=reason)
+        result = replace(result, model=model, model_reason=reason)
         for note in result.notes:
             if note not in self.said:
                 self.said.add(note)
@@ -613,10 +655,12 @@ class _Line:
         return result
 
     def _crowded(self, going: deque[_Work]) -> bool:
-        return len(going) > self.config.threads or _is_full(going)
+        return len(going) >= self.config.threads + self.width or _is_full(going)
 
     def _finished(self, work: _Work) -> Result:
         """Wait until a file is written; say what became of it."""
+        if work.computed is not None:
+            work.computed.result()
         if work.result is not None:
             return work.result
         assert work.written is not None
@@ -717,7 +761,7 @@ def _is_full(works: Iterable[_Work]) -> bool:
 
 
 def _is_finished(work: _Work) -> bool:
-    return work.written is None or work.written.done()
+    return all(one is None or one.done() for one in (work.computed, work.written))
 
 
 def _size_for(selection: Selection, width: int, height: int) -> tuple[int, int]:

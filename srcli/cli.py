@@ -1512,10 +1512,15 @@ def _may_be(length: float, config: TrainConfig, resume: Path, name: str) -> bool
     before = getattr(config, name)
     if before is None or config.schedule not in PLATEAU:
         return False
-    rows = RunDirectory(resume).rows()
-    reached = {"steps": "step", "epochs": "epoch", "max_seconds": "seconds"}[name]
-    done = getattr(rows[-1], reached) / min(before, length) if rows else 0.0
-    return bool(done <= PLATEAU[config.schedule])
+    run = RunDirectory(resume)
+    progress, _ = run.load(lambda _: None)
+    rows = run.rows()
+    reached = {
+        "steps": progress["step"],
+        "max_seconds": progress["seconds"],
+        "epochs": progress["step"] * rows[-1].epoch / rows[-1].step if rows else 0.0,
+    }[name]
+    return bool(reached / min(before, length) <= PLATEAU[config.schedule])
 
 
 _OPTION_OF = {

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from srcli import batch, images
@@ -273,3 +276,91 @@ def run_srcli(program, *arguments):
     command = [sys.executable, "-c", program, "upscale", *arguments]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     return found.stdout.splitlines()
+
+
+# ---- several GPUs -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Let the CPU count as two devices."""
+    monkeypatch.setattr(batch, "all_alike", lambda _: (torch.device("cpu"),) * 2)
+
+
+def write_noise(*names):
+    """Write small pictures, each with levels of its own."""
+    for number, name in enumerate(names):
+        images.write(images.Picture(pixels=levels(60 + 6 * number, 40)), Path(name))
+
+
+@pytest.mark.usefixtures("here", "two_gpus")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, streamed):
+    """Neither waits for the other to be done; results come in order and are the same."""
+    if streamed:
+        monkeypatch.setattr(batch, "_STREAMED", 0)
+    names = [f"{number}.png" for number in range(6)]
+    write_noise(*names)
+    meeting, bands = threading.Barrier(2, timeout=20), Upscaler.bands
+
+    def met(self, given, size, on_progress):
+        meeting.wait()  # breaks if one alone is computed
+        yield from bands(self, given, size, on_progress)
+
+    monkeypatch.setattr(Upscaler, "bands", met)
+    results = enlarge(*names, model=plain_weights, jobs=1, selection={"output": Path("out")})
+    monkeypatch.setattr(Upscaler, "bands", bands)
+    monkeypatch.setattr(batch, "all_alike", lambda device: (device,))
+    enlarge(*names, model=plain_weights, selection={"output": Path("alone")})
+
+    assert [one.message for one in results] == [""] * 6
+    assert [(one.job.source.name, one.status) for one in results] == [
+        (name, "done") for name in names
+    ]
+    assert {one.model for one in results} == {str(plain_weights)}
+    for name in names:
+        assert Path("out", name).read_bytes() == Path("alone", name).read_bytes()
+
+
+@pytest.mark.usefixtures("here", "two_gpus")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
+    """What either was at is left without a trace; what was done before is told and stays."""
+    if streamed:
+        monkeypatch.setattr(batch, "_STREAMED", 0)
+    names = [f"{number}.png" for number in range(6)]
+    write_noise(*names)
+    begun, bands = threading.Barrier(2, timeout=20), Upscaler.bands
+
+    def endless(self, given, size, on_progress):
+        yield from bands(self, given, size, on_progress)
+        if given.height > 60 + 6:  # the first two files are done, the next two never
+            if begun.wait() == 0:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while True:
+                on_progress(0.5)
+                time.sleep(0.01)
+
+    monkeypatch.setattr(Upscaler, "bands", endless)
+    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 20)
+    config = configured(*names, model=plain_weights, selection={"output": Path("out")})
+    results = batch.run(config, plan(config.selection))
+    done = [next(results).job.source.name for _ in range(2)]
+
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+
+    assert done == names[:2]
+    assert sorted(path.name for path in Path("out").iterdir()) == done
+
+
+@pytest.mark.usefixtures("here", "two_gpus")
+def test_a_failure_on_one_device_costs_one_file(plain_weights):
+    """The others are done by both, and the failed one is told in its place."""
+    write_noise("a.png", "b.png", "c.png")
+    Path("b.png").write_bytes(Path("b.png").read_bytes()[:200])
+
+    results = enlarge("a.png", "b.png", "c.png", model=plain_weights)
+
+    assert [one.status for one in results] == ["done", "failed", "done"]
+    assert results[1].message.startswith("b.png: ")
