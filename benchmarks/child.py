@@ -58,10 +58,10 @@ class watched:  # noqa: N801 - used as a context manager, as contextlib's are
     """Put something around every pass through the net, on whatever thread.
 
     Args:
-        around: Called with the pass, the net and its input; returns what the pass does.
+        around: Called with the pass, the net and its inputs; returns what the pass does.
     """
 
-    def __init__(self, around: Callable[[Callable[..., Any], Any, Any], Any]) -> None:
+    def __init__(self, around: Callable[..., Any]) -> None:
         from srcli.model import ResidualAutoencoder  # noqa: PLC0415 - imports torch
 
         self._kind: Any = ResidualAutoencoder
@@ -73,8 +73,8 @@ class watched:  # noqa: N801 - used as a context manager, as contextlib's are
         around, plain = self._around, self._plain
 
         @functools.wraps(plain)
-        def forward(net: Any, image: Any) -> Any:  # noqa: ANN401 - torch is not here yet
-            return around(plain, net, image)
+        def forward(net: Any, *inputs: Any) -> Any:  # noqa: ANN401 - torch is not here yet
+            return around(plain, net, *inputs)
 
         self._kind.forward = forward
 
@@ -91,13 +91,13 @@ class NetClock:
         self._events: list[tuple[Any, Any]] = []
         self._lock = threading.Lock()
 
-    def around(self, plain: Callable[..., Any], net: Any, image: Any) -> Any:  # noqa: ANN401
+    def around(self, plain: Callable[..., Any], net: Any, image: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Time one pass; on a GPU by its own clock, so that nothing waits for it."""
         if image.device.type == "cuda":
-            return self._on_gpu(plain, net, image)
+            return self._on_gpu(plain, net, image, *rest)
         begun = time.perf_counter()
         try:
-            return plain(net, image)
+            return plain(net, image, *rest)
         finally:
             with self._lock:
                 self._passes.append((begun, time.perf_counter()))
@@ -115,15 +115,15 @@ class NetClock:
         passes = len(self._passes) + len(self._events)
         return {"net": seconds, "passes": passes, "device_memory": memory}
 
-    def _on_gpu(self, plain: Callable[..., Any], net: Any, image: Any) -> Any:  # noqa: ANN401
+    def _on_gpu(self, plain: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401
         import torch  # noqa: PLC0415 - as above
 
         if torch.cuda.is_current_stream_capturing():  # a recording computes nothing
-            return plain(net, image)
+            return plain(*inputs)
         event: Any = torch.cuda.Event  # has no types
         begin, end = (event(enable_timing=True) for _ in range(2))
         begin.record()
-        result = plain(net, image)
+        result = plain(*inputs)
         end.record()
         with self._lock:
             self._events.append((begin, end))

@@ -33,9 +33,9 @@ class TimedUpscaler(Upscaler):
 
     seconds = 0.0
 
-    def _run_once(self, image: Tensor) -> Tensor:
+    def _run_once(self, image: Tensor, scale: float) -> Tensor:
         begun = time.perf_counter()
-        result = super()._run_once(image)
+        result = super()._run_once(image, scale)
         self.seconds += time.perf_counter() - begun
         return result
 

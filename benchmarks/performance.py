@@ -289,7 +289,7 @@ class Seen(Exception):  # noqa: N818 - it ends what has done its part
 def first_pass(upscaler: Upscaler, size: tuple[int, int]) -> tuple[ResidualAutoencoder, Tensor]:
     """Give the net and the windows of the first pass that an enlargement to ``size`` makes."""
 
-    def seen(_plain: object, net: ResidualAutoencoder, image: Tensor) -> None:
+    def seen(_plain: object, net: ResidualAutoencoder, image: Tensor, _scales: object) -> None:
         raise Seen(net, image.clone())
 
     source = size[0] // SCALE, size[1] // SCALE
@@ -322,9 +322,21 @@ def products(sides: Sequence[int], dtype: str, device: str) -> dict[str, Callabl
     for side in sides if device == "cpu" else (*sides, 2 * sides[-1]):
         left, right = (torch.rand(side, side).to(device, DTYPES[dtype]) for _ in range(2))
         ways[f"{side}"] = multiplying(left, right)
-        if device == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if device == "cpu" and has_onednn(dtype):
             ways[f"{side}, oneDNN"] = multiplying(left.to_mkldnn(), right.to_mkldnn())
     return ways
+
+
+def has_onednn(dtype: str) -> bool:
+    """Whether oneDNN multiplies in a number format here: bf16 takes AVX-512 or the like."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    small = torch.ones(8, 8, dtype=DTYPES[dtype]).to_mkldnn()
+    try:
+        multiplying(small, small)()
+    except RuntimeError:
+        return False
+    return True
 
 
 def multiplying(left: Tensor, right: Tensor) -> Callable[[], object]:

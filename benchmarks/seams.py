@@ -15,7 +15,8 @@ from torch import Tensor
 
 from srcli import images, weights
 from srcli.color import quantize
-from srcli.config import BASE, PATCH
+from srcli.config import DEFAULT_OVERLAP, PATCH
+from srcli.devices import resolve_dtype
 from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings, Upscaler
 
@@ -24,44 +25,56 @@ EXAMPLES = ROOT / "examples"
 
 
 def main() -> None:
-    """Print and write the table."""
-    net, _ = weights.load(weights.resolve("base"))
-    full = BASE.receptive_margin
-    lines = [
-        (
-            f"torch {torch.__version__}, {platform.machine()} CPU; two photos and a corner of "
-            "their originals, x3; largest difference in levels (share of values that differ)"
-        ),
-        "",
-        "| margin | fp32, patches | fp32, fused | bf16, patches | bf16, fused |",
-        "|---|---|---|---|---|",
-    ]
-    untiled = {dtype: results(net, full, 6 * 200, dtype) for dtype in ("fp32", "bf16")}
-    for margin in (0, 6, 12, 18, 24, 30, 36, full):
-        cells = [
-            differences(untiled[dtype], results(net, margin, tile, dtype))
-            for dtype in ("fp32", "bf16")
-            for tile in (PATCH, None)
-        ]
-        lines.append(f"| {margin} | {' | '.join(cells)} |")
-    between = differences(untiled["fp32"], untiled["bf16"])
-    lines += ["", f"bf16 against fp32, both untiled: {between}", ""]
-    text = "\n".join(lines)
+    """Print and write the tables."""
+    net, header = weights.load(weights.resolve("base"))
+    text = (
+        f"torch {torch.__version__}, {platform.machine()} CPU; two photos and a corner of "
+        "their originals; largest difference in levels (share of values that differ)\n"
+    )
+    for scale in map(int, header.scales):
+        text += f"\n## x{scale}\n\n" + "\n".join(table(net, scale)) + "\n"
     print(text)
     (ROOT / "benchmarks" / "results" / "seams.md").write_text(text, encoding="utf-8")
 
 
-def results(net: ResidualAutoencoder, margin: int, tile: int | None, dtype: str) -> list[Tensor]:
-    """Enlarge the example photos by three, quantised."""
+def table(net: ResidualAutoencoder, scale: int) -> list[str]:
+    """Compare margins at one scale, a line each."""
+    config = net.config.at(scale)
+    full, stride = config.receptive_margin, config.stride
+    # A CPU without bf16 takes minutes for what it takes another seconds.
+    native = resolve_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    dtypes = ("fp32", "bf16") if native else ("fp32",)
+    ways = [(dtype, tile) for dtype in dtypes for tile in (PATCH, None)]
+    heads = [f"{dtype}, {'patches' if tile else 'fused'}" for dtype, tile in ways]
+    lines = [f"| {' | '.join(['margin', *heads])} |", "|---" * (len(heads) + 1) + "|"]
+    # A multiple of every stride, and more than the largest of the pictures.
+    untiled = {dtype: results(net, scale, full, 1200, dtype) for dtype in dtypes}
+    usual = -(-DEFAULT_OVERLAP // stride) * stride
+    for margin in [*range(0, usual + 1, stride), full]:
+        cells = [
+            differences(untiled[dtype], results(net, scale, margin, tile, dtype))
+            for dtype, tile in ways
+        ]
+        lines.append(f"| {margin} | {' | '.join(cells)} |")
+    if native:
+        between = differences(untiled["fp32"], untiled["bf16"])
+        lines += ["", f"bf16 against fp32, both untiled: {between}"]
+    return lines
+
+
+def results(
+    net: ResidualAutoencoder, scale: int, margin: int, tile: int | None, dtype: str
+) -> list[Tensor]:
+    """Enlarge the example photos, quantised."""
     settings = Settings(device="cpu", dtype=dtype, tile=tile, overlap=margin)
-    upscaler = Upscaler(net, settings=settings)
+    upscaler = Upscaler(net, scales=(float(scale),), settings=settings)
     done = []
     for path in sorted(EXAMPLES.glob("[op]*/*.png")):  # the LR photos and their originals
         if path.parent.name == "panels":
             continue
         pixels = images.read(path).pixels[:170, :256].copy()
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        size = 3 * image.shape[1], 3 * image.shape[2]
+        size = scale * image.shape[1], scale * image.shape[2]
         done.append(quantize(torch.cat([band for _, band in upscaler.enlarge(image, size)], 1)))
     return done
 

@@ -23,15 +23,14 @@ from typing import Any, Literal
 
 from srcli import images, planning, weights
 from srcli.choosing import AUTO, choose, general
-from srcli.config import PATCH
 from srcli.devices import all_alike, resolve_device, resolve_dtype
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, is_there, one_line, reason, sweep
-from srcli.geometry import MAX_SCALE, output_length, plan_axis
+from srcli.geometry import MAX_SCALE, output_length
 from srcli.images import Album, Levels, Metadata, Picture, Scan
 from srcli.planning import STREAM, Job, Selection
 from srcli.sharing import Crew, Report
-from srcli.upscaling import Settings, Upscaler
+from srcli.upscaling import Settings, Upscaler, check_tile
 
 __all__ = ["BatchConfig", "Forecast", "Result", "Summary", "forecast", "plan", "run", "work"]
 
@@ -365,9 +364,7 @@ class _Nets:
 def _check_settings(settings: Settings, name: str) -> None:
     """Find out without the weights' tensors what would stop an :class:`Upscaler` of them."""
     resolve_dtype(settings.dtype, resolve_device(settings.device))
-    stride = weights.read_header(weights.resolve(name)).config.stride
-    tile = PATCH if settings.tile is None else settings.tile
-    plan_axis(1, patch=tile, overlap=settings.overlap, stride=stride)
+    check_tile(weights.read_header(weights.resolve(name)).config, settings)
 
 
 @dataclass(slots=True)

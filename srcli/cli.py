@@ -1081,10 +1081,15 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     from srcli.weights import read_header
 
     header = read_header(path)
+    gmac = {
+        f"{scale:g}": round(multiply_adds(header.config.at(scale)) / 1e9, 3)
+        for scale in header.scales
+    }
     return {
         "name": name,
         "parameters": parameter_count(header.config),
-        "gmac_per_patch": round(multiply_adds(header.config) / 1e9, 3),
+        "gmac_per_patch": max(gmac.values()),
+        "gmac_by_scale": gmac,
         "scales": sorted(set(header.training.get("scales", []))),
         "degradation": header.training.get("degradation", ""),
         "path": str(path),
@@ -1103,7 +1108,7 @@ def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table
         table.add_row(
             escape(one_line(row["name"])),
             f"{row['parameters']:,}",
-            f"{row['gmac_per_patch']:.2f}",
+            " ".join(dict.fromkeys(f"{gmac:.2f}" for gmac in row["gmac_by_scale"].values())),
             " ".join(f"x{scale:g}" for scale in row["scales"]),
             _value(row["degradation"]) if row["degradation"] else "",
         )

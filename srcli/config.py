@@ -6,7 +6,8 @@ tensor is built, so a file alone is enough to rebuild its network.
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from srcli.errors import UsageError
@@ -21,6 +22,7 @@ __all__ = [
     "PATCH",
     "Degradation",
     "ModelConfig",
+    "ScalePath",
     "require_at_least",
 ]
 
@@ -63,6 +65,25 @@ _FAMILIES = (
     ("residual", "convolution", "depth-to-space"),
 )
 """Unit, down and up go together: the paper's kind of net, and srcli's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalePath:
+    """How pictures enlarged by one factor go through a net, where not as all others do.
+
+    They have a first and a last convolution of their own, and space-to-depth by the factor itself:
+    a position of the highest level then is one LR pixel, and all pixels of LR lie alike in it.
+    Everything between is shared with the other factors.
+    """
+
+    scale: int
+    """The factor, 2 or more; also that of the space-to-depth."""
+
+    encoder: tuple[int, ...]
+    """Units of each encoder level that they pass through, the level's first ones."""
+
+    decoder: tuple[int, ...]
+    """Units of each decoder level, the level's last ones: what mirrors the encoder's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +130,10 @@ class ModelConfig:
     """``relu``: the last convolution's ReLU is the picture (the paper).
     ``correction``: it is added to the input (global residual), no ReLU."""
 
+    paths: tuple[ScalePath, ...] = ()
+    """For factors that have a path of their own, rising; every other takes ``stem`` and all
+    units."""
+
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
         for name, kinds in (
@@ -148,6 +173,51 @@ class ModelConfig:
                 "up nearest needs join first or last and output relu, "
                 f"not {self.join} and {self.output}"
             )
+        self._check_paths()
+
+    def _check_paths(self) -> None:
+        if self.paths and self.unit != "residual":
+            raise UsageError("paths for scale factors need residual units")
+        scales = [path.scale for path in self.paths]
+        if any(type(scale) is not int or not 2 <= scale <= 8 for scale in scales):
+            raise UsageError(f"the scale of a path must be a whole number of 2..8, not {scales}")
+        if scales != sorted(set(scales)):
+            raise UsageError(f"paths must name each scale once, rising, not {scales}")
+        for path in self.paths:
+            for name in ("encoder", "decoder"):
+                counts, most = getattr(path, name), getattr(self, name)
+                if len(counts) != len(most) or any(
+                    type(count) is not int or not 1 <= count <= limit
+                    for count, limit in zip(counts, most, strict=False)
+                ):
+                    raise UsageError(
+                        f"the {name} of the path for scale {path.scale} must be 1 or more units, "
+                        f"at most {list(most)}, not {list(counts)}"
+                    )
+            self.at(path.scale)  # its stride, too, must divide a patch
+
+    def at(self, scale: float | None) -> "ModelConfig":
+        """Tell the net that pictures enlarged by one factor go through.
+
+        Args:
+            scale: The factor; None for one without a path of its own.
+
+        Returns:
+            A configuration without paths.
+        """
+        path = self.path(scale)
+        if path is None:
+            return replace(self, paths=())
+        return replace(self, stem=path.scale, encoder=path.encoder, decoder=path.decoder, paths=())
+
+    def path(self, scale: float | None) -> ScalePath | None:
+        """Find the path of a factor; None if it has none of its own."""
+        return next((path for path in self.paths if path.scale == scale), None)
+
+    @property
+    def common_stride(self) -> int:
+        """The stride of all ways through the net: a side that is a multiple of it fits each."""
+        return math.lcm(self.stride, *(self.at(path.scale).stride for path in self.paths))
 
     @property
     def stride(self) -> int:
@@ -171,7 +241,10 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        values = asdict(self)
+        if not self.paths:
+            del values["paths"]  # as files have it that were written before there were any
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
@@ -190,18 +263,30 @@ class ModelConfig:
             values = json.loads(text)
         except ValueError as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            found = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise UsageError(f"a configuration has the fields {sorted(names)}, not {found}")
-        lists: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        for name in ("widths", "encoder", "decoder"):
-            if not isinstance(lists[name], tuple):
-                raise UsageError(f"{name} must be a list of numbers, not {lists[name]!r}")
+        lists = _with_tuples(values, cls, ("widths", "encoder", "decoder"), "configuration")
+        paths = lists.get("paths", [])
+        if not isinstance(paths, list | tuple):
+            raise UsageError(f"paths must be a list, not {paths!r}")
+        lists["paths"] = tuple(
+            ScalePath(**_with_tuples(path, ScalePath, ("encoder", "decoder"), "path"))
+            for path in paths
+        )
         return cls(**lists)
+
+
+def _with_tuples(
+    values: object, kind: type[ModelConfig | ScalePath], names: tuple[str, ...], what: str
+) -> dict[str, Any]:
+    """Check a JSON object's fields, and turn its lists into tuples."""
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not isinstance(values, Mapping) or not needed <= set(values) <= known:
+        found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+        raise UsageError(f"a {what} has the fields {sorted(known)}, not {found}")
+    for name in names:
+        if not isinstance(values[name], list):
+            raise UsageError(f"{name} must be a list of numbers, not {values[name]!r}")
+    return {**values, **{name: tuple(values[name]) for name in names}}
 
 
 PAPER = ModelConfig(
@@ -229,8 +314,13 @@ BASE = ModelConfig(
     up="depth-to-space",
     join="before",
     output="correction",
+    paths=(
+        ScalePath(scale=2, encoder=(2,), decoder=(2,)),
+        ScalePath(scale=4, encoder=(4,), decoder=(4,)),
+    ),
 )
-"""The default net: it works at a third of the output's resolution and below."""
+"""The default net: it works at the resolution of LR and below, for x2 (where that is larger) with
+half the units of the highest level. All factors but 2, 3 and 4 go as x3 does."""
 
 CONFIGS = {"paper": PAPER, "base": BASE}
 """The configurations that have a name on the command line."""

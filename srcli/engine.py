@@ -6,7 +6,7 @@ may be stopped anywhere and resumed, and may be shared by several processes.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
@@ -265,7 +265,11 @@ def _initial(
     if config.init_from is None or resume:
         return ResidualAutoencoder(config.model), None
     net, header = weights.load(config.init_from)
-    if header.config != config.model:
+    if config.model.paths and header.config == config.model.at(None):
+        single, net = net, ResidualAutoencoder(config.model)
+        net.load_state_dict(single.state_dict(), strict=False)
+        net.begin_paths()
+    elif header.config != config.model:
         raise UsageError(
             f"--init-from {config.init_from}: its net has another shape than --config asks for; "
             "use weights of the same configuration"
@@ -274,10 +278,19 @@ def _initial(
 
 
 def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
+    if config.compile:
+        # What a batch is parted into by scales differs from step to step; each part is one graph.
+        dynamic = True if config.model.paths else None
+        net.restore = torch.compile(net.restore, dynamic=dynamic)  # type: ignore[method-assign]
     wrapped: nn.Module = net
     if team.size > 1:
-        wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)
-    return torch.compile(wrapped) if config.compile else wrapped  # type: ignore[return-value]
+        wrapped = DistributedDataParallel(
+            net,
+            gradient_as_bucket_view=True,
+            # No patch of a process may have the factor that a path is for.
+            find_unused_parameters=bool(config.model.paths),
+        )
+    return wrapped
 
 
 def _centers(
@@ -308,7 +321,7 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
     image = training_input(target, batch.scales, config.degradation, batch.draws)
     image = image.contiguous(memory_format=torch.channels_last)
     with _precision(run):
-        output = run.trained(image).float()
+        output = run.trained(image, batch.scales).float()
     loss = _loss(output, target, config.loss)
     run.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -382,7 +395,7 @@ def evaluate(run: Run) -> Scores:
     for batch in run.centers.batches(run.config.scales, run.config.seed):
         target = dequantize(batch.patches)
         image = training_input(target, batch.scales, run.config.degradation, batch.draws)
-        output = restored(run, image)
+        output = restored(run, image, batch.scales)
         values = [
             _loss(output, target, run.config.loss).double() * len(target),
             agreement(output, target).sum(),
@@ -401,10 +414,11 @@ def evaluate(run: Run) -> Scores:
     )
 
 
-def restored(run: Run, image: Tensor) -> Tensor:
+def restored(run: Run, image: Tensor, scales: Sequence[float]) -> Tensor:
     """Run the averaged net on ``(N, 3, 120, 120)`` inputs; the result is ``float32``."""
+    image = image.contiguous(memory_format=torch.channels_last)
     with _precision(run):
-        output: Tensor = run.average(image.contiguous(memory_format=torch.channels_last))
+        output: Tensor = run.average(image, scales)
     return output.float()
 
 

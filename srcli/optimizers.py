@@ -17,7 +17,7 @@ Liu et al. 2025: 0.2 sqrt(max(rows, columns))) ``base`` ended its first ten minu
 with Adam at 1e-3; Muon had 27.18 after six of them at the same rate, 27.20 at twice that, and did
 not converge at five times."""
 
-_ENDS = ("stem.", "head.")
+_ENDS = ("stem.", "stems.", "head.", "heads.")
 """The convolutions from and to pixels stay with Adam, as Muon's author advises."""
 
 
@@ -70,8 +70,8 @@ class Optimizer:
         if self._muon is None:
             return
         for value, matrix in zip(self._filters, self._matrices, strict=True):
-            assert value.grad is not None
-            matrix.grad = _matrix(value.grad)
+            # A unit that none of the patches went through has none.
+            matrix.grad = None if value.grad is None else _matrix(value.grad)
         _set_rate(self._muon, _MUON_RATE * lr)
         self._muon.step()  # type: ignore[no-untyped-call]
 

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -124,7 +124,7 @@ class Plan:
 
     parameters: int
     gmac_per_patch: float
-    """Of a forward pass; a training step costs about three."""
+    """Of a forward pass, the mean over the scales; a training step costs about three."""
 
     batch: int
     """Patches per step of all processes together."""
@@ -246,7 +246,7 @@ def _plan(config: TrainConfig, team: Team, say: Callable[[str], None]) -> Plan:
         test_images=len(run.splits.test),
         resident=run.loader.resident,
         parameters=parameter_count(config.model),
-        gmac_per_patch=multiply_adds(config.model) / 1e9,
+        gmac_per_patch=fmean(multiply_adds(config.model.at(s)) for s in config.scales) / 1e9,
         batch=config.batch,
         steps_per_epoch=run.epoch_steps,
         steps=steps,
@@ -367,7 +367,7 @@ def _draw(run: Run) -> None:
     for batch in _samples(run, held):
         target = dequantize(batch.patches)
         image = training_input(target, batch.scales, config.degradation, batch.draws)
-        output = restored(run, image).clamp(0, 1)
+        output = restored(run, image, batch.scales).clamp(0, 1)
         low = degrade(target, batch.scales[0], config.degradation, batch.draws)
         rows.append([_levels(picture[0]) for picture in (low, output, target)])
         before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
@@ -510,9 +510,10 @@ def _evaluation_seconds(run: Run) -> float:
     first = next(run.centers.batches(run.config.scales, run.config.seed), None)
     if first is None:  # more processes than images
         return 0.0
-    target = dequantize(first.patches)
+    target, config = dequantize(first.patches), run.config
     with torch.no_grad():
-        restored(run, training_input(target, first.scales, run.config.degradation, first.draws))
+        image = training_input(target, first.scales, config.degradation, first.draws)
+        restored(run, image, first.scales)
     _synchronise(run.device)
     return (time.monotonic() - begun) * run.centers.count / len(first.patches)
 

@@ -20,7 +20,7 @@ from srcli import weights
 from srcli.bands import Rows as PictureRows
 from srcli.choosing import AUTO
 from srcli.color import bleed, dequantize, quantize
-from srcli.config import DEFAULT_OVERLAP, PATCH, require_at_least
+from srcli.config import DEFAULT_OVERLAP, PATCH, ModelConfig, require_at_least
 from srcli.degradation import axis_weights, bicubic
 from srcli.devices import all_alike, memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.errors import UsageError, WeightsError
@@ -29,7 +29,7 @@ from srcli.images import Levels, Picture, PillowImage, Scan, from_pillow, to_pil
 from srcli.model import ResidualAutoencoder, in_dtype
 from srcli.tiling import Grid, Place, Rows, enlarge_rows
 
-__all__ = ["Settings", "Upscaler"]
+__all__ = ["Settings", "Upscaler", "check_tile"]
 
 
 _FUSE = {"cpu": 6, "cuda": 8}
@@ -38,9 +38,10 @@ computed twice, as long as a layer's features stay in the cache. In bf16 on two 
 of 2, 3, 4, 5, 6, 8 and 12 patches took 0.43, 0.35, 0.33, 0.30, 0.30, 0.29 and 0.28 s per megapixel;
 six is where the gain ends that is worth its memory."""
 
-_NET_BYTES = 310
-"""Bytes that ``base`` needs for each pixel of a window, its input and result included: measured as
-the growth of the process on windows of 6x6 patches, 300 in bf16 and 340 in fp32."""
+_PIXEL_BYTES, _POSITION_BYTES = 140, 1500
+"""Bytes that ``base`` needs for each pixel of a window, its input and result included, and for each
+position of its highest level: measured as the growth of the process on windows of 6x6 patches, 420
+to 465 a pixel at x2 (four pixels a position), 300 to 340 at x3 and 170 to 215 at x4."""
 
 _FEW_ROWS = 64
 """Rows that are filtered at a time where the net has no part in it."""
@@ -58,7 +59,7 @@ class Settings:
     dtype: str = "auto"
 
     tile: int | None = None
-    """Patch size in output pixels, a multiple of the net's stride; None: 120, fused."""
+    """Patch size in output pixels, a multiple of the net's common stride; None: 120, fused."""
 
     overlap: int = DEFAULT_OVERLAP
     """Context around a patch in output pixels; rounded up to a multiple of the stride."""
@@ -75,6 +76,17 @@ class Settings:
         """Check the ranges."""
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)
         require_at_least(0, overlap=self.overlap)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One enlargement by the net."""
+
+    size: tuple[int, int]
+    """Height and width that it makes."""
+
+    scale: float
+    """The trained factor that it is taken for: a pixel more or less makes it no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,16 @@ class _Effort:
         if self.fuse > 1:
             return [self, *replace(self, fuse=self.fuse // 2).ladder()]
         return [self]
+
+
+def check_tile(config: ModelConfig, settings: Settings) -> None:
+    """Find out before there is a picture whether patches fit every way through a net.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    tile = PATCH if settings.tile is None else settings.tile
+    plan_axis(1, patch=tile, overlap=settings.overlap, stride=config.common_stride)
 
 
 class Upscaler:
@@ -150,7 +172,7 @@ class Upscaler:
         self._exact = on_device(net.eval(), self.device).requires_grad_(requires_grad=False)
         self._fast = in_dtype(self._exact, self.dtype)
         self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
-        self._plan(1, 1)  # a tile that does not fit fails here and not at the first picture
+        check_tile(self.config, self.settings)
 
     def __call__(
         self,
@@ -274,7 +296,7 @@ class Upscaler:
         """
         side = self.settings.tile or PATCH
         stages = [] if size == source else self._stages(source, size)
-        cells = sum(-(-height // side) * -(-width // side) for height, width in stages)
+        cells = sum(-(-stage.size[0] // side) * -(-stage.size[1] // side) for stage in stages)
         return cells * (8 if self.settings.tta else 1)
 
     def memory(self, source: tuple[int, int], size: tuple[int, int], planes: int) -> int:
@@ -293,15 +315,17 @@ class Upscaler:
             return planes * _FEW_ROWS * size[1]
         *steps, last = self._stages(source, size)
         effort = self._ladder[self._step]
-        rows, columns = (self._plan(side, effort.fuse) for side in last)
+        rows, columns = (self._plan(side, effort.fuse, last.scale) for side in last.size)
         high, wide = (max(len(one.window) for one in blocks) for blocks in (rows, columns))
         band = max(len(one.keep) for one in rows)
         # Rows of a step before: a band as it comes, and what is kept of it and the one above,
         # joined anew for each.
-        kept = sum(3 * 4 * 3 * min(height, high) * width for height, width in steps)
-        if last != size:
-            kept += 3 * 4 * 3 * band * last[1]
-        net = _NET_BYTES * min(effort.batch, len(columns)) * high * wide
+        kept = sum(3 * 4 * 3 * min(step.size[0], high) * step.size[1] for step in steps)
+        if last.size != size:
+            kept += 3 * 4 * 3 * band * last.size[1]
+        positions = high * wide / self.config.at(last.scale).stem ** 2
+        net = round(_PIXEL_BYTES * high * wide + _POSITION_BYTES * positions)
+        net *= min(effort.batch, len(columns))
         return net + kept + planes * min(band, size[0]) * size[1]
 
     def band_rows(self, size: tuple[int, int]) -> int:
@@ -310,10 +334,12 @@ class Upscaler:
         Args:
             size: Height and width of the result.
         """
-        return max(len(one.keep) for one in self._plan(size[0], self._ladder[self._step].fuse))
+        # The blocks' edges follow from the tile alone, whichever way through the net they go.
+        blocks = self._plan(size[0], self._ladder[self._step].fuse, None)
+        return max(len(one.keep) for one in blocks)
 
-    def _stages(self, source: tuple[int, int], size: tuple[int, int]) -> list[tuple[int, int]]:
-        """The sizes that the net makes one after the other; the last is ``size`` or larger.
+    def _stages(self, source: tuple[int, int], size: tuple[int, int]) -> list[_Stage]:
+        """What the net makes one after the other; the last is of ``size`` or larger.
 
         A net is at home where the pixels of LR lie in its input as they did in training. On eight
         images of Set14 ``base`` has 28.63 dB at x2.5, and 29.81 where it enlarges by 3 and the
@@ -326,11 +352,12 @@ class Upscaler:
         if len(self.scales) < 2 and len(steps) > 1:
             # The only trained factor, taken twice, would be far too much work.
             lengths = (step_lengths(*pair, steps=len(steps)) for pair in pairs)
-            return list(zip(*lengths, strict=True))
+            return [_Stage(each, steps[0]) for each in zip(*lengths, strict=True)]
         products = accumulate(steps, operator.mul)
-        *stages, last = [(round(source[0] * one), round(source[1] * one)) for one in products]
+        *sizes, last = [(round(source[0] * one), round(source[1] * one)) for one in products]
         near = all(abs(one - other) <= 1 for one, other in zip(last, size, strict=True))
-        return [*stages, size if near else (max(last[0], size[0]), max(last[1], size[1]))]
+        sizes.append(size if near else (max(last[0], size[0]), max(last[1], size[1])))
+        return [_Stage(*stage) for stage in zip(sizes, steps, strict=True)]
 
     def _enlarged(
         self, rows: Rows, size: tuple[int, int], finish: Callable[[Tensor], Tensor]
@@ -348,23 +375,23 @@ class Upscaler:
         for step in steps:
             # Kept as float: rounding to integers happens once, at the very end.
             bands = (band for _, band in self._enlarge_once(rows, step, _clamped))
-            rows = Rows(bands, (rows.channels, *step))
-        if last == size:
+            rows = Rows(bands, (rows.channels, *step.size))
+        if last.size == size:
             yield from self._enlarge_once(rows, last, finish)
             return
-        for span, band in _reduced(self._enlarge_once(rows, last, dequantize), last, size):
+        for span, band in _reduced(self._enlarge_once(rows, last, dequantize), last.size, size):
             yield span, finish(band)
 
     def _enlarge_once(
-        self, rows: Rows, size: tuple[int, int], finish: Callable[[Tensor], Tensor]
+        self, rows: Rows, stage: _Stage, finish: Callable[[Tensor], Tensor]
     ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by the net alone; where memory runs out, go on from the last row with less."""
         done = 0
-        while done < size[0]:
+        while done < stage.size[0]:
             step = self._step
             try:
                 with memory_errors():
-                    for span, band in self._rows(rows, size, done, self._ladder[step], finish):
+                    for span, band in self._rows(rows, stage, done, self._ladder[step], finish):
                         yield span, band
                         done = span.stop
             except MemoryError:
@@ -375,18 +402,19 @@ class Upscaler:
     def _rows(
         self,
         image: Rows,
-        size: tuple[int, int],
+        stage: _Stage,
         start: int,
         effort: _Effort,
         finish: Callable[[Tensor], Tensor],
     ) -> Iterator[tuple[Span, Tensor]]:
-        rows = [block.shifted(start) for block in self._plan(size[0] - start, effort.fuse)]
-        grid = Grid(rows=rows, columns=self._plan(size[1], effort.fuse))
+        (height, width), scale = stage.size, stage.scale
+        rows = [block.shifted(start) for block in self._plan(height - start, effort.fuse, scale)]
+        grid = Grid(rows=rows, columns=self._plan(width, effort.fuse, scale))
         # Begun with another one each time: small pictures that are enlarged at the same moment
         # have a row of blocks each.
         first = next(self._turn) % len(effort.devices)
         devices = effort.devices[first:] + effort.devices[:first]
-        places = [Place(device, self._run) for device in devices]
+        places = [Place(device, partial(self._run, scale=scale)) for device in devices]
         # On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99, 0.93, 0.98, 1.00 and
         # 1.20 s per megapixel: a CPU gains nothing from batches, and a fused block is one already.
         yield from enlarge_rows(image, grid, places, effort.batch, finish)
@@ -413,14 +441,14 @@ class Upscaler:
         first = _Effort(all_alike(self.device), fuse["cuda"], chosen.batch_size or 8)
         return [*first.ladder(), *_Effort(cpu, fuse["cpu"], 1).ladder()]
 
-    def _plan(self, length: int, fuse: int) -> list[Block]:
-        settings = self.settings
+    def _plan(self, length: int, fuse: int, scale: float | None) -> list[Block]:
+        settings, config = self.settings, self.config.at(scale)
         return plan_axis(
             length,
             patch=PATCH if settings.tile is None else settings.tile,
             # More context than the receptive field cannot change a pixel, only cost time.
-            overlap=min(settings.overlap, self.config.receptive_margin),
-            stride=self.config.stride,
+            overlap=min(settings.overlap, config.receptive_margin),
+            stride=config.stride,
             fuse=fuse,
         )
 
@@ -439,25 +467,30 @@ class Upscaler:
             return self._copies[device]
 
     @torch.inference_mode()
-    def _run(self, windows: Tensor) -> Tensor:
+    def _run(self, windows: Tensor, scale: float) -> Tensor:
         """Run the net on ``(N, C, h, w)`` windows; grey is shown to it as R = G = B."""
         image = windows.expand(-1, 3, -1, -1)
         if not self.settings.tta:
-            result = self._run_once(image)
+            result = self._run_once(image, scale)
         else:
             # Windows begin and end at multiples of the stride: turned, they keep its phase.
-            turned = (_back(self._run_once(_turned(image, turn)), turn) for turn in range(8))
+            turned = (_back(self._run_once(_turned(image, turn), scale), turn) for turn in range(8))
             result = sum(turned, torch.zeros_like(image)) / 8
         return result.mean(1, keepdim=True) if windows.shape[1] == 1 else result
 
-    def _run_once(self, image: Tensor) -> Tensor:
+    def _run_once(self, image: Tensor, scale: float) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
         fast, exact = self._nets(image.device)
-        result: Tensor = fast(image)
-        return result if bool(torch.isfinite(result).all()) else self._run_exactly(exact, image)
+        scales = [scale] * len(image)
+        result: Tensor = fast(image, scales)
+        if bool(torch.isfinite(result).all()):
+            return result
+        return self._run_exactly(exact, image, scales)
 
-    def _run_exactly(self, exact: ResidualAutoencoder, image: Tensor) -> Tensor:
-        result: Tensor = exact(image)
+    def _run_exactly(
+        self, exact: ResidualAutoencoder, image: Tensor, scales: list[float]
+    ) -> Tensor:
+        result: Tensor = exact(image, scales)
         if not bool(torch.isfinite(result).all()):
             raise WeightsError("the net's result is not finite even in fp32; use other weights")
         with self._lock:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from srcli import weights
-from srcli.config import ModelConfig
+from srcli.config import ModelConfig, ScalePath
 from srcli.model import ResidualAutoencoder
 
 # Read when Typer and rich are imported, so set before anything imports them.
@@ -85,6 +85,7 @@ def tiny_config():
         up="depth-to-space",
         join="before",
         output="correction",
+        paths=(ScalePath(scale=2, encoder=(1,), decoder=(1,)),),
     )
 
 
@@ -93,7 +94,8 @@ def tiny_weights(tiny_config, tmp_path_factory):
     """A weights file of a random tiny net whose correction is not zero."""
     torch.manual_seed(7)
     net = ResidualAutoencoder(tiny_config)
-    nn.init.normal_(net.head.weight, std=0.02)
+    for head in (net.head, *net.heads.values()):
+        nn.init.normal_(head.weight, std=0.02)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
     return path

@@ -499,9 +499,9 @@ def test_a_patch_that_overflows_is_redone_and_told_once(tiny_weights, monkeypatc
     forward = ResidualAutoencoder.forward
     calls = []
 
-    def overflow_every_other_time(self, image):
+    def overflow_every_other_time(self, image, scales):
         calls.append(image)
-        return forward(self, image) + (torch.inf if len(calls) % 2 else 0)
+        return forward(self, image, scales) + (torch.inf if len(calls) % 2 else 0)
 
     monkeypatch.setattr(ResidualAutoencoder, "forward", overflow_every_other_time)
     results = list(batch.run(config, plan(config.selection), notice=told.append))

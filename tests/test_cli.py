@@ -317,7 +317,7 @@ def test_a_number_format_that_cannot_be_is_one_line(desk, command, dtype, text):
         ([".", "--channel", "cb"], 2, "--channel must be one of y, rgb, not 'cb'"),
         ([".", "--limit", "0"], 2, "--limit must be at least 1, not 0"),
         ([".", "--crop-border", "-1"], 2, "--crop-border must be at least 0, not -1"),
-        ([".", "--tile", "7"], 2, "--tile must be a multiple of the net's stride 6, not 7"),
+        ([".", "--tile", "7"], 2, "--tile must be a multiple of the net's stride 12, not 7"),
         (["good", "-o", "blocker/scores.json"], 1, "cannot write blocker/scores.json: …"),
         (["good", "-o", "empty"], 1, "cannot write empty: …"),
         (["good", "--min-psnr", "nan"], 2, "--min-psnr …"),
@@ -811,15 +811,19 @@ def test_models_lists_what_is_shipped(tiny_weights):
     result = run("models", "--json")
 
     assert (result.exit_code, result.stderr) == (0, "")
-    # Stem, two residual units and head at a third of the resolution; a 2x2 convolution down,
-    # a residual unit, and a 1x1 convolution up at a sixth.
-    upper = 40**2 * (9 * 27 * 8 + 2 * (2 * 9 * 8 * 8) + 9 * 8 * 27)
-    lower = 20**2 * (4 * 8 * 12 + 2 * 9 * 12 * 12 + 12 * 4 * 8)
+    # Stem, two residual units and head at a third of the resolution, at x2 at half of it; a 2x2
+    # convolution down, a residual unit, and a 1x1 convolution up at half of that.
+    gmac = {}
+    for scale, stem in (("2", 2), ("3", 3), ("4", 3)):
+        upper = 2 * (9 * 3 * stem**2 * 8) + 2 * (2 * 9 * 8 * 8)
+        lower = 4 * 8 * 12 + 2 * 9 * 12 * 12 + 12 * 4 * 8
+        gmac[scale] = round(((120 // stem) ** 2 * upper + (60 // stem) ** 2 * lower) / 1e9, 3)
     assert json.loads(result.stdout) == [
         {
             "name": "tiny",
             "parameters": sum(tensor.numel() for tensor in load_file(tiny_weights).values()),
-            "gmac_per_patch": round((upper + lower) / 1e9, 3),
+            "gmac_per_patch": gmac["2"],
+            "gmac_by_scale": gmac,
             "scales": [2, 3, 4],
             "degradation": "",
             "path": str(tiny_weights),
@@ -839,7 +843,7 @@ def test_models_draws_a_table(tiny_weights):
     assert (result.exit_code, result.stderr) == (0, "")
     row = next(line for line in result.stdout.splitlines() if "tiny" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        *("tiny", f"{count:,}", "0.01", "x2 x3 x4", "")
+        *("tiny", f"{count:,}", "0.02 0.01", "x2 x3 x4", "")
     ]
 
 

@@ -16,6 +16,7 @@ from srcli.config import (
     PATCH,
     Degradation,
     ModelConfig,
+    ScalePath,
 )
 from srcli.errors import UsageError
 
@@ -61,6 +62,70 @@ def test_json_names_every_field_in_order():
     )
 
 
+def test_json_gives_back_the_paths():
+    """A path is an object in the list of them; the default net has two."""
+    values = json.loads(BASE.to_json())
+
+    assert values["paths"][0] == {"scale": 2, "encoder": [2], "decoder": [2]}
+    assert ModelConfig.from_json(BASE.to_json()) == BASE
+
+
+def test_a_factor_without_a_path_goes_as_all_others():
+    """What ``at`` gives has no paths; where there is none of its own it is all of the net."""
+    alone = dataclasses.replace(BASE, paths=())
+
+    assert BASE.at(3) == BASE.at(2.5) == BASE.at(None) == alone
+    assert BASE.at(2) == dataclasses.replace(alone, stem=2, encoder=(2,), decoder=(2,))
+    assert BASE.at(4.0) == dataclasses.replace(alone, stem=4)
+    assert (BASE.stride, BASE.at(2).stride, BASE.at(4).stride) == (6, 4, 8)
+    assert BASE.common_stride == 24
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([(2, (2,), (2,)), (2, (1,), (1,))], r"each scale once, rising, not \[2, 2\]"),
+        ([(4, (2,), (2,)), (2, (1,), (1,))], r"each scale once, rising, not \[4, 2\]"),
+        ([(1, (2,), (2,))], r"whole number of 2\.\.8, not \[1\]"),
+        ([(2.0, (2,), (2,))], r"whole number of 2\.\.8, not \[2\.0\]"),
+        ([(2, (5,), (2,))], r"encoder of the path for scale 2 .* at most \[4\], not \[5\]"),
+        ([(2, (2,), (0,))], r"decoder of the path for scale 2 .* at most \[4\], not \[0\]"),
+        ([(2, (2, 2), (2,))], r"encoder of the path for scale 2 .* not \[2, 2\]"),
+        ([(7, (2,), (2,))], r"the stride 14 of stem 7"),
+    ],
+)
+def test_a_path_that_does_not_fit_is_refused(paths, message):
+    """Scales, counts and strides of the paths are checked like the net's own."""
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(
+            BASE,
+            paths=tuple(ScalePath(scale=s, encoder=e, decoder=d) for s, e, d in paths),
+        )
+
+
+def test_only_residual_units_can_be_left_out():
+    """The paper's units change the width: none of them can be passed by."""
+    with pytest.raises(UsageError, match="paths for scale factors need residual units"):
+        dataclasses.replace(PAPER, paths=BASE.paths)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (3, "paths must be a list, not 3"),
+        ({"2": 1}, "paths must be a list, not {'2': 1}"),
+        ([7], r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
+        ([{"scale": 2}], r"a path has the fields .*, not \['scale'\]"),
+        ([{"scale": 2, "encoder": 2, "decoder": [2]}], "encoder must be a list of numbers, not 2"),
+    ],
+)
+def test_paths_that_are_none_are_refused(paths, message):
+    """A header's paths may be anything; what is wrong is named."""
+    values = json.loads(BASE.to_json()) | {"paths": paths}
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.from_json(json.dumps(values))
+
+
 def test_a_configuration_cannot_be_changed():
     """A configuration is frozen: a file's header and its net cannot drift apart."""
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -91,7 +156,7 @@ def test_the_stride_is_a_bottom_position(config, stride):
 def test_a_patch_fits_every_named_configuration(config):
     """Patches and the default overlap are whole strides."""
     assert PATCH == 120
-    assert PATCH % config.stride == 0
+    assert PATCH % config.common_stride == 0
     assert DEFAULT_OVERLAP % config.stride == 0
     assert DEFAULT_OVERLAP > 0
 
@@ -161,7 +226,10 @@ def test_what_is_no_configuration_is_refused(text, message):
         ModelConfig.from_json(text)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelConfig)])
+NEEDED = [field.name for field in dataclasses.fields(ModelConfig) if field.name != "paths"]
+
+
+@pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_or_renamed_field_is_refused(name):
     """A configuration without a field, or with another in its place, names what it found."""
     values = json.loads(PAPER.to_json())

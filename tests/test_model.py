@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config import BASE, PAPER, PATCH, ModelConfig
+from srcli.config import BASE, PAPER, PATCH, ModelConfig, ScalePath
+from srcli.degradation import bicubic
 from srcli.errors import UsageError
-from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
+from srcli.model import ResidualAutoencoder, in_dtype, multiply_adds, parameter_count
 
 PAPER_PARAMETERS = 1_110_403
 
@@ -228,14 +230,16 @@ def test_the_papers_output_is_never_negative():
     assert torch.equal(net(image), raw.clamp(min=0))
 
 
-def test_base_keeps_within_its_budget():
+@pytest.mark.parametrize("scale", [1.5, 2, 3, 4, 7])
+def test_base_keeps_within_its_budget(scale):
     """The default net has no more parameters than the paper's and at most 1.5 GMAC a patch."""
     assert sum(p.numel() for p in ResidualAutoencoder(BASE).parameters()) <= PAPER_PARAMETERS
     with torch.device("meta"):
         net, image = ResidualAutoencoder(BASE), torch.empty(1, 3, PATCH, PATCH)
     with FlopCounterMode(display=False) as counter:
-        net(image)
+        net(image, [scale])
 
+    assert counter.get_total_flops() / 2 == multiply_adds(BASE.at(scale))
     assert 0 < counter.get_total_flops() / 2 <= 1.5e9
 
 
@@ -337,8 +341,10 @@ def test_a_skip_carries_every_level(config):
 def test_a_gradient_reaches_every_parameter(config):
     """Every tensor of weights gets a gradient, so no part of the net lies idle."""
     net = randomised(config)
-    image = picture(4 * config.stride, 4 * config.stride, count=2)
-    (net(image) - picture(*image.shape[-2:], count=2)).square().mean().backward()
+    scales = [1.5, *(path.scale for path in config.paths)]
+    side = math.lcm(4 * config.stride, config.common_stride)
+    image = picture(side, side, count=len(scales))
+    (net(image, scales) - torch.rand_like(image)).square().mean().backward()
 
     idle = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
@@ -421,3 +427,107 @@ def test_pixels_beyond_the_margin_change_nothing(config):
 
     assert torch.equal(net(other)[..., patch], expected)
     assert not torch.equal(net(nearer)[..., patch], expected)
+
+
+PATHED = ModelConfig(
+    stem=3,
+    widths=(4, 6),
+    encoder=(3,),
+    bottom=1,
+    decoder=(2,),
+    unit="residual",
+    down="convolution",
+    up="depth-to-space",
+    join="before",
+    output="correction",
+    paths=(
+        ScalePath(scale=2, encoder=(1,), decoder=(1,)),
+        ScalePath(scale=4, encoder=(3,), decoder=(2,)),
+    ),
+)
+"""A small net of which two factors have a path of their own."""
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 2.5])
+@torch.no_grad()
+def test_a_path_is_the_net_that_its_configuration_tells(scale):
+    """``config.at`` builds, alone, what a factor's pictures go through: its ends, its units."""
+    net = randomised(PATHED, torch.float64)
+    alone = ResidualAutoencoder(PATHED.at(scale)).double()
+    path = PATHED.path(scale)
+    values = net.state_dict()
+    if path is not None:
+        for end in ("stem", "head"):
+            for kind in ("weight", "bias"):
+                values[f"{end}.{kind}"] = values[f"{end}s.{path.scale}.{kind}"]
+        for unit in range(path.decoder[0]):
+            dropped = PATHED.decoder[0] - path.decoder[0]
+            for name in [name for name in values if name.startswith(f"decoders.0.{unit}.")]:
+                later = name.replace(f".0.{unit}.", f".0.{unit + dropped}.")
+                values[name] = net.state_dict()[later]
+    alone.load_state_dict({name: values[name] for name in alone.state_dict()})
+    image = picture(48, 24, torch.float64)
+
+    assert torch.allclose(net(image, [scale]), alone(image), rtol=0, atol=1e-12)
+    assert torch.equal(net(image, [scale]), net(image)) == (path is None)
+
+
+@torch.no_grad()
+def test_pictures_of_several_scales_go_their_own_ways():
+    """A mixed batch is each of its pictures alone, in its place."""
+    net = randomised(PATHED)
+    scales = [4, 2, 3, 2, 1.7, 4]
+    image = picture(24, 48, count=len(scales))
+
+    together = net(image, scales)
+
+    for index, scale in enumerate(scales):
+        alone = net(image[index : index + 1], [scale])
+        assert torch.allclose(together[index : index + 1], alone, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_net_without_paths_does_not_look_at_scales():
+    """To the paper's net all factors are the same."""
+    net, image = randomised(PAPER), picture(8, 8, count=2)
+
+    assert torch.equal(net(image, [2, 3]), net(image))
+
+
+@torch.no_grad()
+def test_training_of_every_path_starts_at_the_enlargement():
+    """Fresh weights give every picture back, whatever its factor."""
+    image = picture(24, 24, count=3)
+
+    assert torch.equal(ResidualAutoencoder(PATHED)(image, [2, 3, 4]), image)
+
+
+@torch.no_grad()
+def test_a_path_begins_with_what_the_others_know():
+    """Interpolated, the ends make of a cell what they made of the same cell on another grid."""
+    net = randomised(PATHED)
+    net.begin_paths()
+    small = picture(16, 16)
+    features = [
+        stem(functional.pixel_unshuffle(bicubic(small, (16 * scale,) * 2) - 0.5, scale))
+        for scale, stem in ((3, net.stem), (2, net.stems["2"]), (4, net.stems["4"]))
+    ]
+    spread = features[0].std()
+    pixels = [head(features[0]) for head in (net.head, net.heads["2"], net.heads["4"])]
+    means = [one.unflatten(1, (3, -1)).mean(2) for one in pixels]
+
+    for other in features[1:]:
+        assert (other - features[0]).std() < 0.3 * spread
+    for mean in means[1:]:  # the middle of a cell of 3x3 weighs more than its corners
+        assert (mean - means[0]).std() < 0.5 * means[0].std()
+
+
+@torch.no_grad()
+def test_every_first_convolution_stays_as_it_is():
+    """In bf16 the ends that see pixels stay in fp32, those of the paths too."""
+    net = in_dtype(randomised(PATHED).eval(), torch.bfloat16)
+    kept = {name for name, value in net.named_parameters() if value.dtype == torch.float32}
+    image = picture(24, 24, count=2)
+
+    assert {name.split(".")[0] for name in kept} == {"stem", "stems"}
+    assert net(image, [2, 4]).dtype == torch.float32

@@ -320,7 +320,8 @@ def test_the_average_is_what_is_kept(finished):
 
     assert same(kept, part_of(finished.config, "ema."))
     assert kept.keys() == last.keys()
-    assert all(not torch.equal(kept[name], last[name]) for name in kept)
+    taken = [name for name in kept if not name.startswith(("stems.", "heads."))]
+    assert all(not torch.equal(kept[name], last[name]) for name in taken)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -712,6 +713,41 @@ def test_a_run_can_start_from_weights(options, tiny_weights):
     record = weights.read_header(path).training
     assert record["init_from"] == tiny_weights.name
     assert record["origin"] == weights.read_header(tiny_weights).training
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_can_give_old_weights_paths(options, tiny_config, tmp_path):
+    """Weights from before there were paths begin them with the ends that all factors shared."""
+    single = dataclasses.replace(tiny_config, paths=())
+    net = ResidualAutoencoder(single)
+    torch.nn.init.normal_(net.head.weight, std=0.02)
+    old = tmp_path / "old.safetensors"
+    weights.save(old, net.state_dict(), single, {})
+    expected = ResidualAutoencoder(tiny_config)
+    expected.load_state_dict(net.state_dict(), strict=False)
+    expected.begin_paths()
+    config = options(init_from=old, lr=1e-12, steps=2, scales=(2.0, 3.0))
+
+    train(config)
+
+    actual = tensors_of(config.output / "model.safetensors")
+    assert actual.keys() > net.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_path_that_no_patch_takes_stays_as_it_was(options, tiny_weights):
+    """A run for one factor leaves the ends of the others alone, with either optimiser."""
+    before = tensors_of(tiny_weights)
+    for optimizer in ("muon", "adam"):
+        config = options(optimizer, init_from=tiny_weights, scales=(3.0,), optimizer=optimizer)
+
+        train(config)
+
+        after = tensors_of(config.output / "model.safetensors")
+        moved = {name for name in after if not torch.equal(before[name], after[name])}
+        assert {name.split(".")[0] for name in after.keys() - moved} == {"stems", "heads"}
 
 
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
@@ -1110,7 +1146,9 @@ def test_a_dry_run_measures(options, tiny_config):
 
     assert (plan.device, plan.dtype, plan.processes, plan.resident) == ("cpu", "float32", 1, True)
     assert plan.parameters == parameter_count(tiny_config)
-    assert plan.gmac_per_patch == pytest.approx(multiply_adds(tiny_config) / 1e9)
+    scales = [2, 3, 3, 4]
+    mean = sum(multiply_adds(tiny_config.at(scale)) for scale in scales) / len(scales)
+    assert plan.gmac_per_patch == pytest.approx(mean / 1e9)
     assert 0 < plan.patches_per_second < 1e6
     assert plan.seconds >= plan.patches / plan.patches_per_second
     assert plan.seconds < 10 * plan.patches / plan.patches_per_second
@@ -1168,7 +1206,9 @@ def test_a_compiled_net_trains_alike(options, monkeypatch):
     """
     noted, compile_ = [], torch.compile
     monkeypatch.setattr(
-        torch, "compile", lambda net: noted.append(net) or compile_(net, backend="aot_eager")
+        torch,
+        "compile",
+        lambda net, **how: noted.append(net) or compile_(net, backend="aot_eager", **how),
     )
     eager, compiled = options("eager", steps=3), options("compiled", steps=3, compile=True)
     reports = [train(config) for config in (eager, compiled)]

@@ -64,35 +64,37 @@ def whole(model, image, size):
     return torch.cat([band for _, band in model.enlarge(image, size)], 1)
 
 
-def seam_error(image, size, *, overlap, tile, dtype="fp32"):
+def seam_error(source, factor, *, overlap, tile, dtype="fp32"):
     """Largest difference in 8-bit levels between a tiled result and the untiled one."""
-    untiled_side = -(-max(size) // BASE.stride) * BASE.stride
-    untiled = upscaler(tile=untiled_side, overlap=BASE.receptive_margin, dtype=dtype)
+    image, size = photograph(*source), tuple(factor * side for side in source)
+    untiled_side = -(-max(size) // BASE.common_stride) * BASE.common_stride
+    margin = BASE.at(factor).receptive_margin
+    untiled = upscaler(tile=untiled_side, overlap=margin, dtype=dtype)
     tiled = upscaler(tile=tile, overlap=overlap, dtype=dtype)
     results = [quantize(whole(model, image, size)).int() for model in (untiled, tiled)]
     return int((results[0] - results[1]).abs().max())
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("tile", [PATCH, None], ids=["patches", "fused"])
-def test_seams_at_the_default_margin_stay_within_one_level(tile, dtype):
+def test_seams_at_the_default_margin_stay_within_one_level(tile, factor, dtype):
     """On a real photograph the shipped weights leave no seam of more than one level."""
-    image, size = photograph(140, 165), (420, 495)
-
-    assert seam_error(image, size, overlap=DEFAULT_OVERLAP, tile=tile, dtype=dtype) <= 1
+    assert seam_error((125, 150), factor, overlap=DEFAULT_OVERLAP, tile=tile, dtype=dtype) <= 1
 
 
+@pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("tile", [PATCH, None], ids=["patches", "fused"])
-def test_seams_at_the_full_receptive_field_are_exactly_zero(tile):
+def test_seams_at_the_full_receptive_field_are_exactly_zero(tile, factor):
     """With all the context that can matter, patches compute what the whole picture would."""
-    margin = BASE.receptive_margin
+    margin = BASE.at(factor).receptive_margin
 
-    assert seam_error(photograph(91, 111), (273, 333), overlap=margin, tile=tile) == 0
+    assert seam_error((91, 111), factor, overlap=margin, tile=tile) == 0
 
 
 def test_seams_without_a_margin_are_seen():
     """The measure can fail: no context leaves more than a level."""
-    assert seam_error(photograph(91, 111), (273, 333), overlap=0, tile=PATCH) > 1
+    assert seam_error((91, 111), 3, overlap=0, tile=PATCH) > 1
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -202,7 +204,9 @@ def test_a_pixel_more_or_less_is_no_other_factor(size):
     """A size that rounding makes a pixel off a trained factor is enlarged by the net directly."""
     model = upscaler()
 
-    assert model._stages((20, 24), size) == [size]
+    (stage,) = model._stages((20, 24), size)
+
+    assert (stage.size, stage.scale) == (size, 3)
 
 
 def test_a_stretched_size_is_reached_from_above():
@@ -210,7 +214,7 @@ def test_a_stretched_size_is_reached_from_above():
     model = upscaler()
 
     for size in [(60, 24), (20, 72), (61, 200), (39, 100)]:
-        last = model._stages((20, 24), size)[-1]
+        last = model._stages((20, 24), size)[-1].size
         assert last[0] >= size[0]
         assert last[1] >= size[1]
         assert whole(model, photograph(20, 24), size).shape[-2:] == size
@@ -220,7 +224,7 @@ def test_a_net_of_one_factor_goes_on_in_equal_steps():
     """x4 by a net for x3 is x2 of x2: x9 would be five times the work."""
     model = Upscaler("base", scales=(3.0,))
 
-    assert model._stages((20, 24), (80, 96)) == [(40, 48), (80, 96)]
+    assert [stage.size for stage in model._stages((20, 24), (80, 96))] == [(40, 48), (80, 96)]
 
 
 def test_a_factor_above_the_trained_ones_goes_in_steps():
@@ -311,11 +315,11 @@ def limited(model, monkeypatch, pixels):
     """Let the net of a model run out of memory on windows of more than ``pixels`` pixels."""
     run, sizes = model._run, []
 
-    def exhausted(windows):
+    def exhausted(windows, scale):
         if windows.shape[0] * windows.shape[-2] * windows.shape[-1] > pixels:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
         sizes.append(tuple(windows.shape))
-        return run(windows)
+        return run(windows, scale)
 
     monkeypatch.setattr(model, "_run", exhausted)
     return sizes
