@@ -181,7 +181,7 @@ def check_refused(folder, arguments, code, text):
         (
             ["photo.png", "--tile", "100"],
             2,
-            "--tile must be a multiple of the net's stride 6, not 100",
+            "--tile must be a multiple of the net's stride 12, not 100",
         ),
         (["photo.png", "--tile", "0"], 2, "--tile must be at least 1, not 0"),
         (["photo.png", "--tile", "x"], 2, "--tile must be a whole number or auto, not 'x'"),

@@ -549,7 +549,7 @@ def test_smaller_than_the_picture_is_refused():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"tile": 100}, "multiple of the net's stride 6, not 100"),
+        ({"tile": 100}, "multiple of the net's stride 24, not 100"),
         ({"tile": 0}, "--tile must be at least 1, not 0"),
         ({"overlap": -1}, "--overlap must be at least 0, not -1"),
         ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
