@@ -40,8 +40,8 @@ six is where the gain ends that is worth its memory."""
 
 _PIXEL_BYTES, _POSITION_BYTES = 190, 2000
 """Bytes that ``base`` needs for each pixel of a window, its input and result included, and for each
-position of its highest level: 412 a pixel at x3, more at x2, less at x4. With these the peak
-foretold for five pictures, x2 to x6 in fp32 on two Zen 3 cores, was 0.93 to 1.08 of the real."""
+position of its highest level: 412 a pixel at x3, more at x2, less at x4. With these what was
+foretold for five pictures, x2 to x6 in fp32 on two Zen 3 cores, was 0.93 to 1.08 of the peak."""
 
 _FEW_ROWS = 64
 """Rows that are filtered at a time where the net has no part in it."""

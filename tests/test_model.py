@@ -429,17 +429,12 @@ def test_pixels_beyond_the_margin_change_nothing(config):
     assert not torch.equal(net(nearer)[..., patch], expected)
 
 
-PATHED = ModelConfig(
-    stem=3,
+PATHED = dataclasses.replace(
+    BASE,
     widths=(4, 6),
     encoder=(3,),
     bottom=1,
     decoder=(2,),
-    unit="residual",
-    down="convolution",
-    up="depth-to-space",
-    join="before",
-    output="correction",
     paths=(
         ScalePath(scale=2, encoder=(1,), decoder=(1,)),
         ScalePath(scale=4, encoder=(3,), decoder=(2,)),
