@@ -4,12 +4,16 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from srcli.devices import on_device
 from srcli.model import ResidualAutoencoder
 from srcli.optimizers import Optimizer
 
 CPU = torch.device("cpu")
+
+ENDS = ("stem", "head")
+"""How the convolutions begin that Muon does not train."""
 
 
 @pytest.fixture
@@ -56,12 +60,38 @@ def test_muon_moves_all_directions_of_an_inner_convolution_alike(net):
     before = copy.deepcopy(net.state_dict())
     stepped(net, Optimizer(net, "muon"), seed=0)
     for name, change in changes(net, before).items():
-        if change.ndim != 4 or name.startswith(("stem", "head")):
+        if change.ndim != 4 or name.startswith(ENDS):
             continue
         matrix = change.flatten(1).double()
         singular = torch.linalg.svdvals(matrix) / (2e-3 * 0.2 * max(matrix.shape) ** 0.5)
         assert singular.min() > 0.3, name
         assert singular.max() < 1.3, name
+
+
+def test_muon_is_torch_s_muon(net):
+    """Inner convolutions go where torch's own Muon takes them, to the precision of its bf16."""
+    other = copy.deepcopy(net)
+    optimizer = Optimizer(net, "muon", 0.1)
+    names = [n for n, v in net.named_parameters() if v.ndim == 4 and not n.startswith(ENDS)]
+    matrices = [
+        nn.Parameter(other.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1).clone())
+        for name in names
+    ]
+    plain = torch.optim.Muon(
+        matrices, lr=2e-3, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    for seed in range(3):
+        stepped(net, optimizer, seed=seed)
+        for matrix, name in zip(matrices, names, strict=True):
+            grad = net.get_parameter(name).grad
+            matrix.grad = None if grad is None else grad.permute(0, 2, 3, 1).flatten(1).clone()
+        plain.step()
+    for matrix, name in zip(matrices, names, strict=True):
+        value = net.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1)
+        begun = other.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1)
+        went = torch.linalg.norm(matrix - begun)
+        assert went > 0, name
+        assert torch.linalg.norm(value - matrix) < 0.05 * went, name
 
 
 def test_muon_leaves_biases_and_the_ends_to_adam(net):
@@ -71,7 +101,7 @@ def test_muon_leaves_biases_and_the_ends_to_adam(net):
     stepped(other, Optimizer(other, "adam"), seed=0)
     expected = dict(other.named_parameters())
     for name, value in net.named_parameters():
-        adam = value.ndim == 1 or name.startswith(("stem", "head"))
+        adam = value.ndim == 1 or name.startswith(ENDS)
         assert torch.equal(value, expected[name]) == adam, name
 
 
@@ -107,7 +137,7 @@ def test_weight_decay_shrinks_what_muon_trains(net):
     stepped(other, Optimizer(other, "muon"), seed=0)
 
     for (name, value), plain in zip(net.named_parameters(), other.parameters(), strict=True):
-        lost = 0.0 if value.ndim == 1 or name.startswith(("stem", "head")) else 1e-3 * 2 * 0.5
+        lost = 0.0 if value.ndim == 1 or name.startswith(ENDS) else 1e-3 * 2 * 0.5
         assert torch.allclose(plain - value, lost * before[name], atol=1e-7), name
 
 
