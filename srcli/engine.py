@@ -23,6 +23,7 @@ from srcli.degradation import training_input
 from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.distributed import Team
 from srcli.errors import DataError, DeviceError, TrainingError, UsageError
+from srcli.gradients import multiply_gradients, products_are_faster
 from srcli.loading import Batch, Centers, Loader
 from srcli.metrics import agreement, psnr
 from srcli.model import ResidualAutoencoder
@@ -282,6 +283,8 @@ def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Mo
         # What a batch is parted into by scales differs from step to step; each part is one graph.
         dynamic = True if config.model.paths else None
         net.restore = torch.compile(net.restore, dynamic=dynamic)  # type: ignore[method-assign]
+    elif products_are_faster(team.device, resolve_dtype(config.dtype, team.device)):
+        multiply_gradients(net)
     wrapped: nn.Module = net
     if team.size > 1:
         wrapped = DistributedDataParallel(
