@@ -31,7 +31,7 @@ ROWS = (
     {"directories", "fitting"},
     {"tiling"},
     {"model", "degradation", "metrics"},
-    {"optimizers"},
+    {"optimizers", "gradients"},
     {"color", "devices", "distributed", "recipes"},
     {"formats"},
     {"config", "deflate", "geometry", "files", "pictures", "quantisers"},
