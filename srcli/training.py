@@ -36,6 +36,7 @@ from srcli.engine import (
     shared,
     start,
     state,
+    threads,
 )
 from srcli.errors import DataError, TrainingError
 from srcli.loading import Batch, Centers
@@ -197,7 +198,7 @@ def _train(
         run.directory.keep_length(run.config)
     elif team.leads:
         run.directory.begin(run.config)
-    with memory_told(run.config, run.device):
+    with memory_told(run.config, run.device), threads(run):
         _loop(run, on_progress, should_stop)
         skipped = _finish(run, say)
     return _report(run, len(skipped))
@@ -490,6 +491,7 @@ def _burst(run: Run) -> tuple[float, float]:
     times: list[float] = []
     with (
         memory_told(config, run.device),
+        threads(run),
         closing(run.loader.batches(run.sampler, 0, config.batch, rows)) as batches,
     ):
         # A fixed number of steps for all processes: they wait for each other in each.

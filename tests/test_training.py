@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -565,6 +567,85 @@ def test_decoding_threads_change_nothing(options, monkeypatch):
 
     assert same(state_of(first), state_of(second))
     assert same(state_of(first), state_of(third))
+
+
+@pytest.fixture
+def cores():
+    """Return a function that sets the CPU threads of torch; they are one again afterwards."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)
+
+
+def cores_of_a_thread():
+    """Count the CPU threads that torch uses in a thread that has just begun."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(torch.get_num_threads).result()
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("loss", ["fourier", "mse"])
+def test_patches_in_threads_of_their_own_learn_the_same(options, monkeypatch, cores, loss):
+    """Parting a batch changes the last bits alone, and how many threads there are nothing."""
+    monkeypatch.setattr(engine, "products_are_faster", lambda *_: True)
+    seen, patches = set(), engine.training_input
+
+    def noted(target, *rest):
+        if threading.current_thread().name.startswith("srcli-step"):
+            assert len(target) == 1
+            assert torch.get_num_threads() == 1
+            seen.add(threading.current_thread().name)
+        return patches(target, *rest)
+
+    monkeypatch.setattr(engine, "training_input", noted)
+    reports, states = [], []
+    for count in (1, 2, 3):
+        cores(count)
+        seen.clear()
+        config = options(str(count), loss=loss, scales=(2.0, 3.0), optimizer="adam")
+        reports.append(train(config))
+        states.append(state_of(config))
+        assert bool(seen) == (count > 1)
+        assert cores_of_a_thread() == torch.get_num_threads() == count
+
+    assert same(states[1], states[2])
+    assert (reports[1].loss, reports[1].accuracy) == (reports[2].loss, reports[2].accuracy)
+    assert reports[1].loss == pytest.approx(reports[0].loss, rel=1e-4)
+    assert reports[1].accuracy == pytest.approx(reports[0].accuracy, abs=1e-4)
+    for name, value in states[0].items():
+        if name.startswith("adam") and name.endswith("exp_avg"):
+            distance = torch.linalg.norm(value - states[1][name])
+            assert distance < 1e-3 * torch.linalg.norm(value), name
+    assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
+
+
+@pytest.mark.parametrize("case", ["compiled", "one patch", "elsewhere"])
+def test_a_batch_stays_whole_where_parting_does_not_pay(options, monkeypatch, cores, case):
+    """Compiled, of a single patch, or on a processor that shares a layer well."""
+    monkeypatch.setattr(engine, "products_are_faster", lambda *_: case != "elsewhere")
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    cores(2)
+    config = options(
+        compile=case == "compiled", batch_size=1 if case == "one patch" else 4, workers=1
+    )
+    run = engine.start(config, Team(CPU), print)
+    with engine.threads(run):
+        assert run.crew is None
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_goes_wrong_in_a_thread_is_told(options, monkeypatch, cores):
+    """Want of memory there ends the run as it does elsewhere, and the threads are gone."""
+    monkeypatch.setattr(engine, "products_are_faster", lambda *_: True)
+    cores(2)
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine, "training_input", full)
+    with pytest.raises(DeviceError):
+        train(options())
+    assert cores_of_a_thread() == torch.get_num_threads() == 2
+    assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
 
 
 @pytest.mark.usefixtures("undrawn")
