@@ -327,7 +327,7 @@ class _Resident:
             height, width = self.sizes[place]
             row, column = _corner(height, top), _corner(width, left)
             rows.append((self._starts[place] + row * width + column, height * width, width, turn))
-        table = torch.tensor(rows).to(self._device)
+        table = torch.tensor(rows).to(self._device, non_blocking=True)
         start, plane, line = (table[:, i, None, None, None] for i in range(3))
         down, across = (axis[table[:, 3]] for axis in _turns(self._device))
         channel = torch.arange(3, device=self._device)[None, :, None, None]

@@ -121,17 +121,22 @@ class ResidualAutoencoder(nn.Module):
         if all(path is paths[0] for path in paths):
             return self.restore(image, paths[0])
         places = [
-            torch.tensor([i for i, other in enumerate(paths) if other is path]).to(image.device)
+            [index for index, other in enumerate(paths) if other is path]
             for path in (None, *self.config.paths)
             if path in paths
         ]
+        # No number comes back from a GPU here: it would have to come to a rest first.
         groups = [
             self.restore(
-                image[place].contiguous(memory_format=torch.channels_last), paths[int(place[0])]
+                image.index_select(0, _indices(place, image.device)).contiguous(
+                    memory_format=torch.channels_last
+                ),
+                paths[place[0]],
             )
             for place in places
         ]
-        return torch.cat(groups)[torch.cat(places).argsort()]
+        back = torch.tensor([index for place in places for index in place]).argsort().tolist()
+        return torch.cat(groups).index_select(0, _indices(back, image.device))
 
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
         """Run pictures through the net that all go the same way: by a path, or by that of most."""
@@ -194,6 +199,10 @@ class ResidualAutoencoder(nn.Module):
             head = {"weight": taps, "bias": (bias.reshape(3, -1) @ outer.T).flatten()}
             self.stems[str(path.scale)].load_state_dict(stem)
             self.heads[str(path.scale)].load_state_dict(head)
+
+
+def _indices(places: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(places).to(device, non_blocking=True)
 
 
 def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:
