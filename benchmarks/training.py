@@ -12,8 +12,6 @@ of the source paper's whole schedule, ten epochs of 86,799 patches.
 import argparse
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +24,7 @@ from srcli import engine
 from srcli.config import CONFIGS
 from srcli.datasets import Sampler, open_pool
 from srcli.devices import resolve_dtype
+from srcli.gradients import products_are_faster
 from srcli.loading import Loader
 from srcli.recipes import RECIPES, TrainConfig
 from srcli.training import dry_run
@@ -33,6 +32,8 @@ from srcli.training import dry_run
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
 ELSEWHERE = ", gradients and threads torch's"
+"""How a way's name ends that trains as a processor does for which those are good enough."""
+
 SCHEDULE = 10 * 86_799
 """Patches of the paper's ten epochs."""
 
@@ -53,7 +54,8 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, config in ways.items():
-            with as_elsewhere() if name.endswith(ELSEWHERE) else nullcontext():
+            faster = products_are_faster if not name.endswith(ELSEWHERE) else lambda *_: False
+            with patch.object(engine, "products_are_faster", faster):
                 rates[name].append(dry_run(config).patches_per_second)
     first = median(next(iter(rates.values())))
     device = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
@@ -93,13 +95,6 @@ def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
         "base, bf16, 16, compiled": replace(base, compile=True),
         "base, fp32, 16": a_run(options, "base", "fp32", 16),
     }
-
-
-@contextmanager
-def as_elsewhere() -> Iterator[None]:
-    """Train as on a processor for which torch's own gradients and threads are good enough."""
-    with patch.object(engine, "products_are_faster", lambda *_: False):
-        yield
 
 
 def on_gpu(options: argparse.Namespace) -> dict[str, TrainConfig]:

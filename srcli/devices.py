@@ -1,15 +1,22 @@
 """Which device and number format the work runs on: the one place that decides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = ["all_alike", "memory_errors", "on_device", "resolve_device", "resolve_dtype"]
+__all__ = [
+    "all_alike",
+    "cpu_features",
+    "memory_errors",
+    "on_device",
+    "resolve_device",
+    "resolve_dtype",
+]
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -91,13 +98,22 @@ def on_device(net: _Net, device: torch.device) -> _Net:
     return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
+def cpu_features() -> Mapping[str, Any]:
+    """Tell what the processor knows by torch's names (``avx2``, ``avx512_f``, ...).
+
+    Returns:
+        Nothing where torch is too old to tell.
+    """
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
+
+
 def _native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         # Ampere and later; torch also says yes to older ones, which emulate it.
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is not None:
-        found = capabilities()
+    found = cpu_features()
+    if found:
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe and probe())

@@ -254,7 +254,7 @@ def start(
         sampler=sampler,
         centers=_centers(config, team, splits.evaluation, device, workers),
         net=net,
-        trained=_wrapped(net, config, team),
+        trained=_wrapped(net, config, team, dtype),
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
         images=pool.fingerprint(),
@@ -283,12 +283,14 @@ def _initial(
     return net.train(), header.training
 
 
-def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
+def _wrapped(
+    net: ResidualAutoencoder, config: TrainConfig, team: Team, dtype: torch.dtype
+) -> nn.Module:
     if config.compile:
         # What a batch is parted into by scales differs from step to step; each part is one graph.
         dynamic = True if config.model.paths else None
         net.restore = torch.compile(net.restore, dynamic=dynamic)  # type: ignore[method-assign]
-    elif products_are_faster(team.device, resolve_dtype(config.dtype, team.device)):
+    elif products_are_faster(team.device, dtype):
         multiply_gradients(net)
     wrapped: nn.Module = net
     if team.size > 1:
@@ -404,7 +406,8 @@ def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:
         losses.append(loss)
         accuracies.append(accuracy)
     for parameter, total in zip(parameters, sums, strict=True):
-        parameter.grad = None if total is None else total.div_(count)
+        if total is not None:
+            parameter.grad = total.div_(count)
     return torch.stack(losses).mean(), torch.stack(accuracies).mean()
 
 

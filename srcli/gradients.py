@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from srcli.devices import cpu_features
+
 __all__ = ["multiply_gradients", "products_are_faster"]
 
 _POSITIONS = 1024
@@ -22,12 +24,12 @@ _CHANNELS = 27
 
 def products_are_faster(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether training is faster by :func:`multiply_gradients`: x86 without AVX-512, fp32."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    features = cpu_features()
     return (
         device.type == "cpu"
         and dtype == torch.float32
-        and bool(capabilities.get("avx2"))
-        and not capabilities.get("avx512_f")
+        and bool(features.get("avx2"))
+        and not features.get("avx512_f")
     )
 
 

@@ -128,15 +128,15 @@ class ResidualAutoencoder(nn.Module):
         # No number comes back from a GPU here: it would have to come to a rest first.
         groups = [
             self.restore(
-                image.index_select(0, _indices(place, image.device)).contiguous(
-                    memory_format=torch.channels_last
-                ),
+                image.index_select(
+                    0, torch.tensor(place).to(image.device, non_blocking=True)
+                ).contiguous(memory_format=torch.channels_last),
                 paths[place[0]],
             )
             for place in places
         ]
-        back = torch.tensor([index for place in places for index in place]).argsort().tolist()
-        return torch.cat(groups).index_select(0, _indices(back, image.device))
+        back = torch.tensor([index for place in places for index in place]).argsort()
+        return torch.cat(groups).index_select(0, back.to(image.device, non_blocking=True))
 
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
         """Run pictures through the net that all go the same way: by a path, or by that of most."""
@@ -199,10 +199,6 @@ class ResidualAutoencoder(nn.Module):
             head = {"weight": taps, "bias": (bias.reshape(3, -1) @ outer.T).flatten()}
             self.stems[str(path.scale)].load_state_dict(stem)
             self.heads[str(path.scale)].load_state_dict(head)
-
-
-def _indices(places: list[int], device: torch.device) -> Tensor:
-    return torch.tensor(places).to(device, non_blocking=True)
 
 
 def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:

@@ -114,6 +114,8 @@ class _Muon:
     def __init__(self, matrices: list[nn.Parameter], weight_decay: float) -> None:
         self._matrices, self._decay = matrices, weight_decay
         self._momenta: dict[int, Tensor] = {}
+        device = matrices[0].device if matrices else torch.device("cpu")
+        self._dtype = resolve_dtype("auto", device)
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -122,12 +124,14 @@ class _Muon:
         for index, matrix in enumerate(self._matrices):
             if matrix.grad is None:
                 continue
-            momentum = self._momenta.setdefault(index, torch.zeros_like(matrix))
+            if index not in self._momenta:
+                self._momenta[index] = torch.zeros_like(matrix)
+            momentum = self._momenta[index]
             momentum.lerp_(matrix.grad, 1 - _MUON_MOMENTUM)
             update = matrix.grad.lerp(momentum, _MUON_MOMENTUM)  # Nesterov's
             alike.setdefault(matrix.shape, []).append((matrix, update))
         for shape, group in alike.items():
-            updates = _orthogonal(torch.stack([update for _, update in group]))
+            updates = _orthogonal(torch.stack([update for _, update in group]), self._dtype)
             for (matrix, _), update in zip(group, updates, strict=True):
                 matrix.mul_(1 - lr * self._decay)
                 matrix.add_(update, alpha=-lr * _MUON_SIZE * max(shape) ** 0.5)
@@ -141,15 +145,15 @@ class _Muon:
         self._momenta = {index: one["momentum_buffer"] for index, one in state.items()}
 
 
-def _orthogonal(matrices: Tensor) -> Tensor:
+def _orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Take the singular values of each of ``(N, rows, columns)`` to about one.
 
-    By Newton and Schulz's iteration, on matrices that are no higher than wide.
+    By Newton and Schulz's iteration in ``dtype``, on matrices that are no higher than wide.
     """
     high = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if high else matrices
     wide = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=1e-7)
-    wide = wide.to(resolve_dtype("auto", matrices.device))
+    wide = wide.to(dtype)
     first, third, fifth = _NEWTON_SCHULZ
     for _ in range(_ITERATIONS):
         square = wide @ wide.mT

@@ -68,15 +68,17 @@ def test_muon_moves_all_directions_of_an_inner_convolution_alike(net):
         assert singular.max() < 1.3, name
 
 
+def matrix_of(filters):
+    """Copy ``(O, I, H, W)`` as the matrix that Muon takes it for, ``(O, H * W * I)``."""
+    return filters.detach().permute(0, 2, 3, 1).flatten(1).clone()
+
+
 def test_muon_is_torch_s_muon(net):
     """Inner convolutions go where torch's own Muon takes them, to the precision of its bf16."""
     other = copy.deepcopy(net)
     optimizer = Optimizer(net, "muon", 0.1)
     names = [n for n, v in net.named_parameters() if v.ndim == 4 and not n.startswith(ENDS)]
-    matrices = [
-        nn.Parameter(other.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1).clone())
-        for name in names
-    ]
+    matrices = [nn.Parameter(matrix_of(other.get_parameter(name))) for name in names]
     plain = torch.optim.Muon(
         matrices, lr=2e-3, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
     )
@@ -84,14 +86,13 @@ def test_muon_is_torch_s_muon(net):
         stepped(net, optimizer, seed=seed)
         for matrix, name in zip(matrices, names, strict=True):
             grad = net.get_parameter(name).grad
-            matrix.grad = None if grad is None else grad.permute(0, 2, 3, 1).flatten(1).clone()
+            matrix.grad = None if grad is None else matrix_of(grad)
         plain.step()
     for matrix, name in zip(matrices, names, strict=True):
-        value = net.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1)
-        begun = other.get_parameter(name).detach().permute(0, 2, 3, 1).flatten(1)
-        went = torch.linalg.norm(matrix - begun)
+        went = torch.linalg.norm(matrix - matrix_of(other.get_parameter(name)))
         assert went > 0, name
-        assert torch.linalg.norm(value - matrix) < 0.05 * went, name
+        away = torch.linalg.norm(matrix_of(net.get_parameter(name)) - matrix)
+        assert away < 0.05 * went, name
 
 
 def test_muon_leaves_biases_and_the_ends_to_adam(net):
