@@ -20,11 +20,15 @@ __all__ = [
     "KERNELS",
     "PAPER",
     "PATCH",
+    "SYMMETRIES",
     "Degradation",
     "ModelConfig",
     "ScalePath",
     "require_at_least",
 ]
+
+SYMMETRIES = 8
+"""Ways to turn and mirror a square."""
 
 PATCH = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
@@ -134,6 +138,10 @@ class ModelConfig:
     """For factors that have a path of their own, rising; every other takes ``stem`` and all
     units."""
 
+    symmetric: bool = False
+    """Whether the result of a turned or mirrored picture is the result turned or mirrored, but for
+    rounding: training keeps the weights so. Channels stand in groups of eight for it."""
+
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
         for name, kinds in (
@@ -174,6 +182,18 @@ class ModelConfig:
                 f"not {self.join} and {self.output}"
             )
         self._check_paths()
+        self._check_symmetry()
+
+    def _check_symmetry(self) -> None:
+        if type(self.symmetric) is not bool:
+            raise UsageError(f"symmetric must be true or false, not {self.symmetric!r}")
+        if self.symmetric and self.unit != "residual":
+            raise UsageError("symmetric needs residual units")
+        if self.symmetric and any(width % SYMMETRIES for width in self.widths):
+            raise UsageError(
+                f"symmetric needs widths that are multiples of {SYMMETRIES}, not "
+                f"{list(self.widths)}"
+            )
 
     def _check_paths(self) -> None:
         if self.paths and self.unit != "residual":
@@ -242,8 +262,11 @@ class ModelConfig:
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""
         values = asdict(self)
+        # As files have it that were written before there was either.
         if not self.paths:
-            del values["paths"]  # as files have it that were written before there were any
+            del values["paths"]
+        if not self.symmetric:
+            del values["symmetric"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod

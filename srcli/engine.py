@@ -31,6 +31,7 @@ from srcli.model import ResidualAutoencoder
 from srcli.optimizers import Optimizer
 from srcli.recipes import PLATEAU, Loss, TrainConfig
 from srcli.runs import RunDirectory
+from srcli.symmetry import Symmetry
 
 __all__ = [
     "Run",
@@ -89,6 +90,9 @@ class Run:
 
     average: ResidualAutoencoder
     optimizer: Optimizer
+    symmetry: Symmetry | None
+    """What keeps the weights symmetric, where the net is to be."""
+
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
 
@@ -257,6 +261,7 @@ def start(
         trained=_wrapped(net, config, team, dtype),
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
+        symmetry=Symmetry(net, config.model) if config.model.symmetric else None,
         images=pool.fingerprint(),
         origin=origin,
         epoch_steps=epoch_steps,
@@ -269,7 +274,10 @@ def _initial(
 ) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
     """Make the net to begin with, and tell how its weights had been made."""
     if config.init_from is None or resume:
-        return ResidualAutoencoder(config.model), None
+        net = ResidualAutoencoder(config.model)
+        if config.model.symmetric and not resume:
+            Symmetry(net, config.model).begin()
+        return net, None
     net, header = weights.load(config.init_from)
     if config.model.paths and header.config == config.model.at(None):
         single, net = net, ResidualAutoencoder(config.model)
@@ -356,6 +364,8 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
     else:
         loss, accuracy = _descend(run, run.crew, batch)
+    if run.symmetry:
+        run.symmetry.average_gradients()
     if config.clip:
         nn.utils.clip_grad_norm_(run.net.parameters(), config.clip)
     run.optimizer.step(lr)

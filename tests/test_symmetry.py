@@ -1,0 +1,139 @@
+"""Symmetric nets: a picture's result turns with it, before, in and after training."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from srcli import weights
+from srcli.config import ModelConfig
+from srcli.errors import UsageError
+from srcli.model import ResidualAutoencoder
+from srcli.recipes import TrainConfig
+from srcli.symmetry import Symmetry
+from srcli.training import train
+
+TURNS = range(8)
+SCALES = [2.0, 3.0, 4.0]
+
+
+@pytest.fixture
+def symmetric_config(tiny_config):
+    """The tiny net with channels in groups of eight."""
+    return replace(tiny_config, widths=(8, 16), symmetric=True)
+
+
+def drawn(config, *, symmetric=True):
+    """Make a net in double precision that corrects at random, biases and all."""
+    torch.manual_seed(3)
+    net = ResidualAutoencoder(config).double().to(memory_format=torch.channels_last)
+    for value in net.parameters():
+        if value.ndim == 1 or not value.any():
+            nn.init.normal_(value, std=0.05)
+    if symmetric:
+        Symmetry(net, config).begin()
+    return net
+
+
+def turned(image, turn):
+    """Turn ``(..., H, W)`` by quarters, then mirror it."""
+    image = torch.rot90(image, turn % 4, (-2, -1))
+    return image.flip(-1) if turn >= 4 else image
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_symmetric_net_turns_with_its_picture(symmetric_config, scale):
+    """By a path or without one; a net that is not symmetric does not."""
+    image = torch.rand(1, 3, 24, 36, dtype=torch.float64)
+    for symmetric in (True, False):
+        net = drawn(symmetric_config, symmetric=symmetric)
+        with torch.no_grad():
+            straight = net(image, [scale])
+            off = max(
+                float((net(turned(image, turn), [scale]) - turned(straight, turn)).abs().max())
+                for turn in TURNS
+            )
+        assert float((straight - image).abs().mean()) > 1e-3
+        assert off < 1e-12 if symmetric else off > 1e-3
+
+
+def test_weights_begin_as_large_as_without_symmetry(symmetric_config):
+    """The mean of eight numbers is smaller than each; the net begins with the spread it needs."""
+    config = replace(symmetric_config, widths=(64, 96))
+    net = drawn(config, symmetric=False)
+    before = {name: value.detach().std().item() for name, value in net.named_parameters()}
+    Symmetry(net, config).begin()
+    for name, value in net.named_parameters():
+        if value.ndim == 4:
+            assert value.detach().std().item() == pytest.approx(before[name], rel=0.1), name
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, scale):
+    """One picture teaches a symmetric net what its eight turned ones together would."""
+    net = drawn(symmetric_config)
+    image, target = torch.rand(2, 1, 3, 24, 24, dtype=torch.float64)
+
+    def descend(turns):
+        net.zero_grad()
+        for turn in turns:
+            output = net(turned(image, turn), [scale])
+            (output - turned(target, turn)).square().mean().div(len(turns)).backward()
+        return [value.grad for value in net.parameters()]
+
+    expected = [copy.deepcopy(gradient) for gradient in descend(TURNS)]
+    alone = [copy.deepcopy(gradient) for gradient in descend([0])]
+    Symmetry(net, symmetric_config).average_gradients()
+    found = [value.grad for value in net.parameters()]
+    differ = 0
+    for one, mean, single in zip(found, expected, alone, strict=True):
+        if mean is None:  # the ends of another path
+            assert one is None
+            continue
+        assert torch.allclose(one, mean, rtol=1e-9, atol=1e-14)
+        differ += not torch.allclose(single, mean, rtol=1e-3)
+    assert differ > 10  # so that averaging did something
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_training_keeps_a_net_symmetric(
+    symmetric_config, optimizer, image_folder, tmp_path, monkeypatch
+):
+    """After steps by either optimiser, and its average with it."""
+    for name in ("curves", "samples"):
+        monkeypatch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+    config = TrainConfig(
+        output=tmp_path / "run",
+        datasets=(str(image_folder),),
+        model=symmetric_config,
+        optimizer=optimizer,
+        steps=12,
+        lr=1e-2,
+        batch_size=4,
+        device="cpu",
+        dtype="fp32",
+    )
+    train(config)
+    net, header = weights.load(config.output / "model.safetensors")
+    assert header.config.symmetric
+    image = torch.rand(1, 3, 24, 24)
+    with torch.no_grad():
+        for scale in SCALES:
+            straight = net(image, [scale])
+            assert float((straight - image).abs().max()) > 1e-3
+            for turn in TURNS:
+                result = net(turned(image, turn), [scale])
+                assert torch.allclose(result, turned(straight, turn), atol=2e-5)
+
+
+def test_a_symmetric_configuration_is_kept_and_checked(symmetric_config, tiny_config):
+    """It survives JSON, and what cannot be symmetric is refused by name."""
+    assert ModelConfig.from_json(symmetric_config.to_json()) == symmetric_config
+    assert "symmetric" not in tiny_config.to_json()
+    assert symmetric_config.at(2).symmetric
+    with pytest.raises(UsageError, match=r"multiples of 8, not \[8, 12\]"):
+        replace(tiny_config, symmetric=True)
+    with pytest.raises(UsageError, match="symmetric must be true or false, not 1"):
+        replace(symmetric_config, symmetric=1)
