@@ -26,7 +26,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from srcli import __version__, files
-from srcli.config import CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
+from srcli.config import BASE, CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, one_line, reason, replacing
 from srcli.formats import READABLE_SUFFIXES
@@ -452,7 +452,8 @@ def upscale(
         typer.Option(
             "--tta",
             "-x",
-            help="Average over the eight ways to turn a patch: a bit better, eight times slower.",
+            help="Average over the eight ways to turn a patch: a bit better, eight times slower; "
+            "symmetric weights do without.",
             rich_help_panel=_NET,
         ),
     ] = False,
@@ -1322,7 +1323,8 @@ def train(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
     init_from: Annotated[
-        str | None, typer.Option(help="Weights to start from: a name or a file.")
+        str | None,
+        typer.Option(help="Weights to start from, a name or a file; the net has their shape."),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -1469,6 +1471,7 @@ def _settled(resume: Path | None, given: dict[str, Any]) -> TrainConfig:
     """Settle a new run's options by its recipe, or a resumed run's by its own."""
     from srcli.runs import load_options
     from srcli.sources import DATASETS, absolute, parse
+    from srcli.weights import read_header
 
     if resume is not None:
         if "datasets" in given:
@@ -1478,6 +1481,11 @@ def _settled(resume: Path | None, given: dict[str, Any]) -> TrainConfig:
     known = bool(names) and all(name in DATASETS for name in names)
     recipe = given.get("recipe", "paper" if known else "base")
     defaults = {"datasets": (), "output": Path("runs") / recipe, **RECIPES[recipe]}
+    if "init_from" in given and "model" not in given:
+        own = read_header(given["init_from"]).config
+        # Weights without paths are given them.
+        if own != defaults.get("model", BASE).at(None):
+            given["model"] = own
     if "steps" in given:
         defaults.pop("epochs", None)
     join = given.pop("join", None)

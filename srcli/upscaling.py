@@ -20,7 +20,7 @@ from srcli import weights
 from srcli.bands import Rows as PictureRows
 from srcli.choosing import AUTO
 from srcli.color import bleed, dequantize, quantize
-from srcli.config import DEFAULT_OVERLAP, PATCH, ModelConfig, require_at_least
+from srcli.config import DEFAULT_OVERLAP, PATCH, SYMMETRIES, ModelConfig, require_at_least
 from srcli.degradation import axis_weights, bicubic
 from srcli.devices import all_alike, memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.errors import UsageError, WeightsError
@@ -70,7 +70,8 @@ class Settings:
     tta: bool = False
     """Average the results of the eight ways to turn and mirror a patch, in ``float32``: a little
     better and eight times slower (geometric self-ensemble: Timofte et al. 2016, "Seven ways to
-    improve example-based single image super resolution")."""
+    improve example-based single image super resolution"). With weights that are symmetric all eight
+    are alike: one is computed."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -163,6 +164,10 @@ class Upscaler:
             net, header = weights.load(weights.resolve(str(model)))
         self.config = net.config
         self.scales = scales or header.scales
+        self._ensemble = self.settings.tta and not self.config.symmetric
+        if self.settings.tta and not self._ensemble:
+            name = "this net" if isinstance(model, ResidualAutoencoder) else model
+            notice(f"--tta changes nothing with {name}: it treats all eight ways alike already")
         self._notice = notice
         self._lock = threading.Lock()
         self._redone = False
@@ -297,7 +302,7 @@ class Upscaler:
         side = self.settings.tile or PATCH
         stages = [] if size == source else self._stages(source, size)
         cells = sum(-(-stage.size[0] // side) * -(-stage.size[1] // side) for stage in stages)
-        return cells * (8 if self.settings.tta else 1)
+        return cells * (SYMMETRIES if self._ensemble else 1)
 
     def memory(self, source: tuple[int, int], size: tuple[int, int], planes: int) -> int:
         """Estimate the memory that :meth:`bands` needs beside the program and its input.
@@ -470,12 +475,15 @@ class Upscaler:
     def _run(self, windows: Tensor, scale: float) -> Tensor:
         """Run the net on ``(N, C, h, w)`` windows; grey is shown to it as R = G = B."""
         image = windows.expand(-1, 3, -1, -1)
-        if not self.settings.tta:
+        if not self._ensemble:
             result = self._run_once(image, scale)
         else:
             # Windows begin and end at multiples of the stride: turned, they keep its phase.
-            turned = (_back(self._run_once(_turned(image, turn), scale), turn) for turn in range(8))
-            result = sum(turned, torch.zeros_like(image)) / 8
+            turned = (
+                _back(self._run_once(_turned(image, turn), scale), turn)
+                for turn in range(SYMMETRIES)
+            )
+            result = sum(turned, torch.zeros_like(image)) / SYMMETRIES
         return result.mean(1, keepdim=True) if windows.shape[1] == 1 else result
 
     def _run_once(self, image: Tensor, scale: float) -> Tensor:

@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 import srcli
 from srcli import files, images, training, weights
 from srcli.cli import app
+from srcli.config import BASE
+from srcli.model import ResidualAutoencoder, multiply_adds
 from srcli.runs import load_options
 from srcli.upscaling import Settings, Upscaler
 
@@ -761,6 +763,34 @@ def test_a_run_can_start_from_shipped_weights_by_name(desk, image_folder, tiny_w
     assert weights.read_header(desk / "run/model.safetensors").training["init_from"] == (
         "tiny.safetensors"
     )
+
+
+def test_a_run_from_weights_has_their_shape(desk, image_folder, tiny_config):
+    """Without ``--config`` the net is that of the weights; a recipe gives the rest."""
+    result = run(
+        *("train", "--dataset", image_folder, "--init-from", "tiny", "--recipe", "photo"),
+        *("--epochs", "0.2", "--batch-size", "1", "-o", "run", *EXACT),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    header = weights.read_header(desk / "run" / "model.safetensors")
+    assert header.config == tiny_config
+    assert header.training["recipe"] == "photo"
+
+
+@pytest.mark.usefixtures("desk")
+def test_weights_without_paths_are_given_the_recipe_s(image_folder):
+    """What was the default's shape before it had paths goes on with them."""
+    single = dataclasses.replace(BASE, paths=())
+    weights.save(Path("old.safetensors"), ResidualAutoencoder(single).state_dict(), single, {})
+    result = run(
+        *("train", "--dataset", image_folder, "--init-from", "old.safetensors", "--dry-run"),
+        *("--json", "--epochs", "0.2", "--batch-size", "1", "--scale", "2", *EXACT),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    gmac = json.loads(result.stdout)["gmac_per_patch"]
+    assert gmac == pytest.approx(multiply_adds(BASE.at(2)) / 1e9)
 
 
 # ---- help, version, models ----------------------------------------------------------------

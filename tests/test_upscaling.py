@@ -1,5 +1,6 @@
 """Pictures through the upscaler: seams, sizes, colours, steps and number formats."""
 
+import dataclasses
 import io
 import math
 import subprocess
@@ -22,6 +23,7 @@ from srcli.degradation import bicubic
 from srcli.errors import UsageError, WeightsError
 from srcli.images import Metadata, Picture
 from srcli.model import ResidualAutoencoder
+from srcli.symmetry import Symmetry
 from srcli.upscaling import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
@@ -513,10 +515,21 @@ def test_srcli_has_the_upscaler_and_imports_torch_only_for_it():
 # ---- self-ensemble ------------------------------------------------------------------------
 
 
+def correcting(config):
+    """A net that changes its input at random."""
+    torch.manual_seed(2)
+    net = ResidualAutoencoder(config)
+    for head in (net.head, *net.heads.values()):
+        torch.nn.init.normal_(head.weight, std=0.02)
+    return net
+
+
 def test_tta_is_the_mean_of_the_eight_turned_pictures():
     """Each turned picture alone, turned back, in the mean: the ensemble's result in fp32."""
     image, size = photograph(40, 40), (120, 120)
-    plain = upscaler(overlap=10_000)
+    net = correcting(dataclasses.replace(BASE, symmetric=False))
+    exact = {"dtype": "fp32", "overlap": 10_000}
+    plain = Upscaler(net, settings=Settings(**exact))
     results = []
     for quarters in range(4):
         for mirrored in (False, True):
@@ -524,10 +537,33 @@ def test_tta_is_the_mean_of_the_eight_turned_pictures():
             result = torch.rot90(whole(plain, turned, size), -quarters, (1, 2))
             results.append(result.mT if mirrored else result)
 
-    actual = whole(upscaler(tta=True, overlap=10_000), image, size)
+    actual = whole(Upscaler(net, settings=Settings(**exact, tta=True)), image, size)
 
     torch.testing.assert_close(actual, torch.stack(results).mean(0), atol=2e-5, rtol=0)
-    assert not torch.equal(results[0], actual)
+    assert float((results[0] - actual).abs().max()) > 0.01
+
+
+def test_tta_of_a_symmetric_net_is_one_pass(monkeypatch):
+    """All eight are alike, so one is computed; a notice says that nothing is gained."""
+    config = dataclasses.replace(BASE, symmetric=True)
+    net = correcting(config)
+    Symmetry(net, config).begin()
+    notes, passes = [], []
+    run_once = Upscaler._run_once
+    monkeypatch.setattr(
+        Upscaler, "_run_once", lambda self, *args: passes.append(1) or run_once(self, *args)
+    )
+    image, size = photograph(40, 40), (120, 120)
+    settings = Settings(dtype="fp32", tta=True)
+    made = Upscaler(net, settings=settings, notice=notes.append)
+
+    actual = whole(made, image, size)
+
+    assert notes == ["--tta changes nothing with this net: it treats all eight ways alike already"]
+    assert len(passes) == 1
+    assert made.patches((40, 40), size) == 1
+    plain = Upscaler(net, settings=Settings(dtype="fp32"))
+    assert torch.equal(whole(plain, image, size), actual)
 
 
 def test_tta_works_on_any_shape_and_on_grey():
