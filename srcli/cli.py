@@ -1326,6 +1326,17 @@ def train(
         str | None,
         typer.Option(help="Weights to start from, a name or a file; the net has their shape."),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Weights, a name or a file, whose output is a goal beside HR."),
+    ] = None,
+    teacher_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the loss that is towards the teacher's output, at most 1.",
+            show_default=_recipe_default("teacher_share"),
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -1411,6 +1422,8 @@ def train(
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
+            "teacher": None if teacher is None else resolve(teacher).absolute(),
+            "teacher_share": teacher_share,
             "eval_images": eval_images,
             "eval_every": eval_every,
             "save_every": save_every,

@@ -93,6 +93,9 @@ class Run:
     symmetry: Symmetry | None
     """What keeps the weights symmetric, where the net is to be."""
 
+    teacher: ResidualAutoencoder | None
+    """Whose output is a goal beside HR."""
+
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
 
@@ -262,6 +265,7 @@ def start(
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
         symmetry=Symmetry(net, config.model) if config.model.symmetric else None,
+        teacher=_teacher(config, device),
         images=pool.fingerprint(),
         origin=origin,
         epoch_steps=epoch_steps,
@@ -289,6 +293,13 @@ def _initial(
             "use weights of the same configuration"
         )
     return net.train(), header.training
+
+
+def _teacher(config: TrainConfig, device: torch.device) -> ResidualAutoencoder | None:
+    if config.teacher is None:
+        return None
+    net, _ = weights.load(config.teacher)
+    return on_device(net, device).eval().requires_grad_(requires_grad=False)
 
 
 def _wrapped(
@@ -386,9 +397,15 @@ def _losses(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
     image = image.contiguous(memory_format=torch.channels_last)
     with _precision(run):
         output = run.trained(image, batch.scales).float()
+    loss = _loss(output, target, config.loss)
+    if run.teacher is not None:
+        with torch.no_grad(), _precision(run):
+            goal = run.teacher(image, batch.scales).float()
+        share = config.teacher_share
+        loss = (1 - share) * loss + share * _loss(output, goal, config.loss)
     with torch.no_grad():
         accuracy = agreement(output, target).mean()
-    return _loss(output, target, config.loss), accuracy
+    return loss, accuracy
 
 
 def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:

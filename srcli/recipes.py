@@ -57,6 +57,8 @@ LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
 """Fields that say how long a run is: a resumed run may have another end, as long as its learning
 rate would not have begun to fall."""
 
+_PATHS = ("output", "data_dir", "init_from", "teacher")
+
 PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
 """The share of a run, by its schedule, up to which the learning rate does not depend on how long
 the run is."""
@@ -170,6 +172,14 @@ class TrainConfig:
     init_from: Path | None = None
     """Weights to start from instead of random ones."""
 
+    teacher: Path | None = None
+    """Weights whose output the net is to come close to, besides HR. What it cannot know of HR is
+    not in there, so the gradients have less noise; a symmetric net learns from it what the teacher
+    makes of all eight turned patches on average."""
+
+    teacher_share: float = 0.5
+    """Share of the loss that is towards the teacher's output, in (0, 1]."""
+
     limit: int | None = None
     """Use at most so many images, chosen by seed."""
 
@@ -210,6 +220,8 @@ class TrainConfig:
         ):
             if number is not None and not (math.isfinite(number) and number > 0):
                 raise UsageError(f"{name} must be positive, not {number}")
+        if not 0 < self.teacher_share <= 1:
+            raise UsageError(f"--teacher-share must lie in (0, 1], not {self.teacher_share}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"--ema must lie in [0, 1), not {self.ema}")
         if not self.scales:
@@ -233,7 +245,7 @@ class TrainConfig:
         """Write the options as readable JSON."""
         values = asdict(self)
         values["degradation"] = str(self.degradation)
-        for name in ("output", "data_dir", "init_from"):
+        for name in _PATHS:
             values[name] = None if values[name] is None else str(values[name])
         # Absolute, so that a run can be resumed from any directory.
         values["data_dir"] = str(self.data_dir.absolute())
@@ -256,7 +268,7 @@ class TrainConfig:
             values["degradation"] = Degradation.parse(values["degradation"])
             for name in ("datasets", "scales"):
                 values[name] = tuple(values[name]) if type(values[name]) is list else values[name]
-            for name in ("output", "data_dir", "init_from"):
+            for name in _PATHS:
                 values[name] = Path(values[name]) if type(values[name]) is str else values[name]
             for one in fields(cls):
                 if not _fits(values[one.name], one.type):

@@ -455,6 +455,10 @@ def _record(run: Run) -> dict[str, Any]:
         config.schedule, "constant"
     )
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
+    taught = config.teacher and {
+        "teacher": config.teacher.name,
+        "teacher_share": config.teacher_share,
+    }
     return {
         "recipe": config.recipe,
         # What a data set is called, not where it lay.
@@ -479,6 +483,7 @@ def _record(run: Run) -> dict[str, Any]:
         "dtype": str(run.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "init_from": config.init_from.name if config.init_from else None,
+        **(taught or {}),
         "origin": None if run.origin is None else dict(run.origin),
     }
 

@@ -574,6 +574,8 @@ OTHERWISE = {
     "eval_images": ["--eval-images", "1"],
     "eval_every": ["--eval-every", "4"],
     "init_from": ["--init-from", "base"],
+    "teacher": ["--teacher", "base"],
+    "teacher_share": ["--teacher-share", "0.25"],
     "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],

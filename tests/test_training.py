@@ -31,7 +31,7 @@ from srcli.errors import (
 from srcli.loading import Centers, Loader
 from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.recipes import RECIPES, TrainConfig
-from srcli.runs import load_options
+from srcli.runs import RunDirectory, load_options
 from srcli.training import dry_run, train
 
 COLUMNS = [
@@ -829,6 +829,35 @@ def test_a_path_that_no_patch_takes_stays_as_it_was(options, tiny_weights):
         after = tensors_of(config.output / "model.safetensors")
         moved = {name for name in after if not torch.equal(before[name], after[name])}
         assert {name.split(".")[0] for name in after.keys() - moved} == {"stems", "heads"}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_teacher_s_share_of_the_loss(options, tiny_weights):
+    """A net that already is its teacher has nothing to learn from it: HR's share is left."""
+    values = {"init_from": tiny_weights, "lr": 1e-12, "steps": 1}
+    alone = train(options("alone", **values))
+    taught = train(options("taught", **values, teacher=tiny_weights, teacher_share=0.25))
+
+    assert taught.loss == pytest.approx(0.75 * alone.loss, rel=1e-4)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_net_learns_what_its_teacher_does(options, plain_weights, tiny_weights, threads):
+    """Where HR is not in the loss, the loss is the way to the teacher; the header names it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        config = options(
+            init_from=plain_weights, teacher=tiny_weights, teacher_share=1.0, steps=60, lr=5e-3
+        )
+        train(config)
+    finally:
+        torch.set_num_threads(before)
+    rows = RunDirectory(config.output).rows()
+    assert rows[-1].loss < 0.4 * rows[0].loss
+    training = weights.read_header(config.output / "model.safetensors").training
+    assert (training["teacher"], training["teacher_share"]) == (tiny_weights.name, 1.0)
 
 
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
