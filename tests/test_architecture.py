@@ -31,7 +31,7 @@ ROWS = (
     {"directories", "fitting"},
     {"tiling"},
     {"model", "degradation", "metrics"},
-    {"optimizers", "gradients"},
+    {"optimizers", "gradients", "symmetry"},
     {"color", "devices", "distributed", "recipes"},
     {"formats"},
     {"config", "deflate", "geometry", "files", "pictures", "quantisers"},
