@@ -341,6 +341,7 @@ BASE = ModelConfig(
         ScalePath(scale=2, encoder=(2,), decoder=(2,)),
         ScalePath(scale=4, encoder=(4,), decoder=(4,)),
     ),
+    symmetric=True,
 )
 """The default net: it works at the resolution of LR and below, for x2 (where that is larger) with
 half the units of the highest level. All factors but 2, 3 and 4 go as x3 does."""

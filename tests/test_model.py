@@ -439,6 +439,7 @@ PATHED = dataclasses.replace(
         ScalePath(scale=2, encoder=(1,), decoder=(1,)),
         ScalePath(scale=4, encoder=(3,), decoder=(2,)),
     ),
+    symmetric=False,
 )
 """A small net of which two factors have a path of their own."""
 
