@@ -152,6 +152,8 @@ def benchmark(name: str, folder: Path, scale: float) -> Row:
     """A benchmark set at one factor, with the ensemble of ``photo`` as a method of its own."""
     fitting = tuple(model for model in shipped() if fits(model, scale))
     row = measured(name, EvalConfig(dataset=folder, scale=scale, models=fitting))
+    if "photo" not in fitting:
+        return row
     ensemble = evaluate(
         EvalConfig(
             dataset=folder,

@@ -183,7 +183,7 @@ def test_a_digest_is_of_the_tensors_alone(tiny_weights, tmp_path):
 def small(tmp_path, monkeypatch, image_folder, tiny_weights):
     """A small copy of all that the script reads and writes: its root and its data."""
     root, data = tmp_path / "root", tmp_path / "data"
-    names = ("base", "faces")
+    names = ("base", "faces", "photo")
     pictures = sorted(image_folder.iterdir())[:2]
     for folder in ("set5", "set14/HR", "valid_natural", "celeba/img_align_celeba"):
         (data / folder).mkdir(parents=True)
@@ -226,7 +226,7 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     tables = {name: shown(name, root / "README.md") for name in BLOCKS}
     assert {name: len(lines) for name, lines in tables.items()} == {
         "scores": 6,
-        "faces": 3,
+        "faces": 4,
         "factors": 2,
         "strengths": 4,
     }
