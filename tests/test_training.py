@@ -440,7 +440,7 @@ def test_the_options_are_written_before_the_first_step(options):
     assert written.keys() == {field.name for field in dataclasses.fields(TrainConfig)}
     assert written["scales"] == [2.0, 3.0]
     assert written["loss"] == "mse"
-    assert written["model"] == json.loads(config.model.to_json())
+    assert written["model"] == json.loads(json.dumps(dataclasses.asdict(config.model)))
     assert load_options(config.output) == config
 
 
