@@ -230,6 +230,9 @@ def start(
     torch.manual_seed(config.seed)
     net, origin = _initial(config, resume=resume)
     net = on_device(net, device)
+    symmetry = Symmetry(net, config.model) if config.model.symmetric else None
+    if symmetry and config.init_from is None:
+        symmetry.begin()
     workers = config.workers or os.cpu_count() or 1
     with memory_told(config, device):
         loader = Loader(splits.train, device, workers=workers)
@@ -264,7 +267,7 @@ def start(
         trained=_wrapped(net, config, team, dtype),
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
-        symmetry=Symmetry(net, config.model) if config.model.symmetric else None,
+        symmetry=symmetry,
         teacher=_teacher(config, device),
         images=pool.fingerprint(),
         origin=origin,
@@ -278,10 +281,7 @@ def _initial(
 ) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
     """Make the net to begin with, and tell how its weights had been made."""
     if config.init_from is None or resume:
-        net = ResidualAutoencoder(config.model)
-        if config.model.symmetric and not resume:
-            Symmetry(net, config.model).begin()
-        return net, None
+        return ResidualAutoencoder(config.model), None
     net, header = weights.load(config.init_from)
     if config.model.paths and header.config == config.model.at(None):
         single, net = net, ResidualAutoencoder(config.model)

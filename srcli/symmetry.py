@@ -26,10 +26,11 @@ class Symmetry:
 
     Gradients that are averaged keep symmetric weights symmetric: Adam's and Muon's steps treat all
     places of a weight, or all rows and columns of its matrix, alike. What rounding takes away from
-    that was 4e-7 of the weights after 600 steps.
+    that was at most 4e-6 of a parameter after the 5,307 steps of ``base``.
 
     Args:
-        net: Whose parameters are meant; its configuration is ``symmetric``. In its final place.
+        net: Whose parameters are meant, in its final place.
+        config: Its shape, which is ``symmetric``.
     """
 
     def __init__(self, net: nn.Module, config: ModelConfig) -> None:
