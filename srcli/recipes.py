@@ -298,7 +298,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "photo": MappingProxyType(
             {
                 "degradation": Degradation.parse(
-                    "kernel=any,blur=0..2,noise=0..8,jpeg=30..95,clean=0.35"
+                    "kernel=any,blur=0..2,noise=0..8,jpeg=30..95,clean=0.5"
                 )
             }
         ),

@@ -180,7 +180,8 @@ def save(
 def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
     """Put scores into the header of a weights file, instead of those that it has.
 
-    The rest of the header and every bit of the tensors stay as they are.
+    The rest of the header and every bit of the tensors stay as they are, and all of a file that
+    has these scores already.
 
     Args:
         path: A weights file; it is replaced atomically.
@@ -195,7 +196,8 @@ def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
     if scores:
         lines = [asdict(line) for line in scores]
         kept["scores"] = json.dumps(lines, allow_nan=False, sort_keys=True)
-    write_tensors(path, tensors, kept)
+    if kept != metadata:  # the strings of a header are written in another order each time
+        write_tensors(path, tensors, kept)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -503,6 +503,17 @@ def scorable(tiny_weights, tmp_path):
     return altered(tiny_weights, tmp_path / "net.safetensors", tensors, note="kept")
 
 
+def test_a_file_that_has_the_scores_is_left_alone(scorable):
+    """Recording once more what is there does not write the file anew."""
+    record_scores(scorable, [LINE])
+    before = scorable.stat()
+
+    record_scores(scorable, [LINE])
+
+    after = scorable.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_scores_are_recorded_beside_the_same_tensors(scorable):
     """The header gains the scores; the rest of it, and every bit of the tensors, stays."""
     before, old = raw_tensors(scorable), header_of(scorable)["__metadata__"]
