@@ -22,6 +22,7 @@ from srcli.recipes import (
     SPLITS,
     TrainConfig,
 )
+from srcli.weights import read_header, resolve
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 """The fewest options that make a run."""
@@ -71,7 +72,9 @@ def test_photo_is_base_on_the_general_degradation():
     degradation = photo.degradation
     assert (degradation.blur, degradation.noise, degradation.jpeg) == ((0, 2), (0, 8), (30, 95))
     assert degradation.kernel == KERNELS
-    assert 0 < degradation.clean <= 0.5
+    assert degradation.clean == 0.5
+    shipped = read_header(resolve("photo")).training["degradation"]
+    assert Degradation.parse(shipped) == degradation  # so that the recipe can make it again
 
 
 def test_paper_is_what_the_source_paper_did():
