@@ -1327,13 +1327,15 @@ def train(
         typer.Option(help="Weights to start from, a name or a file; the net has their shape."),
     ] = None,
     teacher: Annotated[
-        str | None,
-        typer.Option(help="Weights, a name or a file, whose output is a goal beside HR."),
+        list[str] | None,
+        typer.Option(
+            help="Weights, a name or a file, whose output is a goal beside HR; several take turns."
+        ),
     ] = None,
     teacher_share: Annotated[
         float | None,
         typer.Option(
-            help="Share of the loss that is towards the teacher's output, at most 1.",
+            help="Share of the loss that is towards the teachers' output, at most 1.",
             show_default=_recipe_default("teacher_share"),
         ),
     ] = None,
@@ -1422,7 +1424,7 @@ def train(
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
-            "teacher": None if teacher is None else resolve(teacher).absolute(),
+            "teachers": tuple(resolve(one).absolute() for one in teacher) if teacher else None,
             "teacher_share": teacher_share,
             "eval_images": eval_images,
             "eval_every": eval_every,
@@ -1554,13 +1556,14 @@ _OPTION_OF = {
     "model": "--config",
     "scales": "--scale",
     "max_seconds": "--max-time",
+    "teachers": "--teacher",
 }
 """How the fields are called whose option has another name."""
 
 
 def _shown(value: object) -> str:
     match value:
-        case None:
+        case None | ():
             return "no such option"
         case tuple():
             return ", ".join(str(item) for item in value)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, assert_never
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from srcli import weights
 from srcli.color import dequantize
+from srcli.config import Degradation
 from srcli.datasets import Pool, Sampler, Splits, open_pool, split
 from srcli.degradation import training_input
 from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
@@ -52,6 +54,8 @@ __all__ = [
 _LUMA_SHARES = (0.299, 0.587, 0.114)
 """Of R, G and B in the luma of ITU-R BT.601."""
 
+_BICUBIC = Degradation()
+
 _CHARBONNIER_EPSILON = 1e-3
 """Where the Charbonnier loss turns from square to absolute, on [0, 1] (LapSRN, Lai 2017)."""
 
@@ -69,6 +73,15 @@ class Scores:
 
     baseline_psnr: float
     """The bicubic input's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """A net whose output is a goal."""
+
+    net: ResidualAutoencoder
+    apart: bool
+    """Whether it is shown plain bicubic LR, all that it was trained on, where the net is not."""
 
 
 @dataclass(slots=True)
@@ -93,8 +106,8 @@ class Run:
     symmetry: Symmetry | None
     """What keeps the weights symmetric, where the net is to be."""
 
-    teacher: ResidualAutoencoder | None
-    """Whose output is a goal beside HR."""
+    teachers: Sequence[Teacher]
+    """Whose output is a goal beside HR, in turn."""
 
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
@@ -268,7 +281,7 @@ def start(
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
         symmetry=symmetry,
-        teacher=_teacher(config, device),
+        teachers=[_teacher(path, config, device) for path in config.teachers],
         images=pool.fingerprint(),
         origin=origin,
         epoch_steps=epoch_steps,
@@ -295,11 +308,13 @@ def _initial(
     return net.train(), header.training
 
 
-def _teacher(config: TrainConfig, device: torch.device) -> ResidualAutoencoder | None:
-    if config.teacher is None:
-        return None
-    net, _ = weights.load(config.teacher)
-    return on_device(net, device).eval().requires_grad_(requires_grad=False)
+def _teacher(path: Path, config: TrainConfig, device: torch.device) -> Teacher:
+    net, header = weights.load(path)
+    of_clean = header.training.get("degradation") == str(_BICUBIC)
+    return Teacher(
+        net=on_device(net, device).eval().requires_grad_(requires_grad=False),
+        apart=of_clean and not config.degradation.is_bicubic,
+    )
 
 
 def _wrapped(
@@ -389,8 +404,11 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
     run.losses.append(loss.detach())
 
 
-def _losses(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Run the net on a batch: the loss, to be descended from, and the accuracy."""
+def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Run the net on a batch: the loss, to be descended from, and the accuracy.
+
+    ``first`` is the place of its first patch among those that this process has in the step.
+    """
     config = run.config
     target = dequantize(batch.patches)
     image = training_input(target, batch.scales, config.degradation, batch.draws)
@@ -398,14 +416,41 @@ def _losses(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
     with _precision(run):
         output = run.trained(image, batch.scales).float()
     loss = _loss(output, target, config.loss)
-    if run.teacher is not None:
-        with torch.no_grad(), _precision(run):
-            goal = run.teacher(image, batch.scales).float()
+    if run.teachers:
+        goal = _goal(run, batch, target, image, first)
         share = config.teacher_share
         loss = (1 - share) * loss + share * _loss(output, goal, config.loss)
     with torch.no_grad():
         accuracy = agreement(output, target).mean()
     return loss, accuracy
+
+
+def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> Tensor:
+    """Let each patch's teacher make of it what it can.
+
+    Args:
+        run: The run; its teachers take turns, from patch to patch and from step to step.
+        batch: The patches.
+        target: They again, ``(N, 3, 120, 120)`` in [0, 1].
+        image: What the net is shown of them, the same shape.
+        first: As :func:`_losses` has it.
+
+    Returns:
+        ``(N, 3, 120, 120)`` in ``float32``.
+    """
+    count = len(run.teachers)
+    before = run.step + run.team.rows(run.config.batch).start + first
+    goal = torch.empty_like(target, memory_format=torch.channels_last)
+    for turn, teacher in enumerate(run.teachers):
+        rows = range((turn - before) % count, len(batch.scales), count)
+        scales = [batch.scales[row] for row in rows]
+        if rows:
+            own = slice(rows.start, None, count)
+            shown = training_input(target[own], scales) if teacher.apart else image[own]
+            shown = shown.contiguous(memory_format=torch.channels_last)
+            with torch.no_grad(), _precision(run):
+                goal[own] = teacher.net(shown, scales).float()
+    return goal
 
 
 def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -419,7 +464,7 @@ def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:
     def patch(index: int) -> tuple[Sequence[Tensor | None], Tensor, Tensor]:
         rows = slice(index, index + 1)
         one = Batch(batch.patches[rows], batch.scales[rows], batch.draws[rows])
-        loss, accuracy = _losses(run, one)
+        loss, accuracy = _losses(run, one, first=index)
         return torch.autograd.grad(loss, parameters, allow_unused=True), loss.detach(), accuracy
 
     count = len(batch.scales)

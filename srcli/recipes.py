@@ -57,7 +57,7 @@ LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
 """Fields that say how long a run is: a resumed run may have another end, as long as its learning
 rate would not have begun to fall."""
 
-_PATHS = ("output", "data_dir", "init_from", "teacher")
+_PATHS = ("output", "data_dir", "init_from")
 
 PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
 """The share of a run, by its schedule, up to which the learning rate does not depend on how long
@@ -172,13 +172,16 @@ class TrainConfig:
     init_from: Path | None = None
     """Weights to start from instead of random ones."""
 
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     """Weights whose output the net is to come close to, besides HR. What it cannot know of HR is
     not in there, so the gradients have less noise; a symmetric net learns from it what the teacher
-    makes of all eight turned patches on average."""
+    makes of all eight turned patches on average. Several take turns, patch by patch, and the net
+    learns their mean. One that was trained on plain bicubic LR is shown that of the patch, even
+    where the net is shown a damaged one: what can be expected of its output, with what is left of
+    the patch known, is what can be expected of HR."""
 
     teacher_share: float = 0.5
-    """Share of the loss that is towards the teacher's output, in (0, 1]."""
+    """Share of the loss that is towards the teachers' output, in (0, 1]."""
 
     limit: int | None = None
     """Use at most so many images, chosen by seed."""
@@ -247,6 +250,7 @@ class TrainConfig:
         values["degradation"] = str(self.degradation)
         for name in _PATHS:
             values[name] = None if values[name] is None else str(values[name])
+        values["teachers"] = [str(path) for path in self.teachers]
         # Absolute, so that a run can be resumed from any directory.
         values["data_dir"] = str(self.data_dir.absolute())
         return json.dumps(values, indent=2) + "\n"
@@ -261,6 +265,9 @@ class TrainConfig:
         try:
             values: dict[str, Any] = json.loads(text)
             names = {one.name for one in fields(cls)}
+            if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
+                only = values.pop("teacher")
+                values["teachers"] = [] if only is None else [only]
             if set(values) != names:
                 odd = ", ".join(sorted(set(values) ^ names))
                 raise UsageError(f"it lacks, or has besides what is known: {odd}")
@@ -270,6 +277,10 @@ class TrainConfig:
                 values[name] = tuple(values[name]) if type(values[name]) is list else values[name]
             for name in _PATHS:
                 values[name] = Path(values[name]) if type(values[name]) is str else values[name]
+            if type(values["teachers"]) is list:
+                values["teachers"] = tuple(
+                    Path(one) if type(one) is str else one for one in values["teachers"]
+                )
             for one in fields(cls):
                 if not _fits(values[one.name], one.type):
                     raise UsageError(f"{one.name} cannot be {values[one.name]!r}")

@@ -455,8 +455,8 @@ def _record(run: Run) -> dict[str, Any]:
         config.schedule, "constant"
     )
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
-    taught = config.teacher and {
-        "teacher": config.teacher.name,
+    taught = config.teachers and {
+        "teachers": [path.name for path in config.teachers],
         "teacher_share": config.teacher_share,
     }
     return {

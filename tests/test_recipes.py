@@ -235,7 +235,7 @@ others = st.fixed_dictionaries(
         "save_every": whole,
         "keep_last": whole,
         "init_from": st.none() | paths,
-        "teacher": st.none() | paths,
+        "teachers": st.lists(paths, max_size=3).map(tuple),
         "teacher_share": st.floats(0.01, 1),
         "limit": st.none() | whole,
         "workers": st.none() | whole,
@@ -312,6 +312,8 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("eval_images", 1.5),
         ("keep_last", None),
         ("init_from", 7),
+        ("teachers", 7),
+        ("teachers", [7]),
         ("teacher", 7),
         ("teacher_share", None),
         ("compile", None),
@@ -349,6 +351,15 @@ def test_json_that_is_no_options_is_one_line(text, message):
 
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("before", "now"), [(None, ()), ("/w/base", (Path("/w/base"),))])
+def test_a_run_from_when_there_was_one_teacher_goes_on(before, now):
+    """A run directory that says one teacher, or none, is read as one of several."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    del values["teachers"]
+
+    assert TrainConfig.from_json(json.dumps(values | {"teacher": before})).teachers == now
 
 
 def test_options_of_another_version_name_what_differs():

@@ -574,7 +574,7 @@ OTHERWISE = {
     "eval_images": ["--eval-images", "1"],
     "eval_every": ["--eval-every", "4"],
     "init_from": ["--init-from", "base"],
-    "teacher": ["--teacher", "base"],
+    "teachers": ["--teacher", "base", "--teacher", "photo"],
     "teacher_share": ["--teacher-share", "0.25"],
     "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],

@@ -18,7 +18,7 @@ from srcli import engine, loading, training, weights
 from srcli.color import dequantize
 from srcli.config import PAPER, Degradation
 from srcli.datasets import Sampler, open_pool, split
-from srcli.degradation import training_input
+from srcli.degradation import DRAWS, training_input
 from srcli.distributed import Team
 from srcli.errors import (
     DataError,
@@ -836,7 +836,7 @@ def test_a_teacher_s_share_of_the_loss(options, tiny_weights):
     """A net that already is its teacher has nothing to learn from it: HR's share is left."""
     values = {"init_from": tiny_weights, "lr": 1e-12, "steps": 1}
     alone = train(options("alone", **values))
-    taught = train(options("taught", **values, teacher=tiny_weights, teacher_share=0.25))
+    taught = train(options("taught", **values, teachers=(tiny_weights,), teacher_share=0.25))
 
     assert taught.loss == pytest.approx(0.75 * alone.loss, rel=1e-4)
 
@@ -849,7 +849,7 @@ def test_a_net_learns_what_its_teacher_does(options, plain_weights, tiny_weights
     torch.set_num_threads(threads)
     try:
         config = options(
-            init_from=plain_weights, teacher=tiny_weights, teacher_share=1.0, steps=60, lr=5e-3
+            init_from=plain_weights, teachers=(tiny_weights,), teacher_share=1.0, steps=60, lr=5e-3
         )
         train(config)
     finally:
@@ -857,7 +857,68 @@ def test_a_net_learns_what_its_teacher_does(options, plain_weights, tiny_weights
     rows = RunDirectory(config.output).rows()
     assert rows[-1].loss < 0.4 * rows[0].loss
     training = weights.read_header(config.output / "model.safetensors").training
-    assert (training["teacher"], training["teacher_share"]) == (tiny_weights.name, 1.0)
+    assert (training["teachers"], training["teacher_share"]) == ([tiny_weights.name], 1.0)
+
+
+@pytest.fixture
+def taught_by(tiny_config, tmp_path):
+    """Return a function that writes weights of its own for a seed, with a header."""
+
+    def make(seed, **training):
+        torch.manual_seed(seed)
+        net = ResidualAutoencoder(tiny_config)
+        for head in (net.head, *net.heads.values()):
+            torch.nn.init.normal_(head.weight, std=0.02)
+        path = tmp_path / f"teacher-{seed}.safetensors"
+        weights.save(path, net.state_dict(), tiny_config, training)
+        return path, net.eval()
+
+    return make
+
+
+def test_teachers_take_turns(options, taught_by):
+    """From patch to patch and from step to step, whatever threads or processes have of a batch."""
+    paths, nets = zip(*(taught_by(seed) for seed in range(3)), strict=True)
+    run = engine.start(options(teachers=paths), Team(CPU), print)
+    run.step = 7
+    target, scales = torch.rand(4, 3, 120, 120), [2.0, 3.0, 3.0, 2.0]
+    image = training_input(target, scales)
+    batch = loading.Batch(target, scales, torch.empty(4, 0))
+
+    goal = engine._goal(run, batch, target, image, 0)
+
+    for row in range(4):
+        one = slice(row, row + 1)
+        alone = loading.Batch(target[one], scales[one], torch.empty(1, 0))
+        with torch.no_grad():
+            expected = nets[(7 + row) % 3](image[one], scales[one])
+            other = nets[(8 + row) % 3](image[one], scales[one])
+        assert not torch.allclose(goal[one], other, atol=1e-3)
+        torch.testing.assert_close(goal[one], expected, rtol=0, atol=1e-6)
+        part = engine._goal(run, alone, target[one], image[one], row)
+        torch.testing.assert_close(part, expected, rtol=0, atol=1e-6)
+    run.team = Team(CPU, 1, 2)  # its batch of four has two of them
+    part = engine._goal(
+        run, loading.Batch(target[2:], scales[2:], torch.empty(2, 0)), target[2:], image[2:], 0
+    )
+    torch.testing.assert_close(part, goal[2:], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("knows", "apart"), [("bicubic", True), ("noise=9", False), (None, False)])
+def test_a_teacher_of_clean_lr_is_shown_clean_lr(options, taught_by, knows, apart):
+    """What it would make of noise is no goal: it never saw any."""
+    path, net = taught_by(1, **({} if knows is None else {"degradation": knows}))
+    noisy = Degradation.parse("noise=9")
+    run = engine.start(options(teachers=(path,), degradation=noisy), Team(CPU), print)
+    target, scales, draws = torch.rand(2, 3, 120, 120), [2.0, 3.0], torch.rand(2, DRAWS).double()
+    image = training_input(target, scales, noisy, draws)
+
+    goal = engine._goal(run, loading.Batch(target, scales, draws), target, image, 0)
+
+    with torch.no_grad():
+        of_clean, of_noisy = net(training_input(target, scales), scales), net(image, scales)
+    assert not torch.allclose(of_clean, of_noisy, atol=1e-3)
+    torch.testing.assert_close(goal, of_clean if apart else of_noisy, rtol=0, atol=1e-6)
 
 
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
