@@ -38,6 +38,7 @@ from srcli.symmetry import Symmetry
 __all__ = [
     "Run",
     "Scores",
+    "Teacher",
     "evaluate",
     "memory_told",
     "optimise",
