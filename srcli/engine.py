@@ -418,7 +418,7 @@ def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
         output = run.trained(image, batch.scales).float()
     loss = _loss(output, target, config.loss)
     if run.teachers:
-        goal = _goal(run, batch, target, image, first)
+        goal = _goal(run, target, image, batch.scales, first)
         share = config.teacher_share
         loss = (1 - share) * loss + share * _loss(output, goal, config.loss)
     with torch.no_grad():
@@ -426,14 +426,14 @@ def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
     return loss, accuracy
 
 
-def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> Tensor:
+def _goal(run: Run, target: Tensor, image: Tensor, scales: Sequence[float], first: int) -> Tensor:
     """Let each patch's teacher make of it what it can.
 
     Args:
         run: The run; its teachers take turns, from patch to patch and from step to step.
-        batch: The patches.
-        target: They again, ``(N, 3, 120, 120)`` in [0, 1].
+        target: The HR patches, ``(N, 3, 120, 120)`` in [0, 1].
         image: What the net is shown of them, the same shape.
+        scales: N scale factors.
         first: As :func:`_losses` has it.
 
     Returns:
@@ -443,14 +443,13 @@ def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> 
     before = run.step + run.team.rows(run.config.batch).start + first
     goal = torch.empty_like(target, memory_format=torch.channels_last)
     for turn, teacher in enumerate(run.teachers):
-        rows = range((turn - before) % count, len(batch.scales), count)
-        scales = [batch.scales[row] for row in rows]
-        if rows:
-            own = slice(rows.start, None, count)
-            shown = training_input(target[own], scales) if teacher.apart else image[own]
-            shown = shown.contiguous(memory_format=torch.channels_last)
-            with torch.no_grad(), _precision(run):
-                goal[own] = teacher.net(shown, scales).float()
+        own = slice((turn - before) % count, None, count)
+        if not scales[own]:
+            continue
+        shown = training_input(target[own], scales[own]) if teacher.apart else image[own]
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), _precision(run):
+            goal[own] = teacher.net(shown, scales[own]).float()
     return goal
 
 

@@ -883,24 +883,20 @@ def test_teachers_take_turns(options, taught_by):
     run.step = 7
     target, scales = torch.rand(4, 3, 120, 120), [2.0, 3.0, 3.0, 2.0]
     image = training_input(target, scales)
-    batch = loading.Batch(target, scales, torch.empty(4, 0))
 
-    goal = engine._goal(run, batch, target, image, 0)
+    goal = engine._goal(run, target, image, scales, 0)
 
     for row in range(4):
         one = slice(row, row + 1)
-        alone = loading.Batch(target[one], scales[one], torch.empty(1, 0))
         with torch.no_grad():
             expected = nets[(7 + row) % 3](image[one], scales[one])
             other = nets[(8 + row) % 3](image[one], scales[one])
         assert not torch.allclose(goal[one], other, atol=1e-3)
         torch.testing.assert_close(goal[one], expected, rtol=0, atol=1e-6)
-        part = engine._goal(run, alone, target[one], image[one], row)
+        part = engine._goal(run, target[one], image[one], scales[one], row)
         torch.testing.assert_close(part, expected, rtol=0, atol=1e-6)
     run.team = Team(CPU, 1, 2)  # its batch of four has two of them
-    part = engine._goal(
-        run, loading.Batch(target[2:], scales[2:], torch.empty(2, 0)), target[2:], image[2:], 0
-    )
+    part = engine._goal(run, target[2:], image[2:], scales[2:], 0)
     torch.testing.assert_close(part, goal[2:], rtol=0, atol=1e-6)
 
 
@@ -913,7 +909,7 @@ def test_a_teacher_of_clean_lr_is_shown_clean_lr(options, taught_by, knows, apar
     target, scales, draws = torch.rand(2, 3, 120, 120), [2.0, 3.0], torch.rand(2, DRAWS).double()
     image = training_input(target, scales, noisy, draws)
 
-    goal = engine._goal(run, loading.Batch(target, scales, draws), target, image, 0)
+    goal = engine._goal(run, target, image, scales, 0)
 
     with torch.no_grad():
         of_clean, of_noisy = net(training_input(target, scales), scales), net(image, scales)
