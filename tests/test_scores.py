@@ -69,7 +69,7 @@ def test_every_table_is_of_the_shipped_nets(name):
 
     assert found["nets"] == scores.nets(name)
     assert {method for row in found["rows"] for method in row["mean"]} == (
-        {"bicubic", *found["nets"]} | ({"faces --tta"} if name == "faces" else set())
+        {"bicubic", *found["nets"]} | ({"paper --tta"} if name == "faces" else set())
     )
 
 
@@ -103,7 +103,7 @@ def test_readme_shows_the_results():
 def test_readme_shows_the_faces():
     """The table of CelebA's test images is the results, rounded."""
     (row,) = rows("faces")
-    every = ("bicubic", "paper", "base", "photo", "faces", "faces --tta")
+    every = ("bicubic", "paper", "paper --tta", "base", "photo", "faces")
     order = [name for name in every if name in row["mean"]]
 
     assert shown("faces") == [
@@ -185,7 +185,7 @@ def test_a_digest_is_of_the_tensors_alone(tiny_weights, tmp_path):
 def small(tmp_path, monkeypatch, image_folder, tiny_weights):
     """A small copy of all that the script reads and writes: its root and its data."""
     root, data = tmp_path / "root", tmp_path / "data"
-    names = ("base", "faces", "photo")
+    names = ("base", "paper", "photo")
     pictures = sorted(image_folder.iterdir())[:2]
     for folder in ("set5", "set14/HR", "valid_natural", "celeba/img_align_celeba"):
         (data / folder).mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     }
     assert (root / "README.md").read_text("utf-8").startswith("before\n\n<!-- scores:begin")
     assert (root / "README.md").read_text("utf-8").endswith("strengths:end -->\n\nafter\n")
-    for name in ("base", "faces"):
+    for name in ("base", "paper"):
         path = root / f"{name}.safetensors"
         assert results["weights"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
         recorded = weights.read_header(path).scores
@@ -288,7 +288,7 @@ def test_the_papers_weights_beat_bicubic_on_faces():
     assert report.mean("paper")[1] > report.mean("bicubic")[1]
 
 
-@pytest.mark.parametrize(("name", "least"), [("set5", 33.5), ("set14", 29.7)])
+@pytest.mark.parametrize(("name", "least"), [("set5", 34.0), ("set14", 30.0)])
 def test_the_shipped_weights_score_what_they_must(name, least):
     """On the benchmark sets ``base`` reaches its least PSNR, and the result written down."""
     if not (DATA / name).is_dir():
