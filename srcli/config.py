@@ -33,10 +33,9 @@ SYMMETRIES = 8
 PATCH = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
 
-DEFAULT_OVERLAP = 36
-"""Context around a patch, output pixels: the smallest multiple of ``base``'s stride that keeps
-the seam error of the shipped weights within one 8-bit level on every photograph tried, with
-fused patches (``benchmarks/seams.py`` measures it; single ones reach two at x4)."""
+DEFAULT_OVERLAP = 48
+"""Context around a patch, output pixels: enough to keep the seam error of the shipped weights
+within one 8-bit level, with single patches at x4 too (``benchmarks/seams.py`` measures it)."""
 
 
 def require_at_least(low: int, **options: float | None) -> None:
