@@ -23,6 +23,9 @@ from srcli.upscaling import Settings, Upscaler
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
+_STEP = 12
+"""Pixels between two margins that are measured, at least."""
+
 
 def main() -> None:
     """Print and write the tables."""
@@ -50,7 +53,8 @@ def table(net: ResidualAutoencoder, scale: int) -> list[str]:
     # A multiple of every stride, and more than the largest of the pictures.
     untiled = {dtype: results(net, scale, full, 1200, dtype) for dtype in dtypes}
     usual = -(-DEFAULT_OVERLAP // stride) * stride
-    for margin in [*range(0, usual + 1, stride), full]:
+    step = -(-_STEP // stride) * stride
+    for margin in sorted({*range(0, usual, step), usual, full}):
         cells = [
             differences(untiled[dtype], results(net, scale, margin, tile, dtype))
             for dtype, tile in ways
