@@ -33,9 +33,10 @@ SYMMETRIES = 8
 PATCH = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
 
-DEFAULT_OVERLAP = 48
-"""Context around a patch, output pixels: enough to keep the seam error of the shipped weights
-within one 8-bit level, with single patches at x4 too (``benchmarks/seams.py`` measures it)."""
+DEFAULT_OVERLAP = 60
+"""Context around a patch, output pixels, rounded up to the stride of a net's path: enough to keep
+the seam error of the shipped weights within one 8-bit level, with single patches at x4 too, where
+48 leaves two (``benchmarks/seams.py`` measures it)."""
 
 
 def require_at_least(low: int, **options: float | None) -> None:
