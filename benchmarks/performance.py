@@ -40,7 +40,7 @@ from torch.nn import functional
 import srcli
 from srcli import images, weights
 from srcli.color import dequantize, quantize
-from srcli.config import BASE, DEFAULT_OVERLAP, PAPER, PATCH, ModelConfig
+from srcli.config import BASE, PAPER, PATCH, ModelConfig
 from srcli.files import replacing
 from srcli.geometry import plan_axis
 from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
@@ -354,7 +354,7 @@ def kept_pixels(shape: Sequence[int], config: ModelConfig) -> int:
     (block,) = plan_axis(
         PATCH,
         patch=PATCH,
-        overlap=min(DEFAULT_OVERLAP, config.receptive_margin),
+        overlap=config.usual_margin,
         stride=config.stride,
     )
     context = len(block.window) - PATCH
@@ -890,7 +890,7 @@ def gpu_rate(rows: list[Row]) -> tuple[float, str]:
     if rates:
         return max(rates), "measured: the net alone, above"
     side = GPU_FUSE * PATCH
-    context = (1 + 2 * DEFAULT_OVERLAP / side) ** 2
+    context = (1 + 2 * BASE.usual_margin / side) ** 2
     needed = multiply_adds(BASE) * 1e6 / PATCH**2 * context
     name, tera = GPU
     told = (

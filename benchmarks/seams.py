@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srcli import images, weights
 from srcli.color import quantize
-from srcli.config import DEFAULT_OVERLAP, PATCH
+from srcli.config import PATCH
 from srcli.devices import resolve_dtype
 from srcli.model import ResidualAutoencoder
 from srcli.upscaling import Settings, Upscaler
@@ -52,9 +52,8 @@ def table(net: ResidualAutoencoder, scale: int) -> list[str]:
     lines = [f"| {' | '.join(['margin', *heads])} |", "|---" * (len(heads) + 1) + "|"]
     # A multiple of every stride, and more than the largest of the pictures.
     untiled = {dtype: results(net, scale, full, 1200, dtype) for dtype in dtypes}
-    usual = -(-DEFAULT_OVERLAP // stride) * stride
     step = -(-_STEP // stride) * stride
-    for margin in sorted({*range(0, usual, step), usual, full}):
+    for margin in sorted({*range(0, full, step), config.usual_margin, full}):
         cells = [
             differences(untiled[dtype], results(net, scale, margin, tile, dtype))
             for dtype, tile in ways

@@ -26,7 +26,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from srcli import __version__, files
-from srcli.config import BASE, CONFIGS, DEFAULT_OVERLAP, JOINS, Degradation, ModelConfig
+from srcli.config import BASE, CONFIGS, JOINS, Degradation, ModelConfig
 from srcli.errors import GateError, Interrupted, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, one_line, reason, replacing
 from srcli.formats import READABLE_SUFFIXES
@@ -134,9 +134,11 @@ _Tile = Annotated[
     ),
 ]
 _Overlap = Annotated[
-    int,
+    str,
     typer.Option(
-        help="Context around a patch in output pixels.", metavar="N", rich_help_panel=_NET
+        help="Context around a patch in output pixels; auto keeps seams within one level of 255.",
+        metavar="N|auto",
+        rich_help_panel=_NET,
     ),
 ]
 _BatchSize = Annotated[
@@ -458,7 +460,7 @@ def upscale(
         ),
     ] = False,
     tile: _Tile = "auto",
-    overlap: _Overlap = DEFAULT_OVERLAP,
+    overlap: _Overlap = "auto",
     batch_size: _BatchSize = "auto",
     device: _Device = "auto",
     dtype: _DType = "auto",
@@ -917,7 +919,7 @@ def evaluate(
         typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
     ] = None,
     tile: _Tile = "auto",
-    overlap: _Overlap = DEFAULT_OVERLAP,
+    overlap: _Overlap = "auto",
     batch_size: _BatchSize = "auto",
     device: _Device = "auto",
     dtype: _DType = "auto",
@@ -1724,7 +1726,7 @@ def _choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  #
 
 
 def _settings(
-    tile: str, overlap: int, batch_size: str, device: str, dtype: str, *, tta: bool = False
+    tile: str, overlap: str, batch_size: str, device: str, dtype: str, *, tta: bool = False
 ) -> "Settings":
     from srcli.upscaling import Settings
 
@@ -1733,7 +1735,7 @@ def _settings(
         device=device,
         dtype=dtype,
         tile=_whole("--tile", tile),
-        overlap=overlap,
+        overlap=_whole("--overlap", overlap),
         batch_size=_whole("--batch-size", batch_size),
     )
 

@@ -15,7 +15,6 @@ from srcli.errors import UsageError
 __all__ = [
     "BASE",
     "CONFIGS",
-    "DEFAULT_OVERLAP",
     "JOINS",
     "KERNELS",
     "PAPER",
@@ -33,10 +32,11 @@ SYMMETRIES = 8
 PATCH = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
 
-DEFAULT_OVERLAP = 60
-"""Context around a patch, output pixels, rounded up to the stride of a net's path: enough to keep
-the seam error of the shipped weights within one 8-bit level, with single patches at x4 too, where
-48 leaves two (``benchmarks/seams.py`` measures it)."""
+_USUAL_CONTEXT = 14
+"""Context around a patch in positions of the highest level: LR pixels on the paths of ``base``,
+output pixels in the paper's net. It keeps the seam error of the shipped weights within one 8-bit
+level at every factor, with single patches too, where 12 leave two at x3 and x4
+(``benchmarks/seams.py`` measures it)."""
 
 
 def require_at_least(low: int, **options: float | None) -> None:
@@ -258,6 +258,15 @@ class ModelConfig:
             margin += (down + up) * convolutions * self.stem * 2**level
         margin += self.bottom * convolutions * self.stride + self.stride
         return -(-margin // self.stride) * self.stride
+
+    @property
+    def usual_margin(self) -> int:
+        """Context, in output pixels, that leaves a seam of one 8-bit level at most.
+
+        A multiple of the stride, and never more than :attr:`receptive_margin`.
+        """
+        margin = -(-_USUAL_CONTEXT * self.stem // self.stride) * self.stride
+        return min(margin, self.receptive_margin)
 
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""

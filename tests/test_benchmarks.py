@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config import BASE, DEFAULT_OVERLAP, PAPER, PATCH
+from srcli.config import BASE, PAPER, PATCH
 from srcli.model import ResidualAutoencoder, multiply_adds
 from srcli.upscaling import Settings, Upscaler
 
@@ -82,8 +82,8 @@ def test_a_peer_gives_a_picture_of_three_times_the_size(name, layout):
 
 
 def test_what_is_kept_of_a_window_is_without_its_context():
-    """The context of the paper's net is as far as it sees, which is less than that of `base`."""
-    wide, narrow = 2 * DEFAULT_OVERLAP, 2 * PAPER.receptive_margin
+    """The paper's net has less of it than `base`."""
+    wide, narrow = 2 * BASE.usual_margin, 2 * PAPER.usual_margin
 
     assert narrow < wide
     assert performance.kept_pixels((1, 3, 720 + wide, 720 + wide), BASE) == 720 * 720
@@ -103,7 +103,7 @@ def test_operations_are_those_of_the_convolutions():
 
 def test_a_row_of_the_net_says_what_its_seconds_mean():
     """Rates are of what is kept, the share is of what is computed."""
-    side = 2 * PATCH + 2 * DEFAULT_OVERLAP
+    side = 2 * PATCH + 2 * BASE.usual_margin
     peak = 4 * performance.operations((1, 3, side, side), BASE)
 
     row = performance.network_row((1, 3, side, side), BASE, 0.5, peak)
@@ -156,7 +156,7 @@ def test_the_first_pass_is_the_upscalers_own(tile, side):
 
     net, image = performance.first_pass(upscaler, (240, 240))
 
-    assert image.shape == (1, 3, side + 2 * DEFAULT_OVERLAP, side + 2 * DEFAULT_OVERLAP)
+    assert image.shape == (1, 3, side + 2 * BASE.usual_margin, side + 2 * BASE.usual_margin)
     assert net.config == upscaler.config
     assert ResidualAutoencoder.forward is plain
 

@@ -188,6 +188,7 @@ def check_refused(folder, arguments, code, text):
         (["photo.png", "--tile", "0"], 2, "--tile must be at least 1, not 0"),
         (["photo.png", "--tile", "x"], 2, "--tile must be a whole number or auto, not 'x'"),
         (["photo.png", "--overlap", "-1"], 2, "--overlap must be at least 0, not -1"),
+        (["photo.png", "--overlap", "x"], 2, "--overlap must be a whole number or auto, not 'x'"),
         (["photo.png", "--batch-size", "0"], 2, "--batch-size must be at least 1, not 0"),
         (["photo.png", "--quality", "101"], 2, "--quality must lie in 1..100, not 101"),
         (["photo.png", "--format", "doc"], 2, "--format doc is unknown: use one of …"),

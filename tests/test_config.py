@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from srcli.config import (
     BASE,
     CONFIGS,
-    DEFAULT_OVERLAP,
     KERNELS,
     PAPER,
     PATCH,
@@ -154,11 +153,27 @@ def test_the_stride_is_a_bottom_position(config, stride):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_a_patch_fits_every_named_configuration(config):
-    """Patches and the default overlap are whole strides."""
+    """A patch is whole strides of every path."""
     assert PATCH == 120
     assert PATCH % config.common_stride == 0
-    assert DEFAULT_OVERLAP % config.stride == 0
-    assert DEFAULT_OVERLAP > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "margin"),
+    [
+        (BASE.at(2), 28),
+        (BASE.at(3), 42),
+        (BASE.at(4), 56),
+        (PAPER, 16),
+        (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 36),
+    ],
+    ids=["x2", "x3", "x4", "paper", "small"],
+)
+def test_the_usual_margin_is_14_positions_of_the_highest_level(config, margin):
+    """In whole strides, and no more than there is to see."""
+    assert config.usual_margin == margin
+    assert margin % config.stride == 0
+    assert margin <= config.receptive_margin
 
 
 @pytest.mark.parametrize(
