@@ -320,7 +320,7 @@ class Upscaler:
 
         Returns:
             Bytes at the peak: a batch in the net, a band of the result, and of each step before
-            the last the rows that the next one needs, as float.
+            the last the rows that the next one needs, as float, and what its windows leave behind.
         """
         if size == source:
             return planes * _FEW_ROWS * size[1]
@@ -455,12 +455,14 @@ class Upscaler:
 
     def _plan(self, length: int, fuse: int, scale: float | None) -> list[Block]:
         settings, config = self.settings, self.config.at(scale)
-        overlap = config.usual_margin if settings.overlap is None else settings.overlap
+        overlap = config.usual_margin
+        if settings.overlap is not None:
+            # More context than the receptive field cannot change a pixel, only cost time.
+            overlap = min(settings.overlap, config.receptive_margin)
         return plan_axis(
             length,
             patch=PATCH if settings.tile is None else settings.tile,
-            # More context than the receptive field cannot change a pixel, only cost time.
-            overlap=min(overlap, config.receptive_margin),
+            overlap=overlap,
             stride=config.stride,
             fuse=fuse,
         )
