@@ -32,10 +32,10 @@ SYMMETRIES = 8
 PATCH = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
 
-_USUAL_CONTEXT = 14
+_USUAL_CONTEXT = 16
 """Context around a patch in positions of the highest level: LR pixels on the paths of ``base``,
 output pixels in the paper's net. It keeps the seam error of the shipped weights within one 8-bit
-level at every factor, with single patches too, where 12 leave two at x3 and x4
+level at every factor, with single patches too, where 14 leave two at x4
 (``benchmarks/seams.py`` measures it)."""
 
 

@@ -217,8 +217,8 @@ def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencode
     """Copy a net into the format that it is to compute in.
 
     The first convolution stays as it is: in bf16 its input alone, with eight bits for each pixel,
-    moves single pixels of a result by two levels. With the first one in fp32 ``base`` stays within
-    0.8 levels of what it gives in fp32 throughout, at no cost that can be measured.
+    moved single pixels of a result by two levels where now none moved by 0.8 (``base`` as it was
+    then), at no cost that can be measured. ``benchmarks/seams.py`` tells what is left.
 
     Args:
         net: In ``float32``.

@@ -68,7 +68,7 @@ class Settings:
 
     overlap: int | None = None
     """Context around a patch in output pixels, rounded up to a multiple of the stride; None: as
-    much as leaves a seam of one 8-bit level at most, 28, 42 and 56 at x2, x3 and x4 in ``base``."""
+    much as leaves a seam of one 8-bit level at most, 32, 48 and 64 at x2, x3 and x4 in ``base``."""
 
     batch_size: int | None = None
     """Patches per forward pass; None chooses."""
