@@ -161,15 +161,15 @@ def test_a_patch_fits_every_named_configuration(config):
 @pytest.mark.parametrize(
     ("config", "margin"),
     [
-        (BASE.at(2), 28),
-        (BASE.at(3), 42),
-        (BASE.at(4), 56),
+        (BASE.at(2), 32),
+        (BASE.at(3), 48),
+        (BASE.at(4), 64),
         (PAPER, 16),
         (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 36),
     ],
     ids=["x2", "x3", "x4", "paper", "small"],
 )
-def test_the_usual_margin_is_14_positions_of_the_highest_level(config, margin):
+def test_the_usual_margin_is_16_positions_of_the_highest_level(config, margin):
     """In whole strides, and no more than there is to see."""
     assert config.usual_margin == margin
     assert margin % config.stride == 0
