@@ -1341,6 +1341,13 @@ def train(
             show_default=_recipe_default("teacher_share"),
         ),
     ] = None,
+    mean_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights, a name or a file, whose mean with the run's own is what it leaves at "
+            "its end; repeat for more."
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -1426,8 +1433,9 @@ def train(
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
-            "teachers": tuple(resolve(one).absolute() for one in teacher) if teacher else None,
+            "teachers": _weights_files(teacher),
             "teacher_share": teacher_share,
+            "mean_with": _weights_files(mean_with),
             "eval_images": eval_images,
             "eval_every": eval_every,
             "save_every": save_every,
@@ -1477,6 +1485,13 @@ def train(
         )
     if not quiet and leads:
         _say(_training_summary(report))
+
+
+def _weights_files(names: list[str] | None) -> tuple[Path, ...] | None:
+    """Find the files of weights; None where no option was given."""
+    from srcli.weights import resolve
+
+    return tuple(resolve(name).absolute() for name in names) if names else None
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

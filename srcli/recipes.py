@@ -49,8 +49,10 @@ SCHEDULES: tuple[str, ...] = get_args(Schedule)
 SPLITS: tuple[str, ...] = get_args(Splitting)
 """How images are parted into training, evaluation and test."""
 
-CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every", "workers"})
-"""Fields that a resumed run may have otherwise: they change where and how, not what."""
+CHANGEABLE = frozenset(
+    {"data_dir", "device", "keep_last", "mean_with", "output", "save_every", "workers"}
+)
+"""Fields that a resumed run may have otherwise: no step depends on them."""
 
 
 LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
@@ -58,6 +60,7 @@ LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
 rate would not have begun to fall."""
 
 _PATHS = ("output", "data_dir", "init_from")
+_PATH_LISTS = ("teachers", "mean_with")
 
 PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
 """The share of a run, by its schedule, up to which the learning rate does not depend on how long
@@ -183,6 +186,11 @@ class TrainConfig:
     teacher_share: float = 0.5
     """Share of the loss that is towards the teachers' output, in (0, 1]."""
 
+    mean_with: tuple[Path, ...] = ()
+    """Weights whose mean with those that the run ends with is what it leaves: those that it started
+    from, or of other runs that started from the same. Such nets err differently and lie close
+    enough for their weights to be averaged (Wortsman et al. 2022, "Model soups")."""
+
     limit: int | None = None
     """Use at most so many images, chosen by seed."""
 
@@ -250,7 +258,8 @@ class TrainConfig:
         values["degradation"] = str(self.degradation)
         for name in _PATHS:
             values[name] = None if values[name] is None else str(values[name])
-        values["teachers"] = [str(path) for path in self.teachers]
+        for name in _PATH_LISTS:
+            values[name] = [str(path) for path in values[name]]
         # Absolute, so that a run can be resumed from any directory.
         values["data_dir"] = str(self.data_dir.absolute())
         return json.dumps(values, indent=2) + "\n"
@@ -265,9 +274,7 @@ class TrainConfig:
         try:
             values: dict[str, Any] = json.loads(text)
             names = {one.name for one in fields(cls)}
-            if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
-                only = values.pop("teacher")
-                values["teachers"] = [] if only is None else [only]
+            _modernise(values, names)
             if set(values) != names:
                 odd = ", ".join(sorted(set(values) ^ names))
                 raise UsageError(f"it lacks, or has besides what is known: {odd}")
@@ -277,16 +284,26 @@ class TrainConfig:
                 values[name] = tuple(values[name]) if type(values[name]) is list else values[name]
             for name in _PATHS:
                 values[name] = Path(values[name]) if type(values[name]) is str else values[name]
-            if type(values["teachers"]) is list:
-                values["teachers"] = tuple(
-                    Path(one) if type(one) is str else one for one in values["teachers"]
-                )
+            for name in _PATH_LISTS:
+                if type(values[name]) is list:
+                    values[name] = tuple(
+                        Path(one) if type(one) is str else one for one in values[name]
+                    )
             for one in fields(cls):
                 if not _fits(values[one.name], one.type):
                     raise UsageError(f"{one.name} cannot be {values[one.name]!r}")
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(str(error)) from error
+
+
+def _modernise(values: dict[str, Any], names: set[str]) -> None:
+    """Give the options of a run that an earlier version began what they lack."""
+    if names & set(values) and "mean_with" not in values:  # of before there were means
+        values["mean_with"] = []
+    if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
+        only = values.pop("teacher")
+        values["teachers"] = [] if only is None else [only]
 
 
 def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotation may be

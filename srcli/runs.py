@@ -130,18 +130,18 @@ class RunDirectory:
         with replacing(self.path / "options.json") as temporary:
             temporary.write_text(kept.to_json(), encoding="utf-8")
 
-    def keep_length(self, config: TrainConfig) -> None:
-        """Keep how long a resumed run is to be, where that is another length than before.
+    def keep_end(self, config: TrainConfig) -> None:
+        """Keep how a resumed run is to end, where that is another end than before.
 
         Raises:
             OutputError: If the options cannot be written.
         """
         before = load_options(self.path)
-        lengths = {name: getattr(config, name) for name in LENGTHS}
-        if all(getattr(before, name) == value for name, value in lengths.items()):
+        ends = {name: getattr(config, name) for name in (*LENGTHS, "mean_with")}
+        if all(getattr(before, name) == value for name, value in ends.items()):
             return
         try:
-            self._keep(replace(before, **lengths))
+            self._keep(replace(before, **ends))
         except OSError as error:
             raise self._problem("options.json", error) from error
 

@@ -121,7 +121,8 @@ def test_the_choices_are_the_annotations():
 def test_what_a_resumed_run_may_have_otherwise():
     """Where and how a run computes and saves may change, nothing that decides its weights."""
     assert CHANGEABLE <= set(FIELDS)
-    assert CHANGEABLE == {"data_dir", "device", "keep_last", "output", "save_every", "workers"}
+    where_and_how = {"data_dir", "device", "keep_last", "output", "save_every", "workers"}
+    assert where_and_how | {"mean_with"} == CHANGEABLE
 
 
 def test_a_length_may_become_another_where_the_rate_does_not_show_it():
@@ -237,6 +238,7 @@ others = st.fixed_dictionaries(
         "init_from": st.none() | paths,
         "teachers": st.lists(paths, max_size=3).map(tuple),
         "teacher_share": st.floats(0.01, 1),
+        "mean_with": st.lists(paths, max_size=3).map(tuple),
         "limit": st.none() | whole,
         "workers": st.none() | whole,
         "compile": st.booleans(),
@@ -316,6 +318,8 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("teachers", [7]),
         ("teacher", 7),
         ("teacher_share", None),
+        ("mean_with", "base"),
+        ("mean_with", [None]),
         ("compile", None),
         ("device", 0),
         ("dtype", None),
@@ -360,6 +364,14 @@ def test_a_run_from_when_there_was_one_teacher_goes_on(before, now):
     del values["teachers"]
 
     assert TrainConfig.from_json(json.dumps(values | {"teacher": before})).teachers == now
+
+
+def test_a_run_from_before_there_were_means_goes_on():
+    """A run directory that says nothing of weights to average with is read as one of none."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    del values["mean_with"]
+
+    assert TrainConfig.from_json(json.dumps(values)).mean_with == ()
 
 
 def test_options_of_another_version_name_what_differs():
