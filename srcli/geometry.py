@@ -20,7 +20,6 @@ __all__ = [
     "TargetSize",
     "output_length",
     "plan_axis",
-    "step_lengths",
     "steps_to",
 ]
 
@@ -215,20 +214,6 @@ def output_length(length: int, scale: float) -> int:
         8
     """
     return max(1, int(length * scale + 0.5))
-
-
-def step_lengths(length: int, final: int, *, steps: int) -> list[int]:
-    """Lengths on the way from ``length`` to ``final`` in ``steps`` equal factors.
-
-    Returns:
-        ``steps`` lengths, the last of them ``final``.
-
-    Example:
-        >>> step_lengths(10, 160, steps=2)
-        [40, 160]
-    """
-    factor = (final / length) ** (1 / steps)
-    return [*(output_length(length, factor**step) for step in range(1, steps)), final]
 
 
 def steps_to(factor: float, trained: Sequence[float]) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from srcli.config import PATCH, SYMMETRIES, ModelConfig, require_at_least
 from srcli.degradation import axis_weights, bicubic
 from srcli.devices import all_alike, memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.errors import UsageError, WeightsError
-from srcli.geometry import Block, Span, output_length, plan_axis, step_lengths, steps_to
+from srcli.geometry import Block, Span, output_length, plan_axis, steps_to
 from srcli.images import Levels, Picture, PillowImage, Scan, from_pillow, to_pillow
 from srcli.model import ResidualAutoencoder, in_dtype
 from srcli.tiling import Grid, Place, Rows, enlarge_rows
@@ -355,16 +355,14 @@ class Upscaler:
 
         A net is at home where the pixels of LR lie in its input as they did in training. On eight
         images of Set14 ``base`` has 28.63 dB at x2.5, and 29.81 where it enlarges by 3 and the
-        result is reduced; at x6, two steps of 2.45 have 24.64 dB, 3 and 2 have 25.46.
+        result is reduced; at x6, two steps of 2.45 have 24.64 dB, 3 and 2 have 25.46. One that
+        knows a single factor takes that again, however much work it is: ``paper`` at x4 has 22.34
+        dB on the middles of 20 photographs by two steps of 2, 25.09 by two of 3; bicubic has 24.22.
         """
         pairs = list(zip(source, size, strict=True))
         # A result that is a pixel larger or smaller has the pixels where they belong all the same.
         factor = max(1.0, *((after - 1) / before for before, after in pairs))
         steps = steps_to(factor, self.scales)
-        if len(self.scales) < 2 and len(steps) > 1:
-            # The only trained factor, taken twice, would be far too much work.
-            lengths = (step_lengths(*pair, steps=len(steps)) for pair in pairs)
-            return [_Stage(each, steps[0]) for each in zip(*lengths, strict=True)]
         products = accumulate(steps, operator.mul)
         *sizes, last = [(round(source[0] * one), round(source[1] * one)) for one in products]
         near = all(abs(one - other) <= 1 for one, other in zip(last, size, strict=True))

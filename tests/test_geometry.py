@@ -2,14 +2,13 @@
 
 import math
 from fractions import Fraction
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
-from srcli.geometry import Block, Span, TargetSize, output_length, plan_axis, step_lengths
+from srcli.geometry import Block, Span, TargetSize, output_length, plan_axis
 
 
 @st.composite
@@ -135,32 +134,6 @@ def test_output_length_rounds_half_up(length, eighths):
 def test_output_length_undoes_itself(length, scale):
     """Reducing by a whole factor what was enlarged by it gives the side back."""
     assert output_length(output_length(length, scale), 1 / scale) == length
-
-
-@given(
-    length=st.integers(1, 2000),
-    scale=st.floats(1, 16),
-    steps=st.integers(1, 4),
-)
-def test_steps_end_at_the_final_length(length, scale, steps):
-    """There are as many lengths as steps, none shrinks, and the last is the final one."""
-    final = output_length(length, scale)
-    lengths = step_lengths(length, final, steps=steps)
-
-    assert len(lengths) == steps
-    assert lengths[-1] == final
-    assert sorted([length, *lengths]) == [length, *lengths]
-
-
-@given(length=st.integers(50, 2000), scale=st.floats(1, 16), steps=st.integers(1, 4))
-def test_steps_share_the_factor_equally(length, scale, steps):
-    """Every step enlarges by the same factor, as far as whole pixels allow."""
-    final = output_length(length, scale)
-    lengths = [length, *step_lengths(length, final, steps=steps)]
-    factor = (final / length) ** (1 / steps)
-
-    for before, after in pairwise(lengths):
-        assert after / before == pytest.approx(factor, abs=2 * factor / length)
 
 
 LIMITS = st.one_of(st.none(), st.integers(1, 1_000_000))

@@ -231,11 +231,27 @@ def test_a_stretched_size_is_reached_from_above():
         assert whole(model, photograph(20, 24), size).shape[-2:] == size
 
 
-def test_a_net_of_one_factor_goes_on_in_equal_steps():
-    """x4 by a net for x3 is x2 of x2: x9 would be five times the work."""
+def test_a_net_of_one_factor_takes_that_again():
+    """x4 by a net for x3 is x9, reduced: two steps of x2 would be what it never saw."""
     model = Upscaler("base", scales=(3.0,))
 
-    assert [stage.size for stage in model._stages((20, 24), (80, 96))] == [(40, 48), (80, 96)]
+    stages = model._stages((20, 24), (80, 96))
+
+    assert [(stage.size, stage.scale) for stage in stages] == [((60, 72), 3), ((180, 216), 3)]
+
+
+@pytest.mark.parametrize("factor", [2, 4, 6])
+def test_a_net_of_one_factor_is_better_than_the_filter_at_others(factor):
+    """``paper`` knows x3 alone, and its pictures beat bicubic ones wherever it is asked."""
+    original = bicubic(photograph(192, 192).double() / 255, (96, 96))
+    image = bicubic(original, (96 // factor, 96 // factor))
+    levels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    restored = whole(upscaler("paper"), levels, (96, 96))
+
+    enlarged = bicubic(levels.double() / 255, (96, 96))
+    errors = [float((one.double() - original).square().mean()) for one in (restored, enlarged)]
+    assert errors[0] < 0.95 * errors[1]
 
 
 def test_a_factor_above_the_trained_ones_goes_in_steps():
