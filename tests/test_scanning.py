@@ -470,7 +470,10 @@ MEGABYTE = 1 << 20
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "tiles.tif", "a.ppm"])
 def test_memory_does_not_grow_with_the_picture(name, tmp_path):
-    """60 megapixels pass in less than 60 MB, of which their levels alone are 180."""
+    """60 megapixels pass in less than 90 MB, of which their levels alone are 180.
+
+    It is 47 to 51 MB for the JPEG on an idle machine, up to 64 on a busy one: libvips reads ahead.
+    """
     path = tmp_path / name
     large(path)
     program = """
@@ -489,7 +492,7 @@ def test_memory_does_not_grow_with_the_picture(name, tmp_path):
     """
     height, growth = map(int, run(program, path).split())
     assert height == 7500
-    assert growth < 60
+    assert growth < 90
 
 
 def large(path):

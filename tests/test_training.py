@@ -998,29 +998,23 @@ def test_a_mean_is_of_the_end_alone(options, tiny_weights, plain_weights):
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
-def test_weights_of_another_shape_have_no_mean(options, tiny_weights, tiny_config):
-    """They are refused before the run begins, and nothing is left behind."""
-    config = options(mean_with=(tiny_weights,), model=dataclasses.replace(tiny_config, bottom=2))
-    with pytest.raises(UsageError) as caught:
-        train(config)
-
-    assert str(caught.value) == (
-        f"--mean-with {tiny_weights}: its net has another shape than the run's; "
-        "use weights of the same configuration"
-    )
-    assert not config.output.exists()
-
-
-def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
-    """A run cannot start from weights of another net, and nothing is left behind."""
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        ("init_from", "--init-from {}: its net has another shape than --config asks for"),
+        ("mean_with", "--mean-with {}: its net has another shape than the run's"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config, option, fault):
+    """A run cannot start from weights of another net, or end with them; nothing is left behind."""
+    given = {"init_from": tiny_weights, "mean_with": (tiny_weights,)}[option]
     other = dataclasses.replace(tiny_config, bottom=2)
-    config = options(init_from=tiny_weights, model=other)
+    config = options(**{option: given}, model=other)
     with pytest.raises(UsageError) as caught:
         train(config)
 
     assert str(caught.value) == (
-        f"--init-from {tiny_weights}: its net has another shape than --config asks for; "
-        "use weights of the same configuration"
+        f"{fault.format(tiny_weights)}; use weights of the same configuration"
     )
     assert not config.output.exists()
 
