@@ -470,9 +470,10 @@ MEGABYTE = 1 << 20
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "tiles.tif", "a.ppm"])
 def test_memory_does_not_grow_with_the_picture(name, tmp_path):
-    """60 megapixels pass in less than 90 MB, of which their levels alone are 180.
+    """60 megapixels pass in less than 60 MB, of which their levels alone are 180.
 
-    It is 47 to 51 MB for the JPEG on an idle machine, up to 64 on a busy one: libvips reads ahead.
+    Of up to three attempts the best counts: how far libvips reads ahead depends on what else the
+    machine does (a JPEG takes 47 to 51 MB where it does nothing else, now and then 64).
     """
     path = tmp_path / name
     large(path)
@@ -490,9 +491,12 @@ def test_memory_does_not_grow_with_the_picture(name, tmp_path):
                 height += len(rows)
         print(height, peak() - before)
     """
-    height, growth = map(int, run(program, path).split())
-    assert height == 7500
-    assert growth < 90
+    for _ in range(3):
+        height, growth = map(int, run(program, path).split())
+        assert height == 7500
+        if growth < 60:
+            break
+    assert growth < 60
 
 
 def large(path):
