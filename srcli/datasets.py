@@ -226,6 +226,9 @@ class Sampler:
         augment: Whether patches are flipped and turned.
         areas: Pixels of each image; needed for ``area``. Zero for one that cannot be read.
         candidates: Patches to be drawn for each one that is trained on.
+        balanced: Whether the factors take turns, from a drawn one on, so that a step has each in
+            its share, to the patch where the batch is a multiple of their number. Without, each
+            patch draws its own.
     """
 
     def __init__(
@@ -238,8 +241,10 @@ class Sampler:
         augment: bool,
         areas: Sequence[int] | None = None,
         candidates: int = 1,
+        balanced: bool = False,
     ) -> None:
         self.candidates = candidates
+        self._balanced = balanced
         self._count, self._seed = count, seed
         self._scales, self._augment = list(scales), augment
         self._edges: Tensor | None = None
@@ -269,9 +274,16 @@ class Sampler:
             top=top.tolist(),
             left=left.tolist(),
             turn=[int(value * 8) if self._augment else 0 for value in turn.tolist()],
-            scales=[self._scales[int(value * len(self._scales))] for value in factor.tolist()],
+            scales=self._factors(factor),
             degradation=torch.rand(size, DRAWS, generator=generator, dtype=torch.float64),
         )
+
+    def _factors(self, draws: Tensor) -> list[float]:
+        count = len(self._scales)
+        places = (draws * count).long()
+        if self._balanced:
+            places = (places[0] + torch.arange(len(draws))) % count
+        return [self._scales[place] for place in places.tolist()]
 
     def _images(self, which: Tensor, step: int, size: int) -> list[int]:
         if self._edges is not None:

@@ -93,6 +93,10 @@ class TrainConfig:
     scales: tuple[float, ...] = (2.0, 3.0, 3.0, 4.0)
     """Scale factors to draw from, each entry as likely as the others: repeat one to weigh it."""
 
+    balanced: bool = True
+    """Whether every step has each scale factor in its share; else each patch draws its own, as in
+    runs of before. It takes chance from the gradients, and a GPU sees the same shapes each step."""
+
     degradation: Degradation = field(default_factory=Degradation)
     """How LR is made of HR."""
 
@@ -301,6 +305,8 @@ def _modernise(values: dict[str, Any], names: set[str]) -> None:
     """Give the options of a run that an earlier version began what they lack."""
     if names & set(values) and "mean_with" not in values:  # of before there were means
         values["mean_with"] = []
+    if names & set(values) and "balanced" not in values:  # of when each patch drew its factor
+        values["balanced"] = False
     if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
         only = values.pop("teacher")
         values["teachers"] = [] if only is None else [only]

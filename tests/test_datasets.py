@@ -1,6 +1,7 @@
 """Images as one list, how it is parted, and which patches a step draws from it."""
 
 import collections
+import dataclasses
 import hashlib
 import warnings
 
@@ -559,6 +560,32 @@ def test_all_turns_places_and_scales_are_as_likely():
     for values in ([v for draw in drawn for v in draw.top], [v for d in drawn for v in d.left]):
         counts = np.histogram(values, bins=10, range=(0, 1))[0]
         assert ((counts - 400) ** 2 / 400).sum() < 27.9  # 99.9 %, 9 degrees
+
+
+def test_balanced_scales_take_turns():
+    """Each factor has its share in every step, in whole batches to the patch; all else stays."""
+    scales = [2.0, 3.0, 3.0, 4.0]
+    balanced, drawn = (sampler(scales=scales, balanced=balanced) for balanced in (True, False))
+    first = set()
+    for step in range(40):
+        draw, other = balanced.draw(step, 16), drawn.draw(step, 16)
+        assert collections.Counter(draw.scales) == {2.0: 4, 3.0: 8, 4.0: 4}
+        assert draw.scales[0] == other.scales[0]
+        assert same(dataclasses.replace(draw, scales=other.scales), other)
+        for part in (slice(0, 4), slice(8, 12)):  # of each process as well
+            assert sorted(draw.scales[part]) == scales
+        first.add(draw.scales[0])
+    assert first == {2.0, 3.0, 4.0}
+
+
+def test_balanced_scales_of_small_batches_are_as_likely():
+    """A batch that has no room for all of them begins anywhere among them."""
+    small = sampler(seed=0, scales=[2.0, 3.0, 3.0, 4.0], balanced=True)
+    scales = collections.Counter(s for step in range(2000) for s in small.draw(step, 2).scales)
+
+    expected = {2.0: 1000, 3.0: 2000, 4.0: 1000}
+    # Two of a step exclude each other, so that the counts vary less than if each were drawn.
+    assert sum((scales[s] - count) ** 2 / count for s, count in expected.items()) < 13.8
 
 
 def test_without_augmentation_no_patch_is_turned():

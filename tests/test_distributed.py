@@ -370,7 +370,8 @@ def test_two_processes_train_the_net_of_one(crew):
         # Muon orthogonalises in bf16, and Adam's first steps have the size of the rate whatever
         # the gradient's: single weights may differ by a step, a whole tensor by little.
         distance = (found[name].double() - tensor).norm() / tensor.double().norm().clamp(min=1e-12)
-        assert distance < 0.03, name
+        # An absolute error's gradient is its sign: rounding turns it over where there is little.
+        assert distance < (0.1 if name.startswith("optimizer.") else 0.03), name
 
 
 @pytest.mark.slow

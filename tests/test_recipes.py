@@ -231,6 +231,7 @@ others = st.fixed_dictionaries(
         "sampling": st.sampled_from(["area", "epoch"]),
         "augment": st.booleans(),
         "candidates": whole,
+        "balanced": st.booleans(),
         "eval_images": st.none() | whole,
         "eval_every": st.none() | whole,
         "save_every": whole,
@@ -343,7 +344,7 @@ def test_options_of_another_kind_are_one_line(name, value):
         ("7", "'int' object is not iterable"),
         ("null", "'NoneType' object is not iterable"),
         ('{"steps": 1}', "it lacks, or has besides what is known: augment, batch_size, "),
-        ("[]", "it lacks, or has besides what is known: augment, batch_size, "),
+        ("[]", "it lacks, or has besides what is known: augment, balanced, batch_size, "),
         ("[" * 100_000, "maximum recursion depth exceeded"),
     ],
     ids=["empty", "cut", "number", "null", "poor", "list", "deep"],
@@ -372,6 +373,14 @@ def test_a_run_from_before_there_were_means_goes_on():
     del values["mean_with"]
 
     assert TrainConfig.from_json(json.dumps(values)).mean_with == ()
+
+
+def test_a_run_from_when_patches_drew_their_scales_goes_on_so():
+    """A run directory that does not say how scales come keeps the draws that it was begun with."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    assert values.pop("balanced") is True
+
+    assert TrainConfig.from_json(json.dumps(values)).balanced is False
 
 
 def test_options_of_another_version_name_what_differs():

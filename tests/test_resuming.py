@@ -619,7 +619,7 @@ OTHERWISE = {
 }
 """Options that would make another run, by the field that they set."""
 
-NOT_OPTIONS = {"processes", "sampling", "augment"}
+NOT_OPTIONS = {"balanced", "processes", "sampling", "augment"}
 """What follows from the recipe or from ``torchrun``."""
 
 
