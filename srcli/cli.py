@@ -1326,7 +1326,10 @@ def train(
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
     init_from: Annotated[
         str | None,
-        typer.Option(help="Weights to start from, a name or a file; the net has their shape."),
+        typer.Option(
+            help="Weights to start from, a name or a file; the net has their shape, or grows to "
+            "--config's."
+        ),
     ] = None,
     teacher: Annotated[
         list[str] | None,

@@ -40,6 +40,7 @@ __all__ = [
     "Scores",
     "Teacher",
     "evaluate",
+    "fastest_kernels",
     "memory_told",
     "optimise",
     "own_device",
@@ -261,6 +262,7 @@ def start(
             augment=config.augment,
             areas=loader.areas() if config.sampling == "area" else None,
             candidates=config.candidates,
+            balanced=config.balanced,
         )
     if not len(splits.evaluation):
         say(
@@ -300,17 +302,24 @@ def _initial(
     """Make the net to begin with, and tell how its weights had been made."""
     if config.init_from is None or resume:
         return ResidualAutoencoder(config.model), None
-    net, header = weights.load(config.init_from)
+    before, header = weights.load(config.init_from)
+    if config.model in (header.config, replace(header.config, symmetric=False)):
+        return before.train(), header.training
+    net = ResidualAutoencoder(config.model)
     if config.model.paths and header.config == config.model.at(None):
-        single, net = net, ResidualAutoencoder(config.model)
-        net.load_state_dict(single.state_dict(), strict=False)
+        net.load_state_dict(before.state_dict(), strict=False)
         net.begin_paths()
-    elif header.config != config.model:
+        return net, header.training
+    if config.model.symmetric:
+        Symmetry(net, config.model).begin()
+    try:
+        net.grow_from(before)
+    except UsageError as error:
         raise UsageError(
-            f"--init-from {config.init_from}: its net has another shape than --config asks for; "
+            f"--init-from {config.init_from}: {error} than --config asks for; "
             "use weights of the same configuration"
-        )
-    return net.train(), header.training
+        ) from error
+    return net, header.training
 
 
 def _teacher(path: Path, config: TrainConfig, device: torch.device) -> Teacher:
@@ -371,6 +380,20 @@ def _total(config: TrainConfig, images: int, epoch_steps: int) -> int | None:
     if config.sampling == "epoch":
         return max(1, math.ceil(config.epochs * epoch_steps))
     return max(1, math.ceil(config.epochs * images / config.batch))
+
+
+@contextmanager
+def fastest_kernels(device: torch.device) -> Iterator[None]:
+    """Let cuDNN try its kernels for each shape and keep the fastest, on a GPU.
+
+    A step's shapes are those of the step before, so this costs the first steps alone.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager
@@ -508,7 +531,11 @@ def _fourier(error: Tensor) -> Tensor:
     is not normalised there; at 120x120 that is six times L1 of the orthonormal one. Half of the
     whole is about luma, by which pictures are judged.
     """
-    luma = (error * error.new_tensor(_LUMA_SHARES).view(3, 1, 1)).sum(1, keepdim=True)
+    # The shares as numbers: a tensor of them would be copied, and a GPU wait for it, each step.
+    red, green, blue = (
+        share * error[:, place : place + 1] for place, share in enumerate(_LUMA_SHARES)
+    )
+    luma = red + green + blue
     return 0.5 * (_spectral(error) + _spectral(luma))
 
 

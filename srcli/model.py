@@ -6,7 +6,7 @@ bicubic enlargement, so the net serves any scale factor.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import assert_never
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from srcli.config import PATCH, ModelConfig, ScalePath
+from srcli.errors import UsageError
 
 __all__ = [
     "ConvolutionUnit",
@@ -25,6 +26,10 @@ __all__ = [
     "multiply_adds",
     "parameter_count",
 ]
+
+
+_WHISPER = 0.1
+"""What a level that begins anew has for a say in a net that knows nothing of it."""
 
 
 class ResidualUnit(nn.Module):
@@ -199,6 +204,60 @@ class ResidualAutoencoder(nn.Module):
             head = {"weight": taps, "bias": (bias.reshape(3, -1) @ outer.T).flatten()}
             self.stems[str(path.scale)].load_state_dict(stem)
             self.heads[str(path.scale)].load_state_dict(head)
+
+    @torch.no_grad()
+    def grow_from(self, other: "ResidualAutoencoder") -> None:
+        """Take what fits of a net of other depth, or of other widths below its highest level.
+
+        An encoder's first units are the other's first, a decoder's last its last, as on a path;
+        one that the other has not begins by changing nothing (Chen et al. 2016, "Net2Net"). A level
+        of another width begins anew, its say in the one above at a tenth.
+
+        Raises:
+            UsageError: If there is more between them than that, or this net is to be symmetric and
+                the other is not.
+        """
+        unfit = self.config.unit != "residual" or _ends(self.config) != _ends(other.config)
+        if unfit or (self.config.symmetric and not other.config.symmetric):
+            raise UsageError("its net has another shape")
+        for name in ("stem", "stems", "head", "heads"):
+            getattr(self, name).load_state_dict(getattr(other, name).state_dict())
+        widths = zip(self.config.widths, other.config.widths, strict=True)
+        same = [width == before for width, before in widths]
+        if same[-1]:
+            _take_units(self.bottom.children(), other.bottom.children())
+        for level, (upper, lower) in enumerate(pairwise(same)):
+            if upper:
+                encoders, decoders = (
+                    [[*half[level].children()] for half in halves]
+                    for halves in ((self.encoders, other.encoders), (self.decoders, other.decoders))
+                )
+                _take_units(*encoders)
+                _take_units(*(units[::-1] for units in decoders))
+            if upper and lower:
+                self.downs[level].load_state_dict(other.downs[level].state_dict())
+                self.ups[level].load_state_dict(other.ups[level].state_dict())
+            if not lower:
+                for weight in self.ups[level].parameters():
+                    weight.mul_(_WHISPER)
+
+
+def _ends(config: ModelConfig) -> tuple[object, ...]:
+    """All of a shape but its levels below the highest, and how many units any of them has."""
+    scales = [path.scale for path in config.paths]
+    kinds = config.unit, config.down, config.up, config.join, config.output
+    return config.stem, config.widths[0], len(config.widths), *kinds, scales
+
+
+def _take_units(units: Iterable[nn.Module], others: Iterable[nn.Module]) -> None:
+    """Copy units one by one; those that are left over change nothing from now on."""
+    before = [*others]
+    for place, unit in enumerate(units):
+        if place < len(before):
+            unit.load_state_dict(before[place].state_dict())
+        else:
+            for weight in unit.get_submodule("contract").parameters():
+                weight.zero_()
 
 
 def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:

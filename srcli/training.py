@@ -27,6 +27,7 @@ from srcli.engine import (
     Run,
     Scores,
     evaluate,
+    fastest_kernels,
     memory_told,
     optimise,
     own_device,
@@ -198,7 +199,7 @@ def _train(
         run.directory.keep_end(run.config)
     elif team.leads:
         run.directory.begin(run.config)
-    with memory_told(run.config, run.device), threads(run):
+    with memory_told(run.config, run.device), fastest_kernels(run.device), threads(run):
         _loop(run, on_progress, should_stop)
         if run.over:
             _mix(run, say)
@@ -524,6 +525,7 @@ def _burst(run: Run) -> tuple[float, float]:
     times: list[float] = []
     with (
         memory_told(config, run.device),
+        fastest_kernels(run.device),
         threads(run),
         closing(run.loader.batches(run.sampler, 0, config.batch, rows)) as batches,
     ):

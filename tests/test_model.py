@@ -1,6 +1,7 @@
 """The network: the paper's to the parameter, the default within its budget."""
 
 import contextlib
+import copy
 import dataclasses
 import itertools
 import math
@@ -442,6 +443,64 @@ PATHED = dataclasses.replace(
     symmetric=False,
 )
 """A small net of which two factors have a path of their own."""
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 2.5])
+@torch.no_grad()
+def test_a_deeper_net_starts_as_the_one_it_grew_from(scale):
+    """Units that are new change nothing; those that are there keep their place on every path."""
+    before = randomised(PATHED, torch.float64)
+    config = dataclasses.replace(PATHED, encoder=(4,), bottom=2, decoder=(5,))
+    net = randomised(config, torch.float64)
+    net.grow_from(before)
+    image = torch.rand(2, 3, 24, 24, dtype=torch.float64)
+
+    torch.testing.assert_close(net(image, [scale] * 2), before(image, [scale] * 2))
+    # A longer path has more of what is there already: it no longer makes the same.
+    longer = (ScalePath(scale=2, encoder=(1,), decoder=(2,)), *PATHED.paths[1:])
+    grown = randomised(dataclasses.replace(config, paths=longer), torch.float64)
+    grown.grow_from(before)
+    same = torch.allclose(grown(image, [scale] * 2), before(image, [scale] * 2))
+    assert same == (scale != 2)
+
+
+@torch.no_grad()
+def test_a_level_of_another_width_begins_anew():
+    """What is below the highest level is its own, and quiet; the rest is the other's."""
+    before = randomised(PATHED, torch.float64)
+    config = dataclasses.replace(PATHED, widths=(4, 8))
+    net = randomised(config, torch.float64)
+    untouched = copy.deepcopy(net)
+    net.grow_from(before)
+
+    theirs, own = before.state_dict(), untouched.state_dict()
+    for name, value in net.state_dict().items():
+        kind = name.split(".")[0]
+        if kind in {"bottom", "downs"}:
+            assert torch.equal(value, own[name])
+        elif kind == "ups":
+            torch.testing.assert_close(value, 0.1 * own[name])
+        else:
+            assert torch.equal(value, theirs[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"widths": (8, 6)},
+        {"stem": 4},
+        {"join": "last"},
+        {"paths": ()},
+        {"widths": (4, 6, 6), "encoder": (3, 1), "decoder": (2, 1), "paths": ()},
+    ],
+)
+def test_what_cannot_grow_into_another_net_is_refused(change):
+    """Other ends, levels or joins are another net."""
+    net = ResidualAutoencoder(dataclasses.replace(PATHED, **change))
+    with pytest.raises(UsageError, match="its net has another shape"):
+        net.grow_from(ResidualAutoencoder(PATHED))
+    with pytest.raises(UsageError, match="its net has another shape"):
+        ResidualAutoencoder(PAPER).grow_from(ResidualAutoencoder(PAPER))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 2.5])

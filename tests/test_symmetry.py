@@ -97,23 +97,21 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
     assert differ > 10  # so that averaging did something
 
 
+def run_of(config, folder, output, monkeypatch, **options):
+    """Set up a short run, without its pictures."""
+    for name in ("curves", "samples"):
+        monkeypatch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+    known = {"steps": 12, "lr": 1e-2, "batch_size": 4, "device": "cpu", "dtype": "fp32"}
+    return TrainConfig(output=output, datasets=(str(folder),), model=config, **{**known, **options})
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_training_keeps_a_net_symmetric(
     symmetric_config, optimizer, image_folder, tmp_path, monkeypatch
 ):
     """After steps by either optimiser, and its average with it."""
-    for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
-    config = TrainConfig(
-        output=tmp_path / "run",
-        datasets=(str(image_folder),),
-        model=symmetric_config,
-        optimizer=optimizer,
-        steps=12,
-        lr=1e-2,
-        batch_size=4,
-        device="cpu",
-        dtype="fp32",
+    config = run_of(
+        symmetric_config, image_folder, tmp_path / "run", monkeypatch, optimizer=optimizer
     )
     train(config)
     net, header = weights.load(config.output / "model.safetensors")
@@ -126,6 +124,37 @@ def test_training_keeps_a_net_symmetric(
             for turn in TURNS:
                 result = net(turned(image, turn), [scale])
                 assert torch.allclose(result, turned(straight, turn), atol=2e-5)
+
+
+def test_symmetric_weights_may_be_trained_on_without(
+    symmetric_config, image_folder, tmp_path, monkeypatch
+):
+    """A run that is not symmetric starts from weights that are, and leaves their symmetry."""
+    first = run_of(symmetric_config, image_folder, tmp_path / "first", monkeypatch)
+    train(first)
+    start = first.output / "model.safetensors"
+    free = replace(symmetric_config, symmetric=False)
+    image = torch.rand(1, 3, 24, 24)
+    for name, lr in (("kept", 1e-12), ("moved", 1e-2)):
+        run = run_of(
+            free, image_folder, tmp_path / name, monkeypatch, init_from=start, lr=lr, ema=0.0
+        )
+        train(run)
+        net, header = weights.load(run.output / "model.safetensors")
+        assert not header.config.symmetric
+        with torch.no_grad():
+            off = net(turned(image, 1)) - turned(net(image), 1)
+        assert (float(off.abs().max()) < 2e-5) == (name == "kept")
+    # The other way round their symmetry would have to be invented.
+    back = run_of(
+        symmetric_config,
+        image_folder,
+        tmp_path / "back",
+        monkeypatch,
+        init_from=tmp_path / "moved" / "model.safetensors",
+    )
+    with pytest.raises(UsageError, match="another shape"):
+        train(back)
 
 
 def test_a_symmetric_configuration_is_kept_and_checked(symmetric_config, tiny_config):

@@ -159,6 +159,7 @@ def batch_of(config, step, size):
         config.seed,
         sampling=config.sampling,
         scales=config.scales,
+        balanced=config.balanced,
         augment=config.augment,
         areas=loader.areas(),
     )
@@ -823,6 +824,23 @@ def test_a_run_can_give_old_weights_paths(options, tiny_config, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_run_can_give_weights_more_units(options, tiny_weights, tiny_config):
+    """What a deeper net starts from is what the weights make, and the record has where from."""
+    deeper = dataclasses.replace(tiny_config, encoder=(3,), bottom=2, decoder=(2,))
+    config = options(init_from=tiny_weights, model=deeper, lr=1e-12, steps=2, scales=(2.0, 3.0))
+
+    train(config)
+
+    net, header = weights.load(config.output / "model.safetensors")
+    assert header.config == deeper
+    assert header.training["init_from"] == tiny_weights.name
+    before, _ = weights.load(tiny_weights)
+    image = torch.rand(2, 3, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image, [2.0, 3.0]), before(image, [2.0, 3.0]))
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_path_that_no_patch_takes_stays_as_it_was(options, tiny_weights):
     """A run for one factor leaves the ends of the others alone, with either optimiser."""
     before = tensors_of(tiny_weights)
@@ -1008,7 +1026,7 @@ def test_a_mean_is_of_the_end_alone(options, tiny_weights, plain_weights):
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config, option, fault):
     """A run cannot start from weights of another net, or end with them; nothing is left behind."""
     given = {"init_from": tiny_weights, "mean_with": (tiny_weights,)}[option]
-    other = dataclasses.replace(tiny_config, bottom=2)
+    other = dataclasses.replace(tiny_config, widths=(10, 12))
     config = options(**{option: given}, model=other)
     with pytest.raises(UsageError) as caught:
         train(config)
@@ -1476,3 +1494,12 @@ def test_a_compiled_net_trains_alike(options, monkeypatch):
     for name, tensor in found.items():
         # Adam's first steps have the size of the rate whatever the gradient's: 3 of 1e-3.
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)
+
+
+def test_a_gpu_may_try_its_kernels_while_a_run_lasts():
+    """While a run lasts cuDNN looks for the fastest for the shapes of a step, on a GPU alone."""
+    before = torch.backends.cudnn.benchmark
+    for device in (CPU, torch.device("cuda")):
+        with engine.fastest_kernels(device):
+            assert torch.backends.cudnn.benchmark == (before or device.type == "cuda")
+        assert torch.backends.cudnn.benchmark == before
