@@ -228,12 +228,9 @@ class ResidualAutoencoder(nn.Module):
             _take_units(self.bottom.children(), other.bottom.children())
         for level, (upper, lower) in enumerate(pairwise(same)):
             if upper:
-                encoders, decoders = (
-                    [[*half[level].children()] for half in halves]
-                    for halves in ((self.encoders, other.encoders), (self.decoders, other.decoders))
-                )
-                _take_units(*encoders)
-                _take_units(*(units[::-1] for units in decoders))
+                _take_units(self.encoders[level].children(), other.encoders[level].children())
+                own, others = [*self.decoders[level].children()], other.decoders[level].children()
+                _take_units(reversed(own), reversed([*others]))
             if upper and lower:
                 self.downs[level].load_state_dict(other.downs[level].state_dict())
                 self.ups[level].load_state_dict(other.ups[level].state_dict())

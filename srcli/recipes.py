@@ -303,10 +303,9 @@ class TrainConfig:
 
 def _modernise(values: dict[str, Any], names: set[str]) -> None:
     """Give the options of a run that an earlier version began what they lack."""
-    if names & set(values) and "mean_with" not in values:  # of before there were means
-        values["mean_with"] = []
-    if names & set(values) and "balanced" not in values:  # of when each patch drew its factor
-        values["balanced"] = False
+    if names & set(values):
+        values.setdefault("mean_with", [])  # there were no means yet
+        values.setdefault("balanced", False)  # each patch drew its factor
     if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
         only = values.pop("teacher")
         values["teachers"] = [] if only is None else [only]
