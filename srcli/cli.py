@@ -1344,6 +1344,13 @@ def train(
             show_default=_recipe_default("teacher_share"),
         ),
     ] = None,
+    teacher_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor by which they enlarge LR of smaller ones; the result is reduced.",
+            show_default="each by its own",
+        ),
+    ] = None,
     mean_with: Annotated[
         list[str] | None,
         typer.Option(
@@ -1438,6 +1445,7 @@ def train(
             "init_from": None if init_from is None else resolve(init_from).absolute(),
             "teachers": _weights_files(teacher),
             "teacher_share": teacher_share,
+            "teacher_scale": teacher_scale,
             "mean_with": _weights_files(mean_with),
             "eval_images": eval_images,
             "eval_every": eval_every,

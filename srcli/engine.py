@@ -20,12 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from srcli import weights
 from srcli.color import dequantize
-from srcli.config import Degradation
+from srcli.config import PATCH, Degradation
 from srcli.datasets import Pool, Sampler, Splits, open_pool, split
-from srcli.degradation import training_input
+from srcli.degradation import bicubic, degrade, training_input
 from srcli.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.distributed import Team
 from srcli.errors import DataError, DeviceError, TrainingError, UsageError
+from srcli.geometry import Span
 from srcli.gradients import multiply_gradients, products_are_faster
 from srcli.loading import Batch, Centers, Loader
 from srcli.metrics import agreement, psnr
@@ -455,7 +456,7 @@ def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
         output = run.trained(image, batch.scales).float()
     loss = _loss(output, target, config.loss)
     if run.teachers:
-        goal = _goal(run, target, image, batch.scales, first)
+        goal = _goal(run, batch, target, image, first)
         share = config.teacher_share
         loss = (1 - share) * loss + share * _loss(output, goal, config.loss)
     with torch.no_grad():
@@ -463,31 +464,56 @@ def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
     return loss, accuracy
 
 
-def _goal(run: Run, target: Tensor, image: Tensor, scales: Sequence[float], first: int) -> Tensor:
+def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> Tensor:
     """Let each patch's teacher make of it what it can.
 
     Args:
         run: The run; its teachers take turns, from patch to patch and from step to step.
-        target: The HR patches, ``(N, 3, 120, 120)`` in [0, 1].
+        batch: The patches, N of them.
+        target: They as HR, ``(N, 3, 120, 120)`` in [0, 1].
         image: What the net is shown of them, the same shape.
-        scales: N scale factors.
         first: As :func:`_losses` has it.
 
     Returns:
         ``(N, 3, 120, 120)`` in ``float32``.
     """
-    count = len(run.teachers)
-    before = run.step + run.team.rows(run.config.batch).start + first
+    config, count = run.config, len(run.teachers)
+    before = run.step + run.team.rows(config.batch).start + first
+    wider = config.teacher_scale or 0.0
     goal = torch.empty_like(target, memory_format=torch.channels_last)
     for turn, teacher in enumerate(run.teachers):
-        own = slice((turn - before) % count, None, count)
-        if not scales[own]:
-            continue
-        shown = training_input(target[own], scales[own]) if teacher.apart else image[own]
-        shown = shown.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), _precision(run):
-            goal[own] = teacher.net(shown, scales[own]).float()
+        degradation = _BICUBIC if teacher.apart else config.degradation
+        places: dict[float, list[int]] = {}
+        for index in range((turn - before) % count, len(batch.scales), count):
+            places.setdefault(batch.scales[index], []).append(index)
+        for scale, place in places.items():
+            where = torch.tensor(place).to(target.device, non_blocking=True)
+            shown, real = image[where], target[where]
+            if scale < wider:
+                low = degrade(real, scale, degradation, batch.draws[place])
+                goal[where] = _by_way_of(run, teacher, low, wider)
+                continue
+            if teacher.apart:
+                shown = training_input(real, [scale] * len(place))
+            goal[where] = _answer(run, teacher, shown, scale)
     return goal
+
+
+def _by_way_of(run: Run, teacher: Teacher, low: Tensor, scale: float) -> Tensor:
+    """Let a teacher enlarge LR, ``(N, 3, h, h)``, by more than is wanted, and reduce that."""
+    stride = teacher.net.config.at(scale).stride
+    side = round(scale * low.shape[-1])
+    whole = Span(0, math.ceil(side / stride) * stride)
+    made = _answer(run, teacher, bicubic(low, (side, side), (whole, whole)), scale)
+    return bicubic(made[..., :side, :side], (PATCH, PATCH))
+
+
+def _answer(run: Run, teacher: Teacher, image: Tensor, scale: float) -> Tensor:
+    """Run a teacher on pictures enlarged by one factor; ``float32``."""
+    shown = image.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), _precision(run):
+        made: Tensor = teacher.net(shown, [scale] * len(shown))
+    return made.float()
 
 
 def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:

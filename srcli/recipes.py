@@ -190,6 +190,11 @@ class TrainConfig:
     teacher_share: float = 0.5
     """Share of the loss that is towards the teachers' output, in (0, 1]."""
 
+    teacher_scale: float | None = None
+    """Factor by which a teacher enlarges LR of smaller ones, its output then reduced to HR's size;
+    None: each by its own. ``base`` does more work for a pixel at x3 than on its path of x2, and is
+    0.2 dB better at x2 by way of it."""
+
     mean_with: tuple[Path, ...] = ()
     """Weights whose mean with those that the run ends with is what it leaves: those that it started
     from, or of other runs that started from the same. Such nets err differently and lie close
@@ -235,8 +240,7 @@ class TrainConfig:
         ):
             if number is not None and not (math.isfinite(number) and number > 0):
                 raise UsageError(f"{name} must be positive, not {number}")
-        if not 0 < self.teacher_share <= 1:
-            raise UsageError(f"--teacher-share must lie in (0, 1], not {self.teacher_share}")
+        self._check_teaching()
         if not 0 <= self.ema < 1:
             raise UsageError(f"--ema must lie in [0, 1), not {self.ema}")
         if not self.scales:
@@ -250,6 +254,12 @@ class TrainConfig:
             raise UsageError("say how long to train: --steps, --epochs or --max-time")
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs both say how long; give one of them")
+
+    def _check_teaching(self) -> None:
+        if not 0 < self.teacher_share <= 1:
+            raise UsageError(f"--teacher-share must lie in (0, 1], not {self.teacher_share}")
+        if self.teacher_scale is not None and not 1 < self.teacher_scale <= 8:
+            raise UsageError(f"--teacher-scale must lie in (1, 8], not {self.teacher_scale:g}")
 
     @property
     def batch(self) -> int:
@@ -306,6 +316,7 @@ def _modernise(values: dict[str, Any], names: set[str]) -> None:
     if names & set(values):
         values.setdefault("mean_with", [])  # there were no means yet
         values.setdefault("balanced", False)  # each patch drew its factor
+        values.setdefault("teacher_scale", None)  # teachers went no other way than the net
     if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
         only = values.pop("teacher")
         values["teachers"] = [] if only is None else [only]

@@ -487,6 +487,7 @@ def _record(run: Run) -> dict[str, Any]:
     taught = config.teachers and {
         "teachers": [path.name for path in config.teachers],
         "teacher_share": config.teacher_share,
+        **({"teacher_scale": config.teacher_scale} if config.teacher_scale else {}),
     }
     return {
         "recipe": config.recipe,

@@ -164,6 +164,10 @@ def test_a_batch_is_that_of_all_processes():
         ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
         ({"ema": 1.0}, "--ema must lie in [0, 1), not 1.0"),
         ({"ema": -0.1}, "--ema must lie in [0, 1), not -0.1"),
+        ({"teacher_share": 0.0}, "--teacher-share must lie in (0, 1], not 0.0"),
+        ({"teacher_scale": 1.0}, "--teacher-scale must lie in (1, 8], not 1"),
+        ({"teacher_scale": 9.0}, "--teacher-scale must lie in (1, 8], not 9"),
+        ({"teacher_scale": math.nan}, "--teacher-scale must lie in (1, 8], not nan"),
         ({"ema": math.nan}, "--ema must lie in [0, 1), not nan"),
         ({"scales": ()}, "train needs at least one --scale"),
         ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
@@ -239,6 +243,7 @@ others = st.fixed_dictionaries(
         "init_from": st.none() | paths,
         "teachers": st.lists(paths, max_size=3).map(tuple),
         "teacher_share": st.floats(0.01, 1),
+        "teacher_scale": st.none() | st.floats(1.01, 8),
         "mean_with": st.lists(paths, max_size=3).map(tuple),
         "limit": st.none() | whole,
         "workers": st.none() | whole,
@@ -319,6 +324,7 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("teachers", [7]),
         ("teacher", 7),
         ("teacher_share", None),
+        ("teacher_scale", "3"),
         ("mean_with", "base"),
         ("mean_with", [None]),
         ("compile", None),
@@ -381,6 +387,14 @@ def test_a_run_from_when_patches_drew_their_scales_goes_on_so():
     assert values.pop("balanced") is True
 
     assert TrainConfig.from_json(json.dumps(values)).balanced is False
+
+
+def test_a_run_from_when_teachers_went_the_net_s_way_goes_on_so():
+    """A run directory that does not say by way of what its teachers go has them go their own."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    del values["teacher_scale"]
+
+    assert TrainConfig.from_json(json.dumps(values)).teacher_scale is None
 
 
 def test_options_of_another_version_name_what_differs():

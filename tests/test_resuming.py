@@ -612,6 +612,7 @@ OTHERWISE = {
     "init_from": ["--init-from", "base"],
     "teachers": ["--teacher", "base", "--teacher", "photo"],
     "teacher_share": ["--teacher-share", "0.25"],
+    "teacher_scale": ["--teacher-scale", "3"],
     "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],

@@ -18,7 +18,7 @@ from srcli import engine, loading, training, weights
 from srcli.color import dequantize
 from srcli.config import PAPER, Degradation
 from srcli.datasets import Sampler, open_pool, split
-from srcli.degradation import DRAWS, training_input
+from srcli.degradation import DRAWS, bicubic, degrade, training_input
 from srcli.distributed import Team
 from srcli.errors import (
     DataError,
@@ -28,7 +28,8 @@ from srcli.errors import (
     UsageError,
     WeightsError,
 )
-from srcli.loading import Centers, Loader
+from srcli.geometry import Span
+from srcli.loading import Batch, Centers, Loader
 from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.recipes import RECIPES, TrainConfig
 from srcli.runs import RunDirectory, load_options
@@ -859,9 +860,15 @@ def test_a_teacher_s_share_of_the_loss(options, tiny_weights):
     """A net that already is its teacher has nothing to learn from it: HR's share is left."""
     values = {"init_from": tiny_weights, "lr": 1e-12, "steps": 1}
     alone = train(options("alone", **values))
-    taught = train(options("taught", **values, teachers=(tiny_weights,), teacher_share=0.25))
+    itself = {"teachers": (tiny_weights,), "teacher_share": 0.25}
+    taught = train(options("taught", **values, **itself))
+    config = options("otherwise", **values, **itself, teacher_scale=8.0)
+    otherwise = train(config)
 
     assert taught.loss == pytest.approx(0.75 * alone.loss, rel=1e-4)
+    # By way of another factor it makes something else, so there is something to learn.
+    assert otherwise.loss > 1.001 * taught.loss
+    assert weights.read_header(weights_of(config)).training["teacher_scale"] == 8
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -881,6 +888,7 @@ def test_a_net_learns_what_its_teacher_does(options, plain_weights, tiny_weights
     assert rows[-1].loss < 0.4 * rows[0].loss
     training = weights.read_header(config.output / "model.safetensors").training
     assert (training["teachers"], training["teacher_share"]) == ([tiny_weights.name], 1.0)
+    assert "teacher_scale" not in training
 
 
 @pytest.fixture
@@ -905,9 +913,13 @@ def test_teachers_take_turns(options, taught_by):
     run = engine.start(options(teachers=paths), Team(CPU), print)
     run.step = 7
     target, scales = torch.rand(4, 3, 120, 120), [2.0, 3.0, 3.0, 2.0]
-    image = training_input(target, scales)
+    image, draws = training_input(target, scales), torch.rand(4, DRAWS).double()
 
-    goal = engine._goal(run, target, image, scales, 0)
+    def taught(rows, first):
+        batch = Batch(target[rows], scales[rows], draws[rows])
+        return engine._goal(run, batch, target[rows], image[rows], first)
+
+    goal = taught(slice(4), 0)
 
     for row in range(4):
         one = slice(row, row + 1)
@@ -916,11 +928,9 @@ def test_teachers_take_turns(options, taught_by):
             other = nets[(8 + row) % 3](image[one], scales[one])
         assert not torch.allclose(goal[one], other, atol=1e-3)
         torch.testing.assert_close(goal[one], expected, rtol=0, atol=1e-6)
-        part = engine._goal(run, target[one], image[one], scales[one], row)
-        torch.testing.assert_close(part, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(taught(one, row), expected, rtol=0, atol=1e-6)
     run.team = Team(CPU, 1, 2)  # its batch of four has two of them
-    part = engine._goal(run, target[2:], image[2:], scales[2:], 0)
-    torch.testing.assert_close(part, goal[2:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(taught(slice(2, 4), 0), goal[2:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("knows", "apart"), [("bicubic", True), ("noise=9", False), (None, False)])
@@ -932,12 +942,38 @@ def test_a_teacher_of_clean_lr_is_shown_clean_lr(options, taught_by, knows, apar
     target, scales, draws = torch.rand(2, 3, 120, 120), [2.0, 3.0], torch.rand(2, DRAWS).double()
     image = training_input(target, scales, noisy, draws)
 
-    goal = engine._goal(run, target, image, scales, 0)
+    goal = engine._goal(run, Batch(target, scales, draws), target, image, 0)
 
     with torch.no_grad():
         of_clean, of_noisy = net(training_input(target, scales), scales), net(image, scales)
     assert not torch.allclose(of_clean, of_noisy, atol=1e-3)
     torch.testing.assert_close(goal, of_clean if apart else of_noisy, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("knows", "noise"), [("bicubic", None), ("noise=9", "noise=9")])
+@pytest.mark.parametrize("scale", [2.0, 1.7])
+def test_a_teacher_may_go_by_way_of_a_larger_factor(options, taught_by, knows, noise, scale):
+    """It enlarges the LR that it is shown by that, and the result is reduced to the patch."""
+    path, net = taught_by(1, degradation=knows)
+    noisy = Degradation.parse("noise=9")
+    run = engine.start(
+        options(teachers=(path,), teacher_scale=3.0, degradation=noisy), Team(CPU), print
+    )
+    target, scales, draws = torch.rand(2, 3, 120, 120), [scale, 3.0], torch.rand(2, DRAWS).double()
+    image = training_input(target, scales, noisy, draws)
+
+    goal = engine._goal(run, Batch(target, scales, draws), target, image, 0)
+
+    degradation = Degradation.parse(noise) if noise else Degradation()
+    low = degrade(target[:1], scale, degradation, draws[:1])
+    side = round(3 * low.shape[-1])
+    stride = net.config.at(3).stride
+    beyond = Span(0, side + -side % stride)
+    with torch.no_grad():
+        wide = net(bicubic(low, (side, side), (beyond, beyond)), [3.0])
+        own = net(image[1:] if noise else training_input(target[1:], [3.0]), [3.0])
+    expected = torch.cat([bicubic(wide[..., :side, :side], (120, 120)), own])
+    torch.testing.assert_close(goal, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.usefixtures("undrawn")
