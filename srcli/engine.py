@@ -356,10 +356,17 @@ def _wrapped(
         wrapped = DistributedDataParallel(
             net,
             gradient_as_bucket_view=True,
-            # No patch of a process may have the factor that a path is for.
-            find_unused_parameters=bool(config.model.paths),
+            find_unused_parameters=not _goes_every_way(config),
         )
     return wrapped
+
+
+def _goes_every_way(config: TrainConfig) -> bool:
+    """Whether each process has a patch for every way through the net in every step."""
+    ways = {config.model.path(scale) for scale in config.scales}
+    if ways != {None, *config.model.paths}:
+        return False
+    return len(ways) == 1 or (config.balanced and config.batch_size >= len(config.scales))
 
 
 def _centers(

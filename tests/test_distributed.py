@@ -374,6 +374,37 @@ def test_two_processes_train_the_net_of_one(crew):
         assert distance < (0.1 if name.startswith("optimizer.") else 0.03), name
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"batch_size": 2}, True),
+        ({"batch_size": 1}, False),  # a process has one of the two factors
+        ({"balanced": False}, False),  # all may draw the same
+        ({"scales": (3.0,)}, False),  # nobody goes by the path of x2
+        ({"scales": (2.0,)}, False),
+        ({"scales": (2.0, 2.0, 3.0), "batch_size": 2}, False),
+    ],
+    ids=str,
+)
+def test_processes_look_for_unused_weights_only_where_there_may_be_some(make, changes, expected):
+    """Looking takes a while each step, and where there are none PyTorch warns."""
+    assert engine._goes_every_way(make("ways", **changes)) is expected
+
+
+def test_a_net_of_one_way_uses_all_of_it(make, tiny_config):
+    """Without paths every factor goes the same way, drawn or in turn."""
+    config = make("way", model=dataclasses.replace(tiny_config, paths=()), balanced=False)
+
+    assert engine._goes_every_way(config)
+
+
+@pytest.mark.slow
+def test_two_processes_have_nothing_to_be_warned_of(crew):
+    """The terminal is srcli's: no line of PyTorch's own is on it."""
+    assert "find_unused_parameters" not in crew.stderr
+
+
 @pytest.mark.slow
 def test_the_scores_are_those_of_all_evaluation_images(crew):
     """Nine images, five here and four there, count each the same; the baseline is one number."""
