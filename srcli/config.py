@@ -142,6 +142,10 @@ class ModelConfig:
     """Whether the result of a turned or mirrored picture is the result turned or mirrored, but for
     rounding: training keeps the weights so. Channels stand in groups of eight for it."""
 
+    gated: bool = False
+    """Whether what a residual unit adds is first multiplied, each value by one and a 1x1
+    convolution of the unit's input (pixel attention, Zhao et al. 2020, without the sigmoid)."""
+
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
         for name, kinds in (
@@ -182,7 +186,14 @@ class ModelConfig:
                 f"not {self.join} and {self.output}"
             )
         self._check_paths()
+        self._check_gates()
         self._check_symmetry()
+
+    def _check_gates(self) -> None:
+        if type(self.gated) is not bool:
+            raise UsageError(f"gated must be true or false, not {self.gated!r}")
+        if self.gated and self.unit != "residual":
+            raise UsageError("gated needs residual units")
 
     def _check_symmetry(self) -> None:
         if type(self.symmetric) is not bool:
@@ -271,11 +282,10 @@ class ModelConfig:
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""
         values = asdict(self)
-        # As files have it that were written before there was either.
-        if not self.paths:
-            del values["paths"]
-        if not self.symmetric:
-            del values["symmetric"]
+        # As files have it that were written before there was any of them.
+        for name in ("paths", "symmetric", "gated"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, sort_keys=True)
 
     @classmethod

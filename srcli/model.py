@@ -20,6 +20,7 @@ from srcli.errors import UsageError
 
 __all__ = [
     "ConvolutionUnit",
+    "GatedUnit",
     "ResidualAutoencoder",
     "ResidualUnit",
     "in_dtype",
@@ -52,6 +53,23 @@ class ResidualUnit(nn.Module):
         # In place: on the CPU writing another tensor costs more than the arithmetic.
         refined: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
         return refined.add_(features)
+
+
+class GatedUnit(ResidualUnit):
+    """A residual unit whose correction is weighed, pixel by pixel, by what it sees there.
+
+    ``x + c * (1 + g)`` with c the correction and g a 1x1 convolution of x that begins at zero: the
+    first product of two features in the net, for a twentieth more multiply-adds.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.gate = _closed(nn.Conv2d(width, width, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Refine ``(N, C, H, W)`` features; same shape out."""
+        refined: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
+        return torch.addcmul(refined, refined, self.gate(features)).add_(features)
 
 
 class ConvolutionUnit(nn.Module):
@@ -210,15 +228,16 @@ class ResidualAutoencoder(nn.Module):
         """Take what fits of a net of other depth, or of other widths below its highest level.
 
         An encoder's first units are the other's first, a decoder's last its last, as on a path;
-        one that the other has not begins by changing nothing (Chen et al. 2016, "Net2Net"). A level
-        of another width begins anew, its say in the one above at a tenth.
+        one that the other has not begins by changing nothing (Chen et al. 2016, "Net2Net"), and so
+        does a gate. A level of another width begins anew, its say in the one above at a tenth.
 
         Raises:
-            UsageError: If there is more between them than that, or this net is to be symmetric and
-                the other is not.
+            UsageError: If there is more between them than that, this net is to be symmetric and
+                the other is not, or the other is gated and this one is not.
         """
-        unfit = self.config.unit != "residual" or _ends(self.config) != _ends(other.config)
-        if unfit or (self.config.symmetric and not other.config.symmetric):
+        own, others = self.config, other.config
+        unfit = own.unit != "residual" or _ends(own) != _ends(others)
+        if unfit or (others.gated > own.gated) or (own.symmetric > others.symmetric):
             raise UsageError("its net has another shape")
         for name in ("stem", "stems", "head", "heads"):
             getattr(self, name).load_state_dict(getattr(other, name).state_dict())
@@ -229,8 +248,8 @@ class ResidualAutoencoder(nn.Module):
         for level, (upper, lower) in enumerate(pairwise(same)):
             if upper:
                 _take_units(self.encoders[level].children(), other.encoders[level].children())
-                own, others = [*self.decoders[level].children()], other.decoders[level].children()
-                _take_units(reversed(own), reversed([*others]))
+                last = [*self.decoders[level].children()]
+                _take_units(reversed(last), reversed([*other.decoders[level].children()]))
             if upper and lower:
                 self.downs[level].load_state_dict(other.downs[level].state_dict())
                 self.ups[level].load_state_dict(other.ups[level].state_dict())
@@ -251,7 +270,10 @@ def _take_units(units: Iterable[nn.Module], others: Iterable[nn.Module]) -> None
     before = [*others]
     for place, unit in enumerate(units):
         if place < len(before):
-            unit.load_state_dict(before[place].state_dict())
+            if isinstance(unit, GatedUnit):
+                _closed(unit.gate)
+            # A gate that the other has not stays closed.
+            unit.load_state_dict({**unit.state_dict(), **before[place].state_dict()})
         else:
             for weight in unit.get_submodule("contract").parameters():
                 weight.zero_()
@@ -323,6 +345,13 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return convolution
 
 
+def _closed(gate: nn.Conv2d) -> nn.Conv2d:
+    """Let a gate begin at zero: it changes nothing."""
+    for values in gate.parameters():
+        nn.init.zeros_(values)
+    return gate
+
+
 def _bias(convolution: nn.Conv2d) -> Tensor:
     assert convolution.bias is not None
     return convolution.bias
@@ -330,7 +359,8 @@ def _bias(convolution: nn.Conv2d) -> Tensor:
 
 def _units(config: ModelConfig, inputs: int, width: int, count: int) -> nn.Sequential:
     if config.unit == "residual":
-        return nn.Sequential(*(ResidualUnit(width) for _ in range(count)))
+        kind = GatedUnit if config.gated else ResidualUnit
+        return nn.Sequential(*(kind(width) for _ in range(count)))
     first = ConvolutionUnit(inputs, width)
     return nn.Sequential(first, *(ConvolutionUnit(width, width) for _ in range(count - 1)))
 

@@ -102,6 +102,18 @@ def test_a_path_that_does_not_fit_is_refused(paths, message):
         )
 
 
+def test_gates_are_kept_and_checked(tiny_config):
+    """They survive JSON, are not told where there are none, and need residual units."""
+    gated = dataclasses.replace(tiny_config, gated=True)
+    assert ModelConfig.from_json(gated.to_json()) == gated
+    assert gated.at(2).gated
+    assert "gated" not in tiny_config.to_json()
+    with pytest.raises(UsageError, match="gated must be true or false, not 'yes'"):
+        dataclasses.replace(tiny_config, gated="yes")
+    with pytest.raises(UsageError, match="gated needs residual units"):
+        dataclasses.replace(PAPER, gated=True)
+
+
 def test_only_residual_units_can_be_left_out():
     """The paper's units change the width: none of them can be passed by."""
     with pytest.raises(UsageError, match="paths for scale factors need residual units"):

@@ -295,7 +295,10 @@ def residual_by_hand(values, image):
 
     def unit(features, name):
         wide = functional.relu(conv(features, f"{name}.expand", padding=1))
-        return features + conv(wide, f"{name}.contract", padding=1)
+        correction = conv(wide, f"{name}.contract", padding=1)
+        if f"{name}.gate.weight" in values:
+            correction = correction * (1 + conv(features, f"{name}.gate"))
+        return features + correction
 
     shallow = conv(functional.pixel_unshuffle(image - 0.5, 3), "stem", padding=1)
     skip = unit(shallow, "encoders.0.0")
@@ -312,6 +315,28 @@ def test_a_residual_net_by_hand(tiny_config):
     image = picture(18, 30)
 
     assert torch.equal(net(image), residual_by_hand(net.state_dict(), image))
+
+
+@torch.no_grad()
+def test_a_gated_net_by_hand(tiny_config):
+    """Each unit's correction is multiplied by one and what its gate makes of the unit's input."""
+    net = randomised(dataclasses.replace(tiny_config, gated=True), torch.float64)
+    image = picture(18, 30, torch.float64)
+
+    expected = residual_by_hand(net.state_dict(), image)
+    torch.testing.assert_close(net(image), expected, rtol=0, atol=1e-12)
+    without = {name: value for name, value in net.state_dict().items() if "gate" not in name}
+    assert not torch.allclose(expected, residual_by_hand(without, image), atol=1e-3)
+
+
+def test_gates_add_a_twentieth_of_work():
+    """A 1x1 convolution beside two of 3x3 in each unit; nothing else."""
+    gated = dataclasses.replace(BASE, gated=True)
+    units = 2 * BASE.encoder[0] * 64**2 * 40**2 + BASE.bottom * 96**2 * 20**2
+
+    assert multiply_adds(gated.at(3)) - multiply_adds(BASE.at(3)) == units
+    assert multiply_adds(gated.at(3)) == pytest.approx(1.05 * multiply_adds(BASE.at(3)), rel=0.01)
+    assert parameter_count(gated) - parameter_count(BASE) == 8 * (64**2 + 64) + 2 * (96**2 + 96)
 
 
 @pytest.mark.parametrize(
@@ -462,6 +487,25 @@ def test_a_deeper_net_starts_as_the_one_it_grew_from(scale):
     grown.grow_from(before)
     same = torch.allclose(grown(image, [scale] * 2), before(image, [scale] * 2))
     assert same == (scale != 2)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@torch.no_grad()
+def test_gates_begin_by_changing_nothing(scale):
+    """A net that grows gates, and units that have them, starts as the one that it grew from."""
+    before = randomised(PATHED, torch.float64)
+    gated = dataclasses.replace(PATHED, gated=True)
+    net = randomised(dataclasses.replace(gated, encoder=(4,), decoder=(5,)), torch.float64)
+    net.grow_from(before)
+    image = torch.rand(2, 3, 24, 24, dtype=torch.float64)
+    torch.testing.assert_close(net(image, [scale] * 2), before(image, [scale] * 2))
+
+    # One that has them already keeps them.
+    once = randomised(gated, torch.float64)
+    net.grow_from(once)
+    torch.testing.assert_close(net(image, [scale] * 2), once(image, [scale] * 2))
+    with pytest.raises(UsageError, match="its net has another shape"):
+        before.grow_from(once)
 
 
 @torch.no_grad()
