@@ -287,12 +287,16 @@ class Seen(Exception):  # noqa: N818 - it ends what has done its part
 
 
 def first_pass(upscaler: Upscaler, size: tuple[int, int]) -> tuple[ResidualAutoencoder, Tensor]:
-    """Give the net and the windows of the first pass that an enlargement to ``size`` makes."""
+    """Give the net and the windows of the first pass that an enlargement to ``size`` makes.
+
+    To the next smaller size that is a whole multiple of LR's: a pixel more would go by way of x4.
+    """
 
     def seen(_plain: object, net: ResidualAutoencoder, image: Tensor, _scales: object) -> None:
         raise Seen(net, image.clone())
 
     source = size[0] // SCALE, size[1] // SCALE
+    size = SCALE * source[0], SCALE * source[1]
     levels = np.random.default_rng(0).integers(0, 256, (*source, 3), np.uint8)
     try:
         with watched(seen):
