@@ -495,14 +495,14 @@ def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> 
             places.setdefault(batch.scales[index], []).append(index)
         for scale, place in places.items():
             where = torch.tensor(place).to(target.device, non_blocking=True)
-            shown, real = image[where], target[where]
             if scale < wider:
-                low = degrade(real, scale, degradation, batch.draws[place])
+                low = degrade(target[where], scale, degradation, batch.draws[place])
                 goal[where] = _by_way_of(run, teacher, low, wider)
-                continue
-            if teacher.apart:
-                shown = training_input(real, [scale] * len(place))
-            goal[where] = _answer(run, teacher, shown, scale)
+            elif teacher.apart:
+                clean = training_input(target[where], [scale] * len(place))
+                goal[where] = _answer(run, teacher, clean, scale)
+            else:
+                goal[where] = _answer(run, teacher, image[where], scale)
     return goal
 
 

@@ -50,9 +50,12 @@ class ResidualUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Refine ``(N, C, H, W)`` features; same shape out."""
+        return self._correction(features).add_(features)
+
+    def _correction(self, features: Tensor) -> Tensor:
         # In place: on the CPU writing another tensor costs more than the arithmetic.
-        refined: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
-        return refined.add_(features)
+        corrected: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
+        return corrected
 
 
 class GatedUnit(ResidualUnit):
@@ -68,8 +71,8 @@ class GatedUnit(ResidualUnit):
 
     def forward(self, features: Tensor) -> Tensor:
         """Refine ``(N, C, H, W)`` features; same shape out."""
-        refined: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
-        return torch.addcmul(refined, refined, self.gate(features)).add_(features)
+        correction = self._correction(features)
+        return torch.addcmul(correction, correction, self.gate(features)).add_(features)
 
 
 class ConvolutionUnit(nn.Module):
