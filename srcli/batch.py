@@ -30,7 +30,7 @@ from srcli.geometry import MAX_SCALE, output_length
 from srcli.images import Album, Levels, Metadata, Picture, Scan
 from srcli.planning import STREAM, Job, Selection
 from srcli.sharing import Crew, Report
-from srcli.upscaling import Settings, Upscaler, check_tile
+from srcli.upscaling import Settings, Upscaler, check_settings
 
 __all__ = ["BatchConfig", "Forecast", "Result", "Summary", "forecast", "plan", "run", "work"]
 
@@ -364,7 +364,8 @@ class _Nets:
 def _check_settings(settings: Settings, name: str) -> None:
     """Find out without the weights' tensors what would stop an :class:`Upscaler` of them."""
     resolve_dtype(settings.dtype, resolve_device(settings.device))
-    check_tile(weights.read_header(weights.resolve(name)).config, settings)
+    header = weights.read_header(weights.resolve(name))
+    check_settings(header.config, header.scales, settings, name)
 
 
 @dataclass(slots=True)

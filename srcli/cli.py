@@ -141,6 +141,15 @@ _Overlap = Annotated[
         rich_help_panel=_NET,
     ),
 ]
+_Via = Annotated[
+    float | None,
+    typer.Option(
+        help="Use this one of the net's trained factors and reduce what is too large: -s 2 --via 3 "
+        "is better than -s 2, for twice the work.",
+        show_default="what leads there with the least work",
+        rich_help_panel=_NET,
+    ),
+]
 _BatchSize = Annotated[
     str,
     typer.Option(help="Patches per forward pass.", metavar="N|auto", rich_help_panel=_NET),
@@ -459,6 +468,7 @@ def upscale(
             rich_help_panel=_NET,
         ),
     ] = False,
+    via: _Via = None,
     tile: _Tile = "auto",
     overlap: _Overlap = "auto",
     batch_size: _BatchSize = "auto",
@@ -536,7 +546,7 @@ def upscale(
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         fail_fast=fail_fast,
         jobs=_whole("--jobs", jobs),
-        settings=_settings(tile, overlap, batch_size, device, dtype, tta=tta),
+        settings=_settings(tile, overlap, batch_size, device, dtype, via=via, tta=tta),
     )
     _use_threads(threads)
     told = _Told(
@@ -918,6 +928,7 @@ def evaluate(
         float | None,
         typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
     ] = None,
+    via: _Via = None,
     tile: _Tile = "auto",
     overlap: _Overlap = "auto",
     batch_size: _BatchSize = "auto",
@@ -954,7 +965,7 @@ def evaluate(
         channel=_choice("--channel", channel, ("y", "rgb")),
         crop_border=crop_border,
         limit=limit,
-        settings=_settings(tile, overlap, batch_size, device, dtype),
+        settings=_settings(tile, overlap, batch_size, device, dtype, via=via),
     )
     _use_threads(threads)
     if download:
@@ -1752,12 +1763,20 @@ def _choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  #
 
 
 def _settings(
-    tile: str, overlap: str, batch_size: str, device: str, dtype: str, *, tta: bool = False
+    tile: str,
+    overlap: str,
+    batch_size: str,
+    device: str,
+    dtype: str,
+    *,
+    via: float | None,
+    tta: bool = False,
 ) -> "Settings":
     from srcli.upscaling import Settings
 
     return Settings(
         tta=tta,
+        via=via,
         device=device,
         dtype=dtype,
         tile=_whole("--tile", tile),

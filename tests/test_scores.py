@@ -68,8 +68,9 @@ def test_every_table_is_of_the_shipped_nets(name):
     found = RESULTS["blocks"][name]
 
     assert found["nets"] == scores.nets(name)
+    others = {"faces": {"paper --tta"}, "factors": {"base --via 3"}}
     assert {method for row in found["rows"] for method in row["mean"]} == (
-        {"bicubic", *found["nets"]} | ({"paper --tta"} if name == "faces" else set())
+        {"bicubic", *found["nets"]} | others.get(name, set())
     )
 
 
@@ -118,9 +119,15 @@ def test_readme_shows_the_faces():
 def test_readme_shows_the_factors():
     """PSNR at every factor is the results', rounded, and base is ahead of bicubic at each."""
     assert shown("factors") == [
-        " | ".join([f"| {name}", *(f"{row['mean'][name]['psnr']:.2f}" for row in rows("factors"))])
+        " | ".join(
+            [f"| {name}", *(f"{row['mean'][method]['psnr']:.2f}" for row in rows("factors"))]
+        )
         + " |"
-        for name in ("bicubic", "base")
+        for name, method in (
+            ("bicubic", "bicubic"),
+            ("base", "base"),
+            ("`base --via 3`", "base --via 3"),
+        )
     ]
     assert [row["scale"] for row in rows("factors")] == [1.5, 2, 2.5, 3, 4, 6, 8, 16]
     assert {(row["lr"], row["images"]) for row in rows("factors")} == {("bicubic", 14)}
@@ -229,7 +236,7 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     assert {name: len(lines) for name, lines in tables.items()} == {
         "scores": 6,
         "faces": 5,
-        "factors": 2,
+        "factors": 3,
         "strengths": 4,
     }
     assert (root / "README.md").read_text("utf-8").startswith("before\n\n<!-- scores:begin")
