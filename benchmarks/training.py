@@ -4,14 +4,17 @@
 
 Each way is `srcli train --dry-run`'s own measured burst, the ways interleaved, the median of
 several rounds; ratios compare within the run. On a machine with a GPU the table is the
-GPU's, with its larger batches; on a CPU that does not multiply bf16 it is fp32, with and without
-what is done for such a CPU. Results go to ``benchmarks/results/training.md``; the hours are those
-of the source paper's whole schedule, ten epochs of 86,799 patches.
+GPU's, with its larger batches; on a CPU each format is also measured with threads as torch has
+them, on one that does not multiply bf16 fp32 alone, with gradients by torch too. Results go to
+``benchmarks/results/training.md``; the hours are those of the source paper's whole schedule, ten
+epochs of 86,799 patches.
 """
 
 import argparse
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,15 +27,14 @@ from srcli import engine
 from srcli.config import CONFIGS
 from srcli.datasets import Sampler, open_pool
 from srcli.devices import resolve_dtype
-from srcli.gradients import products_are_faster
 from srcli.loading import Loader
 from srcli.recipes import RECIPES, TrainConfig
 from srcli.training import dry_run
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
-ELSEWHERE = ", gradients and threads torch's"
-"""How a way's name ends that trains as a processor does for which those are good enough."""
+TORCHS = " torch's"
+"""How a way's name ends that leaves threads, and weights' gradients, to torch."""
 
 SCHEDULE = 10 * 86_799
 """Patches of the paper's ten epochs."""
@@ -54,8 +56,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, config in ways.items():
-            faster = products_are_faster if not name.endswith(ELSEWHERE) else lambda *_: False
-            with patch.object(engine, "products_are_faster", faster):
+            with torch_alone() if name.endswith(TORCHS) else nullcontext():
                 rates[name].append(dry_run(config).patches_per_second)
     first = median(next(iter(rates.values())))
     device = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
@@ -78,12 +79,24 @@ def main() -> None:
     options.output.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Share each layer among all threads, and let torch compute every gradient."""
+    with (
+        patch.object(engine, "products_are_faster", lambda *_: False),
+        patch("srcli.training.threads", lambda _: nullcontext()),
+    ):
+        yield
+
+
 def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """What is compared on a CPU."""
     if resolve_dtype("auto", torch.device("cpu")) != torch.bfloat16:
         ways = {f"{name}, fp32, 8": a_run(options, name, "fp32", 8) for name in ("base", "paper")}
         return {
-            f"{name}{ending}": config for name, config in ways.items() for ending in (ELSEWHERE, "")
+            f"{name}{ending}": config
+            for name, config in ways.items()
+            for ending in (f", gradients and threads{TORCHS}", "")
         }
     paper, base = (a_run(options, *way) for way in (("paper", "bf16", 8), ("base", "bf16", 16)))
     return {
@@ -91,8 +104,12 @@ def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
         "paper, bf16, 8, compiled": replace(paper, compile=True),
         "paper, bf16, 16": a_run(options, "paper", "bf16", 16),
         "paper, fp32, 8": a_run(options, "paper", "fp32", 8),
+        f"base, bf16, 8, threads{TORCHS}": replace(base, batch_size=8),
+        "base, bf16, 8": replace(base, batch_size=8),
+        f"base, bf16, 16, threads{TORCHS}": base,
         "base, bf16, 16": base,
         "base, bf16, 16, compiled": replace(base, compile=True),
+        f"base, fp32, 16, threads{TORCHS}": a_run(options, "base", "fp32", 16),
         "base, fp32, 16": a_run(options, "base", "fp32", 16),
     }
 
