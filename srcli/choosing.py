@@ -13,7 +13,7 @@ __all__ = ["AUTO", "BEST_CLEANED", "Choice", "choose", "choose_weights", "genera
 AUTO: Final = "auto"
 """What a person gives instead of weights to have them chosen for each file."""
 
-BEST_CLEANED: Final = {"JPEG": 83, "WEBP": 75}
+BEST_CLEANED: Final = {"JPEG": 84, "WEBP": 75}
 """The best qualities that ``photo`` is chosen for: of a JPEG (also in a TIFF) on libjpeg's scale,
 of a WebP on libwebp's.
 

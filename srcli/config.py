@@ -347,18 +347,18 @@ PAPER = ModelConfig(
 
 BASE = ModelConfig(
     stem=3,
-    widths=(64, 96),
-    encoder=(4,),
+    widths=(64, 48),
+    encoder=(5,),
     bottom=2,
-    decoder=(4,),
+    decoder=(6,),
     unit="residual",
     down="convolution",
     up="depth-to-space",
     join="before",
     output="correction",
     paths=(
-        ScalePath(scale=2, encoder=(2,), decoder=(2,)),
-        ScalePath(scale=4, encoder=(4,), decoder=(4,)),
+        ScalePath(scale=2, encoder=(2,), decoder=(3,)),
+        ScalePath(scale=4, encoder=(5,), decoder=(6,)),
     ),
     symmetric=True,
 )

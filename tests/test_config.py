@@ -65,7 +65,7 @@ def test_json_gives_back_the_paths():
     """A path is an object in the list of them; the default net has two."""
     values = json.loads(BASE.to_json())
 
-    assert values["paths"][0] == {"scale": 2, "encoder": [2], "decoder": [2]}
+    assert values["paths"][0] == {"scale": 2, "encoder": [2], "decoder": [3]}
     assert ModelConfig.from_json(BASE.to_json()) == BASE
 
 
@@ -74,7 +74,7 @@ def test_a_factor_without_a_path_goes_as_all_others():
     alone = dataclasses.replace(BASE, paths=())
 
     assert BASE.at(3) == BASE.at(2.5) == BASE.at(None) == alone
-    assert BASE.at(2) == dataclasses.replace(alone, stem=2, encoder=(2,), decoder=(2,))
+    assert BASE.at(2) == dataclasses.replace(alone, stem=2, encoder=(2,), decoder=(3,))
     assert BASE.at(4.0) == dataclasses.replace(alone, stem=4)
     assert (BASE.stride, BASE.at(2).stride, BASE.at(4).stride) == (6, 4, 8)
     assert BASE.common_stride == 24
@@ -87,8 +87,8 @@ def test_a_factor_without_a_path_goes_as_all_others():
         ([(4, (2,), (2,)), (2, (1,), (1,))], r"each scale once, rising, not \[4, 2\]"),
         ([(1, (2,), (2,))], r"whole number of 2\.\.8, not \[1\]"),
         ([(2.0, (2,), (2,))], r"whole number of 2\.\.8, not \[2\.0\]"),
-        ([(2, (5,), (2,))], r"encoder of the path for scale 2 .* at most \[4\], not \[5\]"),
-        ([(2, (2,), (0,))], r"decoder of the path for scale 2 .* at most \[4\], not \[0\]"),
+        ([(2, (6,), (2,))], r"encoder of the path for scale 2 .* at most \[5\], not \[6\]"),
+        ([(2, (2,), (0,))], r"decoder of the path for scale 2 .* at most \[6\], not \[0\]"),
         ([(2, (2, 2), (2,))], r"encoder of the path for scale 2 .* not \[2, 2\]"),
         ([(7, (2,), (2,))], r"the stride 14 of stem 7"),
     ],

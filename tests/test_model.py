@@ -332,11 +332,14 @@ def test_a_gated_net_by_hand(tiny_config):
 def test_gates_add_a_twentieth_of_work():
     """A 1x1 convolution beside two of 3x3 in each unit; nothing else."""
     gated = dataclasses.replace(BASE, gated=True)
-    units = 2 * BASE.encoder[0] * 64**2 * 40**2 + BASE.bottom * 96**2 * 20**2
+    high, low = BASE.widths
+    count = BASE.encoder[0] + BASE.decoder[0]
+    work = count * high**2 * 40**2 + BASE.bottom * low**2 * 20**2
+    weights = count * (high**2 + high) + BASE.bottom * (low**2 + low)
 
-    assert multiply_adds(gated.at(3)) - multiply_adds(BASE.at(3)) == units
+    assert multiply_adds(gated.at(3)) - multiply_adds(BASE.at(3)) == work
     assert multiply_adds(gated.at(3)) == pytest.approx(1.05 * multiply_adds(BASE.at(3)), rel=0.01)
-    assert parameter_count(gated) - parameter_count(BASE) == 8 * (64**2 + 64) + 2 * (96**2 + 96)
+    assert parameter_count(gated) - parameter_count(BASE) == weights
 
 
 @pytest.mark.parametrize(

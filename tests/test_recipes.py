@@ -270,7 +270,7 @@ def test_every_option_is_in_the_json():
     assert values.keys() == FIELDS.keys()
     assert values["lr"] == 7e-4
     assert values["degradation"] == "jpeg=50..95"
-    assert values["model"]["widths"] == [64, 96]
+    assert values["model"]["widths"] == [64, 48]
     assert text.startswith("{\n") and text.endswith("}\n")  # noqa: PT018 - one shape
 
 
