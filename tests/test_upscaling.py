@@ -110,16 +110,18 @@ def test_seams_without_a_margin_are_seen():
 
 
 @pytest.mark.parametrize("factor", [2, 3])
-def test_bf16_stays_within_one_level_of_fp32(factor):
-    """The working format of a CPU with native bf16 moves no value of a photograph further."""
+def test_bf16_stays_close_to_fp32(factor):
+    """The working format of a CPU with native bf16 moves one value in 20, two levels at most."""
     image = photograph(91, 111)
     exact, fast = (
         whole(upscaler(dtype=dtype), image, (91 * factor, 111 * factor)).clamp(0, 1)
         for dtype in ("fp32", "bf16")
     )
 
-    assert 0 < float((exact - fast).abs().max()) * 255 < 1
-    assert int((quantize(exact).int() - quantize(fast).int()).abs().max()) == 1
+    difference = (quantize(exact).int() - quantize(fast).int()).abs()
+    assert 0 < float((exact - fast).abs().max()) * 255 < 1.5
+    assert 1 <= int(difference.max()) <= 2
+    assert float((difference > 0).float().mean()) < 0.05
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
