@@ -193,7 +193,7 @@ class TrainConfig:
     teacher_scale: float | None = None
     """Factor by which a teacher enlarges LR of smaller ones, its output then reduced to HR's size;
     None: each by its own. ``base`` does more work for a pixel at x3 than on its path of x2, and is
-    0.06 dB better at x2 by way of it."""
+    better at x2 by way of it."""
 
     mean_with: tuple[Path, ...] = ()
     """Weights whose mean with those that the run ends with is what it leaves: those that it started

@@ -81,8 +81,8 @@ class Settings:
 
     via: float | None = None
     """The one factor of those a net was trained for that is to be used, what is too large reduced;
-    None: those that lead there with the least work. ``base`` is 0.06 dB better at x2 via 3, for 2.1
-    times the work."""
+    None: those that lead there with the least work. ``base`` is better at x2 via 3, for twice the
+    work."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
