@@ -32,6 +32,7 @@ from srcli.files import is_folder, one_line, reason, replacing
 from srcli.formats import READABLE_SUFFIXES
 from srcli.geometry import TargetSize
 from srcli.recipes import (
+    AUGMENTATIONS,
     CHANGEABLE,
     LENGTHS,
     LOSSES,
@@ -1327,6 +1328,14 @@ def train(
             show_default=_recipe_default("split"),
         ),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Flips and quarter turns of patches: turn (all eight), mirror (left and right "
+            "alone, for what stands upright, as faces) or none.",
+            show_default=_recipe_default("augment"),
+        ),
+    ] = None,
     candidates: Annotated[
         int | None,
         typer.Option(
@@ -1451,6 +1460,7 @@ def train(
             "ema": ema,
             "seed": seed,
             "split": _choice("--split", split, SPLITS),
+            "augment": _choice("--augment", augment, AUGMENTATIONS),
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),

@@ -6,7 +6,7 @@ each its own rows.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 from srcli.color import dequantize, quantize
 from srcli.config import PATCH
 from srcli.degradation import DRAWS, bicubic
-from srcli.recipes import Sampling, Splitting
+from srcli.recipes import Augmentation, Sampling, Splitting
 from srcli.sources import CELEBA_IMAGES, STL10_IMAGES, Source, open_source
 
 __all__ = ["Draw", "Pool", "Sampler", "Splits", "mix", "open_pool", "split"]
@@ -27,6 +27,13 @@ __all__ = ["Draw", "Pool", "Sampler", "Splits", "mix", "open_pool", "split"]
 _KEEP_SIDE = 1024
 """Images larger than this keep one crop of it, chosen by seed: a bound on memory."""
 
+
+_TURNS: Mapping[Augmentation, Sequence[int]] = {
+    "turn": range(8),
+    "mirror": (0, 0, 0, 0, 4, 4, 4, 4),
+    "none": (0,) * 8,
+}
+"""Which of the eight flips and quarter turns an eighth of the draws stands for."""
 
 _PAPER_TEST, _PAPER_TRAIN = 4_000, 86_799
 """Images that the source paper drew for test and training from CelebA and STL-10 together."""
@@ -206,7 +213,7 @@ class Draw:
 
     left: list[float]
     turn: list[int]
-    """Which of the eight flips and quarter turns, 0 to 7; 0 is none."""
+    """Which of the eight flips and quarter turns, 0 to 7; 0 is none, 4 left and right alone."""
 
     scales: list[float]
     degradation: Tensor
@@ -223,7 +230,7 @@ class Sampler:
             ``epoch``: every image once an epoch, in an order of the epoch's own; the last
             batch of an epoch is filled up with the first images of that order.
         scales: Factors to draw from, each entry as likely as the others.
-        augment: Whether patches are flipped and turned.
+        augment: How patches are flipped and turned.
         areas: Pixels of each image; needed for ``area``. Zero for one that cannot be read.
         candidates: Patches to be drawn for each one that is trained on.
         balanced: Whether the factors take turns, from a drawn one on, so that a step has each in
@@ -238,7 +245,7 @@ class Sampler:
         *,
         sampling: Sampling,
         scales: Sequence[float],
-        augment: bool,
+        augment: Augmentation,
         areas: Sequence[int] | None = None,
         candidates: int = 1,
         balanced: bool = False,
@@ -273,7 +280,7 @@ class Sampler:
             images=self._images(which, step, size),
             top=top.tolist(),
             left=left.tolist(),
-            turn=[int(value * 8) if self._augment else 0 for value in turn.tolist()],
+            turn=[_TURNS[self._augment][int(value * 8)] for value in turn.tolist()],
             scales=self._factors(factor),
             degradation=torch.rand(size, DRAWS, generator=generator, dtype=torch.float64),
         )

@@ -503,6 +503,7 @@ def _record(run: Run) -> dict[str, Any]:
         "optimizer": f"{config.optimizer.capitalize()} {steps}",
         "weight_decay": config.weight_decay,
         "ema": config.ema,
+        "augment": config.augment,
         "candidates": config.candidates,
         "batch_size": config.batch,
         "epochs": round(run.epoch, 2),

@@ -418,7 +418,7 @@ def test_images_of_one_name_are_all_there(kind):
 
 def sampler(count=20, seed=3, **options):
     """Make a sampler by epochs, or as the options have it."""
-    known = {"sampling": "epoch", "scales": [2.0, 3.0], "augment": True}
+    known = {"sampling": "epoch", "scales": [2.0, 3.0], "augment": "turn"}
     return Sampler(count, seed, **{**known, **options})
 
 
@@ -466,7 +466,7 @@ def test_a_draw_has_an_entry_for_each_patch(make):
 
 def test_candidates_of_an_epoch_are_of_the_same_image():
     """Patches that compete for a place differ in where they lie, not in how they are degraded."""
-    sampler = Sampler(50, 3, sampling="epoch", scales=[2.0, 3.0], augment=True)
+    sampler = Sampler(50, 3, sampling="epoch", scales=[2.0, 3.0], augment="turn")
     first, second = (sampler.draw(4, 16, candidate) for candidate in (0, 1))
     assert first.images == second.images
     assert first.top != second.top
@@ -588,14 +588,23 @@ def test_balanced_scales_of_small_batches_are_as_likely():
     assert sum((scales[s] - count) ** 2 / count for s, count in expected.items()) < 13.8
 
 
-def test_without_augmentation_no_patch_is_turned():
-    """Turned off, flips and turns are none, and everything else is drawn as before."""
-    plain, turned = sampler(augment=False).draw(0, 50), sampler().draw(0, 50)
+@pytest.mark.parametrize(
+    ("augment", "turns"), [("turn", set(range(8))), ("mirror", {0, 4}), ("none", {0})]
+)
+def test_augmentation_is_what_turns_patches(augment, turns):
+    """Flips and turns are those that were asked for; everything else is drawn alike."""
+    draw, other = sampler(augment=augment).draw(0, 50), sampler().draw(0, 50)
 
-    assert plain.turn == [0] * 50
-    assert set(turned.turn) == set(range(8))
-    assert (plain.images, plain.top, plain.left) == (turned.images, turned.top, turned.left)
-    assert torch.equal(plain.degradation, turned.degradation)
+    assert set(draw.turn) == turns
+    assert same(dataclasses.replace(draw, turn=other.turn), other)
+
+
+def test_mirrored_patches_are_half_of_them():
+    """Left and right are as likely as they are the other way round."""
+    draws = [sampler(augment="mirror").draw(step, 100).turn for step in range(10)]
+
+    mirrored = sum(turn == 4 for draw in draws for turn in draw)
+    assert abs(mirrored - 500) < 65  # four standard deviations
 
 
 def test_mixing_gives_unrelated_seeds():

@@ -108,14 +108,16 @@ def pool_of(**options):
 
 def by_epoch(count=COUNT, **options):
     """Make a sampler that takes every image once an epoch."""
-    known = {"sampling": "epoch", "scales": [2.0, 3.0, 4.0], "augment": True}
+    known = {"sampling": "epoch", "scales": [2.0, 3.0, 4.0], "augment": "turn"}
     return Sampler(count, 1, **{**known, **options})
 
 
 def by_area(loader, seed=1):
     """Make a sampler by area for a loader's images."""
     areas = loader.areas()
-    return Sampler(len(areas), seed, sampling="area", scales=[2.0, 3.0], augment=True, areas=areas)
+    return Sampler(
+        len(areas), seed, sampling="area", scales=[2.0, 3.0], augment="turn", areas=areas
+    )
 
 
 def take(loader, sampler, count, *, start=0, size=16, rows=slice(None)):
@@ -239,7 +241,7 @@ def test_resident_images_need_no_file(photo_folder, tmp_path):
     loader = Loader(Pool([Folder(folder)], seed=0), CPU, workers=2, resident=True)
     shutil.rmtree(folder)
 
-    (batch,) = take(loader, by_epoch(augment=False), 1, size=COUNT)
+    (batch,) = take(loader, by_epoch(augment="none"), 1, size=COUNT)
 
     numbers = batch.patches[:, 2, 0, 0].tolist()
     assert sorted(numbers) == list(range(COUNT))
@@ -363,7 +365,7 @@ def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in)
     """The next image of the list, after the last the first, is taken; the reason is kept."""
     loader = Loader(pool_of(damaged=[bad]), CPU, workers=2, resident=resident)
 
-    batches = take(loader, by_epoch(augment=False), 1, size=COUNT)
+    batches = take(loader, by_epoch(augment="none"), 1, size=COUNT)
 
     numbers = sorted(batches[0].patches[:, 2, 0, 0].tolist())
     assert numbers == sorted([*({*range(COUNT)} - {bad}), stand_in])
@@ -377,7 +379,7 @@ def test_neighbours_may_both_be_unreadable():
     for resident in (False, True):
         loader = Loader(pool_of(images=images, damaged=[10, 11]), CPU, workers=2, resident=resident)
 
-        (batch,) = take(loader, by_epoch(300, augment=False), 1, size=300)
+        (batch,) = take(loader, by_epoch(300, augment="none"), 1, size=300)
 
         assert (batch.patches[:, 2, 0, 0] == 12).sum() == 3
         assert set(loader.failures) == {10, 11}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from srcli.config import BASE, KERNELS, PAPER, Degradation
 from srcli.errors import UsageError
 from srcli.recipes import (
+    AUGMENTATIONS,
     CHANGEABLE,
     LENGTHS,
     LOSSES,
@@ -59,7 +60,7 @@ def test_base_is_the_default():
         0.05,
         0.999,
     )
-    assert (config.split, config.sampling, config.augment) == ("held-out", "area", True)
+    assert (config.split, config.sampling, config.augment) == ("held-out", "area", "turn")
     assert (config.optimizer, config.candidates) == ("muon", 1)
     assert sorted(set(config.scales)) == [2, 3, 4]
 
@@ -99,7 +100,7 @@ def test_paper_adds_nothing_of_ours():
     """No clipping, no averaging, no flips: what the paper does not tell of is off."""
     config = from_recipe("paper")
 
-    assert (config.clip, config.ema, config.augment) == (0, 0, False)
+    assert (config.clip, config.ema, config.augment) == (0, 0, "none")
     assert (config.optimizer, config.candidates) == ("adam", 1)
 
 
@@ -116,6 +117,7 @@ def test_the_choices_are_the_annotations():
     assert LOSSES == ("l1", "mse", "charbonnier", "fourier")
     assert SCHEDULES == ("cosine", "trapezoid", "constant")
     assert SPLITS == ("held-out", "paper")
+    assert AUGMENTATIONS == ("turn", "mirror", "none")
 
 
 def test_what_a_resumed_run_may_have_otherwise():
@@ -233,7 +235,7 @@ others = st.fixed_dictionaries(
         "seed": st.integers(0, 2**63 - 1),
         "split": st.sampled_from(SPLITS),
         "sampling": st.sampled_from(["area", "epoch"]),
-        "augment": st.booleans(),
+        "augment": st.sampled_from(AUGMENTATIONS),
         "candidates": whole,
         "balanced": st.booleans(),
         "eval_images": st.none() | whole,
@@ -387,6 +389,14 @@ def test_a_run_from_when_patches_drew_their_scales_goes_on_so():
     assert values.pop("balanced") is True
 
     assert TrainConfig.from_json(json.dumps(values)).balanced is False
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "turn"), (False, "none")])
+def test_a_run_from_when_patches_were_turned_or_not_goes_on_so(before, now):
+    """A run directory that says yes or no keeps the turns that it was begun with."""
+    values = json.loads(TrainConfig(**LEAST).to_json()) | {"augment": before}
+
+    assert TrainConfig.from_json(json.dumps(values)).augment == now
 
 
 def test_a_run_from_when_teachers_went_the_net_s_way_goes_on_so():

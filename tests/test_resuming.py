@@ -33,7 +33,7 @@ STEPS = 10
 
 KINDS = {
     "area": {"sampling": "area", "eval_every": 3},
-    "epoch": {"sampling": "epoch", "eval_every": None, "loss": "mse", "augment": False},
+    "epoch": {"sampling": "epoch", "eval_every": None, "loss": "mse", "augment": "none"},
 }
 """How the recipes draw their images. Evaluations are at 3, 6, 9, 10, and at every second step."""
 
@@ -613,6 +613,7 @@ OTHERWISE = {
     "teachers": ["--teacher", "base", "--teacher", "photo"],
     "teacher_share": ["--teacher-share", "0.25"],
     "teacher_scale": ["--teacher-scale", "3"],
+    "augment": ["--augment", "mirror"],
     "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],
@@ -620,7 +621,7 @@ OTHERWISE = {
 }
 """Options that would make another run, by the field that they set."""
 
-NOT_OPTIONS = {"balanced", "processes", "sampling", "augment"}
+NOT_OPTIONS = {"balanced", "processes", "sampling"}
 """What follows from the recipe or from ``torchrun``."""
 
 

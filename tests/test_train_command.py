@@ -62,7 +62,7 @@ def test_a_named_data_set_is_trained_on_by_the_papers_recipe():
     assert (result.exit_code, result.stdout) == (0, "")
     options = load_options(Path("runs/paper"))
     assert (options.recipe, options.epochs, options.loss) == ("paper", 1.0, "mse")
-    assert (options.split, options.sampling, options.augment) == ("paper", "epoch", False)
+    assert (options.split, options.sampling, options.augment) == ("paper", "epoch", "none")
     assert (options.batch_size, options.schedule, options.ema) == (8, "constant", 0.0)
     header = weights.read_header(Path("runs/paper/model.safetensors"))
     assert header.config.join == "last"

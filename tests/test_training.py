@@ -307,6 +307,7 @@ def test_the_header_records_the_making(finished, image_folder):
         "optimizer": "Muon 0.005, warm-up 10 steps, cosine to 0",
         "weight_decay": 0.0,
         "ema": 0.999,
+        "augment": "turn",
         "candidates": 1,
         "batch_size": 4,
         "epochs": 48,
@@ -768,7 +769,7 @@ def test_the_papers_schedule_has_its_length(options, sampling, processes, steps)
     paper = {"batch_size": 8, **RECIPES["paper"], "sampling": sampling, "processes": processes}
     paper["steps"] = None
     config = options(**paper)
-    sampler = Sampler(86_799, 0, sampling="epoch", scales=(3.0,), augment=False)
+    sampler = Sampler(86_799, 0, sampling="epoch", scales=(3.0,), augment="none")
 
     assert engine._total(config, 86_799, sampler.steps_per_epoch(config.batch)) == steps
 
