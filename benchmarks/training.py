@@ -154,7 +154,7 @@ def reading(options: argparse.Namespace) -> str:
     device, rows = torch.device("cpu"), []
     for resident in (True, False):
         loader = Loader(pool, device, workers=options.threads, resident=resident)
-        sampler = Sampler(len(pool), 0, sampling="epoch", scales=(3.0,), augment=True)
+        sampler = Sampler(len(pool), 0, sampling="epoch", scales=(3.0,), augment="turn")
         batches = loader.batches(sampler, 0, 16)
         next(batches)
         begun = time.perf_counter()
