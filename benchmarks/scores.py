@@ -35,7 +35,8 @@ NAMES = ("base", "photo", "paper", "faces")
 """What may be shipped; what is not is left out."""
 
 UNSYMMETRIC = "paper"
-"""Whose self-ensemble is measured too; the others, which are symmetric, are one by themselves."""
+"""Whose self-ensemble is measured too: symmetric nets are one by themselves, and ``faces`` knows
+which way is up."""
 
 ENSEMBLE = f"{UNSYMMETRIC} --tta"
 """What that is called among the methods."""
