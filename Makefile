@@ -31,8 +31,9 @@ lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Each process needs about a gigabyte of memory.
 check:
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos_x3
