@@ -31,12 +31,12 @@ SCALE = 3.0
 class TimedUpscaler(Upscaler):
     """An upscaler that adds up the seconds in its net."""
 
-    seconds = 0.0
+    spent = 0.0
 
     def _run_once(self, image: Tensor, scale: float) -> Tensor:
         begun = time.perf_counter()
         result = super()._run_once(image, scale)
-        self.seconds += time.perf_counter() - begun
+        self.spent += time.perf_counter() - begun
         return result
 
 
@@ -58,12 +58,12 @@ def make_photos(folder: Path, count: int, largest: int) -> None:
 
 def net_alone(upscaler: TimedUpscaler, pictures: list[images.Picture]) -> float:
     """Enlarge pictures that are in memory and throw the rows away: seconds in the net."""
-    upscaler.seconds = 0.0
+    upscaler.spent = 0.0
     for picture in pictures:
         size = output_length(picture.height, SCALE), output_length(picture.width, SCALE)
         for _ in upscaler.enlarge(torch.from_numpy(picture.pixels).permute(2, 0, 1), size):
             pass
-    return upscaler.seconds
+    return upscaler.spent
 
 
 def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], None]) -> float:

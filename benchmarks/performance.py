@@ -613,12 +613,16 @@ def python(arguments: list[str], cores: int | None = None) -> str:
     return done.stdout
 
 
-def foretold(sources: Iterable[Path], device: str) -> list[int]:
-    """Bytes that ``--dry-run`` says for each file."""
+def foretold(sources: Iterable[Path], device: str) -> list[Row]:
+    """Bytes of memory and seconds that ``--dry-run`` says for each file."""
     options = ["-m", "base", "--device", device, "--dry-run", "--json"]
     told = python(["-m", "srcli", "upscale", *map(str, sources), *options])
     lines = [json.loads(line) for line in told.splitlines()]
-    return [line["memory"] for line in lines if not line.get("summary")]
+    return [
+        {"predicted": line["memory"], "predicted_seconds": line["seconds"]}
+        for line in lines
+        if not line.get("summary")
+    ]
 
 
 def middle(runs: list[Row]) -> Row:
@@ -663,9 +667,7 @@ def end_rows(
     predicted = foretold([source for source, _ in cases.values()], device)
     found = repeated(cases, folder, device)
     return [
-        {"device": device, "picture": name, "format": suffix, "megapixels": megapixels}
-        | row
-        | {"predicted": told}
+        {"device": device, "picture": name, "format": suffix, "megapixels": megapixels} | row | told
         for ((name, suffix, megapixels), row), told in zip(found.items(), predicted, strict=True)
     ]
 
@@ -683,28 +685,34 @@ def end_table(rows: list[Row]) -> str:
             f"{row['inside'] / row['megapixels']:.3f}",
             f"{row['share_of_wall']:.0%}",
             f"{row['share_of_inside']:.0%}",
-            *memory_cells(row),
+            *predicted_cells(row),
             *([gpu_memory(row)] if has_gpu(rows) else []),
         ]
         for row in rows
     ]
     head = [
         *("on", "photo", "files", "s, process", "s, file", "s/MP, process", "s/MP, file"),
-        *("net of process", "net of file", "peak MB", "predicted MB", "ratio"),
+        *("net of process", "net of file", *PREDICTED),
         *(["GPU MB"] if has_gpu(rows) else []),
     ]
     text = (
         "`srcli upscale` ×3 as a process; `file` is from opening the input to naming the result, "
         "without the start. The net's share is wall time in its forward pass. Memory is what was "
-        "resident at the most, beside what `--dry-run` says.\n\n"
+        "resident at the most; predicted is what `--dry-run` says of both, and the ratios are to "
+        "`file` and to the peak.\n\n"
     )
     return text + markdown(head, body)
 
 
-def memory_cells(row: Row) -> list[str]:
-    """The peak, what was predicted, and how they compare."""
-    peak, predicted = row["memory"], row["predicted"]
-    return [f"{peak / 1e6:.0f}", f"{predicted / 1e6:.0f}", f"{predicted / peak:.2f}"]
+PREDICTED = ("predicted s", "ratio", "peak MB", "predicted MB", "ratio")
+"""The heads of :func:`predicted_cells`."""
+
+
+def predicted_cells(row: Row) -> list[str]:
+    """What was predicted of time and memory, and how it compares; time is new in later results."""
+    seconds, peak, predicted = row.get("predicted_seconds"), row["memory"], row["predicted"]
+    times = ["", ""] if seconds is None else [f"{seconds:.2f}", f"{seconds / row['inside']:.2f}"]
+    return [*times, f"{peak / 1e6:.0f}", f"{predicted / 1e6:.0f}", f"{predicted / peak:.2f}"]
 
 
 def gpu_memory(row: Row) -> str:
@@ -759,7 +767,7 @@ def measure_scaling(run: Run) -> list[Row]:
         predicted = foretold([source for source, _ in cases.values()], run.devices[-1])
         found = repeated(cases, Path(folder), run.devices[-1])
     return [
-        {"device": run.devices[-1], "megapixels": megapixels} | row | {"predicted": told}
+        {"device": run.devices[-1], "megapixels": megapixels} | row | told
         for (megapixels, row), told in zip(found.items(), predicted, strict=True)
     ]
 
@@ -772,14 +780,11 @@ def scaling_table(rows: list[Row]) -> str:
             f"{row['wall']:.1f}",
             f"{row['inside'] / row['megapixels']:.3f}",
             f"{row['net'] / row['megapixels']:.3f}",
-            *memory_cells(row),
+            *predicted_cells(row),
         ]
         for row in rows
     ]
-    head = [
-        *("MP out", "s, process", "s/MP, file", "s/MP, net"),
-        *("peak MB", "predicted MB", "ratio"),
-    ]
+    head = [*("MP out", "s, process", "s/MP, file", "s/MP, net"), *PREDICTED]
     text = (
         f"`srcli upscale` ×3, TIFF to TIFF, on the {rows[0]['device'].upper()}; columns as above."
         "\n\n![seconds per megapixel and memory by size](performance.png)\n\n"

@@ -179,9 +179,14 @@ class Forecast:
     memory: int = 0
     """Estimated peak of the process, bytes, while this file is in its hands."""
 
+    seconds: float = 0.0
+    """Estimated time of the net, from a measure of this machine; files are read and written
+    meanwhile."""
+
     def to_dict(self) -> dict[str, Any]:
         """The fields of one line of ``--json --dry-run``."""
-        return _told(self) | {"patches": self.patches, "memory": self.memory}
+        told = {"patches": self.patches, "memory": self.memory, "seconds": round(self.seconds, 3)}
+        return _told(self) | told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -962,6 +967,8 @@ def forecast(
 ) -> Iterator[Forecast]:
     """Tell what :func:`run` would do, from the headers of the files; nothing is written.
 
+    The net is run on a few blocks of noise, to know how fast it is here.
+
     Args:
         config: The options.
         jobs: What :func:`srcli.planning.plan` gave.
@@ -1031,7 +1038,9 @@ def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
             images.check_size(job.target, width, height)
         model, model_reason = nets.choice(header.coding)
         upscaler = nets.named(model)
-    except (SrcliError, OSError) as error:
+        source, size = (header.height, header.width), (height, width)
+        seconds = header.frames * upscaler.seconds(source, size)
+    except (SrcliError, OSError, MemoryError) as error:
         failure = _failure(job, error)
         return Forecast(
             job=job,
@@ -1041,7 +1050,6 @@ def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
             model_reason=model_reason,
             exit_code=failure.exit_code,
         )
-    source, size = (header.height, header.width), (height, width)
     return Forecast(
         job=job,
         status="planned",
@@ -1052,4 +1060,5 @@ def _foretold(config: BatchConfig, nets: _Nets, job: Job) -> Forecast:
         model_reason=model_reason,
         patches=header.frames * upscaler.patches(source, size),
         memory=_memory(header, job.target, size, upscaler),
+        seconds=seconds,
     )

@@ -414,7 +414,7 @@ def upscale(
         typer.Option(
             "--dry-run",
             "-n",
-            help="Say what would be done: sizes, patches, memory. Nothing is written.",
+            help="Say what would be done: sizes, patches, memory, time. Nothing is written.",
             rich_help_panel=_FILES,
         ),
     ] = False,
@@ -815,6 +815,7 @@ def _foretell(config: "BatchConfig", told: _Told) -> None:
         "megapixels": round(sum(_pixels(one) for one in planned) / 1e6, 3),
         "patches": sum(one.patches for one in planned),
         "memory": max((one.memory for one in planned), default=0),
+        "seconds": round(sum(one.seconds for one in planned), 3),
         "exit_code": 1 if failed else 0,
     }
     if told.as_json:
@@ -823,7 +824,7 @@ def _foretell(config: "BatchConfig", told: _Told) -> None:
         _say(
             f"{totals['planned']} to do, {totals['skipped']} skipped, {totals['failed']} failing: "
             f"{totals['megapixels']:g} megapixels, {totals['patches']} patches, "
-            f"about {totals['memory'] / 1e9:.1f} GB of memory"
+            f"about {totals['memory'] / 1e9:.1f} GB of memory and {_duration(totals['seconds'])}"
         )
     if failed:
         raise typer.Exit(1)
@@ -843,7 +844,7 @@ def _forecast_line(one: "Forecast", *, verbose: bool) -> str:
     return (
         f"{one.job.source} {one.before[0]}x{one.before[1]} -> {one.job.target} "
         f"{one.after[0]}x{one.after[1]}{pictures}  {one.patches} patches, "
-        f"about {one.memory / 1e9:.1f} GB{_why(one) if verbose else ''}"
+        f"about {one.memory / 1e9:.1f} GB, {_duration(one.seconds)}{_why(one) if verbose else ''}"
     )
 
 
@@ -1664,7 +1665,7 @@ def _plan_lines(plan: "Plan") -> str:
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
     return (
-        f"{seconds:.0f} s"
+        f"{seconds:.{1 if seconds < 10 else 0}f} s"
         if minutes < 2
         else (f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h")
     )

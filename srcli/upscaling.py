@@ -4,8 +4,11 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 """
 
 import copy
+import math
 import operator
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,6 +50,10 @@ _STEP_BYTES = 80
 """Bytes for each pixel of a window that every step before the last adds to the peak: what its own
 windows, of another size, leave behind is not all of use to the others. Without it 17 runs at x6
 in fp32 on two Zen 3 cores took 1.01 to 1.15 times what was foretold, 1.08 on average."""
+
+_MEASURE_SECONDS, _MEASURES = 2.0, 5
+"""How long a measure of the machine may take before it is not repeated, and how often it is at the
+most: the fastest counts, as what else the machine does only adds."""
 
 _FEW_ROWS = 64
 """Rows that are filtered at a time where the net has no part in it."""
@@ -200,6 +207,7 @@ class Upscaler:
         self._turn = count()
         self._ladder = self._efforts()
         self._step = 0
+        self._paces: dict[tuple[int, float, int], float] = {}
         self._exact = on_device(net.eval(), self.device).requires_grad_(requires_grad=False)
         self._fast = in_dtype(self._exact, self.dtype)
         self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
@@ -358,6 +366,69 @@ class Upscaler:
         net *= min(effort.batch, len(columns))
         net += _STEP_BYTES * len(steps) * high * wide
         return net + kept + planes * min(band, size[0]) * size[1]
+
+    def seconds(self, source: tuple[int, int], size: tuple[int, int]) -> float:
+        """Estimate the time that :meth:`bands` takes, from a measure of this machine.
+
+        A block of noise is enlarged first for every kind of window that has not been measured
+        yet: a few seconds at most, nothing after that.
+
+        Args:
+            source: Height and width of the picture.
+            size: Those of the result, neither below the picture's.
+
+        Returns:
+            Seconds, or the file's share of them where several devices take a file each. What only
+            alpha, resizing or reading and writing takes is not in it.
+
+        Raises:
+            MemoryError: If the machine has too little even for single patches.
+            WeightsError: If the net's result is not finite even in fp32.
+        """
+        stages = [] if size == source else self._stages(source, size)
+        return sum(
+            (
+                times * area * self._pace(stage.scale, area)
+                for stage in stages
+                for area, times in self._windows(stage).items()
+            ),
+            0.0,
+        )
+
+    def _windows(self, stage: _Stage) -> Counter[int]:
+        """Count the windows of a step by their area, pixels."""
+        fuse = self._ladder[self._step].fuse
+        rows, columns = (self._plan(side, fuse, stage.scale) for side in stage.size)
+        return Counter(len(row.window) * len(one.window) for row in rows for one in columns)
+
+    def _pace(self, scale: float, area: int) -> float:
+        """Measure the seconds that a pixel takes in a window of about ``area`` pixels."""
+        side, step = self.settings.tile or PATCH, self._step
+        fuses = sorted({effort.fuse for effort in self._ladder[step:]})
+        kinds = {max(self._windows(_Stage((one * side,) * 2, scale))): one for one in fuses}
+        # The kind that is the fewest times larger or smaller.
+        kind = min(kinds, key=lambda one: abs(math.log(one / area)))
+        key = step, scale, kinds[kind]
+        if key not in self._paces:
+            full = kinds[kind] == fuses[-1]
+            self._paces[key] = self._measured(scale, kinds[kind] * side, full=full)
+        return self._paces[key]
+
+    def _measured(self, scale: float, side: int, *, full: bool) -> float:
+        """Time one square block, or a row of as many ``full`` ones as are computed at once."""
+        effort = self._ladder[self._step]
+        devices = len(effort.devices)
+        stage = _Stage((side, side * (effort.batch * devices if full else 1)), scale)
+        noise = torch.rand(3, *(math.ceil(length / scale) for length in stage.size))
+        times: list[float] = []
+        while len(times) < _MEASURES and sum(times) < _MEASURE_SECONDS:
+            begun = time.perf_counter()
+            for _band in self._enlarge_once(Rows.of(noise), stage, partial(quantize, bits=8)):
+                pass
+            times.append(time.perf_counter() - begun)
+        # Small pictures are computed on all devices at the same time.
+        seconds = min(times) / (1 if full else devices)
+        return seconds / sum(area * times for area, times in self._windows(stage).items())
 
     def band_rows(self, size: tuple[int, int]) -> int:
         """Count the rows of the largest band that :meth:`bands` yields.

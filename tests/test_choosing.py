@@ -705,7 +705,7 @@ def test_a_dry_run_says_why():
     result = run("in/b.jpg", "-n", "-v")
 
     assert result.exit_code == 0
-    assert result.stderr.splitlines()[0].endswith(" GB  (JPEG of quality 50: photo)")
+    assert result.stderr.splitlines()[0].endswith(" s  (JPEG of quality 50: photo)")
     assert "quality" not in run("in/b.jpg", "-n").stderr
 
 

@@ -328,8 +328,10 @@ def test_a_dry_run_writes_nothing_and_foretells_the_run():
         assert {name: foretold[name] for name in same} == {name: told[name] for name in same}
         assert foretold["patches"] == (told["pictures"] if is_good else 0)
         assert (foretold["memory"] > 1e8) == is_good
+        assert (foretold["seconds"] > 0) == is_good
     assert (totals["planned"], totals["failed"]) == (summary["done"], summary["failed"]) == (4, 1)
     assert totals["patches"] == 6
+    assert totals["seconds"] == pytest.approx(sum(line["seconds"] for line in planned), abs=0.01)
     assert dry.exit_code == real.exit_code == 1
 
 
@@ -343,7 +345,7 @@ def test_a_dry_run_of_what_is_there_has_nothing_to_do():
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.splitlines() == [
         "skipped: in/a_x3.png is there already",
-        "0 to do, 1 skipped, 0 failing: 0 megapixels, 0 patches, about 0.0 GB of memory",
+        "0 to do, 1 skipped, 0 failing: 0 megapixels, 0 patches, about 0.0 GB of memory and 0.0 s",
     ]
 
 

@@ -623,6 +623,99 @@ def test_tta_works_on_any_shape_and_on_grey():
     assert result.pixels.shape == (27, 150, 1)
 
 
+# ---- foretelling --------------------------------------------------------------------------
+
+
+class Clocked:
+    """A net that only moves a clock, by a millionth of a second for each pixel it is given."""
+
+    def __init__(self, monkeypatch, most=math.inf):
+        self.now, self.windows, self.most = 0.0, [], most
+        monkeypatch.setattr(Upscaler, "_run", lambda _made, windows, **_: self.run(windows))
+        monkeypatch.setattr(upscaling.time, "perf_counter", lambda: self.now)
+
+    def run(self, windows):
+        """Give windows back as they are; those of more than so many pixels do not fit."""
+        pixels = windows.shape[0] * windows[0, 0].numel()
+        if pixels > self.most:
+            raise MemoryError
+        self.windows.append(pixels)
+        self.now += pixels / 1e6
+        return windows
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 48}, {"overlap": 0}, {"batch_size": 3}])
+@pytest.mark.parametrize(
+    ("source", "factor"),
+    [((7, 9), 3), ((40, 50), 3), ((75, 31), 2), ((40, 50), 2.5), ((20, 30), 6), ((260, 300), 3)],
+)
+def test_the_time_foretold_is_that_of_the_windows(source, factor, options, monkeypatch):
+    """Of every step, context included: what a run then takes by the same clock."""
+    clock = Clocked(monkeypatch)
+    made = identity(**options)
+    size = round(source[0] * factor), round(source[1] * factor)
+    foretold = made.seconds(source, size)
+    begun = clock.now
+
+    whole(made, photograph(*source), size)
+
+    assert foretold == pytest.approx(clock.now - begun)
+
+
+def test_what_is_measured_once_is_known(monkeypatch):
+    """Twenty thousand photos of one kind cost one measure; another factor or size one more."""
+    clock = Clocked(monkeypatch)
+    made = identity()
+    one = made.seconds((40, 50), (120, 150))
+    passes = len(clock.windows)
+
+    assert passes == 5
+    assert made.seconds((40, 50), (120, 150)) == one
+    assert made.seconds((80, 50), (240, 150)) > 1.5 * one
+    assert made.seconds((40, 50), (40, 50)) == 0
+    assert len(clock.windows) == passes
+    made.seconds((40, 50), (160, 200))
+    assert len(clock.windows) == passes + 5
+    made.seconds((900, 900), (2700, 2700))
+    assert 0 < len(clock.windows) - passes - 5 <= 5
+
+
+def test_a_slow_measure_is_not_repeated(monkeypatch):
+    """On a slow machine the foretelling must not take longer than the work."""
+    clock = Clocked(monkeypatch)
+    made = identity(tile=1440)
+
+    made.seconds((400, 400), (1200, 1200))
+
+    assert clock.windows == [(1440 + 2 * BASE.usual_margin) ** 2]
+
+
+def test_the_fastest_measure_counts(monkeypatch):
+    """What else the machine does now and then is not foretold for the whole night."""
+    clock = Clocked(monkeypatch)
+    made = identity()
+    run, delays = clock.run, iter([0.1, 0.0, 0.3, 0.0, 0.2])
+
+    def delayed(windows):
+        clock.now += next(delays)
+        return run(windows)
+
+    monkeypatch.setattr(clock, "run", delayed)
+
+    assert made.seconds((40, 40), (120, 120)) == pytest.approx(clock.windows[0] / 1e6)
+
+
+def test_a_measure_that_finds_too_little_memory_goes_on_with_less(monkeypatch):
+    """As a run does; what it then says is of the smaller blocks."""
+    clock, notes = Clocked(monkeypatch, most=500**2), []
+    net = ResidualAutoencoder(BASE)
+    made = Upscaler(net, settings=Settings(dtype="fp32"), notice=notes.append)
+
+    assert made.seconds((400, 400), (1200, 1200)) > 1.2**2
+    assert notes == ["cpu is short of memory: smaller blocks from here on"]
+    assert max(clock.windows) <= 500**2
+
+
 # ---- refusals ----------------------------------------------------------------------------
 
 
