@@ -110,7 +110,7 @@ def test_a_dry_run_tells_and_writes_nothing(desk):
         r"net          [\d,]+ parameters, 0\.\d\d GMAC a patch\n"
         r"length       20 steps, 40 patches; 2 steps of 2 an epoch\n"
         r"measured     \d+\.\d patches/s in float32 on cpu, \d+\.\d\d GiB in use at most\n"
-        r"time         \d+ s\n",
+        r"time         \d+(\.\d)? s\n",
         result.stdout,
     ), result.stdout
     assert tree(desk) == before

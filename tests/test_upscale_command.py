@@ -20,8 +20,10 @@ from srcli import batch, cli, files, images
 from srcli.batch import BatchConfig, Summary
 from srcli.batch import plan as shared_plan
 from srcli.cli import app
+from srcli.errors import WeightsError
 from srcli.planning import Selection, plan
 from srcli.sharing import join_crew
+from srcli.upscaling import Upscaler
 
 ROOT = Path(__file__).parents[1]
 EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
@@ -347,6 +349,47 @@ def test_a_dry_run_of_what_is_there_has_nothing_to_do():
         "skipped: in/a_x3.png is there already",
         "0 to do, 1 skipped, 0 failing: 0 megapixels, 0 patches, about 0.0 GB of memory and 0.0 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "one", "both"),
+    [
+        (0.04, "0.0 s", "0.1 s"),
+        (4.2, "4.2 s", "8.4 s"),
+        (59.6, "60 s", "119 s"),
+        (70, "70 s", "2 min"),
+        (3600, "60 min", "2.0 h"),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_tells_the_time_of_each_and_of_all(seconds, one, both, monkeypatch):
+    """A blink in tenths of a second, a night in hours."""
+    monkeypatch.setattr(Upscaler, "seconds", lambda *_: seconds)
+
+    result = run("in/a.png", "in/sub/c.png", "-n")
+
+    first, second, total = result.stderr.splitlines()
+    assert first.endswith(f"1 patches, about 0.3 GB, {one}")
+    assert second.endswith(f"1 patches, about 0.3 GB, {one}")
+    assert total.endswith(f"2 patches, about 0.3 GB of memory and {both}")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), WeightsError("not finite")])
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_fails_where_the_net_would(error, monkeypatch):
+    """Each file has its line, as in the run."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Upscaler, "seconds", fails)
+    monkeypatch.setattr(Upscaler, "bands", fails)
+
+    dry = run("in/a.png", "in/sub/c.png", "-n")
+    real = run("in/a.png", "in/sub/c.png")
+
+    assert dry.stderr.splitlines()[:2] == real.stderr.splitlines()[:2]
+    assert dry.exit_code == 1
 
 
 def test_a_summary_keeps_apart_what_can_be_given_again():
