@@ -370,8 +370,8 @@ class Upscaler:
     def seconds(self, source: tuple[int, int], size: tuple[int, int]) -> float:
         """Estimate the time that :meth:`bands` takes, from a measure of this machine.
 
-        A block of noise is enlarged first for every kind of window that has not been measured
-        yet: a few seconds at most, nothing after that.
+        For every kind of window that has not been measured yet a block of noise is enlarged, again
+        and again until that has taken two seconds or five passes; after that it costs nothing.
 
         Args:
             source: Height and width of the picture.
@@ -419,15 +419,16 @@ class Upscaler:
         effort = self._ladder[self._step]
         devices = len(effort.devices)
         stage = _Stage((side, side * (effort.batch * devices if full else 1)), scale)
-        noise = torch.rand(3, *(math.ceil(length / scale) for length in stage.size))
-        times: list[float] = []
-        while len(times) < _MEASURES and sum(times) < _MEASURE_SECONDS:
+        shape = 3, *(math.ceil(length / scale) for length in stage.size)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        taken: list[float] = []
+        while len(taken) < _MEASURES and sum(taken) < _MEASURE_SECONDS:
             begun = time.perf_counter()
             for _band in self._enlarge_once(Rows.of(noise), stage, partial(quantize, bits=8)):
                 pass
-            times.append(time.perf_counter() - begun)
+            taken.append(time.perf_counter() - begun)
         # Small pictures are computed on all devices at the same time.
-        seconds = min(times) / (1 if full else devices)
+        seconds = min(taken) / (1 if full else devices)
         return seconds / sum(area * times for area, times in self._windows(stage).items())
 
     def band_rows(self, size: tuple[int, int]) -> int:

@@ -666,9 +666,11 @@ def test_what_is_measured_once_is_known(monkeypatch):
     """Twenty thousand photos of one kind cost one measure; another factor or size one more."""
     clock = Clocked(monkeypatch)
     made = identity()
+    draws = torch.get_rng_state()
     one = made.seconds((40, 50), (120, 150))
     passes = len(clock.windows)
 
+    assert torch.equal(torch.get_rng_state(), draws)
     assert passes == 5
     assert made.seconds((40, 50), (120, 150)) == one
     assert made.seconds((80, 50), (240, 150)) > 1.5 * one
