@@ -42,7 +42,7 @@ def main() -> None:
 
 def run(command: list[str]) -> tuple[int, "NetClock"]:
     """Run a command line, the net under a clock."""
-    from srcli.cli import main as srcli  # noqa: PLC0415 - as late as ``python -m srcli`` does
+    from srcli.cli.app import main as srcli  # noqa: PLC0415 - as late as ``python -m srcli`` does
 
     sys.argv = ["srcli", *command]
     net = NetClock()
@@ -62,7 +62,7 @@ class watched:  # noqa: N801 - used as a context manager, as contextlib's are
     """
 
     def __init__(self, around: Callable[..., Any]) -> None:
-        from srcli.model import ResidualAutoencoder  # noqa: PLC0415 - imports torch
+        from srcli.model.network import ResidualAutoencoder  # noqa: PLC0415 - imports torch
 
         self._kind: Any = ResidualAutoencoder
         self._plain = ResidualAutoencoder.forward

@@ -4,8 +4,8 @@
 
 FOLDER holds lossless HR images. The middle of each is reduced by our bicubic, written as JPEG (and
 as lossy WebP and AVIF), enlarged with both weights, and compared with the HR image: luma PSNR, the
-scale's border cut. Where the mean of ``photo`` falls below that of ``base`` is the threshold that
-``srcli.choosing`` goes by. Results go to ``benchmarks/results/choice.md`` and ``choice.json``.
+scale's border cut. Where the mean of ``photo`` falls below that of ``base`` is the threshold in
+``srcli.upscaling.choose``. Results go to ``benchmarks/results/choice.md`` and ``choice.json``.
 """
 
 import argparse
@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srcli import images, weights
-from srcli.color import dequantize, luma, quantize
-from srcli.degradation import degrade
-from srcli.metrics import crop_border, psnr
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images
+from srcli.model import weights
+from srcli.ops.color import dequantize, luma, quantize
+from srcli.ops.degrade import degrade
+from srcli.ops.metrics import crop_border, psnr
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -187,7 +188,7 @@ def scales_of(rows: Sequence[Row]) -> list[int]:
 
 
 def thresholds(rows: Sequence[Row]) -> dict[str, int]:
-    """Tell what ``srcli.choosing.BEST_CLEANED`` is to be: the means, rounded down."""
+    """Tell what ``srcli.upscaling.choose.BEST_CLEANED`` is to be: the means, rounded down."""
     found = {"JPEG": [100.0], "WEBP": [100.0]}
     for case in CASES:
         if case.format in found:
@@ -234,7 +235,7 @@ def report(rows: Sequence[Row], sums: dict[str, str], what: tuple[str, int, str]
     lines += ["", "`photo` is ahead up to the quality:", ""]
     for name, value in crossings(rows).items():
         lines.append(f"- {name}: {'all' if value is None else value}")
-    lines += ["", f"Their means, `srcli.choosing.BEST_CLEANED`: {thresholds(rows)}"]
+    lines += ["", f"Their means, `srcli.upscaling.choose.BEST_CLEANED`: {thresholds(rows)}"]
     return "\n".join(lines) + "\n"
 
 

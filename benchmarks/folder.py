@@ -20,9 +20,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srcli import batch, images, planning
-from srcli.geometry import output_length
-from srcli.upscaling import Upscaler
+from srcli.imaging import images
+from srcli.ops.spans import output_length
+from srcli.upscaler import Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling import plan as planning
 
 ORIGINALS = Path(__file__).parents[1] / "examples" / "originals"
 SCALE = 3.0

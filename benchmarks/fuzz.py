@@ -5,7 +5,7 @@
 First every file below CORPUS is enlarged as it is, whatever its suffix; then ``N`` damaged
 variants of those that can be read and have up to a megapixel: cut off, bits and bytes changed,
 halves spliced, stretches zeroed, sizes made absurd, rubbish appended, suffixes swapped. They go
-through ``srcli.batch.run`` by two, with a tiny random net, in a process that is watched: what
+through ``srcli.upscaling.batch.run`` by two, with a tiny random net, in a watched process: what
 keeps it busy for more than 20 seconds, ends it, or is called unexpected is a bug.
 
 Pillow's own test images make a good corpus: its source distribution has them in Tests/images.
@@ -35,14 +35,16 @@ import pyvips  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
-from srcli import batch, images, weights
-from srcli.batch import BatchConfig
-from srcli.config import ModelConfig
 from srcli.errors import ImageError
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.model import ResidualAutoencoder
-from srcli.planning import Job, Selection
-from srcli.upscaling import Settings
+from srcli.imaging import images
+from srcli.model import weights
+from srcli.model.config import ModelConfig
+from srcli.model.network import ResidualAutoencoder
+from srcli.upscaler import Settings
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.plan import Job, Selection
 
 PATIENCE: Final = 20.0
 """Seconds after which a damaged file counts as a hang."""

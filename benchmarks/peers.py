@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from srcli.color import luma
+from srcli.ops.color import luma
 
 __all__ = ["PEERS", "Peer", "build", "parameter_count"]
 

@@ -38,13 +38,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import srcli
-from srcli import images, weights
-from srcli.color import dequantize, quantize
-from srcli.config import BASE, PAPER, PATCH, ModelConfig
 from srcli.files import replacing
-from srcli.geometry import plan_axis
-from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images
+from srcli.model import weights
+from srcli.model.config import BASE, PAPER, ModelConfig
+from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.spans import PATCH, plan_axis
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

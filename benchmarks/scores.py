@@ -3,9 +3,9 @@
     python benchmarks/scores.py DATA [--only NAME] [--record]
 
 DATA holds the folders ``set5`` and ``set14``, each with ``HR``, ``LRx2``, ``LRx3``, ``LRx4``;
-``celeba`` with the official files; and ``valid_natural``, lossless photographs that no net was
-trained on. Every number is from ``srcli.evaluation``, the code behind ``srcli eval``; all of them
-go to ``benchmarks/results/scores.json``, which names the files and the nets they belong to.
+``celeba`` with the official files; ``valid_natural``, lossless photographs that no net was trained
+on. Every number is from ``srcli.evaluation.evaluate``, the code behind ``srcli eval``; all go
+to ``benchmarks/results/scores.json``, which names the files and the nets they belong to.
 ``--only`` remakes some tables and leaves the others, ``--record`` writes the scores on Set5 and
 Set14 into the headers of the weights.
 """
@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from srcli import files, weights
-from srcli.config import Degradation
-from srcli.evaluation import BASELINE, EvalConfig, evaluate
-from srcli.upscaling import Settings
-from srcli.weights import ScoreLine
+from srcli import files
+from srcli.evaluation.evaluate import BASELINE, EvalConfig, evaluate
+from srcli.model import weights
+from srcli.model.weights import ScoreLine
+from srcli.ops.degradation import Degradation
+from srcli.upscaler import Settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from srcli import images, weights
-from srcli.color import quantize
-from srcli.config import PATCH
-from srcli.devices import resolve_dtype
-from srcli.model import ResidualAutoencoder
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images
+from srcli.model import weights
+from srcli.model.network import ResidualAutoencoder
+from srcli.ops.color import quantize
+from srcli.ops.devices import resolve_dtype
+from srcli.ops.spans import PATCH
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

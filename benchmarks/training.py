@@ -23,13 +23,13 @@ from unittest.mock import patch
 
 import torch
 
-from srcli import engine
-from srcli.config import CONFIGS
-from srcli.datasets import Sampler, open_pool
-from srcli.devices import resolve_dtype
-from srcli.loading import Loader
-from srcli.recipes import RECIPES, TrainConfig
-from srcli.training import dry_run
+from srcli.data.loading import Loader
+from srcli.data.sampling import Sampler, open_pool
+from srcli.model.config import CONFIGS
+from srcli.ops.devices import resolve_dtype
+from srcli.training import engine
+from srcli.training.config import RECIPES, TrainConfig
+from srcli.training.trainer import dry_run
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
@@ -84,7 +84,7 @@ def torch_alone() -> Iterator[None]:
     """Share each layer among all threads, and let torch compute every gradient."""
     with (
         patch.object(engine, "products_are_faster", lambda *_: False),
-        patch("srcli.training.threads", lambda _: nullcontext()),
+        patch("srcli.training.trainer.threads", lambda _: nullcontext()),
     ):
         yield
 

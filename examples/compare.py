@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from srcli import images
-from srcli.color import dequantize, luma, quantize
-from srcli.degradation import bicubic
-from srcli.metrics import crop_border, psnr
-from srcli.upscaling import Upscaler
+from srcli.imaging import images
+from srcli.ops.color import dequantize, luma, quantize
+from srcli.ops.degrade import bicubic
+from srcli.ops.metrics import crop_border, psnr
+from srcli.upscaler import Upscaler
 
 HERE = Path(__file__).parent
 SCALE = 3

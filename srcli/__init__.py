@@ -10,18 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from srcli.choosing import Choice, choose_weights
-    from srcli.upscaling import Settings, Upscaler
+    from srcli.upscaler import Settings, Upscaler
+    from srcli.upscaling.choose import Choice, choose_weights
 
 __all__ = ["Choice", "Settings", "Upscaler", "__version__", "choose_weights"]
 
 __version__ = "0.1.0"
 
 _MODULE_OF: Final = {
-    "Choice": "choosing",
-    "Settings": "upscaling",
-    "Upscaler": "upscaling",
-    "choose_weights": "choosing",
+    "Choice": "upscaling.choose",
+    "Settings": "upscaler",
+    "Upscaler": "upscaler",
+    "choose_weights": "upscaling.choose",
 }
 
 

@@ -18,6 +18,7 @@ The text of an error is the whole message to the user: what, the value, the way 
 line. Anything that is not a ``SrcliError`` is a bug and shows its traceback.
 """
 
+import math
 from typing import ClassVar
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "WeightsError",
+    "require_at_least",
 ]
 
 
@@ -98,3 +100,19 @@ class Interrupted(SrcliError):  # noqa: N818 - it ends a run, but nothing went w
         """Keep the signal, whose number decides the exit code (128 + number)."""
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def require_at_least(low: int, **options: float | None) -> None:
+    """Refuse a setting below its smallest value.
+
+    Args:
+        low: The smallest value.
+        options: Values by the option's name, underscores for dashes; None is not set.
+
+    Raises:
+        UsageError: Naming the first option whose value is smaller or not finite.
+    """
+    for name, value in options.items():
+        if value is not None and not (math.isfinite(value) and value >= low):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} must be at least {low}, not {value:g}")

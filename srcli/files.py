@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 __all__ = [
+    "AUTO",
     "TEMPORARY_SUFFIX",
     "abandon",
     "is_file",
@@ -20,6 +21,9 @@ __all__ = [
     "shipped",
     "sweep",
 ]
+
+AUTO = "auto"
+"""What a person gives instead of weights to have them chosen for each file."""
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""

@@ -10,9 +10,9 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
-from srcli import weights
-from srcli.config import ModelConfig, ScalePath
-from srcli.model import ResidualAutoencoder
+from srcli.model import weights
+from srcli.model.config import ModelConfig, ScalePath
+from srcli.model.network import ResidualAutoencoder
 
 # Read when Typer and rich are imported, so set before anything imports them.
 os.environ.update({"NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"})

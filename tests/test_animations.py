@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srcli.animations import (
+from srcli.imaging.animations import (
     Animation,
     Disposal,
     Frame,

@@ -1,102 +1,60 @@
-"""The map of the modules: who may import whom, and what ``import srcli.cli`` costs."""
+"""The map of the modules: who may import whom, and what ``import srcli.cli.app`` costs."""
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 import typer
 
-from srcli.cli import app
+from srcli.cli.app import app
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "srcli"
 
-ROWS = (
+FLOORS = (
     {"__main__"},
     {"cli"},
-    {"training", "evaluation", "batch"},
-    {"upscaling", "engine", "planning", "sharing"},
-    {"loading", "panels", "runs"},
-    {"datasets"},
-    {"choosing", "sources"},
-    {"images", "weights", "plots", "downloads"},
-    {"reading", "writing"},
-    {"animations", "coding", "encoding", "profiles", "scanning"},
-    {"jpeg"},
-    {"deep", "gif", "png", "tiff", "webp"},
-    {"bands", "tags"},
-    {"directories", "fitting"},
-    {"tiling"},
-    {"model", "degradation", "metrics"},
-    {"optimizers", "gradients", "symmetry"},
-    {"color", "devices", "distributed", "recipes"},
-    {"formats"},
-    {"config", "deflate", "geometry", "files", "pictures", "quantisers"},
-    {"errors"},
+    {"upscaling", "evaluation"},
+    {"training", "upscaler"},
+    {"model", "data"},
+    {"imaging", "ops"},
+    {"errors", "files", "quantisers"},
 )
-"""Top to bottom: a module imports only from rows below its own."""
+"""THE map of allowed imports, top to bottom: a room (a package or a module of ``srcli``) imports
+only from rooms on floors below its own."""
 
-ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 ONLY_IN = {
-    "PIL": {
-        *("coding", "deep", "encoding", "formats", "gif", "profiles", "reading"),
-        *("scanning", "tags", "webp", "writing"),
-    },
-    "isal": {"deflate"},
-    "pyvips": {"deep"},
-    "gdown": {"downloads"},
-    "matplotlib": {"plots"},
-    "rich": {"cli"},
-    "safetensors": {"weights"},
-    "tqdm": {"cli"},
-    "typer": {"cli"},
+    "PIL": ("imaging",),
+    "gdown": ("data.downloads",),
+    "isal": ("imaging.deflate",),
+    "matplotlib": ("training.plots",),
+    "pyvips": ("imaging",),
+    "rich": ("cli",),
+    "safetensors": ("model.weights",),
+    "torch": ("ops", "model", "data", "training", "upscaler", "evaluation", "upscaling", "cli"),
+    "tqdm": ("cli",),
+    "typer": ("cli",),
 }
-"""Which modules may know these packages at all."""
+"""Which rooms or modules may know these packages at all."""
 
 UNWANTED = {"click", "dill", "marshal", "pickle", "shelve"}
 """Typer no longer brings click; the rest would make loading a file run its code."""
 
-TORCH_FREE = {
-    "__main__",
-    "animations",
-    "bands",
-    "choosing",
-    "coding",
-    "config",
-    "deep",
-    "deflate",
-    "directories",
-    "downloads",
-    "encoding",
-    "errors",
-    "files",
-    "fitting",
-    "formats",
-    "geometry",
-    "gif",
-    "images",
-    "jpeg",
-    "pictures",
-    "planning",
-    "plots",
-    "png",
-    "profiles",
-    "quantisers",
-    "reading",
-    "recipes",
-    "scanning",
-    "sources",
-    "tags",
-    "tiff",
-    "webp",
-    "writing",
+SOURCES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(encoding="utf-8")
+    for path in PACKAGE.rglob("*.py")
 }
 
-SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "srcli").glob("*.py")}
+
+def room_of(name):
+    """Name the room of a module: its package, or itself if it has none."""
+    return name.partition(".")[0]
 
 
 def imported(source):
@@ -109,26 +67,27 @@ def imported(source):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            parts = ["srcli"] * bool(node.level) + [node.module] * bool(node.module)
-            names += [".".join([*parts, alias.name]) for alias in node.names]
+            assert not node.level, "imports are absolute"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
 
 def direction_faults(name, source):
     """List what a module imports although the map does not allow it."""
-    if name == "__init__":
+    room = room_of(name)
+    if room == "__init__":
         return []
-    if name not in ROW_OF:
-        return [f"{name} has no place in the map"]
+    if room not in FLOOR_OF:
+        return [f"{room} has no place in the map"]
     faults = []
     for dotted in imported(source):
         package, _, rest = dotted.partition(".")
-        target = rest.partition(".")[0]
-        if package != "srcli" or target == "__version__":
+        target = room_of(rest)
+        if package != "srcli" or target in {"__version__", room}:
             continue
-        if target not in ROW_OF:
+        if target not in FLOOR_OF:
             faults.append(f"{name} imports {dotted}, which has no place in the map")
-        elif ROW_OF[target] <= ROW_OF[name]:
+        elif FLOOR_OF[target] <= FLOOR_OF[room]:
             faults.append(f"{name} imports {target}, which is not below it")
     return faults
 
@@ -139,10 +98,23 @@ def package_faults(name, source):
     return sorted(
         package
         for package in packages
-        if name not in ONLY_IN.get(package, {name})
-        or package in UNWANTED
-        or (package == "torch" and name in TORCH_FREE)
+        if package in UNWANTED
+        or not any(f"{name}.".startswith(f"{home}.") for home in ONLY_IN.get(package, (name,)))
     )
+
+
+def module_cycles(sources):
+    """List the modules of one room that import each other in a circle."""
+    graph = {}
+    for name, source in sources.items():
+        targets = {dotted.removeprefix("srcli.") for dotted in imported(top_level(source))}
+        targets |= {target.rpartition(".")[0] for target in targets}
+        graph[name] = {target for target in targets if target in sources and target != name}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
 
 
 def top_level(source):
@@ -154,57 +126,28 @@ def top_level(source):
     return ast.unparse(tree)
 
 
-def public_names(source):
-    """List what a module defines for others: functions, classes, constants without underscore.
+def test_modules_import_only_from_floors_below():
+    """No room imports a neighbour or something above it, wherever the import stands."""
+    faults = [fault for name, source in SOURCES.items() for fault in direction_faults(name, source)]
 
-    What a decorator hands to the app (a command) is the app's.
-    """
-    names = []
-    for node in ast.parse(source).body:
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-                if not any(text.startswith("app.") for text in decorators):
-                    names.append(node.name)
-            case ast.Assign():
-                names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                names.append(name)
-    return {name for name in names if not name.startswith("_")}
+    assert faults == []
 
 
-def declared(source):
-    """Read a module's ``__all__``; None if it has none."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return ast.literal_eval(node.value)
-    return None
-
-
-def constants_classes_rest(name):
-    """Order names as ruff's RUF022 does: CONSTANTS, Classes, functions."""
-    group = 0 if re.fullmatch(r"[A-Z0-9_]+", name) else 1 if name[0].isupper() else 2
-    return group, name
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_a_module_imports_only_from_rows_below_its_own(name):
-    """No module imports a sibling or something above it, wherever the import stands."""
-    assert direction_faults(name, SOURCES[name]) == []
+def test_no_modules_import_each_other_in_a_circle():
+    """Within a room, too, there is a first module to read."""
+    assert module_cycles(SOURCES) == []
+    assert module_cycles({"a": "import srcli.b", "b": "from srcli.a import c"}) != []
 
 
 @pytest.mark.parametrize(
     ("name", "source", "fault"),
     [
-        ("geometry", "from srcli.model import net", "geometry imports model, which is not below"),
-        ("geometry", "from srcli import model", "geometry imports model, which is not below"),
-        ("model", "import srcli.weights", "model imports weights, which is not below"),
-        ("training", "from srcli import batch", "training imports batch, which is not below"),
-        ("images", "from . import cli", "images imports cli, which is not below"),
-        ("images", "from .weights import load", "images imports weights, which is not below"),
-        ("color", "def f():\n    from srcli import model", "color imports model, which is not"),
-        ("errors", "if TYPE_CHECKING:\n    import srcli.cli", "errors imports cli, which is not"),
-        ("cli", "from srcli import helpers", "cli imports srcli.helpers, which has no place"),
+        ("ops.color", "from srcli.model import net", "ops.color imports model, which is not below"),
+        ("ops.color", "from srcli import model", "ops.color imports model, which is not below"),
+        ("data.loading", "import srcli.model.weights", "data.loading imports model, which is not"),
+        ("imaging.png", "def f():\n    from srcli import ops", "imaging.png imports ops, which is"),
+        ("errors", "if TYPE_CHECKING:\n    import srcli.cli.app", "errors imports cli, which is"),
+        ("cli.app", "from srcli import helpers", "cli.app imports srcli.helpers, which has no"),
         ("helpers", "import math", "helpers has no place in the map"),
     ],
 )
@@ -216,28 +159,29 @@ def test_the_map_sees_a_planted_fault(name, source, fault):
 
 
 def test_the_map_allows_what_it_should():
-    """Imports from below, of the version, and of other packages are no fault."""
-    source = "import srcli.geometry\nfrom srcli import __version__, errors\nfrom torch import nn"
+    """Imports from below, of the own room, of the version and of other packages are no fault."""
+    source = "import srcli.ops.spans\nimport srcli.model.config\nfrom srcli import __version__"
 
-    assert direction_faults("model", source) == []
+    assert direction_faults("model.network", source) == []
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_a_package_is_known_only_where_it_belongs(name):
-    """Codecs, safetensors, torch and the terminal's packages stay in their modules."""
-    assert package_faults(name, SOURCES[name]) == []
+def test_packages_are_known_only_where_they_belong():
+    """Codecs, safetensors, torch and the terminal's packages stay in their rooms."""
+    faults = {name: package_faults(name, source) for name, source in SOURCES.items()}
+
+    assert {name: found for name, found in faults.items() if found} == {}
 
 
 @pytest.mark.parametrize(
     ("name", "source", "found"),
     [
-        ("metrics", "from PIL import Image", ["PIL"]),
-        ("reading", "from PIL import Image", []),
-        ("training", "from safetensors.torch import load_file", ["safetensors"]),
-        ("weights", "import pickle", ["pickle"]),
-        ("batch", "def f():\n    import tqdm, rich.table", ["rich", "tqdm"]),
-        ("geometry", "import torch.nn", ["torch"]),
-        ("model", "import torch.nn", []),
+        ("ops.metrics", "from PIL import Image", ["PIL"]),
+        ("imaging.reading", "from PIL import Image", []),
+        ("training.trainer", "from safetensors.torch import load_file", ["safetensors"]),
+        ("model.weights", "import pickle", ["pickle"]),
+        ("upscaling.batch", "def f():\n    import tqdm, rich.table", ["rich", "tqdm"]),
+        ("imaging.formats", "import torch.nn", ["torch"]),
+        ("model.network", "import torch.nn", []),
     ],
 )
 def test_a_misplaced_package_is_seen(name, source, found):
@@ -245,12 +189,23 @@ def test_a_misplaced_package_is_seen(name, source, found):
     assert package_faults(name, source) == found
 
 
+@pytest.mark.parametrize(
+    "room", sorted(FLOOR_OF.keys() - {"__main__", "upscaler", "errors", "files", "quantisers"})
+)
+def test_every_package_says_what_it_is_for(room):
+    """A package's docstring says what it may import and where to begin reading."""
+    text = ast.get_docstring(ast.parse(SOURCES[f"{room}.__init__"]))
+
+    assert "may import" in " ".join(text.split())
+    assert re.findall(rf":mod:`srcli\.({room}\.\w+)`", text)[0] in SOURCES
+
+
 def test_the_command_line_imports_torch_only_inside_functions():
     """What runs when ``srcli.cli`` is imported does not name torch."""
-    packages = {dotted.partition(".")[0] for dotted in imported(top_level(SOURCES["cli"]))}
+    for name in (name for name in SOURCES if room_of(name) == "cli"):
+        packages = {dotted.partition(".")[0] for dotted in imported(top_level(SOURCES[name]))}
 
-    assert "typer" in packages
-    assert "torch" not in packages
+        assert "torch" not in packages
 
 
 def test_nothing_is_ever_unpickled():
@@ -262,7 +217,7 @@ def test_nothing_is_ever_unpickled():
         if isinstance(node, ast.Call)
     }
 
-    assert ("weights", "save_file") in calls
+    assert ("model.weights", "save_file") in calls
     assert {pair for pair in calls if pair[1] in {"torch.load", "torch.save"}} == set()
 
 
@@ -281,32 +236,5 @@ def test_help_answers_without_torch(command):
 
     assert "Usage" in done.stdout
     assert command is None or command in done.stdout
-    assert "srcli.config" in modules
+    assert "srcli.model.config" in modules
     assert {name for name in modules if name.partition(".")[0] == "torch"} == set()
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"__init__", "__main__", "images"}))
-def test_all_lists_exactly_the_public_names(name):
-    """``__all__`` holds every public name that a module defines, in order, and no other."""
-    expected = sorted(public_names(SOURCES[name]), key=constants_classes_rest)
-
-    assert declared(SOURCES[name]) == expected
-
-
-@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"__main__"}))
-def test_all_names_what_is_there(name):
-    """Every name in ``__all__`` can be had from its module."""
-    module = importlib.import_module("srcli" if name == "__init__" else f"srcli.{name}")
-
-    assert [one for one in module.__all__ if not hasattr(module, one)] == []
-
-
-def test_a_missing_name_in_all_is_seen():
-    """The check of ``__all__`` knows constants, classes and functions, and skips the private."""
-    source = (
-        "A = 1\n_B = 2\nC: int = 3\nclass D: ...\ndef e(): ...\ndef _f(): ...\n"
-        "@app.command()\ndef g(): ...\n__all__ = ['x']"
-    )
-
-    assert public_names(source) == {"A", "C", "D", "e"}
-    assert declared(source) == ["x"]

@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from srcli import batch, images, writing
-from srcli.batch import BatchConfig, Result, Summary
 from srcli.errors import UsageError, WeightsError
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.geometry import TargetSize
-from srcli.model import ResidualAutoencoder
-from srcli.planning import Job, Selection, plan
-from srcli.sharing import join_crew
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images, writing
+from srcli.model.network import ResidualAutoencoder
+from srcli.ops.spans import TargetSize
+from srcli.upscaler import Settings, Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig, Result, Summary
+from srcli.upscaling.plan import Job, Selection, plan
+from srcli.upscaling.sharing import join_crew
 
 EXACT = Settings(device="cpu", dtype="fp32")
 ORIENTATION = 0x0112

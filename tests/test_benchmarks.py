@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config import BASE, PAPER, PATCH
-from srcli.model import ResidualAutoencoder, multiply_adds
-from srcli.upscaling import Settings, Upscaler
+from srcli.model.config import BASE, PAPER
+from srcli.model.network import ResidualAutoencoder, multiply_adds
+from srcli.ops.spans import PATCH
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 

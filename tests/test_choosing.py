@@ -18,15 +18,20 @@ from torch import nn
 from typer.testing import CliRunner
 
 import srcli
-from srcli import batch, cli, files, upscaling, weights
-from srcli.batch import BatchConfig
-from srcli.choosing import AUTO, BEST_CLEANED, Choice, choose, choose_weights, general
-from srcli.coding import coding_of, jpeg_quality
+from srcli import files
+from srcli import upscaler as upscaling
+from srcli.cli.app import app as cli
 from srcli.errors import DeviceError, ImageError, UsageError, WeightsError
-from srcli.model import ResidualAutoencoder
-from srcli.planning import Selection, plan
-from srcli.reading import read_album, read_header
-from srcli.upscaling import Settings, Upscaler
+from srcli.files import AUTO
+from srcli.imaging.coding import coding_of, jpeg_quality
+from srcli.imaging.reading import read_album, read_header
+from srcli.model import weights
+from srcli.model.network import ResidualAutoencoder
+from srcli.upscaler import Settings, Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.choose import BEST_CLEANED, Choice, choose, choose_weights, general
+from srcli.upscaling.plan import Selection, plan
 
 ROOT = Path(__file__).parents[1]
 BOTH = ("base", "photo")

@@ -22,12 +22,15 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import srcli
-from srcli import files, images, training, weights
-from srcli.cli import app
-from srcli.config import BASE
-from srcli.model import ResidualAutoencoder, multiply_adds
-from srcli.runs import load_options
-from srcli.upscaling import Settings, Upscaler
+from srcli import files
+from srcli.cli.app import app
+from srcli.imaging import images
+from srcli.model import weights
+from srcli.model.config import BASE
+from srcli.model.network import ResidualAutoencoder, multiply_adds
+from srcli.training import trainer as training
+from srcli.training.run_directory import load_options
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = typer.main.get_command(app)
 EXACT = ("--device", "cpu", "--dtype", "fp32")

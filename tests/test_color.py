@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 
-from srcli.color import dequantize, luma, quantize
+from srcli.ops.color import dequantize, luma, quantize
 
 DEPTHS = [(8, torch.uint8), (16, torch.uint16)]
 

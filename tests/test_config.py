@@ -7,17 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.config import (
-    BASE,
-    CONFIGS,
-    KERNELS,
-    PAPER,
-    PATCH,
-    Degradation,
-    ModelConfig,
-    ScalePath,
-)
 from srcli.errors import UsageError
+from srcli.model.config import BASE, CONFIGS, PAPER, ModelConfig, ScalePath
+from srcli.ops.degradation import KERNELS, Degradation
+from srcli.ops.spans import PATCH
 
 FAMILIES = (
     {"unit": "convolution", "down": "max-pool", "up": "nearest", "output": "relu"},

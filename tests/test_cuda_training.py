@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from srcli.config import Degradation
-from srcli.recipes import TrainConfig
-from srcli.runs import RunDirectory
-from srcli.training import train
+from srcli.ops.degradation import Degradation
+from srcli.training.config import TrainConfig
+from srcli.training.run_directory import RunDirectory
+from srcli.training.trainer import train
 
 pytestmark = [
     pytest.mark.cuda,

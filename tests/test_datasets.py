@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.color import quantize
-from srcli.config import PATCH
-from srcli.datasets import Pool, Sampler, mix, open_pool, split
-from srcli.degradation import DRAWS, bicubic
+from srcli.data.sampling import Pool, Sampler, mix, open_pool, split
+from srcli.data.sources import Folder
 from srcli.errors import DataError, ImageError, UsageError
-from srcli.sources import Folder
+from srcli.ops.color import quantize
+from srcli.ops.degrade import DRAWS, bicubic
+from srcli.ops.spans import PATCH
 
 SPLITTINGS = pytest.mark.parametrize("kind", ["held-out", "paper"])
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from torch.nn import functional
 
-from srcli import degradation
-from srcli.color import dequantize, quantize
-from srcli.config import Degradation
-from srcli.degradation import DRAWS, PHASE_DRAWS, bicubic, degrade, jpeg, training_input
-from srcli.geometry import Span
-from srcli.metrics import psnr
+from srcli.ops import degrade as degradation
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.degradation import Degradation
+from srcli.ops.degrade import DRAWS, PHASE_DRAWS, bicubic, degrade, jpeg, training_input
+from srcli.ops.metrics import psnr
+from srcli.ops.spans import Span
 
 ORIGINALS = sorted((Path(__file__).parents[1] / "examples" / "originals").glob("*.png"))
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from srcli.color import dequantize, quantize
-from srcli.config import KERNELS, Degradation
-from srcli.degradation import DRAWS, axis_weights, bicubic, degrade, training_input
-from srcli.geometry import Span
-from srcli.recipes import TrainConfig
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.degradation import KERNELS, Degradation
+from srcli.ops.degrade import DRAWS, axis_weights, bicubic, degrade, training_input
+from srcli.ops.spans import Span
+from srcli.training.config import TrainConfig
 
 PILLOW = {
     "bicubic": Image.Resampling.BICUBIC,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from srcli.devices import all_alike, on_device, resolve_device, resolve_dtype
 from srcli.errors import DeviceError, UsageError
+from srcli.ops.devices import all_alike, on_device, resolve_device, resolve_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

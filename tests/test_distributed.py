@@ -17,14 +17,15 @@ import pytest
 import torch
 
 import srcli
-from srcli import engine, weights
-from srcli.config import Degradation
-from srcli.datasets import Sampler, open_pool, split
-from srcli.distributed import Team, join_team
+from srcli.data.sampling import Sampler, open_pool, split
 from srcli.errors import UsageError
-from srcli.recipes import TrainConfig
-from srcli.runs import load_options
-from srcli.training import train
+from srcli.model import weights
+from srcli.ops.degradation import Degradation
+from srcli.training import engine
+from srcli.training.config import TrainConfig
+from srcli.training.distributed import Team, join_team
+from srcli.training.run_directory import load_options
+from srcli.training.trainer import train
 
 CPU = torch.device("cpu")
 STEPS = 10
@@ -134,10 +135,11 @@ from pathlib import Path
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-from srcli import engine, loading, plots, training
+from srcli.data import loading
+from srcli.training import engine, plots, trainer as training
 from srcli.errors import SrcliError
-from srcli.recipes import TrainConfig
-from srcli.runs import load_options
+from srcli.training.config import TrainConfig
+from srcli.training.run_directory import load_options
 
 folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 training._LOG_EVERY = 4
@@ -273,9 +275,9 @@ def after(steps):
 
 def hasten(patch):
     """Log at steps 4 and 8 too, and draw nothing."""
-    patch.setattr("srcli.training._LOG_EVERY", 4)
+    patch.setattr("srcli.training.trainer._LOG_EVERY", 4)
     for name in ("curves", "samples"):
-        patch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+        patch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from srcli.cli import app
+from srcli.cli.app import app
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

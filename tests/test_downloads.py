@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import requests
 
-from srcli import downloads
-from srcli.downloads import REMOTES, Remote, download, fetch
+from srcli.data import downloads
+from srcli.data.downloads import REMOTES, Remote, download, fetch
 from srcli.errors import DataError, OutputError, UsageError
 
 BODY = np.random.default_rng(0).bytes(2_000_000)
@@ -229,7 +229,7 @@ def test_gdown_knows_the_drive_files_for_what_they_are():
 
 def test_importing_the_module_leaves_gdown_alone():
     """A program that fetches nothing does not wait for gdown's import."""
-    code = "import sys, srcli.downloads; print({'gdown', 'requests'} & set(sys.modules))"
+    code = "import sys, srcli.data.downloads; print({'gdown', 'requests'} & set(sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

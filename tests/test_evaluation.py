@@ -12,12 +12,12 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
-from srcli import cli
-from srcli.cli import app
+from srcli.cli.app import app
+from srcli.cli.app import app as cli
 from srcli.errors import DataError, UsageError, WeightsError
-from srcli.evaluation import BASELINE, EvalConfig, EvalReport, Score, evaluate
-from srcli.upscaling import Settings
-from srcli.weights import ScoreLine
+from srcli.evaluation.evaluate import BASELINE, EvalConfig, EvalReport, Score, evaluate
+from srcli.model.weights import ScoreLine
+from srcli.upscaler import Settings
 
 VIA_THREE = Settings(device="cpu", dtype="fp32", via=3.0)
 EXACT = Settings(device="cpu", dtype="fp32")

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srcli import panels, plots
-from srcli.cli import app
+from srcli.cli.app import app
 from srcli.errors import OutputError, UsageError
-from srcli.evaluation import EvalConfig, evaluate
-from srcli.images import Picture
-from srcli.panels import prepare, telling
-from srcli.upscaling import Settings
+from srcli.evaluation import panels
+from srcli.evaluation.evaluate import EvalConfig, evaluate
+from srcli.evaluation.panels import prepare, telling
+from srcli.imaging.images import Picture
+from srcli.training import plots
+from srcli.upscaler import Settings
 
 EXACT = Settings(device="cpu", dtype="fp32")
 

@@ -15,11 +15,12 @@ import pytest
 import tifffile
 from PIL import Image, features
 
-from srcli import batch, images
-from srcli.batch import BatchConfig
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.planning import Job, Selection
-from srcli.upscaling import Settings
+from srcli.imaging import images
+from srcli.upscaler import Settings
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.plan import Job, Selection
 
 ROOT = Path(__file__).parents[1]
 COUNT = 320

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
-from srcli.geometry import Block, Span, TargetSize, output_length, plan_axis
+from srcli.ops.spans import Block, Span, TargetSize, output_length, plan_axis
 
 
 @st.composite

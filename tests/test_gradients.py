@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from srcli.config import BASE
-from srcli.gradients import multiply_gradients, products_are_faster
-from srcli.model import ResidualAutoencoder
+from srcli.model.config import BASE
+from srcli.model.network import ResidualAutoencoder
+from srcli.training.gradients import multiply_gradients, products_are_faster
 
 
 def convolution(inputs, outputs, **options):

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli import loading
-from srcli.config import PATCH
-from srcli.datasets import Pool, Sampler
-from srcli.degradation import DRAWS
+from srcli.data import loading
+from srcli.data.loading import Centers, Loader, center, named_draws
+from srcli.data.sampling import Pool, Sampler
+from srcli.data.sources import Folder
 from srcli.errors import DataError, ImageError
-from srcli.loading import Centers, Loader, center, named_draws
-from srcli.sources import Folder
+from srcli.ops.degrade import DRAWS
+from srcli.ops.spans import PATCH
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srcli.metrics import agreement, crop_border, psnr, ssim
+from srcli.ops.metrics import agreement, crop_border, psnr, ssim
 
 SHAPES = [(1, 1, 11, 11), (1, 1, 37, 23), (1, 3, 24, 24), (2, 3, 31, 50), (3, 1, 12, 64)]
 """Grey and RGB, square and not, odd and even, down to a single SSIM window."""

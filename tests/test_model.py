@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config import BASE, PAPER, PATCH, ModelConfig, ScalePath
-from srcli.degradation import bicubic
 from srcli.errors import UsageError
-from srcli.model import ResidualAutoencoder, in_dtype, multiply_adds, parameter_count
+from srcli.model.config import BASE, PAPER, ModelConfig, ScalePath
+from srcli.model.network import ResidualAutoencoder, in_dtype, multiply_adds, parameter_count
+from srcli.ops.degrade import bicubic
+from srcli.ops.spans import PATCH
 
 PAPER_PARAMETERS = 1_110_403
 

@@ -32,7 +32,9 @@ import gc, json, os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from srcli import batch, cli, planning, sharing, upscaling  # what a run would import, once for all
+from srcli import upscaler as upscaling, once for all  # what a run would import
+from srcli.cli.app import app as cli  # what a run would import
+from srcli.upscaling import batch, plan as planning, sharing  # what a run would import
 try:
     import typer._adapters  # which Typer leaves for later
 except ImportError:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from srcli.devices import on_device
-from srcli.model import ResidualAutoencoder
-from srcli.optimizers import Optimizer
+from srcli.model.network import ResidualAutoencoder
+from srcli.ops.devices import on_device
+from srcli.training.optimizers import Optimizer
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srcli import __version__, images
+from srcli import __version__
+from srcli.imaging import images
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +25,7 @@ def refuse(*_args, **_kwargs):
     raise OSError("this test has no network")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-from srcli.cli import main
+from srcli.cli.app import main
 main()
 """
 
@@ -105,7 +106,7 @@ def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp
 
 def test_the_installed_copy_is_what_ran(python, tmp_path):
     """The environment's own srcli is imported, and its weights are its own."""
-    code = "import srcli.weights as w; print(w.__file__); print(w.resolve('base'))"
+    code = "import srcli.model.weights as w; print(w.__file__); print(w.resolve('base'))"
     finished = subprocess.run(
         [python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from srcli import planning
 from srcli.errors import NothingToDoError, OutputError, UsageError
-from srcli.formats import READABLE_SUFFIXES
-from srcli.geometry import TargetSize
-from srcli.planning import STREAM, Job, Selection, plan, read_list, write_list
+from srcli.imaging.formats import READABLE_SUFFIXES
+from srcli.ops.spans import TargetSize
+from srcli.upscaling import plan as planning
+from srcli.upscaling.plan import STREAM, Job, Selection, plan, read_list, write_list
 
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))
 

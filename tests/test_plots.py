@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from srcli.errors import OutputError
-from srcli.plots import Cell, Curve, _is_logarithmic, curves, panel, samples
+from srcli.training.plots import Cell, Curve, _is_logarithmic, curves, panel, samples
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +34,7 @@ class Now:
 
 threading.Timer = Now  # who would say something after a while says it at once
 import numpy as np
-from srcli.plots import Curve, curves, samples
+from srcli.training.plots import Curve, curves, samples
 
 curves(Path(sys.argv[1]), {"loss": [Curve(label="a", x=[1, 2], y=[1.0, 0.1])]}, title="t")
 samples(Path(sys.argv[2]), ["LR"], [[np.zeros((9, 9, 3), np.uint8)]], [["27.31 dB"]])
@@ -471,7 +471,8 @@ def test_the_settings_of_a_user_do_not_matter(tmp_path, draw):
 def test_importing_the_module_does_not_import_matplotlib():
     """Who draws nothing does not wait for matplotlib, nor for torch."""
     done = run_python(
-        "import sys, srcli.plots; print(*sorted({'matplotlib', 'torch', 'PIL'} & set(sys.modules)))"
+        "import sys, srcli.training.plots\n"
+        "print(*sorted({'matplotlib', 'torch', 'PIL'} & set(sys.modules)))"
     )
 
     assert done.stdout.strip() == ""

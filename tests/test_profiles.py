@@ -8,9 +8,9 @@ import pytest
 import pyvips
 from PIL import Image, ImageCms
 
-from srcli.pictures import Album, Metadata, Picture
-from srcli.profiles import rgb_of, stripped, to_srgb
-from srcli.reading import read_album
+from srcli.imaging.pictures import Album, Metadata, Picture
+from srcli.imaging.profiles import rgb_of, stripped, to_srgb
+from srcli.imaging.reading import read_album
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

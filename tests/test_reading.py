@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
-from srcli import reading
 from srcli.errors import ImageError
-from srcli.formats import PILLOW_SILENCE, format_of
-from srcli.pictures import Picture
-from srcli.reading import from_pillow, read, read_album, read_header, read_size
+from srcli.imaging import reading
+from srcli.imaging.formats import PILLOW_SILENCE, format_of
+from srcli.imaging.pictures import Picture
+from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size
 
 HEIGHT, WIDTH = 5, 7
 AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
@@ -508,7 +508,7 @@ def test_eight_bits_are_read_without_libvips(saved):
     """What Pillow can hold is decoded without the weight of a second library."""
     path = saved(as_image(RGB), "a.png")
     script = (
-        "import sys, pathlib, srcli.reading as r; r.read_album(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib, srcli.imaging.reading as r; r.read_album(pathlib.Path(sys.argv[1]));"
         "sys.exit('pyvips' in sys.modules)"
     )
 
@@ -1587,7 +1587,7 @@ def test_damaged_bytes_give_a_picture_or_an_image_error(tmp_path, data):
 
 def test_importing_does_not_import_torch():
     """Files are read without torch."""
-    script = "import sys, srcli.reading; sys.exit('torch' in sys.modules)"
+    script = "import sys, srcli.imaging.reading; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
@@ -1629,7 +1629,7 @@ def test_decoding_takes_what_pillow_takes_and_the_array(tmp_path):
     image.save(tmp_path / "a.jpg", quality=50, exif=exif)
     program = (
         "import pathlib, re, sys\n"
-        "from srcli.reading import read\n"
+        "from srcli.imaging.reading import read\n"
         "def peak():\n"
         "    status = pathlib.Path('/proc/self/status').read_text()\n"
         "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024\n"

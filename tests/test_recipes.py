@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.config import BASE, KERNELS, PAPER, Degradation
 from srcli.errors import UsageError
-from srcli.recipes import (
+from srcli.model.config import BASE, PAPER
+from srcli.model.weights import read_header, resolve
+from srcli.ops.degradation import KERNELS, Degradation
+from srcli.training.config import (
     AUGMENTATIONS,
     CHANGEABLE,
     LENGTHS,
@@ -23,7 +25,6 @@ from srcli.recipes import (
     SPLITS,
     TrainConfig,
 )
-from srcli.weights import read_header, resolve
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 """The fewest options that make a run."""

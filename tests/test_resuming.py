@@ -20,14 +20,15 @@ import torch
 from typer.testing import CliRunner
 
 import srcli
-from srcli import training, weights
-from srcli.cli import app
-from srcli.config import Degradation
+from srcli.cli.app import app
 from srcli.errors import DataError
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.recipes import CHANGEABLE, TrainConfig
-from srcli.runs import load_options
-from srcli.training import train
+from srcli.model import weights
+from srcli.ops.degradation import Degradation
+from srcli.training import trainer as training
+from srcli.training.config import CHANGEABLE, TrainConfig
+from srcli.training.run_directory import load_options
+from srcli.training.trainer import train
 
 STEPS = 10
 
@@ -42,7 +43,7 @@ def hasten(patch):
     """Log at steps 1, 4, 8 besides evaluations; draw no pictures, most of a short run's time."""
     patch.setattr(training, "_LOG_EVERY", 4)
     for name in ("curves", "samples"):
-        patch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+        patch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
@@ -383,8 +384,10 @@ NURSERY = '''
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from srcli import cli, plots, training, weights
-from srcli.runs import RunDirectory
+from srcli.cli.app import app as cli
+from srcli.model import weights
+from srcli.training import plots, trainer as training
+from srcli.training.run_directory import RunDirectory
 
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much that would be late
 training._LOG_EVERY = 4

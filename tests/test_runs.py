@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import srcli
-from srcli import runs, weights
 from srcli.errors import DataError, OutputError
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.recipes import TrainConfig
-from srcli.runs import Row, RunDirectory, load_options
+from srcli.model import weights
+from srcli.training import run_directory as runs
+from srcli.training.config import TrainConfig
+from srcli.training.run_directory import Row, RunDirectory, load_options
 
 COLUMNS = (
     "step,epoch,patches,seconds,lr,loss,accuracy,eval_loss,eval_accuracy,eval_psnr,baseline_psnr"
@@ -439,7 +440,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from srcli.errors import OutputError
-from srcli.runs import RunDirectory
+from srcli.training.run_directory import RunDirectory
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 directory = RunDirectory(Path(sys.argv[1]))
@@ -619,7 +620,7 @@ def test_curves_are_a_picture(directory, config):
 
 def test_curves_that_cannot_be_written_are_one_line(directory, monkeypatch):
     """A full disk at the last picture is an error like any other."""
-    monkeypatch.setattr("srcli.plots.replacing", no_room)
+    monkeypatch.setattr("srcli.training.plots.replacing", no_room)
     directory.log(row(1))
 
     with pytest.raises(OutputError, match="No space left on device") as caught:

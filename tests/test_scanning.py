@@ -15,8 +15,8 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
 
 from srcli.errors import ImageError
-from srcli.reading import read, scan
-from srcli.scanning import png_bones
+from srcli.imaging.reading import read, scan
+from srcli.imaging.scanning import png_bones
 
 SIZES = ((1, 1), (7, 5), (129, 131), (301, 257))
 """Width and height: one pixel, less than a block, over the end of a band, two and a bit."""
@@ -418,7 +418,7 @@ def test_decoders_print_nothing(tmp_path):
     program = """
         import pathlib, sys
         from srcli.errors import ImageError
-        from srcli.reading import scan
+        from srcli.imaging.reading import scan
         try:
             with scan(pathlib.Path(sys.argv[1])) as found:
                 for rows in found.rows:
@@ -479,8 +479,8 @@ def test_memory_does_not_grow_with_the_picture(name, tmp_path):
     large(path)
     program = """
         import pathlib, re, sys
-        from srcli.deep import vips
-        from srcli.reading import read, scan
+        from srcli.imaging.deep import vips
+        from srcli.imaging.reading import read, scan
         def peak():
             status = pathlib.Path("/proc/self/status").read_text()
             return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) // 1024

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from srcli import files, weights
-from srcli.config import KERNELS, Degradation
-from srcli.evaluation import EvalConfig, evaluate
+from srcli import files
+from srcli.evaluation.evaluate import EvalConfig, evaluate
+from srcli.model import weights
+from srcli.ops.degradation import KERNELS, Degradation
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -15,9 +15,9 @@ import pytest
 from torch.distributed import TCPStore
 
 import srcli
-from srcli import sharing
 from srcli.errors import UsageError
-from srcli.sharing import CrewError, join_crew
+from srcli.upscaling import sharing
+from srcli.upscaling.sharing import CrewError, join_crew
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
 
@@ -30,7 +30,7 @@ VARIABLES = (
 NURSERY = '''
 """Fork a process for each line of stdin: to import torch takes longer than most tests."""
 import json, os, signal, sys, time
-import srcli.sharing
+import srcli.upscaling.sharing
 from srcli.errors import SrcliError
 
 children = {}
@@ -80,7 +80,7 @@ TOOLS = """
 import json, os, signal, sys, time
 from pathlib import Path
 from srcli.errors import ImageError, Interrupted, WeightsError
-from srcli.sharing import join_crew
+from srcli.upscaling.sharing import join_crew
 
 RANK = int(os.environ["RANK"])
 
@@ -913,7 +913,7 @@ def test_patience_is_counted_in_looks():
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from srcli.sharing import join_crew
+from srcli.upscaling.sharing import join_crew
 
 with join_crew() as crew:
     count = int(crew.agree(lambda: b"500"))

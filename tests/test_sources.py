@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srcli import sources
+from srcli.data import sources
+from srcli.data.sources import STL10, CelebA, Folder, absolute, image_files, open_source, parse
 from srcli.errors import DataError, ImageError, OutputError, UsageError
-from srcli.images import READABLE_SUFFIXES
-from srcli.sources import STL10, CelebA, Folder, absolute, image_files, open_source, parse
+from srcli.imaging.images import READABLE_SUFFIXES
 
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 STL10_PAGE = "https://cs.stanford.edu/~acoates/stl10/"

@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from srcli import batch, images
-from srcli.batch import BatchConfig
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.planning import Selection, plan
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images
+from srcli.upscaler import Settings, Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.plan import Selection, plan
 
 NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
 
@@ -237,7 +238,7 @@ def test_small_results_are_not_streamed(plain_weights, monkeypatch):
 PEAK = """
 import sys
 from pathlib import Path
-from srcli.cli import main
+from srcli.cli.app import main
 try:
     main()
 except SystemExit as end:
@@ -264,7 +265,7 @@ def test_a_dry_run_foretells_the_peak_of_memory(name, height, width, scale, most
     images.write(images.Picture(pixels=levels(height, width)), Path(name))
     command = [name, "-m", "base", "-s", str(scale), "--json", "-q"]
 
-    foretold = run_srcli("import srcli.cli; srcli.cli.main()", *command, "--dry-run")
+    foretold = run_srcli("import srcli.cli.app; srcli.cli.app.main()", *command, "--dry-run")
     done = run_srcli(PEAK, *command)
 
     memory = json.loads(foretold[0])["memory"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from srcli import weights
-from srcli.config import ModelConfig
 from srcli.errors import UsageError
-from srcli.model import ResidualAutoencoder
-from srcli.recipes import TrainConfig
-from srcli.symmetry import Symmetry
-from srcli.training import train
+from srcli.model import weights
+from srcli.model.config import ModelConfig
+from srcli.model.network import ResidualAutoencoder
+from srcli.training.config import TrainConfig
+from srcli.training.symmetry import Symmetry
+from srcli.training.trainer import train
 
 TURNS = range(8)
 SCALES = [2.0, 3.0, 4.0]
@@ -101,7 +101,7 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
 def run_of(config, folder, output, monkeypatch, **options):
     """Set up a short run, without its pictures."""
     for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
     known = {"steps": 12, "lr": 1e-2, "batch_size": 4, "device": "cpu", "dtype": "fp32"}
     return TrainConfig(output=output, datasets=(str(folder),), model=config, **{**known, **options})
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, IptcImagePlugin, PngImagePlugin, features
 
-from srcli.directories import (
+from srcli.imaging.directories import (
     ASCII,
     BYTE,
     LONG,
@@ -25,10 +25,10 @@ from srcli.directories import (
     parsed_exif,
     swapped,
 )
-from srcli.directories import exif_block as block_of
-from srcli.pictures import Album, Metadata, Picture
-from srcli.reading import read_album
-from srcli.tags import (
+from srcli.imaging.directories import exif_block as block_of
+from srcli.imaging.pictures import Album, Metadata, Picture
+from srcli.imaging.reading import read_album
+from srcli.imaging.tags import (
     DIRECTORIES,
     IPTC_RESOURCE,
     IPTC_TAG,
@@ -40,7 +40,7 @@ from srcli.tags import (
     xmp_for,
     xmp_of,
 )
-from srcli.writing import write_stream
+from srcli.imaging.writing import write_stream
 
 DETAILS, PLACE = DIRECTORIES
 MAKE, ARTIST, COPYRIGHT, RATING, TITLE, ORIENTATION = 0x10F, 0x13B, 0x8298, 0x4746, 0x9C9B, 0x112

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from srcli.color import quantize
-from srcli.degradation import bicubic
-from srcli.geometry import plan_axis
-from srcli.tiling import Grid, Place, Rows, enlarge_rows
+from srcli.model.tiling import Grid, Place, Rows, enlarge_rows
+from srcli.ops.color import quantize
+from srcli.ops.degrade import bicubic
+from srcli.ops.spans import plan_axis
 
 sides = st.integers(1, 90)
 

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srcli import downloads, files, weights
-from srcli.cli import app
-from srcli.config import PAPER
-from srcli.distributed import Team
-from srcli.runs import load_options
+from srcli import files
+from srcli.cli.app import app
+from srcli.data import downloads
+from srcli.model import weights
+from srcli.model.config import PAPER
+from srcli.training.distributed import Team
+from srcli.training.run_directory import load_options
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
 TINY = ("--config", "tiny.json", "--batch-size", "2", *EXACT)
@@ -337,7 +339,7 @@ def test_a_degradation_goes_before_the_sets_own_lr(desk):
 
 def test_a_large_set_is_shown_by_its_mean(desk, monkeypatch):
     """Above a hundred images the table is the means alone, and says of how many."""
-    monkeypatch.setattr(sys.modules["srcli.cli"], "_MOST_ROWS", 3)
+    monkeypatch.setattr(sys.modules["srcli.cli.app"], "_MOST_ROWS", 3)
 
     result = run("eval", "celeba", "-m", "tiny", *EXACT)
 

@@ -14,12 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from srcli import engine, loading, training, weights
-from srcli.color import dequantize
-from srcli.config import PAPER, Degradation
-from srcli.datasets import Sampler, open_pool, split
-from srcli.degradation import DRAWS, bicubic, degrade, training_input
-from srcli.distributed import Team
+from srcli.data import loading
+from srcli.data.loading import Batch, Centers, Loader
+from srcli.data.sampling import Sampler, open_pool, split
 from srcli.errors import (
     DataError,
     DeviceError,
@@ -28,12 +25,19 @@ from srcli.errors import (
     UsageError,
     WeightsError,
 )
-from srcli.geometry import Span
-from srcli.loading import Batch, Centers, Loader
-from srcli.model import ResidualAutoencoder, multiply_adds, parameter_count
-from srcli.recipes import RECIPES, TrainConfig
-from srcli.runs import RunDirectory, load_options
-from srcli.training import dry_run, train
+from srcli.model import weights
+from srcli.model.config import PAPER
+from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
+from srcli.ops.color import dequantize
+from srcli.ops.degradation import Degradation
+from srcli.ops.degrade import DRAWS, bicubic, degrade, training_input
+from srcli.ops.spans import Span
+from srcli.training import engine
+from srcli.training import trainer as training
+from srcli.training.config import RECIPES, TrainConfig
+from srcli.training.distributed import Team
+from srcli.training.run_directory import RunDirectory, load_options
+from srcli.training.trainer import dry_run, train
 
 COLUMNS = [
     *("step", "epoch", "patches", "seconds", "lr", "loss", "accuracy"),
@@ -70,7 +74,7 @@ def options(tmp_path, image_folder, tiny_config):
 def undrawn(monkeypatch):
     """Draw no pictures: most of the time of a short run."""
     for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.plots.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -260,8 +264,8 @@ def test_the_pictures_can_be_looked_at(finished, name):
 def test_the_sample_is_what_the_captions_say(finished, options, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
-    monkeypatch.setattr("srcli.plots.curves", lambda *_, **__: None)
-    monkeypatch.setattr("srcli.plots.samples", lambda *sheet: sheets.append(sheet))
+    monkeypatch.setattr("srcli.training.plots.curves", lambda *_, **__: None)
+    monkeypatch.setattr("srcli.training.plots.samples", lambda *sheet: sheets.append(sheet))
     config = options(init_from=Path(finished.report.weights), lr=1e-12, ema=0.0, seed=5)
 
     train(dataclasses.replace(config, scales=(3.0, 3.0, 4.0)))
@@ -711,7 +715,7 @@ def test_the_clock_can_end_a_run(options, monkeypatch):
     """With seconds alone the run lasts as long, and its learning rate falls over that time."""
     # A clock that every look moves on by a second: once before the loop, once a step.
     monkeypatch.setattr(training, "_timed_next", lambda _, batches: next(batches))
-    monkeypatch.setattr("srcli.training.time.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("srcli.training.trainer.time.monotonic", itertools.count().__next__)
     progress = []
 
     report = train(options(steps=None, max_seconds=8, warmup=0), on_progress=progress.append)
@@ -736,7 +740,7 @@ def test_the_clock_can_stop_a_run_of_steps(options):
 def test_waiting_is_a_share_of_this_stretch(options, monkeypatch):
     """What is told of waiting for images is about the stretch that was run, resumed or not."""
     # The clock moves on at every look: twice for each wait, and once more in a step.
-    monkeypatch.setattr("srcli.training.time.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("srcli.training.trainer.time.monotonic", itertools.count().__next__)
     config = options(steps=6)
     stops = iter([False, False, False, True])
 

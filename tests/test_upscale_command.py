@@ -16,14 +16,17 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from srcli import batch, cli, files, images
-from srcli.batch import BatchConfig, Summary
-from srcli.batch import plan as shared_plan
-from srcli.cli import app
+from srcli import files
+from srcli.cli.app import app
+from srcli.cli.app import app as cli
 from srcli.errors import WeightsError
-from srcli.planning import Selection, plan
-from srcli.sharing import join_crew
-from srcli.upscaling import Upscaler
+from srcli.imaging import images
+from srcli.upscaler import Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling.batch import BatchConfig, Summary
+from srcli.upscaling.batch import plan as shared_plan
+from srcli.upscaling.plan import Selection, plan
+from srcli.upscaling.sharing import join_crew
 
 ROOT = Path(__file__).parents[1]
 EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")

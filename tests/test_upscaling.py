@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 import srcli
-from srcli import images, upscaling, weights
-from srcli.color import quantize
-from srcli.config import BASE, PATCH
-from srcli.degradation import bicubic
+from srcli import upscaler as upscaling
 from srcli.errors import UsageError, WeightsError
-from srcli.images import Metadata, Picture
-from srcli.model import ResidualAutoencoder
-from srcli.symmetry import Symmetry
-from srcli.upscaling import Settings, Upscaler
+from srcli.imaging import images
+from srcli.imaging.images import Metadata, Picture
+from srcli.model import weights
+from srcli.model.config import BASE
+from srcli.model.network import ResidualAutoencoder
+from srcli.ops.color import quantize
+from srcli.ops.degrade import bicubic
+from srcli.ops.spans import PATCH
+from srcli.training.symmetry import Symmetry
+from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -535,7 +538,7 @@ def test_srcli_has_the_upscaler_and_imports_torch_only_for_it():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.split() == ["srcli.upscaling"] * 2
+    assert done.stdout.split() == ["srcli.upscaler"] * 2
     with pytest.raises(AttributeError, match="no attribute 'Downscaler'"):
         srcli.Downscaler  # noqa: B018 - asking is enough
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from srcli import files, weights
-from srcli.config import BASE, PAPER, PATCH
+from srcli import files
 from srcli.errors import WeightsError
 from srcli.files import shipped
-from srcli.model import ResidualAutoencoder
-from srcli.weights import (
+from srcli.model import weights
+from srcli.model.config import BASE, PAPER
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.weights import (
     ScoreLine,
     Weights,
     load,
@@ -31,6 +32,7 @@ from srcli.weights import (
     save,
     write_tensors,
 )
+from srcli.ops.spans import PATCH
 
 
 def header_of(path):

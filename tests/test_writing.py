@@ -17,18 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, features
 
-from srcli import images, writing
-from srcli import png as png_module
-from srcli.bands import part_of
-from srcli.directories import SHORT, Exif, entry
-from srcli.directories import exif_block as block_of
 from srcli.errors import OutputError
-from srcli.formats import BUILT, FORMATS
-from srcli.images import Metadata, Picture, format_of, read, read_album, read_size, write
-from srcli.pictures import Album
-from srcli.tags import DIRECTORIES, dpi_of
-from srcli.tiff import write_tiff
-from srcli.writing import losses, to_pillow, write_album, write_rows, write_stream
+from srcli.imaging import images, writing
+from srcli.imaging import png as png_module
+from srcli.imaging.bands import part_of
+from srcli.imaging.directories import SHORT, Exif, entry
+from srcli.imaging.directories import exif_block as block_of
+from srcli.imaging.formats import BUILT, FORMATS
+from srcli.imaging.images import Metadata, Picture, format_of, read, read_album, read_size, write
+from srcli.imaging.pictures import Album
+from srcli.imaging.tags import DIRECTORIES, dpi_of
+from srcli.imaging.tiff import write_tiff
+from srcli.imaging.writing import losses, to_pillow, write_album, write_rows, write_stream
 
 HEIGHT, WIDTH = 5, 7
 AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
@@ -497,7 +497,7 @@ def test_tiff_pages_are_exact_at_every_size_and_depth(tmp_path, big):
 
 def test_a_tiff_that_might_be_too_long_is_a_bigtiff(monkeypatch, tmp_path):
     """Where 32 bits might not reach the end, 64 are used."""
-    monkeypatch.setattr("srcli.tiff._LARGEST", 5000)
+    monkeypatch.setattr("srcli.imaging.tiff._LARGEST", 5000)
     write(SMALL, tmp_path / "small.tiff")
     write(Picture(pixels=noise(3, height=40, width=50)), tmp_path / "large.tiff")
 
@@ -1035,12 +1035,12 @@ SIZED_EXIF = Metadata(
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Make writers work in blocks of a few rows, and JPEG of any size be written by libvips."""
-    monkeypatch.setattr("srcli.png._BLOCK_BYTES", 100)
-    monkeypatch.setattr("srcli.png._IDAT_BYTES", 300)
-    monkeypatch.setattr("srcli.tiff._STRIP_BYTES", 150)
-    monkeypatch.setattr("srcli.encoding._BLOCK_BYTES", 130)
-    monkeypatch.setattr("srcli.bands._BAND_BYTES", 170)
-    monkeypatch.setattr("srcli.encoding._PILLOW_PIXELS", 0)
+    monkeypatch.setattr("srcli.imaging.png._BLOCK_BYTES", 100)
+    monkeypatch.setattr("srcli.imaging.png._IDAT_BYTES", 300)
+    monkeypatch.setattr("srcli.imaging.tiff._STRIP_BYTES", 150)
+    monkeypatch.setattr("srcli.imaging.encoding._BLOCK_BYTES", 130)
+    monkeypatch.setattr("srcli.imaging.bands._BAND_BYTES", 170)
+    monkeypatch.setattr("srcli.imaging.encoding._PILLOW_PIXELS", 0)
 
 
 def banded(picture, cuts):
@@ -1101,7 +1101,7 @@ def test_large_jpegs_are_what_pillow_would_write(
     """From the first segment to the last byte; only the size decides who encodes."""
     picture = of_kind(np.uint8, channels, height=83, width=61, metadata=metadata)
     write(picture, tmp_path / "small.jpg", quality=quality)
-    monkeypatch.setattr("srcli.encoding._PILLOW_PIXELS", 83 * 61 - 1)
+    monkeypatch.setattr("srcli.imaging.encoding._PILLOW_PIXELS", 83 * 61 - 1)
     monkeypatch.setattr(Image.Image, "tobytes", None)
 
     write(picture, tmp_path / "large.jpg", quality=quality)
@@ -1173,7 +1173,7 @@ def test_smooth_rows_are_packed_well(tmp_path):
 
 def test_levels_are_packed_without_isa_l_too(tmp_path, monkeypatch):
     """Where its library is not, zlib packs, and what is read is the same."""
-    monkeypatch.setattr("srcli.deflate._ENGINE", zlib)
+    monkeypatch.setattr("srcli.imaging.deflate._ENGINE", zlib)
     picture = of_kind(np.uint16, 3, height=30, width=20)
     for name in ("a.png", "a.tiff"):
         write(picture, tmp_path / name)
@@ -1287,7 +1287,7 @@ def test_rows_of_a_picture_too_large_for_its_format(tmp_path):
 
 def test_a_bigtiff_is_begun_before_its_rows_are_there(monkeypatch, tmp_path):
     """By the size that they might have, as for a picture that is there."""
-    monkeypatch.setattr("srcli.tiff._LARGEST", 5000)
+    monkeypatch.setattr("srcli.imaging.tiff._LARGEST", 5000)
     write_rows(itertools.repeat(SMALL, 20), tmp_path / "a.tiff", height=100)
 
     assert (tmp_path / "a.tiff").read_bytes()[:4] == b"II+\0"
@@ -1301,8 +1301,8 @@ from pathlib import Path
 
 import numpy as np
 
-from srcli import encoding
-from srcli.images import Picture, write_rows
+from srcli.imaging import encoding
+from srcli.imaging.images import Picture, write_rows
 
 encoding._PILLOW_PIXELS = 0
 path, height, width = Path(sys.argv[1]), 2000, 8000

@@ -1,0 +1,94 @@
+"""The program: its commands, its entry, and what holds for all of them."""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srcli import __version__, files
+from srcli.cli import evaluate, models, train, upscale
+from srcli.cli.console import say
+
+__all__ = ["app", "main", "root"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    help="Enlarge real photographs with one residual convolutional autoencoder.",
+)
+
+
+def main() -> None:
+    """Run the command line: the console script's entry."""
+    _occupy_closed()
+    if sys.stderr is None:  # started with it closed, as some daemons do
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command has begun
+        say("interrupted")
+        sys.exit(130)
+    except SystemExit as end:
+        if end.code in {130, 143} and _is_reading():
+            os._exit(int(end.code))
+        raise
+    finally:
+        # All is done and told: what torch does at the end may be cut short without a word.
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _occupy_closed() -> None:
+    """Let no picture be opened as what torch or a codec takes for stdout."""
+    for number in range(3):
+        with suppress(OSError):  # a full table of files is told later
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+
+
+def _is_reading() -> bool:
+    """Whether a thread still waits for a file, or for a stdin that does not end.
+
+    Python would wait for it at the end, deaf to Ctrl-C. What it has begun to write is removed.
+    """
+    alive = any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
+    if alive:
+        files.abandon()
+    return alive
+
+
+def _version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"srcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version_flag: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: _version(value=value),
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Enlarge real photographs with one residual convolutional autoencoder."""
+
+
+app.command(help=upscale.UPSCALE_HELP)(upscale.upscale)
+app.command("eval", help=evaluate.EVAL_HELP)(evaluate.evaluate)
+app.command()(models.models)
+app.command(help=train.TRAIN_HELP)(train.train)

@@ -1,0 +1,178 @@
+"""``srcli models``: the shipped weights, or any file's."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from srcli import files
+from srcli.cli.console import NO_WIDTH, cell, reporting, say
+from srcli.cli.options import complete_weights
+from srcli.errors import SrcliError
+from srcli.files import one_line
+
+__all__ = ["models"]
+
+
+@reporting()
+def models(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Shipped weights by name, or a .safetensors file: that alone, with the whole "
+            "record of its training.",
+            metavar="NAME|FILE",
+            autocompletion=complete_weights,
+            show_default="all that are shipped",
+        ),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON array.")] = False,
+) -> None:
+    """List the shipped weights: what each is and scores, from its own header."""
+    from srcli.model.weights import resolve
+
+    chosen = files.shipped() if model is None else {Path(model).name: resolve(model)}
+    rows, faults = _described(chosen)
+    if model is not None and faults:
+        raise faults[0]
+    if as_json:
+        typer.echo(json.dumps(_without_nan(rows), indent=2, allow_nan=False))
+    else:
+        # A file or a pipe has no width that numbers would have to be cut to.
+        console = Console(width=None if sys.stdout.isatty() else NO_WIDTH)
+        for table in _model_tables(rows, record=model is not None):
+            console.print(table)
+    for fault in faults:
+        say(f"error: {fault}")
+    if faults:
+        raise typer.Exit(faults[0].exit_code)
+
+
+def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[SrcliError]]:
+    """Describe weights files by their headers; what cannot be read is told beside."""
+    rows: list[dict[str, Any]] = []
+    faults: list[SrcliError] = []
+    for name, path in chosen.items():
+        try:
+            rows.append(_model_row(name, path))
+        except SrcliError as error:
+            faults.append(error)
+    return rows, faults
+
+
+def _model_row(name: str, path: Path) -> dict[str, Any]:
+    from srcli.model.network import multiply_adds, parameter_count
+    from srcli.model.weights import read_header
+
+    header = read_header(path)
+    gmac = {
+        f"{scale:g}": round(multiply_adds(header.config.at(scale)) / 1e9, 3)
+        for scale in header.scales
+    }
+    return {
+        "name": name,
+        "parameters": parameter_count(header.config),
+        "gmac_per_patch": max(gmac.values()),
+        "gmac_by_scale": gmac,
+        "scales": sorted(set(header.training.get("scales", []))),
+        "degradation": header.training.get("degradation", ""),
+        "path": str(path),
+        "scores": [asdict(line) for line in header.scores],
+        "training": dict(header.training),
+    }
+
+
+def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table]:
+    """Say what weights are, what they score, and, of one file, all of its training record."""
+    table = Table()
+    for column in ("name", "parameters", "GMAC per patch", "scales", "degradation"):
+        left = column in {"name", "degradation"}
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(
+            escape(one_line(row["name"])),
+            f"{row['parameters']:,}",
+            " ".join(dict.fromkeys(f"{gmac:.2f}" for gmac in row["gmac_by_scale"].values())),
+            " ".join(f"x{scale:g}" for scale in row["scales"]),
+            _value(row["degradation"]) if row["degradation"] else "",
+        )
+    yield table
+    if any(row["scores"] for row in rows):
+        yield _score_table(rows)
+    if record:
+        yield from _record_tables({"file": rows[0]["path"], **rows[0]["training"]})
+
+
+def _score_table(rows: list[dict[str, Any]]) -> Table:
+    """A line for each data set and scale, a column for each of the weights."""
+    table = Table(title="PSNR in dB / SSIM", title_justify="left")
+    for column in ("data set", "scale", "LR", *(row["name"] for row in rows)):
+        left = column in {"data set", "LR"}
+        justify: Literal["left", "right"] = "left" if left else "right"
+        table.add_column(escape(one_line(column)), justify=justify, overflow="fold")
+    cells: dict[tuple[str, float, str, str], list[str]] = {}
+    for index, row in enumerate(rows):
+        for line in row["scores"]:
+            key = line["dataset"], line["scale"], line["lr"], line["channel"]
+            found = cells.setdefault(key, [""] * len(rows))
+            found[index] = cell(line["psnr"], line["ssim"], 0, accuracy=False)
+    for (dataset, scale, lr, channel), found in cells.items():
+        name = dataset if channel == "y" else f"{dataset} (RGB)"
+        table.add_row(escape(one_line(name)), f"x{scale:g}", _value(lr), *found)
+    return table
+
+
+def _record_tables(record: dict[str, Any], title: str = "training") -> Iterator[Table]:
+    """Everything that a file's header says of its making, and of the weights it began with."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    origin = record.get("origin")
+    for name, value in record.items():
+        if name != "origin" or not isinstance(origin, dict):
+            table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
+    yield table
+    if isinstance(origin, dict):
+        yield from _record_tables(origin, "before that")
+
+
+def _value(value: object) -> str:
+    """Show a value of a header's JSON: numbers in groups, lists without brackets."""
+    match value:
+        case None | "":
+            text = "none"
+        case bool():
+            text = "yes" if value else "no"
+        case int():
+            text = f"{value:,}"
+        case list():
+            return ", ".join(_value(item) for item in value)
+        case str():
+            # A degradation's parts can then stand in several lines.
+            text = re.sub(r",(?=[a-z]+=)", ", ", value)
+        case _:
+            text = json.dumps(value)
+    return escape(one_line(text))
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Put null where a header has a number that JSON knows no word for."""
+    match value:
+        case dict():
+            return {name: _without_nan(item) for name, item in value.items()}
+        case list():
+            return [_without_nan(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

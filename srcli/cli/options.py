@@ -1,0 +1,234 @@
+"""Options that more than one command has, and how their values are read."""
+
+import glob
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from srcli import files
+from srcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from srcli.upscaler import Settings
+
+
+from srcli.cli.console import say
+
+__all__ = [
+    "FILES",
+    "NET",
+    "OUTPUT",
+    "TALK",
+    "BatchSize",
+    "DType",
+    "DataDir",
+    "DegradationOption",
+    "Device",
+    "Download",
+    "Overlap",
+    "Threads",
+    "Tile",
+    "Via",
+    "choice",
+    "complete",
+    "complete_model",
+    "complete_weights",
+    "fetch",
+    "settings_of",
+    "use_threads",
+    "whole",
+]
+
+
+def complete(*values: str) -> Callable[[str], list[str]]:
+    """Complete an option's value to one of these."""
+
+    def chosen(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return chosen
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Complete to auto, the shipped weights, or a file."""
+    names = [name for name in ("auto", *files.shipped()) if name.startswith(incomplete)]
+    return names + sorted(glob.glob(f"{glob.escape(incomplete)}*.safetensors"))  # noqa: PTH207
+
+
+def complete_weights(incomplete: str) -> list[str]:
+    """Complete to shipped weights or a file: what is measured has a name."""
+    return [name for name in complete_model(incomplete) if name != "auto"]
+
+
+FILES, OUTPUT, NET, TALK = "Files", "Results", "Network", "Messages"
+"""Panels of the help."""
+
+
+# What more than one command asks for.
+Tile = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        "-t",
+        help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
+        "neighbouring patches fused.",
+        metavar="N|auto",
+        rich_help_panel=NET,
+    ),
+]
+
+
+Overlap = Annotated[
+    str,
+    typer.Option(
+        help="Context around a patch in output pixels; auto keeps seams within one level of 255.",
+        metavar="N|auto",
+        rich_help_panel=NET,
+    ),
+]
+
+
+Via = Annotated[
+    float | None,
+    typer.Option(
+        help="Use this one of the net's trained factors and reduce what is too large: -s 2 --via 3 "
+        "is better than -s 2, for twice the work.",
+        show_default="what leads there with the least work",
+        rich_help_panel=NET,
+    ),
+]
+
+
+BatchSize = Annotated[
+    str,
+    typer.Option(help="Patches per forward pass.", metavar="N|auto", rich_help_panel=NET),
+]
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto is CUDA if there is any; cuda is all GPUs of the machine.",
+        metavar="auto|cpu|cuda[:N]",
+        autocompletion=complete("auto", "cpu", "cuda"),
+        rich_help_panel=NET,
+    ),
+]
+
+
+DType = Annotated[
+    str,
+    typer.Option(
+        help="auto is bf16 where the hardware computes in it, else fp32.",
+        metavar="auto|fp32|bf16|fp16",
+        autocompletion=complete("auto", "fp32", "bf16", "fp16"),
+        rich_help_panel=NET,
+    ),
+]
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where celeba and stl10 lie: their own folder or the one above.", show_default="data"
+    ),
+]
+
+
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch celeba and stl10 into --data-dir first.")
+]
+
+
+DegradationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
+        "jpeg=30..95 around it; kernel=bicubic+bilinear+area+lanczos+cubic (or any) draws the "
+        "filter that reduces; clean=0.2 spares that share of the samples.",
+        show_default="bicubic",
+    ),
+]
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1024,
+        help="CPU threads of the net.",
+        metavar="N",
+        show_default="every core",
+        rich_help_panel=NET,
+    ),
+]
+
+
+def fetch(datasets: tuple[str, ...], data_dir: Path, *, quiet: bool) -> None:
+    """Download the data sets that have a name; of several processes one of a machine does."""
+    from srcli.data import downloads
+    from srcli.data.sources import DATASETS, parse
+
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    for name in dict.fromkeys(parse(text)[0] for text in datasets):
+        if name in DATASETS:
+            downloads.download(
+                name,
+                data_dir / name,
+                quiet=quiet or not sys.stderr.isatty(),
+                notice=lambda line: say(line) if not quiet else None,
+            )
+
+
+def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401 - one of the literals
+    """Refuse what is not among the allowed values."""
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option} must be one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def settings_of(
+    tile: str,
+    overlap: str,
+    batch_size: str,
+    device: str,
+    dtype: str,
+    *,
+    via: float | None,
+    tta: bool = False,
+) -> "Settings":
+    """Read the options of the network as settings of an upscaler."""
+    from srcli.upscaler import Settings
+
+    return Settings(
+        tta=tta,
+        via=via,
+        device=device,
+        dtype=dtype,
+        tile=whole("--tile", tile),
+        overlap=whole("--overlap", overlap),
+        batch_size=whole("--batch-size", batch_size),
+    )
+
+
+def whole(option: str, text: str) -> int | None:
+    """Read a whole number, or ``auto`` as None."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option} must be a whole number or auto, not {text!r}") from None
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use so many CPU threads; None: as many as it likes."""
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)

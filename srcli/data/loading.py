@@ -1,0 +1,399 @@
+"""Patches out of images: read in threads or kept in memory, and cut, on the CPU or the GPU.
+
+Whether the decoded images are kept in memory or decoded as they are needed changes the speed
+and nothing else.
+"""
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from srcli.data.sampling import Draw, Pool, Sampler, mix
+from srcli.errors import DataError, ImageError
+from srcli.ops.degrade import DRAWS
+from srcli.ops.spans import PATCH
+
+__all__ = ["Batch", "Centers", "Loader", "center", "named_draws"]
+
+_RESIDENT_BYTES = 2 << 30
+"""Decoded images of a CPU run stay in memory up to this; a larger set is decoded as it goes."""
+
+_RESIDENT_SHARE = 0.4
+"""Share of a GPU's free memory that decoded images may take."""
+
+_UNREADABLE_SHARE = 0.01
+"""More unreadable images than this share of a set end the run: something is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """HR patches and how each is to be degraded."""
+
+    patches: Tensor
+    """``(N, 3, 120, 120)`` ``uint8``, on the loader's device."""
+
+    scales: list[float]
+    """N scale factors."""
+
+    draws: Tensor
+    """``(N, DRAWS)`` uniform numbers that the degradation is drawn from, on the CPU."""
+
+
+class Loader:
+    """Reads patches of a pool: out of memory where it fits, else in worker threads.
+
+    Decoders and copies run outside Python's lock, so threads keep the cores busy; and unlike
+    processes they need no second torch, no shared memory, and die with the run.
+
+    Args:
+        pool: The images.
+        device: Where patches are wanted.
+        workers: Threads that decode.
+        resident: Whether decoded images are kept; None: where they fit into 2 GiB, or into
+            two fifths of a GPU's free memory.
+
+    Raises:
+        DataError: If none, or more than one in a hundred, cannot be read.
+    """
+
+    def __init__(
+        self, pool: Pool, device: torch.device, *, workers: int, resident: bool | None = None
+    ) -> None:
+        self.pool = pool
+        self.failures: dict[int, str] = {}
+        """Why which images could not be read, as far as they were wanted."""
+        self._device, self._workers = device, workers
+        if resident is None:
+            resident = _mean_bytes(pool) * len(pool) <= _room(device)
+        self._kept = self._decode_all() if resident else None
+
+    @property
+    def resident(self) -> bool:
+        """Whether the decoded images are kept in memory."""
+        return self._kept is not None
+
+    def areas(self) -> list[int]:
+        """Count each image's pixels; zero for one whose header cannot be read.
+
+        An image that is damaged behind its header counts, decoded already or not: what is drawn
+        must not depend on where images are kept.
+
+        Raises:
+            DataError: If more than one in a hundred cannot be read.
+        """
+        if self._kept is not None:
+            sizes = self._kept.sizes
+            return [
+                self._area(place) if place in self.failures else math.prod(sizes[place])
+                for place in range(len(self.pool))
+            ]
+        with ThreadPoolExecutor(self._workers) as threads:
+            return list(threads.map(self._area, range(len(self.pool))))
+
+    def batches(
+        self, sampler: Sampler, start: int, size: int, rows: slice = slice(None)
+    ) -> Generator[Batch]:
+        """Read the batches of all steps from ``start`` on, without end.
+
+        Args:
+            sampler: What is drawn.
+            start: The first step.
+            size: Patches of a whole batch.
+            rows: Which of them this process wants.
+
+        Yields:
+            The batches, in order.
+
+        Raises:
+            DataError: If more than one image in a hundred cannot be read.
+        """
+        if self._kept is not None and self._device.type == "cuda":
+            # The copies are queued on the device at once: there is nothing to wait for.
+            for step in count(start):
+                yield self._batch(sampler, step, size, rows)
+        with ThreadPoolExecutor(self._workers) as threads:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for step in count(start):
+                    waiting.append(threads.submit(self._batch, sampler, step, size, rows))
+                    if len(waiting) > 2 * self._workers:
+                        yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _batch(self, sampler: Sampler, step: int, size: int, rows: slice) -> Batch:
+        first, *others = (sampler.draw(step, size, one) for one in range(sampler.candidates))
+        patches = self._cut(first, rows)
+        for other in others:
+            patches = _more_detailed(patches, self._cut(other, rows))
+        return Batch(patches, first.scales[rows], first.degradation[rows])
+
+    def _cut(self, draw: Draw, rows: slice) -> Tensor:
+        """Cut the patches of a draw that this process wants, ``(N, 3, 120, 120)``."""
+        picked = list(zip(draw.images, draw.top, draw.left, draw.turn, strict=True))[rows]
+        if self._kept is not None:
+            return self._kept.cut([self._sound(*cut) for cut in picked])
+        patches = torch.empty(len(picked), 3, PATCH, PATCH, dtype=torch.uint8)
+        for patch, (place, top, left, turn) in zip(patches, picked, strict=True):
+            patch.copy_(_patch(self._readable(place), top, left, turn))
+        if self._device.type == "cuda":
+            patches = patches.pin_memory().to(self._device, non_blocking=True)
+        return patches
+
+    def _sound(
+        self, place: int, top: float, left: float, turn: int
+    ) -> tuple[int, float, float, int]:
+        """Take the next image that is there where one could not be read."""
+        while place in self.failures:
+            place = (place + 1) % len(self.pool)
+        return place, top, left, turn
+
+    def _readable(self, place: int) -> Tensor:
+        """Decode an image, or the next one in the list that can be read."""
+        while True:
+            image = self._try(place)
+            if image is not None:
+                return image
+            place = (place + 1) % len(self.pool)
+
+    def _try(self, place: int) -> Tensor | None:
+        if place in self.failures:
+            # Else a thread might look for a readable image for ever, where all have failed.
+            _check_failures(self.failures, len(self.pool))
+            return None
+        try:
+            return self.pool.read(place)
+        except ImageError as error:
+            self._fail(place, error)
+            return None
+
+    def _area(self, place: int) -> int:
+        try:
+            return math.prod(self.pool.size(place))
+        except ImageError as error:
+            self._fail(place, error)
+            return 0
+
+    def _fail(self, place: int, error: ImageError) -> None:
+        self.failures[place] = str(error)
+        _check_failures(self.failures, len(self.pool))
+
+    def _decode_all(self) -> "_Resident":
+        kept = _Resident(self._device)
+        with ThreadPoolExecutor(self._workers) as threads:
+            for image in threads.map(self._try, range(len(self.pool))):
+                kept.add(image)
+        kept.seal()
+        return kept
+
+
+class Centers:
+    """The patches in the middle of some images, the same ones whenever they are asked for.
+
+    Args:
+        pool: The images.
+        places: Which of them.
+        device: Where the patches are wanted.
+        workers: Threads that decode.
+        size: Patches of a batch.
+    """
+
+    def __init__(
+        self, pool: Pool, places: Sequence[int], device: torch.device, *, workers: int, size: int
+    ) -> None:
+        self.count = len(places)
+        self._pool, self._places, self._device = pool, list(places), device
+        self._workers, self._size = workers, size
+        self._failures: dict[int, str] = {}
+        self._cached: list[tuple[list[int], Tensor]] = []
+        self._keep = 3 * PATCH**2 * self.count <= _room(device) / 2
+
+    @property
+    def failures(self) -> list[str]:
+        """Why images could not be read, as far as they were wanted."""
+        return list(self._failures.values())
+
+    def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
+        """Read all patches; unreadable images are left out.
+
+        Args:
+            scales: Factors, given to the images of the pool in turn.
+            seed: What each image's degradation is drawn from, together with its name.
+
+        Yields:
+            The batches, in the order of the places.
+
+        Raises:
+            DataError: If so many images cannot be read that it is more than one in a hundred of
+                the whole pool.
+        """
+        if self._cached:
+            parts: Iterator[tuple[list[int], Tensor]] = iter(self._cached)
+        else:
+            parts = self._read()
+        kept = []
+        for places, patches in parts:
+            if self._keep:
+                kept.append((places, patches))
+            yield Batch(
+                patches,
+                [scales[place % len(scales)] for place in places],
+                torch.stack([named_draws(seed, self._pool.key(place)) for place in places]),
+            )
+        self._cached = kept
+
+    def _read(self) -> Iterator[tuple[list[int], Tensor]]:
+        with ThreadPoolExecutor(self._workers) as threads:
+            for begin in range(0, self.count, self._size):
+                places = self._places[begin : begin + self._size]
+                read = zip(places, threads.map(self._center, places), strict=True)
+                there = {place: patch for place, patch in read if patch is not None}
+                if there:
+                    yield list(there), torch.stack(list(there.values())).to(self._device)
+
+    def _center(self, place: int) -> Tensor | None:
+        try:
+            return center(self._pool.read(place))
+        except ImageError as error:
+            self._failures[place] = str(error)
+            # One of the few images that are looked at says little about the set.
+            _check_failures(self._failures, len(self._pool))
+            return None
+
+
+def named_draws(seed: int, name: str) -> Tensor:
+    """Draw the uniform numbers of a named image's degradation: ``(DRAWS,)``."""
+    generator = torch.Generator().manual_seed(mix(seed, f"degradation of {name}"))
+    return torch.rand(DRAWS, generator=generator, dtype=torch.float64)
+
+
+def _check_failures(failures: Mapping[int, str], total: int) -> None:
+    if len(failures) > _UNREADABLE_SHARE * total:
+        first, *_ = failures.values()  # a copy at once: other threads may be adding to it
+        raise DataError(
+            f"{len(failures)} of {total} images cannot be read, more than "
+            f"{_UNREADABLE_SHARE:.0%}: remove or replace them; the first: {first}"
+        )
+
+
+class _Resident:
+    """Decoded images, one behind the other in one tensor on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sizes: list[tuple[int, int]] = []
+        self._device = device
+        self._parts: list[Tensor] = []
+        self._pixels = torch.empty(0, dtype=torch.uint8, device=device)
+        self._starts: list[int] = []
+
+    def add(self, image: Tensor | None) -> None:
+        """Append an image, or a place that stays empty."""
+        self.sizes.append((0, 0) if image is None else (image.shape[1], image.shape[2]))
+        if image is not None:
+            self._parts.append(image.reshape(-1).to(self._device))
+
+    def seal(self) -> None:
+        """Lay the images out in memory; nothing is added afterwards."""
+        if self._parts:
+            self._pixels = torch.cat(self._parts)
+        self._parts.clear()
+        areas = torch.tensor([3 * height * width for height, width in self.sizes])
+        self._starts = (areas.cumsum(0) - areas).tolist()
+
+    def image(self, place: int) -> Tensor:
+        """View an image, ``(3, H, W)``."""
+        height, width = self.sizes[place]
+        start = self._starts[place]
+        return self._pixels[start : start + 3 * height * width].view(3, height, width)
+
+    def cut(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
+        """Cut patches, ``(N, 3, 120, 120)``; each cut is the image, top, left and turn."""
+        if self._device.type == "cpu":
+            return torch.stack([_patch(self.image(cut[0]), *cut[1:]) for cut in cuts])
+        return self.gather(cuts)
+
+    def gather(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
+        """Cut all patches by one indexing: a few launches for a batch instead of for a patch."""
+        rows = []
+        for place, top, left, turn in cuts:
+            height, width = self.sizes[place]
+            row, column = _corner(height, top), _corner(width, left)
+            rows.append((self._starts[place] + row * width + column, height * width, width, turn))
+        table = torch.tensor(rows).to(self._device, non_blocking=True)
+        start, plane, line = (table[:, i, None, None, None] for i in range(3))
+        down, across = (axis[table[:, 3]] for axis in _turns(self._device))
+        channel = torch.arange(3, device=self._device)[None, :, None, None]
+        return self._pixels[start + plane * channel + line * down[:, None] + across[:, None]]
+
+
+@lru_cache(maxsize=8)
+def _turns(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row and column that each pixel of a turned patch comes from: ``(8, 120, 120)`` each."""
+    places = torch.arange(PATCH * PATCH, device=device).view(1, PATCH, PATCH)
+    turned = torch.cat([_dihedral(places, which) for which in range(8)])
+    return turned // PATCH, turned % PATCH
+
+
+def center(image: Tensor) -> Tensor:
+    """Cut the 120x120 pixels in the middle of ``(C, H, W)``."""
+    top, left = ((side - PATCH) // 2 for side in image.shape[1:])
+    return image[:, top : top + PATCH, left : left + PATCH]
+
+
+def _more_detailed(patches: Tensor, others: Tensor) -> Tensor:
+    """Of each two patches keep the one that has more to be restored."""
+    better = _detail(others) > _detail(patches)
+    return torch.where(better[:, None, None, None], others, patches)
+
+
+def _detail(patches: Tensor) -> Tensor:
+    """Measure fine detail, ``(N,)``: the energy of the grey picture's Laplacian.
+
+    It is exact in whole numbers, so every device makes the same choice.
+    """
+    grey = patches.sum(1, dtype=torch.int32)
+    inner = grey[:, 1:-1, 1:-1]
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    return (around - 4 * inner).square().sum((1, 2), dtype=torch.int64)
+
+
+def _patch(image: Tensor, top: float, left: float, turn: int) -> Tensor:
+    row, column = _corner(image.shape[1], top), _corner(image.shape[2], left)
+    return _dihedral(image[:, row : row + PATCH, column : column + PATCH], turn)
+
+
+def _corner(side: int, share: float) -> int:
+    """Where a patch begins on a side, for a share of 0 to 1 of the places possible."""
+    return int(share * (side - PATCH + 1))
+
+
+def _dihedral(patch: Tensor, which: int) -> Tensor:
+    """One of the eight flips and quarter turns of a square patch."""
+    turned = torch.rot90(patch, which % 4, (1, 2))
+    return turned.flip(2) if which >= 4 else turned
+
+
+def _mean_bytes(pool: Pool) -> float:
+    """Estimate the bytes of a decoded image from a few hundred headers."""
+    sizes = []
+    for place in range(0, len(pool), max(1, len(pool) // 256)):
+        try:
+            sizes.append(3 * math.prod(pool.size(place)))
+        except ImageError:  # it is counted when it is read
+            continue
+    return sum(sizes) / max(1, len(sizes))
+
+
+def _room(device: torch.device) -> float:
+    """How many bytes of decoded images may stay in memory."""
+    if device.type == "cuda":
+        return _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    return _RESIDENT_BYTES

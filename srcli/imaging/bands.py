@@ -1,0 +1,193 @@
+"""Pictures that come from top to bottom, a few rows at a time, and are never held whole."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Final, cast
+
+import numpy as np
+
+from srcli.imaging.fitting import interleaved
+from srcli.imaging.pictures import Levels, Picture
+
+__all__ = ["Rows", "part_of"]
+
+_BAND_BYTES: Final = 1 << 22
+
+
+def part_of(picture: Picture, rows: slice) -> Picture:
+    """Cut rows out of a picture, without copying them."""
+    alpha = None if picture.alpha is None else picture.alpha[rows]
+    return replace(picture, pixels=picture.pixels[rows], alpha=alpha)
+
+
+def _same(picture: Picture) -> Picture:
+    return picture
+
+
+class Rows:
+    """The rows of one picture, which can be gone through once."""
+
+    def __init__(
+        self,
+        bands: Iterable[Picture],
+        *,
+        height: int,
+        fit: Callable[[Picture], Picture] = _same,
+    ) -> None:
+        """Take note of the bands; the first is asked for with the first question.
+
+        Args:
+            bands: Full-width parts of the picture from top to bottom, of one kind. What they
+                hold is not read any more once the next one is asked for.
+            height: Rows of the whole picture.
+            fit: What to make of each band; pixel by pixel, so that the cuts do not matter.
+        """
+        self.height = height
+        self.failure: BaseException | None = None
+        """What the bands raised, or what was wrong with them."""
+
+        self._bands = iter(bands)
+        self._fit = fit
+        # Not cached properties: in Python 3.11 these share a lock, and threads that wait for the
+        # first bands of different pictures would wait for each other.
+        self._first: Picture | None = None
+        self._raw: Picture | None = None
+        self._like: Picture | None = None
+
+    @classmethod
+    def of(cls, picture: Picture, *, fit: Callable[[Picture], Picture] = _same) -> "Rows":
+        """Take the rows of a picture that is there."""
+        step = max(1, _BAND_BYTES // picture.pixels[0].nbytes)
+        tops = range(0, picture.height, step)
+        bands = (part_of(picture, slice(top, top + step)) for top in tops)
+        return cls(bands, height=picture.height, fit=fit)
+
+    @property
+    def raw(self) -> Picture:
+        """The first row as it came, as often as the picture has rows, in the memory of one.
+
+        It has the size, the kind and the metadata of the whole: EXIF and XMP state the size.
+        """
+        if self._raw is None:
+            self._first = self._next()
+            if self._first is None:
+                raise self._refusal(0)
+            self._raw = self._repeated(part_of(self._first, slice(1)))
+        return self._raw
+
+    @property
+    def like(self) -> Picture:
+        """The same, fitted."""
+        if self._like is None:
+            self._like = self._repeated(self._fit(part_of(self.raw, slice(1))))
+        return self._like
+
+    def _repeated(self, row: Picture) -> Picture:
+        shape = (self.height, row.width)
+        pixels = np.broadcast_to(row.pixels.copy(), (*shape, row.pixels.shape[2]))
+        alpha = None if row.alpha is None else np.broadcast_to(row.alpha.copy(), (*shape, 1))
+        return replace(row, pixels=cast("Levels", pixels), alpha=cast("Levels | None", alpha))
+
+    @property
+    def width(self) -> int:
+        """Columns, in pixels."""
+        return self.like.width
+
+    @property
+    def channels(self) -> int:
+        """Samples of a pixel, its opacity included."""
+        return int(self.like.pixels.shape[2]) + (self.like.alpha is not None)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a sample."""
+        return self.like.pixels.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, its opacity included."""
+        return self.width * self.channels * self.itemsize
+
+    def blocks(self, rows: int) -> Iterator[Levels]:
+        """Cut the picture anew.
+
+        Args:
+            rows: How many rows each block has; the last may have fewer.
+
+        Yields:
+            Levels with the opacity behind the other channels, ``rows x width x channels``,
+            C-contiguous; to be used before the next one is asked for, and not to be changed.
+
+        Raises:
+            ValueError: If the bands are not of one kind, or do not add up to the height.
+            BaseException: What they raise.
+        """
+        kept: list[Levels] = []
+        count = 0
+        for band in map(self._fit, self._arriving()):
+            top = 0
+            while top < band.height:
+                end = min(top + rows - count, band.height)
+                kept.append(interleaved(part_of(band, slice(top, end))))
+                count += end - top
+                top = end
+                if count == rows:
+                    yield _joined(kept)
+                    kept, count = [], 0
+            kept = [cast("Levels", np.concatenate(kept))] if kept else []
+        if kept:
+            yield _joined(kept)
+
+    def whole(self) -> Picture:
+        """Collect all rows, as they came.
+
+        Raises:
+            ValueError: As :meth:`blocks`.
+            BaseException: What the bands raise.
+        """
+        shape = (self.height, self.width)
+        pixels = np.empty((*shape, self.raw.pixels.shape[2]), self.raw.pixels.dtype)
+        alpha = None if self.raw.alpha is None else np.empty((*shape, 1), pixels.dtype)
+        top = 0
+        for band in self._arriving():
+            pixels[top : top + band.height] = band.pixels
+            if alpha is not None:
+                alpha[top : top + band.height] = band.alpha
+            top += band.height
+        return replace(self.raw, pixels=cast("Levels", pixels), alpha=cast("Levels | None", alpha))
+
+    def _arriving(self) -> Iterator[Picture]:
+        kind = _kind_of(self.raw)
+        band, self._first = self._first, None  # it may be large
+        count = 0
+        while band is not None:
+            count += band.height
+            if count > self.height or _kind_of(band) != kind:
+                raise self._refusal(count)
+            yield band
+            band = self._next()
+        if count < self.height:
+            raise self._refusal(count)
+
+    def _next(self) -> Picture | None:
+        try:
+            return next(self._bands, None)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _refusal(self, count: int) -> ValueError:
+        self.failure = ValueError(
+            f"bands must be of one kind and have {self.height} rows together; "
+            f"{count} rows came, or another kind"
+        )
+        return self.failure
+
+
+def _joined(parts: list[Levels]) -> Levels:
+    return parts[0] if len(parts) == 1 else cast("Levels", np.concatenate(parts))
+
+
+def _kind_of(picture: Picture) -> tuple[object, ...]:
+    _, width, channels = picture.pixels.shape
+    return width, channels, picture.pixels.dtype, picture.alpha is None

@@ -1,0 +1,61 @@
+"""Image files in and out: the one face of the modules that know codecs.
+
+Whatever a file holds (a palette, CMYK, sixteen bits, frames, an orientation in its EXIF) becomes
+upright pictures: grey or RGB integers, with transparency and metadata beside them. ``formats``
+knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours, ``reading`` and
+``writing`` the rest.
+"""
+
+from srcli.imaging.encoding import streams
+from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
+from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
+from srcli.imaging.profiles import stripped
+from srcli.imaging.reading import (
+    MAX_PIXELS,
+    Header,
+    from_pillow,
+    read,
+    read_album,
+    read_header,
+    read_size,
+    scan,
+)
+from srcli.imaging.scanning import Scan
+from srcli.imaging.writing import (
+    check_size,
+    to_pillow,
+    write,
+    write_album,
+    write_rows,
+    write_stream,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "READABLE_SUFFIXES",
+    "Album",
+    "Coding",
+    "Header",
+    "Levels",
+    "Metadata",
+    "Picture",
+    "PillowImage",
+    "Scan",
+    "check_size",
+    "files_in",
+    "format_of",
+    "from_pillow",
+    "is_image",
+    "read",
+    "read_album",
+    "read_header",
+    "read_size",
+    "scan",
+    "streams",
+    "stripped",
+    "to_pillow",
+    "write",
+    "write_album",
+    "write_rows",
+    "write_stream",
+]

@@ -1,0 +1,478 @@
+"""Image files out: pictures to files that appear whole or not at all."""
+
+import errno
+import io
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from PIL import Image
+
+from srcli.errors import OutputError
+from srcli.files import one_line, reason, replacing
+from srcli.imaging.bands import Rows
+from srcli.imaging.directories import exif_block
+from srcli.imaging.encoding import encode, encode_rows, image_of, streams, too_long
+from srcli.imaging.fitting import eight_bits, over_white, rounded
+from srcli.imaging.formats import BUILT, FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
+from srcli.imaging.gif import MOST_COLOURS, clear_of
+from srcli.imaging.pictures import Album, Picture
+from srcli.imaging.profiles import to_srgb
+from srcli.imaging.tags import dpi_of, exif_for, profile_for, xmp_for
+
+__all__ = [
+    "check_size",
+    "losses",
+    "to_pillow",
+    "write",
+    "write_album",
+    "write_rows",
+    "write_stream",
+]
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Find out before the work whether a file's format can hold so many pixels.
+
+    Raises:
+        OutputError: If the suffix is unknown or a side exceeds the format's limit.
+    """
+    try:
+        _check_size(width, height, _known_format(path, None))
+    except OutputError as error:
+        raise OutputError(f"{one_line(str(path))}: {error}") from error
+
+
+def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
+    """Encode one picture as :func:`write_album` does.
+
+    Args:
+        picture: What to write.
+        path: Where; its suffix names the format. An existing file is replaced.
+        quality: 0 to 100 for the lossy formats.
+        lossless: Encode WebP without loss, and AVIF at its best.
+
+    Raises:
+        OutputError: If the suffix is unknown, the picture too large for the format, or the
+            file cannot be written.
+    """
+    write_album(Album(pictures=(picture,)), path, quality=quality, lossless=lossless)
+
+
+def write_album(
+    album: Album,
+    path: Path,
+    *,
+    format: str | None = None,  # noqa: A002 - what it is called everywhere
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode all pictures of an album into a file that appears whole or not at all.
+
+    What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
+    off), colours become a palette of 256 for GIF, 16 bits are rounded to the nearest of 8,
+    colours are converted to sRGB where their profile cannot be stored. The same album gives
+    the same bytes every time.
+
+    Args:
+        album: What to write.
+        path: Where; its suffix names the format. An existing file is replaced.
+        format: Pillow's name of the format, whatever the suffix; None: the suffix's.
+        quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
+            WebP, AVIF.
+        lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
+            PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: If the suffix or format is unknown, a picture too large for the format,
+            or the file cannot be written.
+    """
+    try:
+        name = _known_format(path, format)
+        _check_target(path)
+        _check_sizes(album, name)
+        with _appearing(path) as stream:
+            _encode(album, stream, name, quality=quality, lossless=lossless)
+        return losses(album, name, lossless=lossless)
+    # Encoders raise as variously as decoders do, and the reader of the message needs one line.
+    except Exception as error:
+        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
+
+
+def write_rows(
+    bands: Iterable[Picture],
+    path: Path,
+    *,
+    height: int,
+    format: str | None = None,  # noqa: A002 - as in write_album
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode one picture while it comes, into a file that appears whole or not at all.
+
+    The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
+    however the picture was cut. PNG, TIFF, PPM and JPEG of more than 64 megapixels are written
+    band by band, in a few megabytes of memory besides the band; for the other formats, and for
+    smaller JPEGs, all bands are collected first.
+
+    Args:
+        bands: Parts of the picture as wide as the whole, from top to bottom, with the same
+            channels, depth and metadata. It is gone through in this thread; at most one band is
+            held while the next one is asked for, and what it holds is not read again.
+        path: As for :func:`write_album`.
+        height: Rows of the whole picture.
+        format: As for :func:`write_album`.
+        quality: As for :func:`write_album`.
+        lossless: As for :func:`write_album`.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: As :func:`write_album`; before the first band is asked for, where possible.
+        ValueError: If the bands are of different kinds, or are not ``height`` rows together.
+        BaseException: What going through the bands raises, as it is. No file is left then.
+    """
+    rows: Rows | None = None
+    try:
+        name = _known_format(path, format)
+        _check_target(path)
+        rows = Rows(bands, height=height, fit=_fit_for(name))
+        _check_size(rows.width, height, name)
+        with _appearing(path) as stream:
+            return _encode_rows(rows, stream, name, quality=quality, lossless=lossless)
+    except Exception as error:
+        if rows is not None and rows.failure is not None:
+            raise rows.failure from None
+        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
+
+
+def write_stream(
+    album: Album,
+    stream: BinaryIO,
+    *,
+    format: str,  # noqa: A002 - as in write_album
+    quality: int = 95,
+    lossless: bool = False,
+) -> tuple[str, ...]:
+    """Encode all pictures of an album into a stream, such as standard output.
+
+    Nothing is written before everything is encoded. The stream need not be seekable.
+
+    Args:
+        album: What to write.
+        stream: Where to; it is flushed and stays open.
+        format: Pillow's name of the format.
+        quality: As for :func:`write_album`.
+        lossless: As for :func:`write_album`.
+
+    Returns:
+        What the format could not hold, as :func:`losses` says it.
+
+    Raises:
+        OutputError: If the format is unknown, a picture too large for it, or the stream
+            cannot be written.
+    """
+    where = one_line(str(getattr(stream, "name", "stream")))
+    try:
+        name = _known_format(Path(where), format)
+        _check_sizes(album, name)
+        whole = io.BytesIO()
+        with PILLOW_SILENCE:
+            _encode(album, whole, name, quality=quality, lossless=lossless)
+            notes = losses(album, name, lossless=lossless)
+        stream.write(whole.getbuffer())
+        stream.flush()
+    except Exception as error:
+        raise OutputError(f"{where}: {_write_problem(error)}") from error
+    return notes
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """Hand a picture to Pillow.
+
+    Args:
+        picture: Any picture.
+
+    Returns:
+        An image of mode ``L``, ``LA``, ``RGB``, ``RGBA``, or ``I;16`` for grey of 16 bits
+        without transparency; other levels of 16 bits are rounded to 8. Its ``info`` holds the
+        profile, EXIF, XMP and resolution.
+    """
+    image = image_of(picture)
+    exif = exif_for(picture)
+    found = {
+        "icc_profile": profile_for(picture.metadata.icc_profile, picture.pixels.shape[2]),
+        "exif": None if exif is None else exif_block(exif),
+        "xmp": xmp_for(picture),
+        "dpi": dpi_of(picture.metadata.dpi),
+    }
+    image.info |= {key: value for key, value in found.items() if value}
+    return image
+
+
+# ---- before the encoding ------------------------------------------------------------------
+
+
+def _known_format(path: Path, name: str | None) -> str:
+    if name is not None and name not in BUILT:
+        raise OutputError(f"no format is called {name!r}; use {' '.join(BUILT)}")
+    found = name or format_of(path)
+    if found is None:
+        known = " ".join(sorted(FORMAT_BY_SUFFIX))
+        raise OutputError(f"no format is known for the suffix {path.suffix!r}; use {known}")
+    return found
+
+
+def _check_target(path: Path) -> None:
+    """Find out before the encoding what would make it useless."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"there is no folder {one_line(str(path.parent))}; make it first"
+            ) from None
+    else:
+        if stat.S_ISDIR(mode):
+            raise OutputError("a folder is in the way; choose another name")
+
+
+def _check_sizes(album: Album, name: str) -> None:
+    for picture in _held(album, name):
+        _check_size(picture.width, picture.height, name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    limit = FORMATS[name].longest
+    if limit is not None and max(width, height) > limit:
+        raise OutputError(
+            f"{width}x{height} pixels exceed the {limit} a side that {name} "
+            "can hold; write PNG or TIFF"
+        )
+
+
+_WRITE_PROBLEMS: Final = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENAMETOOLONG: "the file name is too long; shorten it",
+    errno.ENOTDIR: "there is no such folder; make it first",
+    errno.EPIPE: "its reader has gone; check the command behind the pipe",
+}
+
+
+def _write_problem(error: Exception) -> str:
+    """Say why a file could not be written, and a way out, in one line."""
+    if isinstance(error, OutputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "encoding it does not fit into memory; write BMP or PPM"
+    if isinstance(error, OSError) and error.errno is not None:
+        other = f"cannot be written ({reason(error)}); choose another folder"
+        return _WRITE_PROBLEMS.get(error.errno, other)
+    return f"cannot be encoded ({reason(error)}); choose another format"
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """Open a stream into a file that appears when the block succeeds."""
+    with (
+        PILLOW_SILENCE,
+        replacing(path) as temporary,
+        io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
+    ):
+        yield stream
+
+
+class _Sink(io.FileIO):
+    """A file that hides its descriptor, so that Pillow writes through Python.
+
+    Pillow's C code would write to the descriptor itself and forget why that failed.
+    """
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
+
+
+# ---- what a format can hold ---------------------------------------------------------------
+
+
+def _encode(album: Album, stream: BinaryIO, name: str, *, quality: int, lossless: bool) -> None:
+    held = _held(album, name)
+    if len(held) == 1 and streams(name, held[0].width, held[0].height):
+        encode_rows(Rows.of(held[0], fit=_fit_for(name)), stream, name, quality=quality)
+        return
+    pictures = [_fitted(picture, name) for picture in held]
+    encode(pictures, stream, name, loop=album.loop, quality=quality, lossless=lossless)
+
+
+def _encode_rows(
+    rows: Rows, stream: BinaryIO, name: str, *, quality: int, lossless: bool
+) -> tuple[str, ...]:
+    """Encode rows as they come, or all together; say what the format could not hold."""
+    if streams(name, rows.width, rows.height):
+        encode_rows(rows, stream, name, quality=quality)
+        album = Album(pictures=(rows.raw,))
+    else:
+        album = Album(pictures=(rows.whole(),))
+        _encode(album, stream, name, quality=quality, lossless=lossless)
+    return losses(album, name, lossless=lossless)
+
+
+def _held(album: Album, name: str) -> tuple[Picture, ...]:
+    """Choose the pictures of an album that a format holds."""
+    pictures, form = album.pictures, FORMATS[name]
+    if form.pages or (form.frames and _are_alike(pictures)):
+        return pictures
+    return pictures[:1]
+
+
+def _are_alike(pictures: tuple[Picture, ...]) -> bool:
+    """Whether pictures are of one size and kind, as the frames of an animation are."""
+    kinds = {(each.pixels.shape, each.pixels.dtype, each.alpha is None) for each in pictures}
+    return len(kinds) == 1
+
+
+def _fit_for(name: str) -> Callable[[Picture], Picture]:
+    return lambda picture: _fitted(picture, name)
+
+
+def _fitted(picture: Picture, name: str) -> Picture:
+    """Adapt a picture to a format, pixel by pixel."""
+    form = FORMATS[name]
+    if not _holds_profile(picture, name):
+        picture = to_srgb(picture)
+    if not form.alpha:
+        picture = over_white(picture)
+    return picture if form.sixteen else eight_bits(picture)
+
+
+def _holds_profile(picture: Picture, name: str) -> bool:
+    """Whether a format stores the profile of a picture: grey becomes RGB in some."""
+    grey = picture.pixels.shape[2] == 1
+    as_rgb = name == "WEBP" or (name == "AVIF" and picture.alpha is not None)
+    return "icc_profile" in FORMATS[name].keeps and not (grey and as_rgb)
+
+
+def losses(album: Album, format: str, *, lossless: bool = False) -> tuple[str, ...]:  # noqa: A002
+    """Say what a format cannot hold of an album.
+
+    Args:
+        album: What is going to be written.
+        format: Pillow's name of the format.
+        lossless: Whether nothing may be lost.
+
+    Returns:
+        One short line for each loss, without a file name; of the same words for every album
+        with the same losses. Empty if nothing is lost.
+    """
+    pictures = _held(album, format)
+    ways = (_lost_pictures, _lost_profile, _lost_alpha, _lost_depth, _lost_colours, _lost_metadata)
+    lines = [line for way in ways for line in way(album, pictures, format)]
+    if lossless and format in _NEVER_LOSSLESS:
+        lines.append(_NEVER_LOSSLESS[format])
+    return tuple(lines)
+
+
+_NEVER_LOSSLESS: Final = {
+    "JPEG": "JPEG is never lossless: written at its quality",
+    "AVIF": "AVIF is never quite lossless: off by a few levels",
+}
+
+_Held = tuple[Picture, ...]
+
+
+def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
+    count, form = len(album.pictures), FORMATS[name]
+    if count == 1:
+        return
+    timed = album.pictures[0].duration is not None
+    if len(held) < count:
+        room = "frames of one size and kind" if form.frames else "one picture"
+        yield f"{name} holds {room}: the first of {count} {'frames' if timed else 'pages'}"
+    elif form.pages and timed:
+        yield f"{name} holds no timing: frames become pages"
+    elif form.frames and not timed:
+        yield f"{name} holds no pages: shown for a second each"
+    elif name == "AVIF" and (album.loop or (album.loop is None and album.format != name)):
+        yield "AVIF is not told how often it plays: for ever"
+
+
+def _lost_profile(_: Album, held: _Held, name: str) -> Iterator[str]:
+    bare = [each for each in held if each.metadata.icc_profile and not _holds_profile(each, name)]
+    grey = "grey " if "icc_profile" in FORMATS[name].keeps else ""
+    if any(map(_changes_colours, bare)):
+        yield f"{name} holds no {grey}ICC profile: converted to sRGB"
+    elif bare and grey:
+        yield f"{name} holds no grey ICC profile: dropped"
+
+
+def _changes_colours(picture: Picture) -> bool:
+    """Whether converting a picture to sRGB would change it: its profile is another one."""
+    probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
+    return to_srgb(probe).pixels is not probe.pixels
+
+
+def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if not FORMATS[name].alpha and any(each.alpha is not None for each in held):
+        yield f"{name} holds no transparency: laid over white"
+    if name == "GIF" and any(each.alpha is not None and _is_half(each) for each in held):
+        yield "GIF holds transparency that is on or off: rounded"
+
+
+def _is_half(picture: Picture) -> bool:
+    alpha = np.zeros(0, np.uint8) if picture.alpha is None else picture.alpha
+    return bool(((alpha > 0) & (alpha < np.iinfo(alpha.dtype).max)).any())
+
+
+def _lost_depth(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if not FORMATS[name].sixteen and any(each.pixels.dtype == np.uint16 for each in held):
+        yield f"{name} holds 8 bits a channel: rounded from 16"
+
+
+def _lost_colours(_: Album, held: _Held, name: str) -> Iterator[str]:
+    if name != "GIF":
+        return
+    if not all(map(_has_few_colours, held)):
+        yield "GIF holds 256 colours a frame: reduced"
+    if any((each.duration or 0) % 10 for each in held):
+        yield "GIF holds hundredths of a second: durations rounded"
+
+
+def _has_few_colours(picture: Picture) -> bool:
+    clear = clear_of(picture)
+    pixels = rounded(picture.pixels)[~clear][None]
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return not pixels.size or image.getcolors(MOST_COLOURS - bool(clear.any())) is not None
+
+
+_FIELDS: Final[dict[str, tuple[str, Callable[[Picture], object]]]] = {
+    "exif": ("EXIF", exif_for),
+    "xmp": ("XMP", xmp_for),
+    "iptc": ("IPTC", lambda picture: picture.metadata.iptc),
+    "icc_profile": ("ICC profile", lambda picture: not _changes_colours(picture)),
+    "text": ("text", lambda picture: picture.metadata.text),
+    "comment": ("comment", lambda picture: picture.metadata.comment),
+    "dpi": ("resolution", lambda picture: dpi_of(picture.metadata.dpi)),
+}
+"""Fields of metadata: what messages call them, and what of them could be stored."""
+
+
+def _lost_metadata(_: Album, held: _Held, name: str) -> Iterator[str]:
+    # Frames share the metadata of the first, pages have each their own.
+    for field, (word, get) in _FIELDS.items():
+        keeps = field in FORMATS[name].keeps
+        if not keeps and any(getattr(each.metadata, field) and get(each) for each in held):
+            yield f"{name} holds no {word}: dropped"
+    for field in sorted(too_long(held[0])) if name == "JPEG" else ():
+        yield f"JPEG holds 64 KiB of {_FIELDS[field][0]}: dropped"

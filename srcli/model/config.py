@@ -1,0 +1,347 @@
+"""Frozen, validated settings of the network: plain Python, importable without torch.
+
+The configuration travels in the header of every weights file and is read before any
+tensor is built, so a file alone is enough to rebuild its network.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from srcli.errors import UsageError
+from srcli.ops.spans import PATCH
+
+__all__ = [
+    "BASE",
+    "CONFIGS",
+    "JOINS",
+    "PAPER",
+    "SYMMETRIES",
+    "ModelConfig",
+    "ScalePath",
+]
+
+SYMMETRIES = 8
+"""Ways to turn and mirror a square."""
+
+_USUAL_CONTEXT = 16
+"""Context around a patch in positions of the highest level: LR pixels on the paths of ``base``,
+output pixels in the paper's net. It keeps the seam error of the shipped weights within one 8-bit
+level at every factor, with single patches too, where 14 leave two at x4
+(``benchmarks/seams.py`` measures it)."""
+
+
+_Unit = Literal["convolution", "residual"]
+_Down = Literal["max-pool", "convolution"]
+_Up = Literal["nearest", "depth-to-space"]
+_Join = Literal["before", "first", "last"]
+_Output = Literal["relu", "correction"]
+
+JOINS: tuple[str, ...] = get_args(_Join)
+"""Where a skip may be added in the decoder."""
+
+_FAMILIES = (
+    ("convolution", "max-pool", "nearest"),
+    ("residual", "convolution", "depth-to-space"),
+)
+"""Unit, down and up go together: the paper's kind of net, and srcli's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalePath:
+    """How pictures enlarged by one factor go through a net, where not as all others do.
+
+    They have a first and a last convolution of their own, and space-to-depth by the factor itself:
+    a position of the highest level then is one LR pixel, and all pixels of LR lie alike in it.
+    Everything between is shared with the other factors.
+    """
+
+    scale: int
+    """The factor, 2 or more; also that of the space-to-depth."""
+
+    encoder: tuple[int, ...]
+    """Units of each encoder level that they pass through, the level's first ones."""
+
+    decoder: tuple[int, ...]
+    """Units of each decoder level, the level's last ones: what mirrors the encoder's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The shape of a residual autoencoder.
+
+    Levels are counted from the highest resolution down; the last is the bottom. Every level
+    but the bottom has an encoder and a decoder half, joined by an additive skip.
+
+    Raises:
+        UsageError: If a value is out of range or the lists do not match.
+    """
+
+    stem: int
+    """Space-to-depth factor before the first convolution, 1 (none) or more."""
+
+    widths: tuple[int, ...]
+    """Channels per level, at least two levels."""
+
+    encoder: tuple[int, ...]
+    """Units per encoder level, one number for each level but the bottom."""
+
+    bottom: int
+    """Units at the bottom level."""
+
+    decoder: tuple[int, ...]
+    """Units per decoder level, in the order of ``widths``: the highest resolution first."""
+
+    unit: _Unit
+    """``convolution``: 3x3 and ReLU. ``residual``: x + conv(ReLU(conv(x)))."""
+
+    down: _Down
+    """How a level halves its resolution: 2x2 max-pool, or a 2x2 convolution of stride 2
+    (that is space-to-depth and a 1x1 convolution in one)."""
+
+    up: _Up
+    """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
+
+    join: _Join
+    """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
+    one (the paper's, as it is read here), or after the ``last``."""
+
+    output: _Output
+    """``relu``: the last convolution's ReLU is the picture (the paper).
+    ``correction``: it is added to the input (global residual), no ReLU."""
+
+    paths: tuple[ScalePath, ...] = ()
+    """For factors that have a path of their own, rising; every other takes ``stem`` and all
+    units."""
+
+    symmetric: bool = False
+    """Whether the result of a turned or mirrored picture is the result turned or mirrored, but for
+    rounding: training keeps the weights so. Channels stand in groups of eight for it."""
+
+    gated: bool = False
+    """Whether what a residual unit adds is first multiplied, each value by one and a 1x1
+    convolution of the unit's input (pixel attention, Zhao et al. 2020, without the sigmoid)."""
+
+    def __post_init__(self) -> None:
+        """Check every field, so that a damaged header cannot build a net."""
+        for name, kinds in (
+            ("unit", _Unit),
+            ("down", _Down),
+            ("up", _Up),
+            ("join", _Join),
+            ("output", _Output),
+        ):
+            if getattr(self, name) not in get_args(kinds):
+                allowed = ", ".join(get_args(kinds))
+                raise UsageError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        levels = len(self.widths)
+        if levels < 2:
+            raise UsageError(f"widths must name at least two levels, not {list(self.widths)}")
+        if not len(self.encoder) == len(self.decoder) == levels - 1:
+            raise UsageError(
+                f"encoder and decoder must name {levels - 1} levels for widths "
+                f"{list(self.widths)}, not {list(self.encoder)} and {list(self.decoder)}"
+            )
+        numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
+        if any(type(n) is not int or not 1 <= n <= 4096 for n in numbers):  # a header may lie
+            raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
+        if PATCH % self.stride:
+            raise UsageError(
+                f"the stride {self.stride} of stem {self.stem} and {levels} levels must divide "
+                f"the patch size {PATCH}"
+            )
+        family = (self.unit, self.down, self.up)
+        if family not in _FAMILIES:
+            known = " or ".join(", ".join(one) for one in _FAMILIES)
+            raise UsageError(f"unit, down and up must be {known}, not {', '.join(family)}")
+        # A nearest neighbour keeps the width of the level below, so no skip fits it as it is;
+        # and without a stem there are no shallow features that a correction could build on.
+        if self.up == "nearest" and (self.join == "before" or self.output == "correction"):
+            raise UsageError(
+                "up nearest needs join first or last and output relu, "
+                f"not {self.join} and {self.output}"
+            )
+        self._check_paths()
+        self._check_gates()
+        self._check_symmetry()
+
+    def _check_gates(self) -> None:
+        if type(self.gated) is not bool:
+            raise UsageError(f"gated must be true or false, not {self.gated!r}")
+        if self.gated and self.unit != "residual":
+            raise UsageError("gated needs residual units")
+
+    def _check_symmetry(self) -> None:
+        if type(self.symmetric) is not bool:
+            raise UsageError(f"symmetric must be true or false, not {self.symmetric!r}")
+        if self.symmetric and self.unit != "residual":
+            raise UsageError("symmetric needs residual units")
+        if self.symmetric and any(width % SYMMETRIES for width in self.widths):
+            raise UsageError(
+                f"symmetric needs widths that are multiples of {SYMMETRIES}, not "
+                f"{list(self.widths)}"
+            )
+
+    def _check_paths(self) -> None:
+        if self.paths and self.unit != "residual":
+            raise UsageError("paths for scale factors need residual units")
+        scales = [path.scale for path in self.paths]
+        if any(type(scale) is not int or not 2 <= scale <= 8 for scale in scales):
+            raise UsageError(f"the scale of a path must be a whole number of 2..8, not {scales}")
+        if scales != sorted(set(scales)):
+            raise UsageError(f"paths must name each scale once, rising, not {scales}")
+        for path in self.paths:
+            for name in ("encoder", "decoder"):
+                counts, most = getattr(path, name), getattr(self, name)
+                if len(counts) != len(most) or any(
+                    type(count) is not int or not 1 <= count <= limit
+                    for count, limit in zip(counts, most, strict=False)
+                ):
+                    raise UsageError(
+                        f"the {name} of the path for scale {path.scale} must be 1 or more units, "
+                        f"at most {list(most)}, not {list(counts)}"
+                    )
+            self.at(path.scale)  # its stride, too, must divide a patch
+
+    def at(self, scale: float | None) -> "ModelConfig":
+        """Tell the net that pictures enlarged by one factor go through.
+
+        Args:
+            scale: The factor; None for one without a path of its own.
+
+        Returns:
+            A configuration without paths.
+        """
+        path = self.path(scale)
+        if path is None:
+            return replace(self, paths=())
+        return replace(self, stem=path.scale, encoder=path.encoder, decoder=path.decoder, paths=())
+
+    def path(self, scale: float | None) -> ScalePath | None:
+        """Find the path of a factor; None if it has none of its own."""
+        return next((path for path in self.paths if path.scale == scale), None)
+
+    @property
+    def common_stride(self) -> int:
+        """The stride of all ways through the net: a side that is a multiple of it fits each."""
+        return math.lcm(self.stride, *(self.at(path.scale).stride for path in self.paths))
+
+    @property
+    def stride(self) -> int:
+        """Output pixels per position of the bottom level: sides are multiples of it."""
+        return self.stem << (len(self.widths) - 1)
+
+    @property
+    def receptive_margin(self) -> int:
+        """Context, in output pixels, beyond which no pixel can change a patch.
+
+        Each 3x3 convolution sees one position further, and a position of level ``k`` is
+        ``stem * 2**k`` output pixels wide; a block of ``stride`` more covers how positions
+        fall inside pooled and space-to-depth cells. A multiple of the stride.
+        """
+        convolutions = 2 if self.unit == "residual" else 1
+        margin = 2 * self.stem  # the stem's or first, and the head's convolution
+        for level, (down, up) in enumerate(zip(self.encoder, self.decoder, strict=True)):
+            margin += (down + up) * convolutions * self.stem * 2**level
+        margin += self.bottom * convolutions * self.stride + self.stride
+        return -(-margin // self.stride) * self.stride
+
+    @property
+    def usual_margin(self) -> int:
+        """Context, in output pixels, that leaves a seam of one 8-bit level at most.
+
+        A multiple of the stride, and never more than :attr:`receptive_margin`.
+        """
+        margin = -(-_USUAL_CONTEXT * self.stem // self.stride) * self.stride
+        return min(margin, self.receptive_margin)
+
+    def to_json(self) -> str:
+        """Write the configuration as one line of JSON with sorted keys."""
+        values = asdict(self)
+        # As files have it that were written before there was any of them.
+        for name in ("paths", "symmetric", "gated"):
+            if not values[name]:
+                del values[name]
+        return json.dumps(values, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            text: JSON object with exactly the fields of this class.
+
+        Returns:
+            The validated configuration.
+
+        Raises:
+            UsageError: If it is not such an object, naming what is wrong.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"the configuration is not JSON: {error}") from error
+        lists = _with_tuples(values, cls, ("widths", "encoder", "decoder"), "configuration")
+        paths = lists.get("paths", [])
+        if not isinstance(paths, list | tuple):
+            raise UsageError(f"paths must be a list, not {paths!r}")
+        lists["paths"] = tuple(
+            ScalePath(**_with_tuples(path, ScalePath, ("encoder", "decoder"), "path"))
+            for path in paths
+        )
+        return cls(**lists)
+
+
+def _with_tuples(
+    values: object, kind: type[ModelConfig | ScalePath], names: tuple[str, ...], what: str
+) -> dict[str, Any]:
+    """Check a JSON object's fields, and turn its lists into tuples."""
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not isinstance(values, Mapping) or not needed <= set(values) <= known:
+        found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+        raise UsageError(f"a {what} has the fields {sorted(known)}, not {found}")
+    for name in names:
+        if not isinstance(values[name], list):
+            raise UsageError(f"{name} must be a list of numbers, not {values[name]!r}")
+    return {**values, **{name: tuple(values[name]) for name in names}}
+
+
+PAPER = ModelConfig(
+    stem=1,
+    widths=(64, 128, 256),
+    encoder=(2, 2),
+    bottom=1,
+    decoder=(2, 2),
+    unit="convolution",
+    down="max-pool",
+    up="nearest",
+    join="first",
+    output="relu",
+)
+"""The source paper's net: 1,110,403 parameters, 4.83 GMAC a patch."""
+
+BASE = ModelConfig(
+    stem=3,
+    widths=(64, 48),
+    encoder=(5,),
+    bottom=2,
+    decoder=(6,),
+    unit="residual",
+    down="convolution",
+    up="depth-to-space",
+    join="before",
+    output="correction",
+    paths=(
+        ScalePath(scale=2, encoder=(2,), decoder=(3,)),
+        ScalePath(scale=4, encoder=(5,), decoder=(6,)),
+    ),
+    symmetric=True,
+)
+"""The default net: it works at the resolution of LR and below, for x2 (where that is larger) with
+half the units of the highest level. All factors but 2, 3 and 4 go as x3 does."""
+
+CONFIGS = {"paper": PAPER, "base": BASE}
+"""The configurations that have a name on the command line."""

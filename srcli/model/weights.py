@@ -1,0 +1,317 @@
+"""Weights on disk: safetensors alone, with everything needed to rebuild the net in the header.
+
+The header is a safetensors metadata map of strings:
+
+- ``format``: ``srcli/1``;
+- ``config``: the :class:`srcli.model.config.ModelConfig` as JSON;
+- ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...);
+- ``scores``: a JSON list of :class:`ScoreLine`, what the file was measured at; it may be missing.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from srcli import files
+from srcli.errors import UsageError, WeightsError
+from srcli.files import replacing
+from srcli.model.config import ModelConfig
+from srcli.model.network import ResidualAutoencoder
+
+__all__ = [
+    "ScoreLine",
+    "Weights",
+    "load",
+    "read_header",
+    "read_tensors",
+    "record_scores",
+    "resolve",
+    "save",
+    "write_tensors",
+]
+
+_FORMAT = "srcli/1"
+
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+_DEFAULT_SCALES = (2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreLine:
+    """What a file's net scores on one data set at one scale, by the protocol of ``srcli eval``.
+
+    Raises:
+        ValueError: If a value is of another type or out of range.
+    """
+
+    dataset: str
+    """Name of the data set, such as ``Set5``."""
+
+    scale: float
+    """HR pixels per LR pixel, above 1."""
+
+    lr: str
+    """Where the LR pictures came from: a folder's name, or the degradation that made them."""
+
+    channel: str
+    """What was compared: ``y`` (luma) or ``rgb``."""
+
+    psnr: float
+    """Mean over the images, dB."""
+
+    ssim: float
+    """Mean over the images, -1 to 1."""
+
+    images: int
+    """How many were scored, at least 1."""
+
+    def __post_init__(self) -> None:
+        """Check types and ranges: a line may come from any file."""
+        allowed = {
+            "dataset": _is_text(self.dataset) and self.dataset != "",
+            "scale": _is_number(self.scale) and self.scale > 1,
+            "lr": _is_text(self.lr),
+            "channel": self.channel in ("y", "rgb"),
+            "psnr": _is_number(self.psnr),
+            "ssim": _is_number(self.ssim) and -1 <= self.ssim <= 1,
+            "images": type(self.images) is int and self.images > 0,
+        }
+        for name, is_allowed in allowed.items():
+            if not is_allowed:
+                raise ValueError(f"a score's {name} cannot be {getattr(self, name)!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a weights file's header says."""
+
+    config: ModelConfig
+    """The shape of the net."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How the weights were made; JSON values."""
+
+    scores: tuple[ScoreLine, ...] = ()
+    """What they were measured at, in the order recorded."""
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scale factors that the net was trained for, each once, rising."""
+        return tuple(sorted({float(one) for one in self.training.get("scales") or _DEFAULT_SCALES}))
+
+
+def resolve(name: str) -> Path:
+    """Turn a shipped name or a file into a path.
+
+    Raises:
+        WeightsError: If it is neither, with the names there are.
+    """
+    names = files.shipped()
+    if name in names:
+        return names[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = ", ".join(names) or "none"
+    if path.is_dir():
+        raise WeightsError(f"{name} is a folder; -m takes a .safetensors file or a name ({known})")
+    raise WeightsError(f"no weights called {name}: give a .safetensors file or a name ({known})")
+
+
+def read_header(path: Path) -> Weights:
+    """Read what a weights file says of itself, without its tensors.
+
+    Raises:
+        WeightsError: If it cannot be read or is not ours.
+    """
+    metadata, _ = _open(path, tensors=False)
+    return _header(path, metadata)
+
+
+def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
+    """Rebuild the net of a weights file, in ``float32`` on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: If the file is unreadable or foreign, a tensor is missing, unexpected, of
+            the wrong shape, or holds a value that is not finite. The text names which.
+    """
+    metadata, tensors = _open(path, tensors=True)
+    header = _header(path, metadata)
+    with torch.device("meta"):  # a damaged header must not allocate what it asks for
+        expected = ResidualAutoencoder(header.config).state_dict()
+    _check(path, tensors, expected)
+    net = ResidualAutoencoder(header.config)
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return net.eval(), header
+
+
+def save(
+    path: Path, tensors: Mapping[str, Tensor], config: ModelConfig, training: Mapping[str, Any]
+) -> None:
+    """Write a weights file atomically.
+
+    Args:
+        path: Where to; its folder must exist.
+        tensors: The net's ``state_dict``.
+        config: The net's shape.
+        training: JSON values for the header.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
+    metadata = {
+        "format": _FORMAT,
+        "config": config.to_json(),
+        "training": json.dumps(dict(training), sort_keys=True),
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
+    """Put scores into the header of a weights file, instead of those that it has.
+
+    The rest of the header and every bit of the tensors stay as they are, and all of a file that
+    has these scores already.
+
+    Args:
+        path: A weights file; it is replaced atomically.
+        scores: What it was measured at; none takes the record away.
+
+    Raises:
+        WeightsError: If it cannot be read, is not ours, or cannot be written.
+    """
+    metadata, tensors = _open(path, tensors=True)
+    _header(path, {**metadata, "scores": "[]"})  # a damaged record may be replaced, nothing else
+    kept = {name: text for name, text in metadata.items() if name != "scores"}
+    if scores:
+        lines = [asdict(line) for line in scores]
+        kept["scores"] = json.dumps(lines, allow_nan=False, sort_keys=True)
+    if kept != metadata:  # the strings of a header are written in another order each time
+        write_tensors(path, tensors, kept)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and a header of strings as one safetensors file, atomically.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    try:
+        with replacing(path) as temporary:
+            save_file(plain, temporary, dict(metadata))
+            # safetensors makes its files private; a weights file is like any other.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file whole: its header of strings and its tensors.
+
+    Raises:
+        WeightsError: If it cannot be read.
+    """
+    return _open(path, tensors=True)
+
+
+def _open(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        found = "it is a folder" if path.is_dir() else "there is no such file"
+        raise WeightsError(f"cannot read weights {path}: {found}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys() if tensors else ()
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"cannot read weights {path}: {_reason(error)}; "
+            "it must be a .safetensors file made by srcli train"
+        ) from error
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
+    if metadata.get("format") != _FORMAT:
+        raise WeightsError(
+            f"{path} is not a weights file of srcli (no {_FORMAT!r} in its header); "
+            "use one made by srcli train"
+        )
+    try:
+        config = ModelConfig.from_json(metadata.get("config", ""))
+        training = json.loads(metadata.get("training", "{}"))
+    except (UsageError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has a damaged header: {error}") from error
+    if not isinstance(training, dict):
+        raise WeightsError(f"{path} has a damaged header: its training record is not an object")
+    scales = training.get("scales", [])
+    if not isinstance(scales, list) or not all(_is_number(scale) and scale > 1 for scale in scales):
+        raise WeightsError(f"{path} has a damaged header: its scales are {scales!r:.80}")
+    scores = _score_lines(path, metadata.get("scores", "[]"))
+    return Weights(config=config, training=training, scores=scores)
+
+
+def _score_lines(path: Path, text: str) -> tuple[ScoreLine, ...]:
+    """Read the scores of a header."""
+    try:
+        lines = json.loads(text)
+        if not isinstance(lines, list):
+            raise TypeError("not a list")  # noqa: TRY301 - told like all else that it may be
+        return tuple(ScoreLine(**line) for line in lines)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} has a damaged header: its scores cannot be read ({_reason(error)}); "
+            "use another file"
+        ) from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
+def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for kind, names in (
+        ("misses", expected.keys() - found.keys()),
+        ("has an unexpected", found.keys() - expected.keys()),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise WeightsError(
+                f"{path} {kind} tensor {min(names)}{more}; its header does not fit; "
+                "use another file"
+            )
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise WeightsError(
+                f"{path}: tensor {name} has the shape {list(tensor.shape)}, "
+                f"its header asks for {list(expected[name].shape)}"
+            )
+        if tensor.dtype not in _DTYPES:
+            raise WeightsError(f"{path}: tensor {name} holds {tensor.dtype}, not weights")
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]

@@ -1,0 +1,97 @@
+"""Which weights suit a file: ``-m auto``. No torch, and no pixel is decoded for it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from srcli import files
+from srcli.imaging.images import Coding, read_header
+
+__all__ = ["BEST_CLEANED", "Choice", "choose", "choose_weights", "general"]
+
+BEST_CLEANED: Final = {"JPEG": 84, "WEBP": 75}
+"""The best qualities that ``photo`` is chosen for: of a JPEG (also in a TIFF) on libjpeg's scale,
+of a WebP on libwebp's.
+
+Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is: the mean of what
+``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``). AVIF, of which no
+header tells, is left to ``base``: at the qualities that its encoders take unasked ``photo`` gains
+0.1 dB or loses 0.3.
+"""
+
+_BASE, _PHOTO = "base", "photo"
+
+_SHOWN: Final = {"WEBP": "WebP"}
+"""Formats that people call otherwise than Pillow does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Weights, and why these."""
+
+    name: str
+    """Of shipped weights."""
+
+    reason: str
+    """For a person: what the file is, and what is chosen for it."""
+
+
+def general() -> tuple[str, ...]:
+    """Name the shipped weights that are chosen among: ``base``, and ``photo`` if it is there."""
+    return (_BASE, _PHOTO) if _PHOTO in files.shipped() else (_BASE,)
+
+
+def choose(coding: Coding | None, names: Collection[str]) -> Choice:
+    """Choose weights for a picture by how it was stored.
+
+    Args:
+        coding: What its header said; None: nothing.
+        names: Those that there are, as :func:`general` gave them.
+
+    Returns:
+        ``photo`` for a JPEG or WebP of a quality of at most :data:`BEST_CLEANED`, else ``base``:
+        for what is better, lossless or not known.
+
+    Example:
+        >>> jpeg = Coding(format="JPEG", lossy=True, quality=60)
+        >>> choose(jpeg, ("base", "photo")).reason
+        'JPEG of quality 60: photo'
+        >>> choose(jpeg, ("base",)).reason
+        'JPEG of quality 60: base, as there is no photo'
+    """
+    name = _PHOTO if coding is not None and _is_soiled(coding) else _BASE
+    kind = "unknown" if coding is None else _described(coding)
+    if name not in names:
+        return Choice(name=_BASE, reason=f"{kind}: {_BASE}, as there is no {name}")
+    return Choice(name=name, reason=f"{kind}: {name}")
+
+
+def choose_weights(path: str | Path) -> Choice:
+    """Choose weights for an image file as ``srcli upscale`` does, for :class:`srcli.Upscaler`.
+
+    Args:
+        path: The file; only its header is read.
+
+    Returns:
+        The name of shipped weights, and the reason.
+
+    Raises:
+        ImageError: If the file is missing, unreadable, too large or no image.
+    """
+    return choose(read_header(Path(path)).coding, general())
+
+
+def _is_soiled(coding: Coding) -> bool:
+    """Whether a picture has lost so much that it is better cleaned."""
+    limit = BEST_CLEANED["WEBP" if coding.format == "WEBP" else "JPEG"]
+    return coding.quality is not None and coding.quality <= limit
+
+
+def _described(coding: Coding) -> str:
+    name = _SHOWN.get(coding.format, coding.format)
+    if not coding.lossy:
+        return f"lossless {name}"
+    stored = "JPEG in TIFF" if name == "TIFF" else name
+    quality = "unknown quality" if coding.quality is None else f"quality {coding.quality}"
+    return f"{stored} of {quality}"
