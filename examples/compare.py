@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from srcli.imaging import images
 from srcli.ops.color import dequantize, luma, quantize
-from srcli.ops.degrade import bicubic
 from srcli.ops.metrics import crop_border, psnr
+from srcli.ops.resample import bicubic
 from srcli.upscaler import Upscaler
 
 HERE = Path(__file__).parent

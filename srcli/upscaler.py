@@ -28,8 +28,8 @@ from srcli.model.config import SYMMETRIES, ModelConfig
 from srcli.model.network import ResidualAutoencoder, in_dtype
 from srcli.model.tiling import Grid, Place, Rows, enlarge_rows
 from srcli.ops.color import bleed, dequantize, quantize
-from srcli.ops.degrade import axis_weights, bicubic
 from srcli.ops.devices import all_alike, memory_errors, on_device, resolve_device, resolve_dtype
+from srcli.ops.resample import axis_weights, bicubic
 from srcli.ops.spans import PATCH, Block, Span, output_length, plan_axis, steps_to
 
 __all__ = ["Settings", "Upscaler", "check_settings"]

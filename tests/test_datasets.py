@@ -16,7 +16,8 @@ from srcli.data.sampling import Pool, Sampler, mix, open_pool, split
 from srcli.data.sources import Folder
 from srcli.errors import DataError, ImageError, UsageError
 from srcli.ops.color import quantize
-from srcli.ops.degrade import DRAWS, bicubic
+from srcli.ops.degrade import DRAWS
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 
 SPLITTINGS = pytest.mark.parametrize("kind", ["held-out", "paper"])

@@ -13,10 +13,12 @@ from PIL import Image, features
 from torch.nn import functional
 
 from srcli.ops import degrade as degradation
+from srcli.ops import resample
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import DRAWS, PHASE_DRAWS, bicubic, degrade, jpeg, training_input
+from srcli.ops.degrade import DRAWS, PHASE_DRAWS, degrade, jpeg, training_input
 from srcli.ops.metrics import psnr
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import Span
 
 ORIGINALS = sorted((Path(__file__).parents[1] / "examples" / "originals").glob("*.png"))
@@ -658,11 +660,11 @@ def test_weights_are_brought_to_a_device_once():
     """A second batch finds the weights of the first where they are needed."""
     patches = torch.empty(2, 3, 66, 66, device="meta")
     training_input(patches, [2.0, 3.0])
-    before = degradation._moved.cache_info()
+    before = resample._moved.cache_info()
 
     training_input(patches, [3.0, 2.0])
 
-    after = degradation._moved.cache_info()
+    after = resample._moved.cache_info()
     assert after.misses == before.misses
     assert after.hits > before.hits
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import KERNELS, Degradation
-from srcli.ops.degrade import DRAWS, axis_weights, bicubic, degrade, training_input
+from srcli.ops.degrade import DRAWS, degrade, training_input
+from srcli.ops.resample import axis_weights, bicubic
 from srcli.ops.spans import Span
 from srcli.training.config import TrainConfig
 

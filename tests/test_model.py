@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER, ModelConfig, ScalePath
 from srcli.model.network import ResidualAutoencoder, in_dtype, multiply_adds, parameter_count
-from srcli.ops.degrade import bicubic
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 
 PAPER_PARAMETERS = 1_110_403

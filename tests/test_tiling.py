@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from srcli.model.tiling import Grid, Place, Rows, enlarge_rows
 from srcli.ops.color import quantize
-from srcli.ops.degrade import bicubic
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
 
 sides = st.integers(1, 90)

@@ -30,7 +30,8 @@ from srcli.model.config import PAPER
 from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import DRAWS, bicubic, degrade, training_input
+from srcli.ops.degrade import DRAWS, degrade, training_input
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import Span
 from srcli.training import engine
 from srcli.training import trainer as training

@@ -25,7 +25,7 @@ from srcli.model import weights
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import quantize
-from srcli.ops.degrade import bicubic
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 from srcli.training.symmetry import Symmetry
 from srcli.upscaler import Settings, Upscaler

@@ -19,7 +19,8 @@ from torch import Tensor
 from srcli.data.choices import Augmentation, Sampling, Splitting
 from srcli.data.sources import CELEBA_IMAGES, STL10_IMAGES, Source, open_source
 from srcli.ops.color import dequantize, quantize
-from srcli.ops.degrade import DRAWS, bicubic
+from srcli.ops.degrade import DRAWS
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 
 __all__ = ["Draw", "Pool", "Sampler", "Splits", "mix", "open_pool", "split"]

@@ -32,8 +32,9 @@ from srcli.imaging.images import Picture
 from srcli.model.weights import ScoreLine
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import PHASE_DRAWS, axis_weights, degrade
+from srcli.ops.degrade import PHASE_DRAWS, degrade
 from srcli.ops.metrics import agreement, crop_border, psnr, ssim
+from srcli.ops.resample import axis_weights
 from srcli.ops.spans import Span
 from srcli.upscaler import Settings, Upscaler
 

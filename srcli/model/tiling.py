@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from srcli.ops.degrade import AxisWeights, axis_weights, resampled
+from srcli.ops.resample import AxisWeights, axis_weights, resampled
 from srcli.ops.spans import Block, Span
 
 __all__ = ["Grid", "Place", "Rows", "enlarge_rows"]

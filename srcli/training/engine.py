@@ -25,9 +25,10 @@ from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import bicubic, degrade, training_input
+from srcli.ops.degrade import degrade, training_input
 from srcli.ops.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
+from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH, Span
 from srcli.training.config import PLATEAU, Loss, TrainConfig
 from srcli.training.distributed import Team
