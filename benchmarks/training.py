@@ -5,7 +5,7 @@
 Each way is `srcli train --dry-run`'s own measured burst, the ways interleaved, the median of
 several rounds; ratios compare within the run. On a machine with a GPU the table is the
 GPU's, with its larger batches; on a CPU each format is also measured with threads as torch has
-them, on one that does not multiply bf16 fp32 alone, with gradients by torch too. Results go to
+them, on one that does not multiply bf16 fp32 alone. Results go to
 ``benchmarks/results/training.md``; the hours are those of the source paper's whole schedule, ten
 epochs of 86,799 patches.
 """
@@ -27,14 +27,13 @@ from srcli.data.loading import Loader
 from srcli.data.sampling import Sampler, open_pool
 from srcli.model.config import CONFIGS
 from srcli.ops.devices import resolve_dtype
-from srcli.training import engine
 from srcli.training.config import RECIPES, TrainConfig
 from srcli.training.trainer import dry_run
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
 TORCHS = " torch's"
-"""How a way's name ends that leaves threads, and weights' gradients, to torch."""
+"""How a way's name ends that leaves threads to torch."""
 
 SCHEDULE = 10 * 86_799
 """Patches of the paper's ten epochs."""
@@ -81,11 +80,8 @@ def main() -> None:
 
 @contextmanager
 def torch_alone() -> Iterator[None]:
-    """Share each layer among all threads, and let torch compute every gradient."""
-    with (
-        patch.object(engine, "products_are_faster", lambda *_: False),
-        patch("srcli.training.trainer.threads", lambda _: nullcontext()),
-    ):
+    """Share each layer among all threads."""
+    with patch("srcli.training.trainer.threads", lambda _: nullcontext()):
         yield
 
 
@@ -96,7 +92,7 @@ def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
         return {
             f"{name}{ending}": config
             for name, config in ways.items()
-            for ending in (f", gradients and threads{TORCHS}", "")
+            for ending in (f", threads{TORCHS}", "")
         }
     paper, base = (a_run(options, *way) for way in (("paper", "bf16", 8), ("base", "bf16", 16)))
     small, exact = replace(base, batch_size=8), replace(base, dtype="fp32")

@@ -597,18 +597,10 @@ def cores_of_a_thread():
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
-    "way",
-    [
-        ("fourier", "fp32", True),
-        ("mse", "fp32", True),
-        ("l1", "fp32", False),
-        ("l1", "bf16", False),
-    ],
+    ("loss", "dtype"), [("fourier", "fp32"), ("mse", "fp32"), ("l1", "fp32"), ("l1", "bf16")]
 )
-def test_parts_in_threads_of_their_own_learn_the_same(options, monkeypatch, cores, way):
-    """Parting a batch changes the last bits; with single patches, how many threads nothing."""
-    loss, dtype, single = way
-    monkeypatch.setattr(engine, "products_are_faster", lambda *_: single)
+def test_parts_in_threads_of_their_own_learn_the_same(options, monkeypatch, cores, loss, dtype):
+    """Parting a batch changes the last bits alone."""
     seen, sizes, patches = set(), set(), engine.training_input
 
     def noted(target, *rest):
@@ -638,9 +630,8 @@ def test_parts_in_threads_of_their_own_learn_the_same(options, monkeypatch, core
         assert bool(seen) == (count > 1)
         assert cores_of_a_thread() == torch.get_num_threads() == count
 
-    assert found == [set(), *([{1}] * 3 if single else [{3, 2}, {2, 1}, {2, 1}])]
+    assert found == [set(), {3, 2}, {2, 1}, {2, 1}]
     assert same(states[2], states[3])
-    assert same(states[1], states[2]) == single
     loose = 1 if dtype == "fp32" else 30
     for report, state in zip(reports[1:], states[1:], strict=True):
         assert report.loss == pytest.approx(reports[0].loss, rel=loose * 1e-4)
@@ -666,7 +657,6 @@ def test_a_batch_stays_whole_where_it_cannot_be_parted(options, monkeypatch, cor
 @pytest.mark.usefixtures("undrawn")
 def test_what_goes_wrong_in_a_thread_is_told(options, monkeypatch, cores):
     """Want of memory there ends the run as it does elsewhere, and the threads are gone."""
-    monkeypatch.setattr(engine, "products_are_faster", lambda *_: True)
     cores(2)
 
     def full(*_):
