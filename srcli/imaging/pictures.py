@@ -22,10 +22,12 @@ class Metadata:
     """The colour profile of the pixels, or ``None``."""
 
     exif: bytes | None = None
-    """The EXIF block, beginning with ``Exif\\0\\0``, without an orientation; or ``None``."""
+    """The EXIF block as it stood in the file, beginning with ``Exif\\0\\0``, or ``None``.
+
+    Nothing in it is changed by reading; writing changes its orientation and sizes in place."""
 
     xmp: bytes | None = None
-    """The XMP packet, without an orientation; or ``None``."""
+    """The XMP packet as it stood, a JPEG's extension put back into it; or ``None``."""
 
     iptc: bytes | None = None
     """The records of IPTC-IIM, where press photographers put captions; or ``None``."""
@@ -38,6 +40,17 @@ class Metadata:
 
     comment: bytes | None = None
     """The comment of a JPEG or GIF, or ``None``."""
+
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    """Names and contents of the chunks that say in a PNG what its colours are without a profile
+    (``cICP``, ``gAMA``, ``cHRM``, ...); ``icc_profile`` says the same for other formats."""
+
+    orientation: int = 1
+    """The EXIF orientation (1 to 8) by which the pixels were turned to stand upright."""
+
+    size: tuple[int, int] | None = None
+    """Width and height, upright, of the picture that EXIF and XMP speak of, so that their numbers
+    of pixels can follow a new size; ``None`` where it is not known."""
 
 
 # Not compared by value: arrays have no single truth value.
