@@ -124,8 +124,7 @@ def test_the_choices_are_the_annotations():
 def test_what_a_resumed_run_may_have_otherwise():
     """Where and how a run computes and saves may change, nothing that decides its weights."""
     assert CHANGEABLE <= set(FIELDS)
-    where_and_how = {"data_dir", "device", "keep_last", "output", "save_every", "workers"}
-    assert where_and_how | {"mean_with"} == CHANGEABLE
+    assert {"data_dir", "device", "keep_last", "output", "save_every", "workers"} == CHANGEABLE
 
 
 def test_a_length_may_become_another_where_the_rate_does_not_show_it():
@@ -247,7 +246,6 @@ others = st.fixed_dictionaries(
         "teachers": st.lists(paths, max_size=3).map(tuple),
         "teacher_share": st.floats(0.01, 1),
         "teacher_scale": st.none() | st.floats(1.01, 8),
-        "mean_with": st.lists(paths, max_size=3).map(tuple),
         "limit": st.none() | whole,
         "workers": st.none() | whole,
         "compile": st.booleans(),
@@ -329,7 +327,6 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("teacher_share", None),
         ("teacher_scale", "3"),
         ("mean_with", "base"),
-        ("mean_with", [None]),
         ("compile", None),
         ("device", 0),
         ("dtype", None),
@@ -376,12 +373,17 @@ def test_a_run_from_when_there_was_one_teacher_goes_on(before, now):
     assert TrainConfig.from_json(json.dumps(values | {"teacher": before})).teachers == now
 
 
-def test_a_run_from_before_there_were_means_goes_on():
-    """A run directory that says nothing of weights to average with is read as one of none."""
-    values = json.loads(TrainConfig(**LEAST).to_json())
-    del values["mean_with"]
+@pytest.mark.parametrize(("name", "neutral", "asked"), [("mean_with", [], ["a.safetensors"])])
+def test_a_run_that_asks_for_a_removed_option_is_refused(name, neutral, asked):
+    """It is named with its value; where it asked for nothing the run can be read."""
+    config = TrainConfig(**LEAST, data_dir=Path("/data"))
+    values = json.loads(config.to_json())
 
-    assert TrainConfig.from_json(json.dumps(values)).mean_with == ()
+    assert TrainConfig.from_json(json.dumps(values | {name: neutral})) == config
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_json(json.dumps(values | {name: asked}))
+
+    assert str(caught.value) == (f"{name} is {asked!r}, which this version of srcli no longer has")
 
 
 def test_a_run_from_when_patches_drew_their_scales_goes_on_so():

@@ -267,42 +267,6 @@ def test_saving_otherwise_changes_nothing_else(make, whole, tmp_path):
     check_same(config.output, whole["area"])
 
 
-def test_a_finished_run_leaves_its_mean_with_others(make, tiny_weights, tmp_path):
-    """What to average with may come later: no step follows, the options keep it."""
-    config = make(tmp_path / "run", init_from=tiny_weights)
-    train(config)
-    own = tensors_of(config.output / "model.safetensors")
-    before = newest(config.output).read_bytes()
-
-    result = invoke("train", "--resume", config.output, "--mean-with", tiny_weights)
-
-    assert (result.exit_code, result.stdout) == (0, "")
-    for name, other in tensors_of(tiny_weights).items():
-        actual = tensors_of(config.output / "model.safetensors")[name]
-        torch.testing.assert_close(actual, (own[name] + other) / 2, rtol=0, atol=1e-6)
-    assert load_options(config.output).mean_with == (tiny_weights,)
-    assert newest(config.output).read_bytes() == before
-
-    assert invoke("train", "--resume", config.output).exit_code == 0  # never of means of means
-
-    for name, other in tensors_of(tiny_weights).items():
-        actual = tensors_of(config.output / "model.safetensors")[name]
-        torch.testing.assert_close(actual, (own[name] + other) / 2, rtol=0, atol=1e-6)
-
-
-def test_what_to_average_with_must_be_there(make, tmp_path):
-    """One line names the file, and the run stays as it is."""
-    config = make(tmp_path / "run")
-    train(config)
-    before = content(config.output)
-
-    result = invoke("train", "--resume", config.output, "--mean-with", "nothing")
-
-    assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr.startswith("error: no weights called nothing: ")
-    assert content(config.output) == before
-
-
 # Damaged
 
 

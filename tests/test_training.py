@@ -990,99 +990,16 @@ def test_a_teacher_may_go_by_way_of_a_larger_factor(options, taught_by, knows, n
     torch.testing.assert_close(goal, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_leaves_its_mean_with_other_weights(options, taught_by):
-    """Each counts as much as the run's own, and the scores told are of the mean."""
-    start, first, second = (taught_by(seed)[0] for seed in range(3))
-    alone = options("alone", init_from=start)
-    train(alone)
-
-    mixed = options("mixed", init_from=start, mean_with=(first, second))
-    report = train(mixed)
-
-    parts = [tensors_of(path) for path in (weights_of(alone), first, second)]
-    for name, actual in tensors_of(weights_of(mixed)).items():
-        expected = sum(part[name].double() for part in parts) / 3
-        torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-6)
-    header = weights.read_header(weights_of(mixed)).training
-    assert header["mean_with"] == [first.name, second.name]
-    assert "mean_with" not in weights.read_header(weights_of(alone)).training
-    run = engine.start(options("again", init_from=weights_of(mixed)), Team(CPU), print)
-    assert report.scores == engine.evaluate(run)
-    logs = [(one.output / "log.csv").read_text().splitlines() for one in (mixed, alone)]
-    assert logs[0][-1].split(",")[-5:] == logs[1][-1].split(",")[-5:]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_mean_that_is_worse_is_told(options, plain_weights, tiny_weights):
-    """A warning has both scores; the mean is left all the same."""
-    told = []
-    config = options(init_from=plain_weights, lr=1e-12, mean_with=(tiny_weights,))
-
-    report = train(config, on_message=told.append)
-
-    own = RunDirectory(config.output).rows()[-1].eval_psnr
-    assert report.scores.psnr < own - 1
-    (line,) = told
-    assert line == (
-        f"the mean with {tiny_weights.name} scores {report.scores.psnr:.3f} dB on the held-out "
-        f"images, the run alone {own:.3f}"
-    )
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_mean_with_itself_is_the_run(options, tiny_weights):
-    """Nothing is told of a mean that is no worse."""
-    told = []
-    config = options(init_from=tiny_weights, lr=1e-12, mean_with=(tiny_weights,))
-
-    train(config, on_message=told.append)
-
-    actual, expected = tensors_of(weights_of(config)), tensors_of(tiny_weights)
-    for name, tensor in expected.items():
-        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-7)
-    assert told == []
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_mean_is_of_the_end_alone(options, tiny_weights, plain_weights):
-    """A run that is stopped leaves its own weights; resumed, it ends as if it had not been."""
-    whole = options("whole", init_from=tiny_weights, mean_with=(plain_weights,))
-    train(whole)
-    config = options("run", init_from=tiny_weights, mean_with=(plain_weights,))
-    train(config, should_stop=lambda: True)
-    assert "mean_with" not in weights.read_header(weights_of(config)).training
-    own = tensors_of(next((config.output / "state").glob("*1.safetensors")))
-    for name, tensor in tensors_of(weights_of(config)).items():
-        assert torch.equal(tensor, own[f"ema.{name}"])
-
-    train(config, resume=True)
-
-    ends = [tensors_of(weights_of(one)) for one in (config, whole)]
-    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
-    states = [
-        tensors_of(one.output / "state" / "step-00000004.safetensors") for one in (config, whole)
-    ]
-    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-
-
-@pytest.mark.parametrize(
-    ("option", "fault"),
-    [
-        ("init_from", "--init-from {}: its net has another shape than --config asks for"),
-        ("mean_with", "--mean-with {}: its net has another shape than the run's"),
-    ],
-)
-def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config, option, fault):
-    """A run cannot start from weights of another net, or end with them; nothing is left behind."""
-    given = {"init_from": tiny_weights, "mean_with": (tiny_weights,)}[option]
+def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
+    """A run cannot start from weights of another net; nothing is left behind."""
     other = dataclasses.replace(tiny_config, widths=(10, 12))
-    config = options(**{option: given}, model=other)
+    config = options(init_from=tiny_weights, model=other)
     with pytest.raises(UsageError) as caught:
         train(config)
 
     assert str(caught.value) == (
-        f"{fault.format(tiny_weights)}; use weights of the same configuration"
+        f"--init-from {tiny_weights}: its net has another shape than --config asks for; "
+        "use weights of the same configuration"
     )
     assert not config.output.exists()
 

@@ -235,13 +235,6 @@ def train(
             show_default="each by its own",
         ),
     ] = None,
-    mean_with: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Weights, a name or a file, whose mean with the run's own is what it leaves at "
-            "its end; repeat for more."
-        ),
-    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -331,7 +324,6 @@ def train(
             "teachers": _weights_files(teacher),
             "teacher_share": teacher_share,
             "teacher_scale": teacher_scale,
-            "mean_with": _weights_files(mean_with),
             "eval_images": eval_images,
             "eval_every": eval_every,
             "save_every": save_every,

@@ -51,9 +51,7 @@ SPLITS: tuple[str, ...] = get_args(Splitting)
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 """How patches are turned before they are shown."""
 
-CHANGEABLE = frozenset(
-    {"data_dir", "device", "keep_last", "mean_with", "output", "save_every", "workers"}
-)
+CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every", "workers"})
 """Fields that a resumed run may have otherwise: no step depends on them."""
 
 
@@ -62,7 +60,10 @@ LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
 rate would not have begun to fall."""
 
 _PATHS = ("output", "data_dir", "init_from")
-_PATH_LISTS = ("teachers", "mean_with")
+_PATH_LISTS = ("teachers",)
+
+_REMOVED: Mapping[str, Any] = {"mean_with": []}
+"""Fields of earlier versions, with the value that asked for nothing."""
 
 PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
 """The share of a run, by its schedule, up to which the learning rate does not depend on how long
@@ -198,11 +199,6 @@ class TrainConfig:
     None: each by its own. ``base`` does more work for a pixel at x3 than on its path of x2, and is
     better at x2 by way of it."""
 
-    mean_with: tuple[Path, ...] = ()
-    """Weights whose mean with those that the run ends with is what it leaves: those that it started
-    from, or of other runs that started from the same. Such nets err differently and lie close
-    enough for their weights to be averaged (Wortsman et al. 2022, "Model soups")."""
-
     limit: int | None = None
     """Use at most so many images, chosen by seed."""
 
@@ -315,9 +311,12 @@ class TrainConfig:
 
 
 def _modernise(values: dict[str, Any], names: set[str]) -> None:
-    """Give the options of a run that an earlier version began what they lack."""
+    """Bring the options of a run that an earlier version began to those of this one."""
+    for name in _REMOVED.keys() & set(values):
+        value = values.pop(name)
+        if value != _REMOVED[name]:
+            raise UsageError(f"{name} is {value!r}, which this version of srcli no longer has")
     if names & set(values):
-        values.setdefault("mean_with", [])  # there were no means yet
         values.setdefault("balanced", False)  # each patch drew its factor
         values.setdefault("teacher_scale", None)  # teachers went no other way than the net
         if type(values.get("augment")) is bool:  # there was no mirroring alone

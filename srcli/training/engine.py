@@ -112,9 +112,6 @@ class Run:
     teachers: Sequence[Teacher]
     """Whose output is a goal beside HR, in turn."""
 
-    partners: Sequence[ResidualAutoencoder]
-    """Whose weights' mean with the average's is what the run leaves."""
-
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
 
@@ -292,7 +289,6 @@ def start(
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
         symmetry=symmetry,
         teachers=[_teacher(path, config, device) for path in config.teachers],
-        partners=[_partner(path, config, device) for path in config.mean_with],
         images=pool.fingerprint(),
         origin=origin,
         epoch_steps=epoch_steps,
@@ -333,16 +329,6 @@ def _teacher(path: Path, config: TrainConfig, device: torch.device) -> Teacher:
         net=on_device(net, device).eval().requires_grad_(requires_grad=False),
         apart=of_clean and not config.degradation.is_bicubic,
     )
-
-
-def _partner(path: Path, config: TrainConfig, device: torch.device) -> ResidualAutoencoder:
-    net, header = weights.load(path)
-    if header.config != config.model:
-        raise UsageError(
-            f"--mean-with {path}: its net has another shape than the run's; "
-            "use weights of the same configuration"
-        )
-    return on_device(net, device)
 
 
 def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:

@@ -138,7 +138,7 @@ class RunDirectory:
             OutputError: If the options cannot be written.
         """
         before = load_options(self.path)
-        ends = {name: getattr(config, name) for name in (*LENGTHS, "mean_with")}
+        ends = {name: getattr(config, name) for name in LENGTHS}
         if all(getattr(before, name) == value for name, value in ends.items()):
             return
         try:

@@ -201,8 +201,6 @@ def _train(
         run.directory.begin(run.config)
     with memory_told(run.config, run.device), fastest_kernels(run.device), threads(run):
         _loop(run, on_progress, should_stop)
-        if run.over:
-            _mix(run, say)
         skipped = _finish(run, say)
     return _report(run, len(skipped))
 
@@ -449,32 +447,6 @@ def _save(run: Run) -> None:
     }
     run.directory.save(run.step, tensors, progress, keep_last=run.config.keep_last)
     run.directory.save_weights(run.average.state_dict(), run.config.model, _record(run))
-
-
-def _mix(run: Run, say: Callable[[str], None]) -> None:
-    """Leave the mean of the averaged weights and the partners', whose scores then are the run's.
-
-    The checkpoint has been written: what is resumed is the run alone.
-    """
-    if not run.partners:
-        return
-    alone = None if run.centers is None else run.scores or evaluate(run)
-    with torch.no_grad():
-        nets = (run.average, *run.partners)
-        for value, *others in zip(*(net.parameters() for net in nets), strict=True):
-            value.copy_(torch.stack([value, *others]).mean(0))
-    names = [path.name for path in run.config.mean_with]
-    if run.team.leads:
-        record = {**_record(run), "mean_with": names}
-        run.directory.save_weights(run.average.state_dict(), run.config.model, record)
-    if alone is None:
-        return
-    run.scores = evaluate(run)
-    if run.scores.psnr < alone.psnr:
-        say(
-            f"the mean with {', '.join(names)} scores {run.scores.psnr:.3f} dB on the held-out "
-            f"images, the run alone {alone.psnr:.3f}"
-        )
 
 
 def _record(run: Run) -> dict[str, Any]:
