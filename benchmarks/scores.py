@@ -42,12 +42,6 @@ which way is up."""
 ENSEMBLE = f"{UNSYMMETRIC} --tta"
 """What that is called among the methods."""
 
-VIA = 3.0
-"""The trained factor by which ``base`` reaches all of these a second time."""
-
-BY_WAY = f"base --via {VIA:g}"
-"""What that is called among the methods."""
-
 FACTORS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 16.0)
 
 STRENGTHS = {
@@ -185,14 +179,8 @@ def measure_faces(data: Path) -> list[Row]:
 
 def measure_factors(data: Path) -> list[Row]:
     """Set14 at many factors, its LR made here."""
-    return [factor_row(EvalConfig(dataset=data / "set14" / "HR", scale=one)) for one in FACTORS]
-
-
-def factor_row(config: EvalConfig) -> Row:
-    """One factor, by way of those that lead there best, and of one."""
-    row = measured("Set14", config)
-    add(row, BY_WAY, replace(config, baselines=(), settings=Settings(via=VIA)))
-    return row
+    folder = data / "set14" / "HR"
+    return [measured("Set14", EvalConfig(dataset=folder, scale=one)) for one in FACTORS]
 
 
 def add(row: Row, method: str, config: EvalConfig) -> None:
@@ -272,7 +260,7 @@ def factor_table(rows: list[Row]) -> str:
     """PSNR by method and factor."""
     body = [
         [called(name), *(f"{row['mean'][name]['psnr']:.2f}" for row in rows)]
-        for name in methods(rows, (BASELINE, "base", BY_WAY))
+        for name in methods(rows, (BASELINE, "base"))
     ]
     return markdown(["Set14", *(f"×{row['scale']:g}" for row in rows)], body)
 

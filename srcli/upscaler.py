@@ -86,11 +86,6 @@ class Settings:
     improve example-based single image super resolution"). With weights that are symmetric all eight
     are alike: one is computed."""
 
-    via: float | None = None
-    """The one factor of those a net was trained for that is to be used, what is too large reduced;
-    None: those that lead there with the least work. ``base`` is better at x2 via 3, for twice the
-    work."""
-
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)
@@ -128,27 +123,18 @@ class _Effort:
         return [self]
 
 
-def check_settings(
-    config: ModelConfig, scales: tuple[float, ...], settings: Settings, name: str
-) -> None:
-    """Find out before there is a picture whether a net can be used as is wished.
+def check_settings(config: ModelConfig, settings: Settings) -> None:
+    """Check before there is a picture whether a net can run with some settings.
 
     Args:
-        config: Its shape.
-        scales: The factors it was trained for.
-        settings: What is wished.
-        name: What to call it.
+        config: The net's shape.
+        settings: What is asked of it.
 
     Raises:
-        UsageError: If patches do not fit every way through it, or it does not know ``via``.
+        UsageError: If the patch size does not fit every path through the net.
     """
     tile = PATCH if settings.tile is None else settings.tile
     plan_axis(1, patch=tile, overlap=0, stride=config.common_stride)
-    if settings.via is not None and settings.via not in scales:
-        known = ", ".join(f"{scale:g}" for scale in scales)
-        raise UsageError(
-            f"--via {settings.via:g}: {name} is trained for {known}; give one of these"
-        )
 
 
 class Upscaler:
@@ -163,8 +149,8 @@ class Upscaler:
 
     Raises:
         WeightsError: If there are no such weights, or they are damaged.
-        UsageError: If the tile does not fit the net's stride, the net was not trained for ``via``,
-            or for ``auto``, which is about files: see :func:`srcli.choose_weights`.
+        UsageError: If the tile does not fit the net's stride, or for ``auto``, which is about
+            files: see :func:`srcli.choose_weights`.
         DeviceError: If the device is not there.
 
     Example:
@@ -195,9 +181,8 @@ class Upscaler:
             net, header = weights.load(weights.resolve(str(model)))
         self.config = net.config
         name = "this net" if isinstance(model, ResidualAutoencoder) else str(model)
-        trained = scales or header.scales
-        check_settings(self.config, trained, self.settings, name)
-        self.scales = trained if self.settings.via is None else (self.settings.via,)
+        self.scales = scales or header.scales
+        check_settings(self.config, self.settings)
         self._ensemble = self.settings.tta and not self.config.symmetric
         if self.settings.tta and not self._ensemble:
             notice(f"--tta changes nothing with {name}: it treats all eight ways alike already")

@@ -19,7 +19,6 @@ from srcli.evaluation.evaluate import BASELINE, EvalConfig, EvalReport, Score, e
 from srcli.model.weights import ScoreLine
 from srcli.upscaler import Settings
 
-VIA_THREE = Settings(device="cpu", dtype="fp32", via=3.0)
 EXACT = Settings(device="cpu", dtype="fp32")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -126,20 +125,6 @@ def test_a_net_is_scored_by_what_upscale_makes(here, photo, tiny_weights):
     psnr, ssim = reference(opened("a.png"), high, 3)
     assert report.scores[1].psnr == pytest.approx(psnr, abs=1e-4)
     assert report.scores[1].ssim == pytest.approx(ssim, abs=1e-5)
-
-
-@pytest.mark.usefixtures("here")
-def test_a_factor_reached_via_another_is_scored_as_such(photo, tiny_weights):
-    """The score is that of three times as large, reduced; the protocol says by which way."""
-    Path("HR").mkdir()
-    Image.fromarray(fitted(photo, 2)).save("HR/a.png")
-    given = {"dataset": "HR", "models": (str(tiny_weights),), "scale": 2.0}
-    direct, via = (evaluate(EvalConfig(**given, settings=one)) for one in (EXACT, VIA_THREE))
-
-    assert direct.scores[0] == via.scores[0]
-    assert direct.scores[1].psnr != via.scores[1].psnr
-    assert ", x2, LR: bicubic" in direct.protocol
-    assert ", x2 via x3, LR: bicubic" in via.protocol
 
 
 @pytest.mark.parametrize(
@@ -574,7 +559,6 @@ def test_json_holds_scores_means_and_protocol(tiny_weights):
             for method in report.methods
         },
         "has_accuracy": False,
-        "via": None,
         "protocol": (
             "PSNR/SSIM on luma (BT.601 studio range), 3 px border cut, x3, LR: bicubic, "
             "float32 on cpu"

@@ -69,7 +69,7 @@ def test_every_table_is_of_the_shipped_nets(name):
     found = RESULTS["blocks"][name]
 
     assert found["nets"] == scores.nets(name)
-    others = {"faces": {"paper --tta"}, "factors": {"base --via 3"}}
+    others = {"faces": {"paper --tta"}}
     assert {method for row in found["rows"] for method in row["mean"]} == (
         {"bicubic", *found["nets"]} | others.get(name, set())
     )
@@ -124,11 +124,7 @@ def test_readme_shows_the_factors():
             [f"| {name}", *(f"{row['mean'][method]['psnr']:.2f}" for row in rows("factors"))]
         )
         + " |"
-        for name, method in (
-            ("bicubic", "bicubic"),
-            ("base", "base"),
-            ("`base --via 3`", "base --via 3"),
-        )
+        for name, method in (("bicubic", "bicubic"), ("base", "base"))
     ]
     assert [row["scale"] for row in rows("factors")] == [1.5, 2, 2.5, 3, 4, 6, 8, 16]
     assert {(row["lr"], row["images"]) for row in rows("factors")} == {("bicubic", 14)}
@@ -237,7 +233,7 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     assert {name: len(lines) for name, lines in tables.items()} == {
         "scores": 6,
         "faces": 5,
-        "factors": 3,
+        "factors": 2,
         "strengths": 4,
     }
     assert (root / "README.md").read_text("utf-8").startswith("before\n\n<!-- scores:begin")

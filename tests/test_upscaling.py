@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import math
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -595,28 +594,6 @@ def test_tta_of_a_symmetric_net_is_one_pass(monkeypatch):
     assert made.patches((40, 40), size) == 1
     plain = Upscaler(net, settings=Settings(dtype="fp32"))
     assert torch.equal(whole(plain, image, size), actual)
-
-
-@pytest.mark.parametrize("factor", [1.5, 2, 3, 4])
-def test_via_takes_one_of_the_trained_factors(factor):
-    """As if the net had been trained for that alone; what it has too much is reduced."""
-    net, image = correcting(BASE), photograph(40, 48)
-    size = round(factor * 40), round(factor * 48)
-    made, alone, plain = (
-        Upscaler(net, scales=scales, settings=Settings(dtype="fp32", via=via))
-        for scales, via in (((2.0, 3.0, 4.0), 3.0), ((3.0,), None), ((2.0, 3.0, 4.0), None))
-    )
-
-    assert torch.equal(whole(made, image, size), whole(alone, image, size))
-    assert torch.equal(whole(made, image, size), whole(plain, image, size)) == (factor == 3)
-    assert made.patches((40, 48), size) == alone.patches((40, 48), size)
-
-
-def test_via_a_factor_that_a_net_does_not_know_is_refused():
-    """Before any picture, with those that it knows."""
-    message = "--via 2.5: base is trained for 2, 3, 4; give one of these"
-    with pytest.raises(UsageError, match=re.escape(message)):
-        Upscaler("base", settings=Settings(via=2.5))
 
 
 def test_tta_works_on_any_shape_and_on_grey():

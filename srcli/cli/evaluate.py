@@ -31,7 +31,6 @@ from srcli.cli.options import (
     Overlap,
     Threads,
     Tile,
-    Via,
     choice,
     complete,
     complete_weights,
@@ -131,7 +130,6 @@ def evaluate(
         float | None,
         typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
     ] = None,
-    via: Via = None,
     tile: Tile = "auto",
     overlap: Overlap = "auto",
     batch_size: BatchSize = "auto",
@@ -168,7 +166,7 @@ def evaluate(
         channel=choice("--channel", channel, ("y", "rgb")),
         crop_border=crop_border,
         limit=limit,
-        settings=settings_of(tile, overlap, batch_size, device, dtype, via=via),
+        settings=settings_of(tile, overlap, batch_size, device, dtype),
     )
     use_threads(threads)
     if download:

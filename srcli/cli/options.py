@@ -32,7 +32,6 @@ __all__ = [
     "Overlap",
     "Threads",
     "Tile",
-    "Via",
     "choice",
     "complete",
     "complete_model",
@@ -87,17 +86,6 @@ Overlap = Annotated[
     typer.Option(
         help="Context around a patch in output pixels; auto keeps seams within one level of 255.",
         metavar="N|auto",
-        rich_help_panel=NET,
-    ),
-]
-
-
-Via = Annotated[
-    float | None,
-    typer.Option(
-        help="Use this one of the net's trained factors and reduce what is too large: -s 2 --via 3 "
-        "is better than -s 2, for twice the work.",
-        show_default="what leads there with the least work",
         rich_help_panel=NET,
     ),
 ]
@@ -199,7 +187,6 @@ def settings_of(
     device: str,
     dtype: str,
     *,
-    via: float | None,
     tta: bool = False,
 ) -> "Settings":
     """Read the options of the network as settings of an upscaler."""
@@ -207,7 +194,6 @@ def settings_of(
 
     return Settings(
         tta=tta,
-        via=via,
         device=device,
         dtype=dtype,
         tile=whole("--tile", tile),

@@ -37,7 +37,6 @@ from srcli.cli.options import (
     Overlap,
     Threads,
     Tile,
-    Via,
     choice,
     complete,
     complete_model,
@@ -235,7 +234,6 @@ def upscale(
             rich_help_panel=NET,
         ),
     ] = False,
-    via: Via = None,
     tile: Tile = "auto",
     overlap: Overlap = "auto",
     batch_size: BatchSize = "auto",
@@ -312,7 +310,7 @@ def upscale(
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         fail_fast=fail_fast,
         jobs=whole("--jobs", jobs),
-        settings=settings_of(tile, overlap, batch_size, device, dtype, via=via, tta=tta),
+        settings=settings_of(tile, overlap, batch_size, device, dtype, tta=tta),
     )
     use_threads(threads)
     told = _Told(

@@ -181,9 +181,6 @@ class EvalReport:
     baselines: tuple[str, ...] = (BASELINE,)
     """Those of the methods that are filters."""
 
-    via: float | None = None
-    """The factor that all models went by, where one was given."""
-
     has_accuracy: bool = False
     """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
 
@@ -242,9 +239,8 @@ class EvalReport:
         what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
         if self.has_accuracy:
             what += ", accuracy on RGB, of the middle 120x120 pixels"
-        via = "" if self.via is None else f" via x{self.via:g}"
         return (
-            f"PSNR/SSIM on {what}, {self.crop_border} px border cut, x{self.scale:g}{via}, "
+            f"PSNR/SSIM on {what}, {self.crop_border} px border cut, x{self.scale:g}, "
             f"LR: {self.lr}, {self.dtype} on {self.device}"
         )
 
@@ -349,7 +345,6 @@ def evaluate(
         methods=(*config.baselines, *upscalers),
         scores=tuple(scores),
         baselines=config.baselines,
-        via=config.settings.via,
         has_accuracy=config.is_named,
     )
 

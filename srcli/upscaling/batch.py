@@ -372,7 +372,7 @@ def _check_settings(settings: Settings, name: str) -> None:
     """Find out without the weights' tensors what would stop an :class:`Upscaler` of them."""
     resolve_dtype(settings.dtype, resolve_device(settings.device))
     header = weights.read_header(weights.resolve(name))
-    check_settings(header.config, header.scales, settings, name)
+    check_settings(header.config, settings)
 
 
 @dataclass(slots=True)
