@@ -166,10 +166,6 @@ def test_a_batch_is_that_of_all_processes():
         ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
         ({"ema": 1.0}, "--ema must lie in [0, 1), not 1.0"),
         ({"ema": -0.1}, "--ema must lie in [0, 1), not -0.1"),
-        ({"teacher_share": 0.0}, "--teacher-share must lie in (0, 1], not 0.0"),
-        ({"teacher_scale": 1.0}, "--teacher-scale must lie in (1, 8], not 1"),
-        ({"teacher_scale": 9.0}, "--teacher-scale must lie in (1, 8], not 9"),
-        ({"teacher_scale": math.nan}, "--teacher-scale must lie in (1, 8], not nan"),
         ({"ema": math.nan}, "--ema must lie in [0, 1), not nan"),
         ({"scales": ()}, "train needs at least one --scale"),
         ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
@@ -243,9 +239,6 @@ others = st.fixed_dictionaries(
         "save_every": whole,
         "keep_last": whole,
         "init_from": st.none() | paths,
-        "teachers": st.lists(paths, max_size=3).map(tuple),
-        "teacher_share": st.floats(0.01, 1),
-        "teacher_scale": st.none() | st.floats(1.01, 8),
         "limit": st.none() | whole,
         "workers": st.none() | whole,
         "compile": st.booleans(),
@@ -321,12 +314,6 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("eval_images", 1.5),
         ("keep_last", None),
         ("init_from", 7),
-        ("teachers", 7),
-        ("teachers", [7]),
-        ("teacher", 7),
-        ("teacher_share", None),
-        ("teacher_scale", "3"),
-        ("mean_with", "base"),
         ("compile", None),
         ("device", 0),
         ("dtype", None),
@@ -364,22 +351,22 @@ def test_json_that_is_no_options_is_one_line(text, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("before", "now"), [(None, ()), ("/w/base", (Path("/w/base"),))])
-def test_a_run_from_when_there_was_one_teacher_goes_on(before, now):
-    """A run directory that says one teacher, or none, is read as one of several."""
-    values = json.loads(TrainConfig(**LEAST).to_json())
-    del values["teachers"]
-
-    assert TrainConfig.from_json(json.dumps(values | {"teacher": before})).teachers == now
-
-
-@pytest.mark.parametrize(("name", "neutral", "asked"), [("mean_with", [], ["a.safetensors"])])
+@pytest.mark.parametrize(
+    ("name", "neutral", "asked"),
+    [
+        ("mean_with", [], ["a.safetensors"]),
+        ("teacher", None, "a.safetensors"),
+        ("teacher_scale", None, 3.0),
+        ("teachers", [], ["a.safetensors"]),
+    ],
+)
 def test_a_run_that_asks_for_a_removed_option_is_refused(name, neutral, asked):
     """It is named with its value; where it asked for nothing the run can be read."""
     config = TrainConfig(**LEAST, data_dir=Path("/data"))
     values = json.loads(config.to_json())
 
-    assert TrainConfig.from_json(json.dumps(values | {name: neutral})) == config
+    old = values | {name: neutral, "teacher_share": 0.5}
+    assert TrainConfig.from_json(json.dumps(old)) == config
     with pytest.raises(UsageError) as caught:
         TrainConfig.from_json(json.dumps(values | {name: asked}))
 
@@ -400,14 +387,6 @@ def test_a_run_from_when_patches_were_turned_or_not_goes_on_so(before, now):
     values = json.loads(TrainConfig(**LEAST).to_json()) | {"augment": before}
 
     assert TrainConfig.from_json(json.dumps(values)).augment == now
-
-
-def test_a_run_from_when_teachers_went_the_net_s_way_goes_on_so():
-    """A run directory that does not say by way of what its teachers go has them go their own."""
-    values = json.loads(TrainConfig(**LEAST).to_json())
-    del values["teacher_scale"]
-
-    assert TrainConfig.from_json(json.dumps(values)).teacher_scale is None
 
 
 def test_options_of_another_version_name_what_differs():

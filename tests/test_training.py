@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from srcli.data import loading
-from srcli.data.loading import Batch, Centers, Loader
+from srcli.data.loading import Centers, Loader
 from srcli.data.sampling import Sampler, open_pool, split
 from srcli.errors import (
     DataError,
@@ -30,14 +30,12 @@ from srcli.model.config import PAPER
 from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import DRAWS, degrade, training_input
-from srcli.ops.resample import bicubic
-from srcli.ops.spans import Span
+from srcli.ops.degrade import training_input
 from srcli.training import engine
 from srcli.training import trainer as training
 from srcli.training.config import RECIPES, TrainConfig
 from srcli.training.distributed import Team
-from srcli.training.run_directory import RunDirectory, load_options
+from srcli.training.run_directory import load_options
 from srcli.training.trainer import dry_run, train
 
 COLUMNS = [
@@ -867,127 +865,6 @@ def test_a_path_that_no_patch_takes_stays_as_it_was(options, tiny_weights):
         after = tensors_of(config.output / "model.safetensors")
         moved = {name for name in after if not torch.equal(before[name], after[name])}
         assert {name.split(".")[0] for name in after.keys() - moved} == {"stems", "heads"}
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_teacher_s_share_of_the_loss(options, tiny_weights):
-    """A net that already is its teacher has nothing to learn from it: HR's share is left."""
-    values = {"init_from": tiny_weights, "lr": 1e-12, "steps": 1}
-    alone = train(options("alone", **values))
-    itself = {"teachers": (tiny_weights,), "teacher_share": 0.25}
-    taught = train(options("taught", **values, **itself))
-    config = options("otherwise", **values, **itself, teacher_scale=8.0)
-    otherwise = train(config)
-
-    assert taught.loss == pytest.approx(0.75 * alone.loss, rel=1e-4)
-    # By way of another factor it makes something else, so there is something to learn.
-    assert otherwise.loss > 1.001 * taught.loss
-    assert weights.read_header(weights_of(config)).training["teacher_scale"] == 8
-
-
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_net_learns_what_its_teacher_does(options, plain_weights, tiny_weights, threads):
-    """Where HR is not in the loss, the loss is the way to the teacher; the header names it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        config = options(
-            init_from=plain_weights, teachers=(tiny_weights,), teacher_share=1.0, steps=60, lr=5e-3
-        )
-        train(config)
-    finally:
-        torch.set_num_threads(before)
-    rows = RunDirectory(config.output).rows()
-    assert rows[-1].loss < 0.4 * rows[0].loss
-    training = weights.read_header(config.output / "model.safetensors").training
-    assert (training["teachers"], training["teacher_share"]) == ([tiny_weights.name], 1.0)
-    assert "teacher_scale" not in training
-
-
-@pytest.fixture
-def taught_by(tiny_config, tmp_path):
-    """Return a function that writes weights of its own for a seed, with a header."""
-
-    def make(seed, **training):
-        torch.manual_seed(seed)
-        net = ResidualAutoencoder(tiny_config)
-        for head in (net.head, *net.heads.values()):
-            torch.nn.init.normal_(head.weight, std=0.02)
-        path = tmp_path / f"teacher-{seed}.safetensors"
-        weights.save(path, net.state_dict(), tiny_config, training)
-        return path, net.eval()
-
-    return make
-
-
-def test_teachers_take_turns(options, taught_by):
-    """From patch to patch and from step to step, whatever threads or processes have of a batch."""
-    paths, nets = zip(*(taught_by(seed) for seed in range(3)), strict=True)
-    run = engine.start(options(teachers=paths), Team(CPU), print)
-    run.step = 7
-    target, scales = torch.rand(4, 3, 120, 120), [2.0, 3.0, 3.0, 2.0]
-    image, draws = training_input(target, scales), torch.rand(4, DRAWS).double()
-
-    def taught(rows, first):
-        batch = Batch(target[rows], scales[rows], draws[rows])
-        return engine._goal(run, batch, target[rows], image[rows], first)
-
-    goal = taught(slice(4), 0)
-
-    for row in range(4):
-        one = slice(row, row + 1)
-        with torch.no_grad():
-            expected = nets[(7 + row) % 3](image[one], scales[one])
-            other = nets[(8 + row) % 3](image[one], scales[one])
-        assert not torch.allclose(goal[one], other, atol=1e-3)
-        torch.testing.assert_close(goal[one], expected, rtol=0, atol=1e-6)
-        torch.testing.assert_close(taught(one, row), expected, rtol=0, atol=1e-6)
-    run.team = Team(CPU, 1, 2)  # its batch of four has two of them
-    torch.testing.assert_close(taught(slice(2, 4), 0), goal[2:], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("knows", "apart"), [("bicubic", True), ("noise=9", False), (None, False)])
-def test_a_teacher_of_clean_lr_is_shown_clean_lr(options, taught_by, knows, apart):
-    """What it would make of noise is no goal: it never saw any."""
-    path, net = taught_by(1, **({} if knows is None else {"degradation": knows}))
-    noisy = Degradation.parse("noise=9")
-    run = engine.start(options(teachers=(path,), degradation=noisy), Team(CPU), print)
-    target, scales, draws = torch.rand(2, 3, 120, 120), [2.0, 3.0], torch.rand(2, DRAWS).double()
-    image = training_input(target, scales, noisy, draws)
-
-    goal = engine._goal(run, Batch(target, scales, draws), target, image, 0)
-
-    with torch.no_grad():
-        of_clean, of_noisy = net(training_input(target, scales), scales), net(image, scales)
-    assert not torch.allclose(of_clean, of_noisy, atol=1e-3)
-    torch.testing.assert_close(goal, of_clean if apart else of_noisy, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("knows", "noise"), [("bicubic", None), ("noise=9", "noise=9")])
-@pytest.mark.parametrize("scale", [2.0, 1.7])
-def test_a_teacher_may_go_by_way_of_a_larger_factor(options, taught_by, knows, noise, scale):
-    """It enlarges the LR that it is shown by that, and the result is reduced to the patch."""
-    path, net = taught_by(1, degradation=knows)
-    noisy = Degradation.parse("noise=9")
-    run = engine.start(
-        options(teachers=(path,), teacher_scale=3.0, degradation=noisy), Team(CPU), print
-    )
-    target, scales, draws = torch.rand(2, 3, 120, 120), [scale, 3.0], torch.rand(2, DRAWS).double()
-    image = training_input(target, scales, noisy, draws)
-
-    goal = engine._goal(run, Batch(target, scales, draws), target, image, 0)
-
-    degradation = Degradation.parse(noise) if noise else Degradation()
-    low = degrade(target[:1], scale, degradation, draws[:1])
-    side = round(3 * low.shape[-1])
-    stride = net.config.at(3).stride
-    beyond = Span(0, side + -side % stride)
-    with torch.no_grad():
-        wide = net(bicubic(low, (side, side), (beyond, beyond)), [3.0])
-        own = net(image[1:] if noise else training_input(target[1:], [3.0]), [3.0])
-    expected = torch.cat([bicubic(wide[..., :side, :side], (120, 120)), own])
-    torch.testing.assert_close(goal, expected, rtol=0, atol=1e-6)
 
 
 def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):

@@ -215,26 +215,6 @@ def train(
             "--config's."
         ),
     ] = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Weights, a name or a file, whose output is a goal beside HR; several take turns."
-        ),
-    ] = None,
-    teacher_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the loss that is towards the teachers' output, at most 1.",
-            show_default=_recipe_default("teacher_share"),
-        ),
-    ] = None,
-    teacher_scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Factor by which they enlarge LR of smaller ones; the result is reduced.",
-            show_default="each by its own",
-        ),
-    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -321,9 +301,6 @@ def train(
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
-            "teachers": _weights_files(teacher),
-            "teacher_share": teacher_share,
-            "teacher_scale": teacher_scale,
             "eval_images": eval_images,
             "eval_every": eval_every,
             "save_every": save_every,
@@ -373,13 +350,6 @@ def train(
         )
     if not quiet and leads:
         say(_training_summary(report))
-
-
-def _weights_files(names: list[str] | None) -> tuple[Path, ...] | None:
-    """Find the files of weights; None where no option was given."""
-    from srcli.model.weights import resolve
-
-    return tuple(resolve(name).absolute() for name in names) if names else None
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -461,7 +431,6 @@ _OPTION_OF = {
     "model": "--config",
     "scales": "--scale",
     "max_seconds": "--max-time",
-    "teachers": "--teacher",
 }
 """How the fields are called whose option has another name."""
 

@@ -60,10 +60,17 @@ LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
 rate would not have begun to fall."""
 
 _PATHS = ("output", "data_dir", "init_from")
-_PATH_LISTS = ("teachers",)
 
-_REMOVED: Mapping[str, Any] = {"mean_with": []}
+_REMOVED: Mapping[str, Any] = {
+    "mean_with": [],
+    "teacher": None,
+    "teacher_scale": None,
+    "teachers": [],
+}
 """Fields of earlier versions, with the value that asked for nothing."""
+
+_REMOVED_DETAILS = frozenset({"teacher_share"})
+"""Fields of earlier versions that said something only beside one of these."""
 
 PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
 """The share of a run, by its schedule, up to which the learning rate does not depend on how long
@@ -183,22 +190,6 @@ class TrainConfig:
     init_from: Path | None = None
     """Weights to start from instead of random ones."""
 
-    teachers: tuple[Path, ...] = ()
-    """Weights whose output the net is to come close to, besides HR. What it cannot know of HR is
-    not in there, so the gradients have less noise; a symmetric net learns from it what the teacher
-    makes of all eight turned patches on average. Several take turns, patch by patch, and the net
-    learns their mean. One that was trained on plain bicubic LR is shown that of the patch, even
-    where the net is shown a damaged one: what can be expected of its output, with what is left of
-    the patch known, is what can be expected of HR."""
-
-    teacher_share: float = 0.5
-    """Share of the loss that is towards the teachers' output, in (0, 1]."""
-
-    teacher_scale: float | None = None
-    """Factor by which a teacher enlarges LR of smaller ones, its output then reduced to HR's size;
-    None: each by its own. ``base`` does more work for a pixel at x3 than on its path of x2, and is
-    better at x2 by way of it."""
-
     limit: int | None = None
     """Use at most so many images, chosen by seed."""
 
@@ -239,7 +230,6 @@ class TrainConfig:
         ):
             if number is not None and not (math.isfinite(number) and number > 0):
                 raise UsageError(f"{name} must be positive, not {number}")
-        self._check_teaching()
         if not 0 <= self.ema < 1:
             raise UsageError(f"--ema must lie in [0, 1), not {self.ema}")
         if not self.scales:
@@ -254,12 +244,6 @@ class TrainConfig:
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs both say how long; give one of them")
 
-    def _check_teaching(self) -> None:
-        if not 0 < self.teacher_share <= 1:
-            raise UsageError(f"--teacher-share must lie in (0, 1], not {self.teacher_share}")
-        if self.teacher_scale is not None and not 1 < self.teacher_scale <= 8:
-            raise UsageError(f"--teacher-scale must lie in (1, 8], not {self.teacher_scale:g}")
-
     @property
     def batch(self) -> int:
         """Patches per step of all processes together."""
@@ -271,8 +255,6 @@ class TrainConfig:
         values["degradation"] = str(self.degradation)
         for name in _PATHS:
             values[name] = None if values[name] is None else str(values[name])
-        for name in _PATH_LISTS:
-            values[name] = [str(path) for path in values[name]]
         # Absolute, so that a run can be resumed from any directory.
         values["data_dir"] = str(self.data_dir.absolute())
         return json.dumps(values, indent=2) + "\n"
@@ -297,11 +279,6 @@ class TrainConfig:
                 values[name] = tuple(values[name]) if type(values[name]) is list else values[name]
             for name in _PATHS:
                 values[name] = Path(values[name]) if type(values[name]) is str else values[name]
-            for name in _PATH_LISTS:
-                if type(values[name]) is list:
-                    values[name] = tuple(
-                        Path(one) if type(one) is str else one for one in values[name]
-                    )
             for one in fields(cls):
                 if not _fits(values[one.name], one.type):
                     raise UsageError(f"{one.name} cannot be {values[one.name]!r}")
@@ -312,18 +289,14 @@ class TrainConfig:
 
 def _modernise(values: dict[str, Any], names: set[str]) -> None:
     """Bring the options of a run that an earlier version began to those of this one."""
-    for name in _REMOVED.keys() & set(values):
+    for name in sorted((_REMOVED.keys() | _REMOVED_DETAILS) & set(values)):
         value = values.pop(name)
-        if value != _REMOVED[name]:
+        if value != _REMOVED.get(name, value):
             raise UsageError(f"{name} is {value!r}, which this version of srcli no longer has")
     if names & set(values):
         values.setdefault("balanced", False)  # each patch drew its factor
-        values.setdefault("teacher_scale", None)  # teachers went no other way than the net
         if type(values.get("augment")) is bool:  # there was no mirroring alone
             values["augment"] = "turn" if values["augment"] else "none"
-    if set(values) == names - {"teachers"} | {"teacher"}:  # of when there was but one
-        only = values.pop("teacher")
-        values["teachers"] = [] if only is None else [only]
 
 
 def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotation may be

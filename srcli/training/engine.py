@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, assert_never
 
 import torch
@@ -24,12 +23,9 @@ from srcli.errors import DataError, DeviceError, TrainingError, UsageError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import dequantize
-from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import degrade, training_input
+from srcli.ops.degrade import training_input
 from srcli.ops.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
-from srcli.ops.resample import bicubic
-from srcli.ops.spans import PATCH, Span
 from srcli.training.config import PLATEAU, Loss, TrainConfig
 from srcli.training.distributed import Team
 from srcli.training.optimizers import Optimizer
@@ -39,7 +35,6 @@ from srcli.training.symmetry import Symmetry
 __all__ = [
     "Run",
     "Scores",
-    "Teacher",
     "evaluate",
     "fastest_kernels",
     "memory_told",
@@ -56,8 +51,6 @@ __all__ = [
 
 _LUMA_SHARES = (0.299, 0.587, 0.114)
 """Of R, G and B in the luma of ITU-R BT.601."""
-
-_BICUBIC = Degradation()
 
 _CHARBONNIER_EPSILON = 1e-3
 """Where the Charbonnier loss turns from square to absolute, on [0, 1] (LapSRN, Lai 2017)."""
@@ -76,15 +69,6 @@ class Scores:
 
     baseline_psnr: float
     """The bicubic input's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Teacher:
-    """A net whose output is a goal."""
-
-    net: ResidualAutoencoder
-    apart: bool
-    """Whether it is shown plain bicubic LR, all that it was trained on, where the net is not."""
 
 
 @dataclass(slots=True)
@@ -108,9 +92,6 @@ class Run:
     optimizer: Optimizer
     symmetry: Symmetry | None
     """What keeps the weights symmetric, where the net is to be."""
-
-    teachers: Sequence[Teacher]
-    """Whose output is a goal beside HR, in turn."""
 
     images: str
     """Fingerprint of the images: a run goes on with those that it was begun with."""
@@ -288,7 +269,6 @@ def start(
         average=on_device(average, device).eval().requires_grad_(requires_grad=False),
         optimizer=Optimizer(net, config.optimizer, config.weight_decay),
         symmetry=symmetry,
-        teachers=[_teacher(path, config, device) for path in config.teachers],
         images=pool.fingerprint(),
         origin=origin,
         epoch_steps=epoch_steps,
@@ -320,15 +300,6 @@ def _initial(
             "use weights of the same configuration"
         ) from error
     return net, header.training
-
-
-def _teacher(path: Path, config: TrainConfig, device: torch.device) -> Teacher:
-    net, header = weights.load(path)
-    of_clean = header.training.get("degradation") == str(_BICUBIC)
-    return Teacher(
-        net=on_device(net, device).eval().requires_grad_(requires_grad=False),
-        apart=of_clean and not config.degradation.is_bicubic,
-    )
 
 
 def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
@@ -434,11 +405,8 @@ def optimise(run: Run, batch: Batch, lr: float) -> None:
     run.losses.append(loss.detach())
 
 
-def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
-    """Run the net on a batch: the loss, to be descended from, and the accuracy.
-
-    ``first`` is the place of its first patch among those that this process has in the step.
-    """
+def _losses(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Run the net on a batch: the loss, to be descended from, and the accuracy."""
     config = run.config
     target = dequantize(batch.patches)
     image = training_input(target, batch.scales, config.degradation, batch.draws)
@@ -446,65 +414,9 @@ def _losses(run: Run, batch: Batch, first: int = 0) -> tuple[Tensor, Tensor]:
     with _precision(run):
         output = run.trained(image, batch.scales).float()
     loss = _loss(output, target, config.loss)
-    if run.teachers:
-        goal = _goal(run, batch, target, image, first)
-        share = config.teacher_share
-        loss = (1 - share) * loss + share * _loss(output, goal, config.loss)
     with torch.no_grad():
         accuracy = agreement(output, target).mean()
     return loss, accuracy
-
-
-def _goal(run: Run, batch: Batch, target: Tensor, image: Tensor, first: int) -> Tensor:
-    """Let each patch's teacher make of it what it can.
-
-    Args:
-        run: The run; its teachers take turns, from patch to patch and from step to step.
-        batch: The patches, N of them.
-        target: They as HR, ``(N, 3, 120, 120)`` in [0, 1].
-        image: What the net is shown of them, the same shape.
-        first: As :func:`_losses` has it.
-
-    Returns:
-        ``(N, 3, 120, 120)`` in ``float32``.
-    """
-    config, count = run.config, len(run.teachers)
-    before = run.step + run.team.rows(config.batch).start + first
-    wider = config.teacher_scale or 0.0
-    goal = torch.empty_like(target, memory_format=torch.channels_last)
-    for turn, teacher in enumerate(run.teachers):
-        degradation = _BICUBIC if teacher.apart else config.degradation
-        places: dict[float, list[int]] = {}
-        for index in range((turn - before) % count, len(batch.scales), count):
-            places.setdefault(batch.scales[index], []).append(index)
-        for scale, place in places.items():
-            where = torch.tensor(place).to(target.device, non_blocking=True)
-            if scale < wider:
-                low = degrade(target[where], scale, degradation, batch.draws[place])
-                goal[where] = _by_way_of(run, teacher, low, wider)
-            elif teacher.apart:
-                clean = training_input(target[where], [scale] * len(place))
-                goal[where] = _answer(run, teacher, clean, scale)
-            else:
-                goal[where] = _answer(run, teacher, image[where], scale)
-    return goal
-
-
-def _by_way_of(run: Run, teacher: Teacher, low: Tensor, scale: float) -> Tensor:
-    """Let a teacher enlarge LR, ``(N, 3, h, h)``, by more than is wanted, and reduce that."""
-    stride = teacher.net.config.at(scale).stride
-    side = round(scale * low.shape[-1])
-    whole = Span(0, math.ceil(side / stride) * stride)
-    made = _answer(run, teacher, bicubic(low, (side, side), (whole, whole)), scale)
-    return bicubic(made[..., :side, :side], (PATCH, PATCH))
-
-
-def _answer(run: Run, teacher: Teacher, image: Tensor, scale: float) -> Tensor:
-    """Run a teacher on pictures enlarged by one factor; ``float32``."""
-    shown = image.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad(), _precision(run):
-        made: Tensor = teacher.net(shown, [scale] * len(shown))
-    return made.float()
 
 
 def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -519,7 +431,7 @@ def _descend(run: Run, crew: Executor, batch: Batch) -> tuple[Tensor, Tensor]:
     def part(start: int) -> tuple[Sequence[Tensor | None], Tensor]:
         rows = slice(start, start + size)
         some = Batch(batch.patches[rows], batch.scales[rows], batch.draws[rows])
-        loss, accuracy = _losses(run, some, first=start)
+        loss, accuracy = _losses(run, some)
         share = len(some.scales) / count
         gradients = torch.autograd.grad(share * loss, parameters, allow_unused=True)
         return gradients, share * torch.stack([loss.detach(), accuracy])

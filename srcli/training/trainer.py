@@ -456,11 +456,6 @@ def _record(run: Run) -> dict[str, Any]:
         config.schedule, "constant"
     )
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
-    taught = config.teachers and {
-        "teachers": [path.name for path in config.teachers],
-        "teacher_share": config.teacher_share,
-        **({"teacher_scale": config.teacher_scale} if config.teacher_scale else {}),
-    }
     return {
         "recipe": config.recipe,
         # What a data set is called, not where it lay.
@@ -486,7 +481,6 @@ def _record(run: Run) -> dict[str, Any]:
         "dtype": str(run.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "init_from": config.init_from.name if config.init_from else None,
-        **(taught or {}),
         "origin": None if run.origin is None else dict(run.origin),
     }
 
