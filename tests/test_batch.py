@@ -22,7 +22,6 @@ from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig, Result, Summary
 from srcli.upscaling.plan import Job, Selection, plan
-from srcli.upscaling.sharing import join_crew
 
 EXACT = Settings(device="cpu", dtype="fp32")
 ORIENTATION = 0x0112
@@ -669,12 +668,12 @@ def test_an_interrupt_finishes_what_was_computed(tiny_weights):
     config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
     told = []
 
-    def interrupt(job, computed):
-        if job.source.name == "3.png" and not computed:
+    def interrupt(job, _share):
+        if job.source.name == "3.png":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        told.extend(batch.run(config, plan(config.selection), on_begin=interrupt))
+        told.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
 
     assert [(each.job.source.name, each.status) for each in told] == [
         (f"{number}.png", "done") for number in range(3)
@@ -740,18 +739,20 @@ def test_the_summary_counts_what_became_of_all(tiny_weights):
     Path("photos/b.png").write_bytes(b"broken")
     touch("out/c.png")
     config = configured("photos", model=str(tiny_weights), existing="skip", output=Path("out"))
-    told = []
+    told, summary = [], Summary()
 
-    with join_crew() as crew:
-        jobs = batch.plan(config.selection, crew)
-        summary, speaks = batch.work(config, jobs, crew, on_result=told.append)
+    batch.finish(batch.run(config, plan(config.selection)), told.append)
+    for result in told:
+        summary = summary.with_result(result)
 
-    assert speaks
     assert (summary.done, summary.skipped, summary.failed, summary.unfinished) == (1, 1, 1, 0)
     assert summary.pixels == 27 * 21
     assert summary.failures == ("photos/./b.png",)
     assert summary.exit_code == 1
     assert [result.status for result in told] == ["done", "failed", "skipped"]
+
+
+JOB = Job(Path("a.png"), Path("b.png"), "a.png")
 
 
 @pytest.mark.parametrize(
@@ -761,8 +762,8 @@ def test_out_of_memory_alone_has_a_code_of_its_own(codes, expected):
     """The exit code is 5 if nothing but memory was short, 1 if anything else failed."""
     summary = Summary()
     for code in codes:
-        told = {"status": "failed" if code else "done", "exit_code": code, "entry": "a"}
-        summary = summary.with_result(told | {"output_width": None, "output_height": None})
+        status = "failed" if code else "done"
+        summary = summary.with_result(Result(job=JOB, status=status, exit_code=code))
 
     assert summary.exit_code == expected
 

@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,9 +31,9 @@ import gc, json, os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from srcli import upscaler as upscaling, once for all  # what a run would import
+from srcli import upscaler as upscaling  # what a run would import, once for all
 from srcli.cli.app import app as cli  # what a run would import
-from srcli.upscaling import batch, plan as planning, sharing  # what a run would import
+from srcli.upscaling import batch, plan as planning, share  # what a run would import
 try:
     import typer._adapters  # which Typer leaves for later
 except ImportError:
@@ -99,21 +98,6 @@ def swallow(*_):
 
 SWALLOW_IN_THE_NET = f"{SWALLOW}\nupscaling.Upscaler.upscale = swallow"
 SWALLOW_AT_THE_START = f"{SWALLOW}\nupscaling.weights.load = swallow"
-
-WAIT_FOR_THE_OTHER = """
-def upscale(self, *rest, real=upscaling.Upscaler.upscale):
-    while not Path("held").exists():
-        time.sleep(0.01)
-    return real(self, *rest)
-
-upscaling.Upscaler.upscale = upscale
-"""
-"""Makes a run begin when another one has stopped."""
-
-LITTLE_PATIENCE = (
-    "sharing.join_crew.__wrapped__.__kwdefaults__.update(interval=0.1, patience=1.0)\n"
-)
-"""Makes the dead be missed after a second."""
 
 
 class Run:
@@ -241,16 +225,6 @@ def options(tiny_weights):
     return ["--model", str(tiny_weights), "--device", "cpu", "--dtype", "fp32", "-j", "1"]
 
 
-@pytest.fixture
-def crew():
-    """Give the environment of each of two processes that share their work."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-
-
 def contents(folder):
     """Every file below a folder, hidden ones included, by its path: checksums."""
     return {
@@ -363,10 +337,12 @@ def test_a_stopped_run_keeps_and_tells_what_it_did(row, options, server, number,
         "megapixels": round((90 + 96) * 60 / 1e6, 3),
         "failed_inputs": [f"{row}/./1.png"],
         "exit_code": code,
+        "rank": 0,
+        "world_size": 1,
     }
     assert process.stderr.splitlines()[-1] == (
         "interrupted: 2 done, 0 skipped, 1 failed, 3 not begun or unfinished; "
-        "the same command with --skip-existing goes on"
+        "the same command with --skip-existing resumes"
     )
     assert Path("failed.txt").read_text() == f"{row}/./1.png\n"
     assert contents(here / "out").items() <= expected.items()
@@ -481,75 +457,6 @@ def test_a_list_is_not_replaced_while_it_is_not_done(here, row, options, server)
 # ---- shared -------------------------------------------------------------------------------
 
 
-def test_two_processes_share_a_folder(here, photos, tiny_weights, server, crew):
-    """Each file is one process's, with the bytes of a run alone; one of them tells the summary."""
-    (photos / "broken.png").write_bytes(b"broken")
-    options = ["-r", "--model", tiny_weights, "--device", "cpu", "-j", "1", "--json"]
-    assert server.run(photos, *options, "-o", "whole")[1] == 1
-
-    processes = [
-        server.start(photos, *options, "-o", "out", "--failed-list", "failed", environment=place)
-        for place in crew
-    ]
-
-    assert [process.wait() for process in processes] == [1, 1]
-    (photos / "broken.png").unlink()
-    lines = [json.loads(line) for run in processes for line in run.stdout.splitlines()]
-    (summary,) = (line for line in lines if "summary" in line)
-    files = [line for line in lines if "summary" not in line]
-    assert sorted(file["entry"] for file in files) == sorted(
-        f"{photos}/./{name}" for name in (*NAMES, "broken.png")
-    )
-    assert (summary["done"], summary["failed"], summary["unfinished"]) == (len(NAMES), 1, 0)
-    assert summary["failed_inputs"] == [f"{photos}/./broken.png"]
-    assert Path("failed").read_text() == f"{photos}/./broken.png\n"
-    assert contents(here / "out") == contents(here / "whole")
-    said = [line for run in processes for line in run.stderr.splitlines()]
-    assert [line for line in said if re.match(r"\d+ done", line)] == [
-        f"8 done, 0 skipped, 1 failed: {photos}/./broken.png"
-    ]
-
-
-def test_a_killed_process_costs_the_others_one_file(here, photos, tiny_weights, server, crew):
-    """What it had in the net fails with a name; all else is done by the process that is left."""
-    options = ["-r", "--model", tiny_weights, "--device", "cpu", "-j", "1", "-o", "out", "--json"]
-    hold = f"{HOLD}\nupscaling.Upscaler.upscale = lambda *_: hold()"
-    left, killed = (
-        server.start(photos, *options, environment=place, first=LITTLE_PATIENCE + first)
-        for place, first in zip(crew, (WAIT_FOR_THE_OTHER, hold), strict=True)
-    )
-    await_there(here / "held")
-    killed.send(signal.SIGKILL)
-
-    assert killed.wait() == -signal.SIGKILL
-    assert left.wait() == 1
-    files, summary = left.lines
-    assert (summary["done"], summary["failed"]) == (len(NAMES) - 1, 1)
-    (lost,) = (file for file in files if file["status"] == "failed")
-    assert lost["message"].endswith(
-        ": the process that computed it died; try it alone, with a smaller --tile"
-    )
-    assert summary["failed_inputs"] == [lost["entry"]]
-    names = set(NAMES) - {str(Path(lost["input"]).relative_to(photos))}
-    assert contents(here / "out").keys() == names
-
-    again, code = server.run(photos, *options, "--skip-existing")
-
-    assert code == 0
-    assert [file["status"] for file in again.lines[0]].count("done") == 1
-    assert contents(here / "out").keys() == set(NAMES)
-
-
-@pytest.mark.usefixtures("here")
-def test_a_shared_dry_run_speaks_once(photos, tiny_weights, server, crew):
-    """There is nothing to share: one process foretells all."""
-    options = ["-r", "-n", "--json", "--model", tiny_weights, "--device", "cpu"]
-    processes = [server.start(photos, *options, environment=place) for place in crew]
-
-    assert [process.wait() for process in processes] == [0, 0]
-    assert len("".join(process.stdout for process in processes).splitlines()) == len(NAMES) + 1
-
-
 def test_two_commands_may_go_over_one_folder(here, photos, tiny_weights, server):
     """Started at once with ``--skip-existing`` they do not hurt each other's files."""
     options = ["-r", "--model", tiny_weights, "--device", "cpu", "--skip-existing", "-q"]
@@ -561,28 +468,6 @@ def test_two_commands_may_go_over_one_folder(here, photos, tiny_weights, server)
         assert [process.wait() for process in pair] == [0, 0]
         assert [process.stderr for process in pair] == ["", ""]
         assert contents(here / f"out{number}") == contents(here / "whole")
-
-
-@pytest.mark.slow
-def test_torchrun_starts_processes_that_share(here, photos, tiny_weights):
-    """The command of the README, with everything that torchrun adds."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [
-            *(*launcher, "--nproc-per-node", "2", "-m", "srcli", "upscale", str(photos), "-r"),
-            *("--model", str(tiny_weights), "--device", "cpu", "-o", "out"),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    assert contents(here / "out").keys() == set(NAMES)
-    assert done.stderr.count("8 done, 0 skipped, 0 failed") == 1
 
 
 # ---- what the system does -----------------------------------------------------------------

@@ -18,15 +18,14 @@ from typer.testing import CliRunner
 
 from srcli import files
 from srcli.cli.app import app
-from srcli.cli.app import app as cli
+from srcli.cli.console import say
+from srcli.cli.options import complete_model
 from srcli.errors import WeightsError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
-from srcli.upscaling.batch import BatchConfig, Summary
-from srcli.upscaling.batch import plan as shared_plan
-from srcli.upscaling.plan import Selection, plan
-from srcli.upscaling.sharing import join_crew
+from srcli.upscaling.batch import BatchConfig, Result, Summary
+from srcli.upscaling.plan import Job, Selection, plan
 
 ROOT = Path(__file__).parents[1]
 EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
@@ -148,7 +147,7 @@ def test_what_would_replace_something_else_is_not_listed():
 
 @pytest.mark.usefixtures("desk")
 def test_only_what_is_taken_cannot_be_given_again():
-    """A job says so, in every process that shares the plan; any other problem may pass."""
+    """A job says so; any other problem may pass."""
     shutil.copy("in/a.png", "a.png")
     shutil.copy("in/a.png", "a_x3.png")
     Path("b_x3.png").touch()
@@ -158,8 +157,6 @@ def test_only_what_is_taken_cannot_be_given_again():
 
     assert [job.again for job in jobs] == [False, True, True, True, True]
     assert [job.problem is not None for job in jobs] == [True, False, True, False, True]
-    with join_crew() as crew:
-        assert shared_plan(selection, crew) == jobs
 
 
 @pytest.mark.parametrize(
@@ -292,6 +289,8 @@ def test_json_has_the_documented_fields():
         "megapixels": 0.001,
         "failed_inputs": ["in/broken.png", "gone.png"],
         "exit_code": 1,
+        "rank": 0,
+        "world_size": 1,
     }
     assert result.exit_code == 1
 
@@ -397,10 +396,10 @@ def test_a_dry_run_fails_where_the_net_would(error, monkeypatch):
 
 def test_a_summary_keeps_apart_what_can_be_given_again():
     """Both are failures; the list holds the one."""
-    told = {"status": "failed", "exit_code": 1, "output_width": None, "output_height": None}
-
-    summary = Summary().with_result(told | {"entry": "a"})
-    summary = summary.with_result(told | {"entry": "b"}, again=False)
+    summary = Summary()
+    for name, again in (("a", True), ("b", False)):
+        job = Job(Path(name), Path("c.png"), name, again=again)
+        summary = summary.with_result(Result(job=job, status="failed", exit_code=1))
 
     assert (summary.failed, summary.failures, summary.again) == (2, ("a", "b"), ("a",))
 
@@ -653,9 +652,9 @@ def test_quiet_leaves_errors_alone():
 @pytest.mark.usefixtures("desk")
 def test_a_broken_terminal_does_not_end_a_run(monkeypatch):
     """What cannot be said is not said; the work goes on."""
-    monkeypatch.setattr(cli.sys, "stderr", _Gone())
+    monkeypatch.setattr(sys, "stderr", _Gone())
 
-    cli._say("hello")
+    say("hello")
 
 
 class _Gone:
@@ -744,8 +743,8 @@ def test_weights_files_are_completed_too():
     """``-m mine`` finds ``mine.safetensors`` in the working directory."""
     Path("mine.safetensors").touch()
 
-    assert cli._complete_model("mi") == ["mine.safetensors"]
-    assert cli._complete_model("") == ["auto", "tiny", "mine.safetensors"]
+    assert complete_model("mi") == ["mine.safetensors"]
+    assert complete_model("") == ["auto", "tiny", "mine.safetensors"]
 
 
 def test_the_command_and_its_interface_have_the_same_defaults():

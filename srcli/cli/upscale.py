@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from srcli.upscaler import Upscaler
     from srcli.upscaling.batch import BatchConfig, Forecast, Result, Summary
     from srcli.upscaling.plan import Job
-    from srcli.upscaling.sharing import Crew
+    from srcli.upscaling.share import Share
 
 
 from srcli.cli.console import Stopper, counted, duration, print_json, reporting, say, terminating
@@ -59,7 +59,7 @@ UPSCALE_HELP = (
     "[bold]srcli upscale holiday -r --failed-list failed.txt[/]  # list what fails ...\n\n"
     "[bold]srcli upscale @failed.txt[/]  # ... and try that again\n\n"
     "[bold]srcli upscale - -f png < photo.jpg > large.png[/]  # stdin to stdout\n\n"
-    "[bold]torchrun --nproc-per-node 4 -m srcli upscale holiday -r[/]  # four share it\n\n"
+    "[bold]torchrun --nproc-per-node 4 -m srcli upscale holiday -r[/]  # split by four\n\n"
     "Exit codes: 0 all done or skipped, 1 a file failed, 2 wrong usage, 3 no image found, "
     "4 no such weights, 5 no such device or out of memory, 130 and 143 stopped by a signal."
 )
@@ -338,15 +338,15 @@ class _Told:
 class _Voice:
     """Tells a person, or a script, how a batch goes on."""
 
-    def __init__(self, config: "BatchConfig", told: _Told, total: int, *, bar: bool) -> None:
+    def __init__(self, config: "BatchConfig", told: _Told, share: "Share", total: int) -> None:
         from srcli.upscaling.batch import Summary
 
-        self._config, self._told, self._total = config, told, total
+        self._config, self._told, self._share, self.total = config, told, share, total
         self._begun = time.perf_counter()
         self.summary = Summary()
         self.bar = tqdm(
             total=total,
-            disable=not bar,
+            disable=not (told.bar and share.world_size == 1),
             leave=False,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
         )
@@ -361,7 +361,7 @@ class _Voice:
         if self.bar.disable:
             return
         finished = self.finished
-        count = f"{finished + 1}/{self._total} " if self._total > 1 else ""
+        count = f"{finished + 1}/{self.total} " if self.total > 1 else ""
         self.bar.set_description_str(f"{count}{one_line(job.source.name)}", refresh=False)
         self.bar.n = finished + share
         self.bar.refresh()
@@ -379,21 +379,25 @@ class _Voice:
     def show(self, result: "Result") -> None:
         """Say what became of a file."""
         failed = result.status == "failed"
-        self.summary = self.summary.with_result(result.to_dict(), again=result.job.again)
+        self.summary = self.summary.with_result(result)
         line = _result_line(result, verbose=self._told.verbose)
         self._tell(line, wanted=failed or not self._told.quiet)
         if self._told.as_json:
             print_json(result.to_dict())
 
-    def end(self, summary: "Summary", failed_list: Path | None) -> None:
+    def end(self, failed_list: Path | None, exit_code: int | None = None) -> "Summary":
         """Leave what a script goes by, the summary and the list of failures."""
         from srcli.upscaling.plan import write_list
 
+        summary = replace(self.summary, unfinished=self.total - self.finished)
+        if exit_code is not None:
+            summary = replace(summary, exit_code=exit_code)
         if failed_list is not None and not (summary.unfinished and self._is_input(failed_list)):
             write_list(failed_list, summary.again)
         if self._told.as_json:  # last, as its reader may be gone
-            seconds = round(time.perf_counter() - self._begun, 3)
-            print_json(summary.to_dict() | {"seconds": seconds})
+            seconds = {"seconds": round(time.perf_counter() - self._begun, 3)}
+            print_json(summary.to_dict() | seconds | _ranks(self._share))
+        return summary
 
     def _is_input(self, failed_list: Path) -> bool:
         """Whether what is to be replaced still names files that this run has not come to."""
@@ -409,50 +413,64 @@ class _Voice:
 def _upscale(config: "BatchConfig", told: _Told, failed_list: Path | None) -> None:
     """Do the jobs, tell what became of each, and exit with 1 if one failed."""
     from srcli.upscaling import batch
-    from srcli.upscaling.sharing import join_crew
+    from srcli.upscaling.share import Share
 
-    with join_crew() as crew, terminating() as stopper:
-        config = _placed(config, crew)
-        jobs = batch.plan(config.selection, crew)
+    share = Share.from_environment()
+    if failed_list is not None and share.world_size > 1:
+        failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
+    with terminating() as stopper:
+        jobs = _own_jobs(config, share)
         _check_streams(jobs)
-        voice = _Voice(config, told, len(jobs), bar=told.bar and crew.size == 1)
-        with voice.bar, _stopping(voice, stopper, len(jobs), failed_list):
-            summary, speaks = batch.work(
-                config,
-                jobs,
-                crew,
-                on_result=stopper.holding(voice.show),
-                on_ready=voice.introduce,
-                on_progress=stopper.checking(voice.advance),
-                notice=voice.notice,
-            )
-        if speaks:
-            voice.end(summary, failed_list)
-            if len(jobs) > 1 and not told.quiet:
-                say(_summary_line(summary))
+        voice = _Voice(config, told, share, len(jobs))
+        if jobs:
+            with voice.bar, _stopping(voice, stopper, failed_list):
+                results = batch.run(
+                    _on_own_device(config, share),
+                    jobs,
+                    on_ready=voice.introduce,
+                    on_progress=stopper.checking(voice.advance),
+                    notice=voice.notice,
+                )
+                batch.finish(results, stopper.holding(voice.show))
+        summary = voice.end(failed_list)
+        if len(jobs) > 1 and not told.quiet:
+            say(_summary_line(summary))
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
+def _own_jobs(config: "BatchConfig", share: "Share") -> "list[Job]":
+    """Plan, and pick what this process does of it."""
+    from srcli.upscaling.plan import plan
+    from srcli.upscaling.share import deal
+
+    if share.world_size > 1 and "@-" in config.selection.inputs:
+        raise UsageError("@- reads stdin, which several processes cannot share; give @LIST")
+    return deal(plan(config.selection), share, max_pixels=config.max_pixels)
+
+
+def _ranks(share: "Share") -> dict[str, int]:
+    return {"rank": share.rank, "world_size": share.world_size}
+
+
 @contextmanager
-def _stopping(
-    voice: _Voice, stopper: "Stopper", total: int, failed_list: Path | None
-) -> Iterator[None]:
+def _stopping(voice: _Voice, stopper: "Stopper", failed_list: Path | None) -> Iterator[None]:
     """Let a signal end the run with what is known so far."""
     try:
         yield
     except (KeyboardInterrupt, Exception) as stop:
         if not (isinstance(stop, KeyboardInterrupt) or stopper.received):
             raise
-        number, left = (*stopper.received, signal.SIGINT)[0], total - voice.finished
+        number = (*stopper.received, signal.SIGINT)[0]
         voice.bar.close()
         try:
-            voice.end(replace(voice.summary, unfinished=left, exit_code=128 + number), failed_list)
+            unfinished = voice.end(failed_list, 128 + number).unfinished
         except BrokenPipeError:  # Ctrl-C has ended the reader of stdout as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            unfinished = voice.total - voice.finished
         raise Interrupted(
-            f"interrupted: {counted(voice.summary)}, {left} not begun or unfinished; the same "
-            "command with --skip-existing goes on",
+            f"interrupted: {counted(voice.summary)}, {unfinished} not begun or unfinished; the "
+            "same command with --skip-existing resumes",
             number,
         ) from None
 
@@ -484,16 +502,16 @@ def _check_streams(jobs: "list[Job]") -> None:
             raise UsageError("stdout is a terminal; redirect it or give --output")
 
 
-def _placed(config: "BatchConfig", crew: "Crew") -> "BatchConfig":
+def _on_own_device(config: "BatchConfig", share: "Share") -> "BatchConfig":
     """Give each process of a machine a GPU of its own, as long as there are some."""
-    if crew.size == 1 or config.settings.device not in {"auto", "cuda"}:
+    if share.world_size == 1 or config.settings.device not in {"auto", "cuda"}:
         return config
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         return config
-    device = f"cuda:{crew.local_rank % count}"
+    device = f"cuda:{share.local_rank % count}"
     return replace(config, settings=replace(config.settings, device=device))
 
 
@@ -534,13 +552,12 @@ def _summary_line(summary: "Summary") -> str:
 
 def _foretell(config: "BatchConfig", told: _Told) -> None:
     """Say what would be done with each file, and exit with 1 if one is known to fail."""
-    from srcli.training.distributed import place
     from srcli.upscaling import batch
-    from srcli.upscaling import plan as planning
+    from srcli.upscaling.share import Share
 
-    if place()[0]:  # of several processes one speaks: there is nothing to share
-        return
-    jobs = planning.plan(config.selection)
+    share = Share.from_environment()
+    config = _on_own_device(config, share)
+    jobs = _own_jobs(config, share)
     found = []
     for one in batch.forecast(config, jobs, notice=say):
         found.append(one)
@@ -560,7 +577,7 @@ def _foretell(config: "BatchConfig", told: _Told) -> None:
         "memory": max((one.memory for one in planned), default=0),
         "seconds": round(sum(one.seconds for one in planned), 3),
         "exit_code": 1 if failed else 0,
-    }
+    } | _ranks(share)
     if told.as_json:
         print_json(totals)
     elif not told.quiet:

@@ -5,7 +5,6 @@ memory at a time is bounded, whatever the number of files.
 """
 
 import ctypes
-import json
 import os
 import sys
 import threading
@@ -29,12 +28,10 @@ from srcli.model import weights
 from srcli.ops.devices import all_alike, resolve_device, resolve_dtype
 from srcli.ops.spans import MAX_SCALE, output_length
 from srcli.upscaler import Settings, Upscaler, check_settings
-from srcli.upscaling import plan as planning
 from srcli.upscaling.choose import choose, general
 from srcli.upscaling.plan import STREAM, Job, Selection
-from srcli.upscaling.sharing import Crew, Report
 
-__all__ = ["BatchConfig", "Forecast", "Result", "Summary", "forecast", "plan", "run", "work"]
+__all__ = ["BatchConfig", "Forecast", "Result", "Summary", "finish", "forecast", "run"]
 
 _MOST_WAITING = 512 * 2**20
 """Bytes of finished pictures that wait for their encoders, or of read ones for the net, before
@@ -193,7 +190,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What became of all files, in every process that shared them."""
+    """What became of all files of this process."""
 
     done: int = 0
     skipped: int = 0
@@ -213,18 +210,18 @@ class Summary:
 
     exit_code: int = 0
 
-    def with_result(self, told: dict[str, Any], *, again: bool = True) -> "Summary":
-        """Count one more file, as ``Result.to_dict`` has it; ``again`` is its job's."""
-        status, code = told["status"], told["exit_code"]
-        failed = (told["entry"],) if status == "failed" else ()
+    def with_result(self, result: Result) -> "Summary":
+        """Count one more file."""
+        failed = (result.job.entry,) if result.status == "failed" else ()
+        width, height = result.after or (0, 0)
         # A reason of its own counts only as long as it is the only one.
-        codes = {self.exit_code, code} - {0}
+        codes = {self.exit_code, result.exit_code} - {0}
         return replace(
             self,
-            **{status: getattr(self, status) + 1},
-            pixels=self.pixels + (told["output_width"] or 0) * (told["output_height"] or 0),
+            **{result.status: getattr(self, result.status) + 1},
+            pixels=self.pixels + width * height,
             failures=self.failures + failed,
-            again=self.again + (failed if again else ()),
+            again=self.again + (failed if result.job.again else ()),
             exit_code=min(codes, default=0),
         )
 
@@ -269,7 +266,6 @@ def run(
     jobs: Iterable[Job],
     *,
     on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
-    on_begin: Callable[[Job, bool], None] = lambda _job, _computed: None,
     on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Generator[Result, None, None]:
@@ -280,7 +276,6 @@ def run(
         jobs: What :func:`srcli.upscaling.plan.plan` gave; taken one by one, a few ahead of the net.
         on_ready: Called with the name of weights and what enlarges by them, once they are loaded:
             before the first job, or with ``auto`` when the first file needs them.
-        on_begin: Called with a job before the net (False) and after it, before the writing (True).
         on_progress: Called with a job and the share of it that is done, 0 to 1.
         notice: Called with one line for what is worth knowing; the same thing only once.
 
@@ -297,10 +292,31 @@ def run(
     nets = _Nets(config, notice, on_ready)
     lanes = len(all_alike(resolve_device(config.settings.device)))
     with _pool(config.threads, "srcli-files") as pool, _pool(lanes, "srcli-nets") as lane_pool:
-        line = _Line(config, nets, on_begin, on_progress, notice)
+        line = _Line(config, nets, on_progress, notice)
         if lanes > 1:
             line.lanes, line.width = lane_pool, lanes
         yield from line.results(jobs, pool)
+
+
+def finish(results: Generator[Result, None, None], on_result: Callable[[Result], None]) -> None:
+    """Take the results of :func:`run` to their end, those that an interrupt left as well.
+
+    Args:
+        results: What :func:`run` gave.
+        on_result: Called with each of them.
+
+    Raises:
+        KeyboardInterrupt: When one arrives, after the files that were finished.
+    """
+    try:
+        for result in results:
+            on_result(result)
+    except KeyboardInterrupt as stop:
+        # If it came from the run this raises it again; else what is being written is to come.
+        on_result(results.throw(stop))
+        for result in results:
+            on_result(result)
+        raise
 
 
 @contextmanager
@@ -406,7 +422,6 @@ class _Line:
 
     config: BatchConfig
     nets: _Nets
-    on_begin: Callable[[Job, bool], None]
     on_progress: Callable[[Job, float], None]
     notice: Callable[[str], None]
     lanes: ThreadPoolExecutor | None = None
@@ -541,7 +556,7 @@ class _Line:
             name, _ = work.chosen = self.nets.choice(album.coding)
             net = self.nets.named(name)
             begun = time.perf_counter()
-            self.on_begin(work.job, False)
+            self._told(work, 0.0)
             work.notes = album.notes if isinstance(album, Album) else ()
             still = self._still(work, album)
             if still is None:
@@ -551,7 +566,6 @@ class _Line:
             else:
                 self._stream(work, still, net, pool)
             work.seconds += time.perf_counter() - begun
-            self.on_begin(work.job, True)
         except _AbandonedError:  # it is as if it had not been begun
             work.album = None
         except Exception as error:  # noqa: BLE001 - sorted there; what is a bug goes on
@@ -818,147 +832,6 @@ def _prepare(target: Path, selection: Selection) -> None:
             f"cannot make the folder {one_line(str(target.parent))}: {error.strerror}; "
             "choose another --output"
         ) from error
-
-
-# ---- sharing ------------------------------------------------------------------------------
-
-_BEGUN, _COMPUTED = b"begun", b"computed"
-"""What is recorded of a file before and after the net; the JSON of its result follows."""
-
-
-def plan(selection: Selection, crew: Crew) -> list[Job]:
-    """Make the plan in one process, the same for all: the results of one must not confuse another.
-
-    Raises:
-        UsageError: If the selection cannot be, or stdin or stdout is to be shared.
-        NothingToDoError: If no image matched.
-    """
-    made = crew.agree(lambda: _packed(_shareable(planning.plan(selection), crew)))
-    return [
-        Job(Path(source), Path(target), entry, problem, again)
-        for source, target, entry, problem, again in json.loads(made)
-    ]
-
-
-def _packed(jobs: list[Job]) -> bytes:
-    rows = [(str(job.source), str(job.target), job.entry, job.problem, job.again) for job in jobs]
-    return json.dumps(rows).encode()
-
-
-def _shareable(jobs: list[Job], crew: Crew) -> list[Job]:
-    if crew.size > 1 and any(STREAM in (job.source, job.target) for job in jobs):
-        raise UsageError("stdin and stdout cannot be shared by several processes; give files")
-    return jobs
-
-
-def work(
-    config: BatchConfig,
-    jobs: list[Job],
-    crew: Crew,
-    *,
-    on_result: Callable[[Result], None] = lambda _: None,
-    on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
-    on_progress: Callable[[Job, float], None] = lambda _job, _share: None,
-    notice: Callable[[str], None] = lambda _: None,
-) -> tuple[Summary, bool]:
-    """Do this process's share of the jobs, and wait for the others.
-
-    Of a process that died the file it was computing is lost, and counts as failed; what it had
-    only taken or not yet written is done again by one of those that are left.
-
-    Args:
-        config: The options.
-        jobs: What :func:`plan` gave.
-        crew: Who shares them.
-        on_result: Called with what became of each file that this process had.
-        on_ready: As for :func:`run`.
-        on_progress: As for :func:`run`.
-        notice: As for :func:`run`.
-
-    Returns:
-        What became of all, and whether this process is to tell it.
-
-    Raises:
-        WeightsError: If the weights are missing or damaged: before the first job.
-        DeviceError: If the device is not there.
-        CrewError: If the processes have lost each other.
-        KeyboardInterrupt: When one arrives.
-    """
-    index = {id(job): number for number, job in enumerate(jobs)}
-
-    def told(result: Result) -> None:
-        try:
-            crew.record(index[id(result.job)], json.dumps(result.to_dict()).encode())
-            if result.status == "failed" and config.fail_fast:
-                crew.stop()
-        finally:  # whatever becomes of the run, this file is done
-            on_result(result)
-
-    def began(job: Job, computed: bool) -> None:  # noqa: FBT001 - as run calls it
-        if not computed:
-            on_progress(job, 0.0)
-        crew.record(index[id(job)], _COMPUTED if computed else _BEGUN)
-
-    mine = (jobs[number] for number in crew.claim(len(jobs)))
-    results = run(
-        config,
-        mine,
-        on_ready=on_ready,
-        on_begin=began,
-        on_progress=on_progress,
-        notice=notice,
-    )
-    try:
-        for result in results:
-            told(result)
-    except KeyboardInterrupt as stop:
-        # If it came from the run this raises it again; else what is being written is to come.
-        told(results.throw(stop))
-        for result in results:
-            told(result)
-        raise
-    report = crew.close(len(jobs))
-    lines = dict(report.lines)
-    if report.speaks:
-        for result in _left_behind(config, jobs, report, notice):
-            lines[index[id(result.job)]] = json.dumps(result.to_dict()).encode()
-            on_result(result)
-    return _summed(jobs, lines), report.speaks
-
-
-def _left_behind(
-    config: BatchConfig, jobs: list[Job], report: Report, notice: Callable[[str], None]
-) -> Iterator[Result]:
-    """See to the files that dead processes had in their hands."""
-    waiting = list(report.lost)
-    for number, line in report.lines.items():
-        if line == _BEGUN:
-            message = (
-                f"{one_line(str(jobs[number].source))}: the process that computed it died; "
-                "try it alone, with a smaller --tile"
-            )
-            model, _ = _unread(config)
-            yield Result(
-                job=jobs[number], status="failed", message=message, model=model, exit_code=1
-            )
-        elif line == _COMPUTED:
-            waiting.append(number)
-    if waiting:
-        # The plan found nothing there: a result that is there now is the dead one's, and whole.
-        existing = config.selection.existing
-        kept: Literal["overwrite", "skip"] = "overwrite" if existing == "overwrite" else "skip"
-        again = replace(config, selection=replace(config.selection, existing=kept))
-        yield from run(again, (jobs[number] for number in sorted(waiting)), notice=notice)
-
-
-def _summed(jobs: list[Job], lines: dict[int, bytes]) -> Summary:
-    summary = Summary()
-    for number in sorted(lines):
-        if lines[number] not in {_BEGUN, _COMPUTED}:
-            told = json.loads(lines[number])
-            summary = summary.with_result(told, again=jobs[number].again)
-    counted = summary.done + summary.skipped + summary.failed
-    return replace(summary, unfinished=len(jobs) - counted)
 
 
 # ---- foretelling --------------------------------------------------------------------------

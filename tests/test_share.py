@@ -1,0 +1,270 @@
+"""Several processes that split one list of files: who does which, and what each reports."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+from srcli.cli.app import app
+from srcli.errors import UsageError
+from srcli.upscaling import share as sharing
+from srcli.upscaling.plan import STREAM, Job
+from srcli.upscaling.share import Share, deal
+
+ROOT = Path(__file__).parents[1]
+
+
+# ---- which process this is ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (2, 4, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, (0, 1, 0)),
+        (
+            {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "3"},
+            (5, 8, 3),
+        ),
+        # A batch script runs once, whatever the number of tasks it may start.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1, 0)),
+        # torchrun inside a job step of one task a machine.
+        (
+            {"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"},
+            (3, 8, 0),
+        ),
+    ],
+)
+def test_the_launcher_says_which_process_this_is(environment, expected):
+    """RANK and WORLD_SIZE come first, then what srun sets for a job step."""
+    share = Share.from_environment(environment)
+
+    assert (share.rank, share.world_size, share.local_rank) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "0"}, "WORLD_SIZE is not set; set it as well, or neither of the two"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set; set it as well, or neither of the two"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK must be a whole number from 0 on, not 'x'"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK must be a whole number from 0 on, not '-1'"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "WORLD_SIZE must be a whole number from 1 on, not '0'"),
+        ({"RANK": "0", "WORLD_SIZE": ""}, "WORLD_SIZE must be a whole number from 1 on, not ''"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK must be less than WORLD_SIZE 2, not 2; count …"),
+        (
+            {"SLURM_PROCID": "4", "SLURM_STEP_NUM_TASKS": "4"},
+            "SLURM_PROCID must be less than SLURM_STEP_NUM_TASKS 4, not 4; count …",
+        ),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(environment, message):
+    """One line names the variable and its value."""
+    with pytest.raises(UsageError) as caught:
+        Share.from_environment(environment)
+
+    assert str(caught.value).startswith(message.removesuffix("…"))
+
+
+# ---- who does which file ------------------------------------------------------------------
+
+
+def shares(jobs, world_size):
+    """What each of the processes is dealt."""
+    return [deal(jobs, Share(rank=rank, world_size=world_size)) for rank in range(world_size)]
+
+
+@given(sizes=st.lists(st.integers(0, 1000), max_size=40), world_size=st.integers(1, 7))
+def test_each_file_is_done_once_and_shares_are_even(sizes, world_size):
+    """No process has more pixels than another by more than the largest picture."""
+    jobs = [Job(Path(f"{index}.png"), Path(f"out/{index}.png"), "") for index in range(len(sizes))]
+    pixels = {job: max(1, size) for job, size in zip(jobs, sizes, strict=True)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharing, "_pixels", lambda job, _most: pixels[job])
+        dealt = shares(jobs, world_size)
+
+    assert sorted((job for share in dealt for job in share), key=str) == sorted(jobs, key=str)
+    loads = [sum(pixels[job] for job in share) for share in dealt]
+    assert max(loads) - min(loads) <= max(pixels.values(), default=0)
+    assert all(share == [job for job in jobs if job in share] for share in dealt), "plan's order"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_order_of_the_plan_does_not_matter():
+    """Equal sizes are told apart by their paths; the pixels of all frames count."""
+    for name, size in (("a.png", 8), ("b.png", 8), ("c.png", 8), ("large.jpg", 90)):
+        Image.new("RGB", (size, size)).save(name)
+    frames = [Image.new("L", (60, 60), level) for level in (0, 90, 200, 255)]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    Path("broken.png").write_bytes(b"broken")
+    names = ("moving.gif", "a.png", "large.jpg", "broken.png", "b.png", "c.png", "gone.png")
+    jobs = [Job(Path(name), Path("out", name), name) for name in names]
+
+    first, second = shares(jobs, 2)
+
+    assert [set(share) for share in shares(jobs[::-1], 2)] == [set(first), set(second)]
+    assert [job.entry for job in first] == ["moving.gif"]
+    assert len(second) == len(names) - 1
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_streams_belong_to_the_first_process(world_size):
+    """Only one of them can read stdin."""
+    jobs = [Job(Path("a.png"), Path("out/a.png"), "a.png"), Job(STREAM, Path("out/b.png"), "-")]
+
+    first, second, *others = shares(jobs, world_size)
+
+    assert (first, second) == ([jobs[1]], [jobs[0]])
+    assert not any(others)
+
+
+# ---- the command --------------------------------------------------------------------------
+
+NAMES = ("a.png", "b.png", "c.png", "d.png", "sub/e.png")
+
+
+@pytest.fixture
+def photos(here):
+    """A folder of five pictures of different sizes and one that is broken."""
+    draw = np.random.default_rng(4)
+    for index, name in enumerate(NAMES):
+        path = here / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        levels = draw.integers(0, 256, (9, 7 + 3 * index, 3), dtype=np.uint8)
+        Image.fromarray(levels).save(path)
+    Path("photos/broken.png").write_bytes(b"broken")
+    return here / "photos"
+
+
+@pytest.fixture
+def run(tiny_weights):
+    """Run ``srcli upscale`` as one of several processes, one after the other."""
+
+    def invoke(rank, *arguments, world_size=2, data=None):
+        command = ["upscale", *arguments, "-m", str(tiny_weights), "--device", "cpu"]
+        environment = {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
+        return CliRunner().invoke(app, command, env=environment, catch_exceptions=False, input=data)
+
+    return invoke
+
+
+def lines_of(result):
+    """The objects of ``--json``: those of the files, and the summary."""
+    *files, summary = map(json.loads, result.stdout.splitlines())
+    return files, summary
+
+
+def made(folder):
+    """The results below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.*"))
+
+
+@pytest.mark.usefixtures("photos")
+def test_processes_split_a_folder(run):
+    """Each prints its own files and a summary of its own; the exit code is its own too."""
+    command = ["photos", "-r", "-o", "out", "--json", "--failed-list", "failed.txt"]
+
+    results = [run(rank, *command) for rank in range(2)]
+
+    files, summaries = zip(*map(lines_of, results), strict=True)
+    entries = [file["entry"] for share in files for file in share]
+    assert sorted(entries) == sorted(f"photos/./{name}" for name in (*NAMES, "broken.png"))
+    assert [(one["rank"], one["world_size"]) for one in summaries] == [(0, 2), (1, 2)]
+    assert sum(one["done"] for one in summaries) == len(NAMES)
+    assert sorted(result.exit_code for result in results) == [0, 1]
+    assert [result.exit_code for result in results] == [one["exit_code"] for one in summaries]
+    assert made("out") == sorted(NAMES)
+    lists = [Path(f"failed.txt.{rank}").read_text() for rank in range(2)]
+    assert sorted(lists) == ["", "photos/./broken.png\n"]
+    assert not Path("failed.txt").exists()
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_second_start_does_what_a_dead_process_left(run):
+    """Of one of two nothing came; any number of processes, also one, does the rest."""
+    command = ["photos", "-r", "-o", "out", "--json", "--skip-existing"]
+    done = lines_of(run(0, *command))[1]["done"]
+    assert 0 < done < len(NAMES)
+
+    again = [lines_of(run(rank, *command))[1] for rank in range(2)]
+
+    assert sum(one["skipped"] for one in again) == done
+    assert sum(one["done"] for one in again) == len(NAMES) - done
+    assert made("out") == sorted(NAMES)
+    assert lines_of(run(0, *command, world_size=1))[1]["skipped"] == len(NAMES)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_dry_run_is_split_too(run):
+    """Each process estimates its own share."""
+    results = [run(rank, "photos", "-r", "-n", "--json") for rank in range(2)]
+
+    files, summaries = zip(*map(lines_of, results), strict=True)
+    assert sum(map(len, files)) == len(NAMES) + 1
+    assert [one["rank"] for one in summaries] == [0, 1]
+    assert not Path("photos_x3").exists()
+
+
+@pytest.mark.usefixtures("photos")
+def test_more_processes_than_files_is_no_error(run):
+    """What is left over has nothing to do, and says so in its summary."""
+    result = run(3, "photos/a.png", "--json", world_size=4)
+
+    assert result.exit_code == 0
+    assert lines_of(result) == ([], lines_of(result)[1])
+    assert lines_of(result)[1]["done"] == 0
+
+
+@pytest.mark.usefixtures("photos")
+def test_stdin_goes_to_the_first_process(run):
+    """The others do not touch it; a list on stdin cannot be split."""
+    data = Path("photos/a.png").read_bytes()
+
+    first, second = (run(rank, "-", "-o", "b.png", "--json", data=data) for rank in range(2))
+
+    assert [lines_of(one)[1]["done"] for one in (first, second)] == [1, 0]
+    listed = run(0, "@-", data=b"photos/a.png\n")
+    assert (listed.exit_code, listed.stderr) == (
+        2,
+        "error: @- reads stdin, which several processes cannot share; give @LIST\n",
+    )
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_bad_rank_is_wrong_usage(run):
+    """One line and exit code 2, before anything is begun."""
+    result = run(2, "photos", "-r", "-o", "out")
+
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("photos")
+def test_torchrun_starts_processes_that_split(tiny_weights):
+    """The command of the documentation, with everything that torchrun adds."""
+    Path("photos/broken.png").unlink()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [
+            *(*launcher, "--nproc-per-node", "2", "-m", "srcli", "upscale", "photos", "-r"),
+            *("-m", str(tiny_weights), "--device", "cpu", "-o", "out"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert made("out") == sorted(NAMES)
