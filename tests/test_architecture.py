@@ -33,7 +33,7 @@ ONLY_IN = {
     "PIL": ("imaging",),
     "gdown": ("data.downloads",),
     "isal": ("imaging.deflate",),
-    "matplotlib": ("training.plots",),
+    "matplotlib": ("training.curves", "evaluation.panels"),
     "pyvips": ("imaging",),
     "rich": ("cli",),
     "safetensors": ("model.weights",),

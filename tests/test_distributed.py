@@ -136,7 +136,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from srcli.data import loading
-from srcli.training import engine, plots, trainer as training
+from srcli.training import curves as plots, engine, trainer as training
 from srcli.errors import SrcliError
 from srcli.training.config import TrainConfig
 from srcli.training.run_directory import load_options
@@ -277,7 +277,7 @@ def hasten(patch):
     """Log at steps 4 and 8 too, and draw nothing."""
     patch.setattr("srcli.training.trainer._LOG_EVERY", 4)
     for name in ("curves", "samples"):
-        patch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
+        patch.setattr(f"srcli.training.curves.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

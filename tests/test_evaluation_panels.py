@@ -13,9 +13,9 @@ from srcli.cli.app import app
 from srcli.errors import OutputError, UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.evaluate import EvalConfig, evaluate
-from srcli.evaluation.panels import prepare, telling
+from srcli.evaluation.panels import draw, prepare, worst_window
 from srcli.imaging.images import Picture
-from srcli.training import plots
+from srcli.ops.spans import Span
 from srcli.upscaler import Settings
 
 EXACT = Settings(device="cpu", dtype="fp32")
@@ -34,14 +34,14 @@ def paired(tmp_path, monkeypatch, photo):
 @pytest.fixture
 def drawn(monkeypatch):
     """What is drawn: path and cells of each panel. The files are written all the same."""
-    told = []
+    found = []
 
-    def panel(path, cells, real=plots.panel):
-        told.append((path, list(cells)))
-        real(path, cells)
+    def sheet(path, rows, real=panels.sheet, **options):
+        found.append((path, [cell for row in rows for cell in row]))
+        real(path, rows, **options)
 
-    monkeypatch.setattr(plots, "panel", panel)
-    return told
+    monkeypatch.setattr(panels, "sheet", sheet)
+    return found
 
 
 def scored(dataset, *models, **options):
@@ -86,7 +86,7 @@ def test_the_detail_is_where_the_difference_is(spot, corner, dtype):
     high, result = flat(100, 120, dtype), flat(100, 120, dtype)
     result.pixels[spot] += np.iinfo(dtype).max // 9
 
-    rows, columns = telling(high, result, side=20)
+    rows, columns = worst_window(high, result, side=20)
 
     assert (rows.start, columns.start) == corner
     assert (len(rows), len(columns)) == (20, 20)
@@ -101,7 +101,7 @@ def test_the_detail_is_the_worst_of_all_windows():
     weights = np.array([65.481, 128.553, 24.966]) / 255
     error = ((high.pixels.astype(float) - result.pixels) @ weights) ** 2
 
-    rows, columns = telling(high, result, side=9)
+    rows, columns = worst_window(high, result, side=9)
 
     sums = {
         (top, left): error[top : top + 9, left : left + 9].sum()
@@ -114,7 +114,7 @@ def test_the_detail_is_the_worst_of_all_windows():
 @pytest.mark.parametrize(("height", "width"), [(7, 300), (300, 7), (160, 160), (1, 1)])
 def test_a_small_picture_is_shown_whole(height, width):
     """A side shorter than the detail's is taken to its end; equal pictures show their start."""
-    rows, columns = telling(flat(height, width), flat(height, width))
+    rows, columns = worst_window(flat(height, width), flat(height, width))
 
     assert (rows.start, columns.start) == (0, 0)
     assert (rows.stop, columns.stop) == (min(160, height), min(160, width))
@@ -145,7 +145,7 @@ def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
 @pytest.mark.usefixtures("paired")
 def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch):
     """LR's squares, the filter, the net and HR show the same pixels, those most in error."""
-    monkeypatch.setattr(panels.telling, "__defaults__", (30,))
+    monkeypatch.setattr(panels.worst_window, "__defaults__", (30,))
     Path("LRx3").mkdir()
     random = np.random.default_rng(2)
     low = random.integers(0, 255, (20, 32, 3), np.uint8)
@@ -157,7 +157,7 @@ def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch
     ((_, cells),) = drawn
     high, squares = photo[:60, :96], low.repeat(3, 0).repeat(3, 1)
     pictures = [Picture(pixels=array.copy()) for array in (high, squares)]
-    rows, columns = telling(*pictures, side=30)
+    rows, columns = worst_window(*pictures, side=30)
     window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
     assert rows.start or columns.start
     assert np.array_equal(cells[-1].image, high[window])
@@ -186,6 +186,20 @@ def test_panels_change_no_score(tiny_weights):
     scored("HR", tiny_weights, limit=1, panels=Path("less"))
 
     assert names_in("less") == ["a.png"]
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, [1]), (6, [6]), (7, [4, 3]), (13, [5, 5, 3])])
+def test_many_views_stand_in_several_rows(tmp_path, monkeypatch, count, rows):
+    """More than six continue below, in rows of about one length."""
+    grids = []
+    monkeypatch.setattr(panels, "sheet", lambda _path, grid, **_: grids.append(grid))
+    views = [(str(index), flat(9, 9), "") for index in range(count)]
+
+    draw(tmp_path / "panel.png", views, (Span(2, 8), Span(1, 5)))
+
+    assert [len(row) for row in grids[0]] == rows
+    assert [cell.title for row in grids[0] for cell in row] == [view[0] for view in views]
+    assert {cell.image.shape for row in grids[0] for cell in row} == {(6, 4, 3)}
 
 
 # ---- where it is written ------------------------------------------------------------------

@@ -43,7 +43,7 @@ def hasten(patch):
     """Log at steps 1, 4, 8 besides evaluations; draw no pictures, most of a short run's time."""
     patch.setattr(training, "_LOG_EVERY", 4)
     for name in ("curves", "samples"):
-        patch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
+        patch.setattr(f"srcli.training.curves.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
@@ -350,7 +350,7 @@ from pathlib import Path
 import torch
 from srcli.cli.app import app as cli
 from srcli.model import weights
-from srcli.training import plots, trainer as training
+from srcli.training import curves as plots, trainer as training
 from srcli.training.run_directory import RunDirectory
 
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much that would be late

@@ -620,7 +620,7 @@ def test_curves_are_a_picture(directory, config):
 
 def test_curves_that_cannot_be_written_are_one_line(directory, monkeypatch):
     """A full disk at the last picture is an error like any other."""
-    monkeypatch.setattr("srcli.training.plots.replacing", no_room)
+    monkeypatch.setattr("srcli.training.curves.replacing", no_room)
     directory.log(row(1))
 
     with pytest.raises(OutputError, match="No space left on device") as caught:

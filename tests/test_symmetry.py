@@ -101,7 +101,7 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
 def run_of(config, folder, output, monkeypatch, **options):
     """Set up a short run, without its pictures."""
     for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"srcli.training.curves.{name}", lambda *_, **__: None)
     known = {"steps": 12, "lr": 1e-2, "batch_size": 4, "device": "cpu", "dtype": "fp32"}
     return TrainConfig(output=output, datasets=(str(folder),), model=config, **{**known, **options})
 

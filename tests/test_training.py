@@ -73,7 +73,7 @@ def options(tmp_path, image_folder, tiny_config):
 def undrawn(monkeypatch):
     """Draw no pictures: most of the time of a short run."""
     for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.training.plots.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"srcli.training.curves.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -263,8 +263,8 @@ def test_the_pictures_can_be_looked_at(finished, name):
 def test_the_sample_is_what_the_captions_say(finished, options, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
-    monkeypatch.setattr("srcli.training.plots.curves", lambda *_, **__: None)
-    monkeypatch.setattr("srcli.training.plots.samples", lambda *sheet: sheets.append(sheet))
+    monkeypatch.setattr("srcli.training.curves.curves", lambda *_, **__: None)
+    monkeypatch.setattr("srcli.training.curves.samples", lambda *sheet: sheets.append(sheet))
     config = options(init_from=Path(finished.report.weights), lr=1e-12, ema=0.0, seed=5)
 
     train(dataclasses.replace(config, scales=(3.0, 3.0, 4.0)))

@@ -506,7 +506,7 @@ def _draw_panel(
         ),
         ("HR", high, f"{high.width}x{high.height}"),
     ]
-    panels.draw(target, views, panels.telling(high, plain))
+    panels.draw(target, views, panels.worst_window(high, plain))
 
 
 def _compare(

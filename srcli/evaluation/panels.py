@@ -1,4 +1,4 @@
-"""Panels of ``srcli eval``: a telling detail of an image, as every method shows it."""
+"""Panels of ``srcli eval``: the detail of an image that differs most, as every method shows it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,31 +14,34 @@ from srcli.files import is_folder, one_line, reason
 from srcli.imaging.pictures import Picture
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.spans import Span
-from srcli.training import plots
+from srcli.training.curves import Cell, sheet
 
-__all__ = ["SIDE", "View", "draw", "prepare", "telling"]
+__all__ = ["View", "draw", "prepare", "worst_window"]
 
-SIDE = 160
+_SIDE = 160
 """Longest side of a detail, HR pixels."""
 
 _LUMA_STEPS = 255 * 16
 """Luma errors are compared in sixteenths of an 8-bit level, as whole numbers: their sums are
 exact, so that the choice of a detail is the same on every machine."""
 
-_LONGEST_NAME = 200
-"""Most bytes of a panel's file name without number and suffix: file systems take 255 in all."""
+_MAX_COLUMNS = 6
+"""More views than these continue in another row: a screen has about that much width."""
+
+_MAX_NAME_BYTES = 200
+"""Of a panel's file name without number and suffix: file systems take 255 in all."""
 
 _FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|', "_"))
-"""What the file systems of all kinds do not have in names."""
+"""Characters that some file system does not take in names."""
 
 View = tuple[str, Picture, str]
-"""A title, a picture of the size of HR, and what stands below it."""
+"""A title, a picture of the size of HR, and the caption below it."""
 
 
 def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
-    """Make the folder of the panels, see that files can be written there, and name them.
+    """Make the folder of the panels, check that files can be written there, and name them.
 
-    A panel is called by its image's stem, or by more of its name where others share the stem.
+    A panel is named after its image's stem, or its whole name where others share the stem.
 
     Args:
         folder: Made if missing, with the folders above it.
@@ -68,11 +71,10 @@ def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
     return paths
 
 
-def telling(high: Picture, result: Picture, side: int = SIDE) -> tuple[Span, Span]:
-    """Choose the detail in which a result differs most from the original.
+def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Span, Span]:
+    """Find the window in which a result differs most from the original.
 
-    It is where the mean squared error of luma over the window is largest; of equal ones the
-    first, row by row.
+    It is where the mean squared error of luma is largest; of equal ones the first, row by row.
 
     Args:
         high: The original.
@@ -97,33 +99,35 @@ def draw(path: Path, views: Sequence[View], window: tuple[Span, Span]) -> None:
 
     Args:
         path: The PNG file to write or replace; its folder must exist.
-        views: What is shown, left to right.
+        views: The pictures, left to right and down, in rows of about one length.
         window: Rows and columns of it, pixels.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    plots.panel(
-        path,
-        [
-            plots.Cell(title=title, image=_detail(picture, window), caption=caption)
-            for title, picture, caption in views
-        ],
-    )
+    cells = [
+        Cell(title=title, image=_detail(picture, window), caption=caption)
+        for title, picture, caption in views
+    ]
+    rows = -(-len(cells) // _MAX_COLUMNS)
+    columns = -(-len(cells) // rows)
+    grid = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    sheet(path, grid, option="--panels")
 
 
 def _detail(picture: Picture, window: tuple[Span, Span]) -> NDArray[np.uint8]:
+    """Cut a window out as a screen shows it, ``(H, W, C)`` ``uint8``."""
     rows, columns = window
     part = picture.pixels[rows.start : rows.stop, columns.start : columns.stop]
-    levels: NDArray[np.uint8] = quantize(dequantize(torch.from_numpy(part))).numpy()
-    return levels
+    pixels: NDArray[np.uint8] = quantize(dequantize(torch.from_numpy(part))).numpy()
+    return pixels
 
 
 def _luma(picture: Picture) -> NDArray[np.float64]:
-    """Luma in the steps that errors are compared in, ``(H, W)``."""
+    """Return luma in the steps that errors are compared in, ``(H, W)``."""
     image = dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)).double()
-    levels: NDArray[np.float64] = (luma(image)[0] * _LUMA_STEPS).numpy()
-    return levels
+    values: NDArray[np.float64] = (luma(image)[0] * _LUMA_STEPS).numpy()
+    return values
 
 
 def _names(images: Sequence[str]) -> list[str]:
@@ -133,27 +137,23 @@ def _names(images: Sequence[str]) -> list[str]:
         >>> _names(["a.png", "b.png", "b.jpg", "stl10/test/7"])
         ['a', 'b.png', 'b.jpg', 'stl10_test_7']
     """
-    stems = [_plain(name if "/" in name else Path(name).stem) for name in images]
+    stems = [_portable(name if "/" in name else Path(name).stem) for name in images]
     counts = Counter(stem.casefold() for stem in stems)
     taken: set[str] = set()
     names: list[str] = []
     for image, stem in zip(images, stems, strict=True):
-        names.append(_free(stem if counts[stem.casefold()] == 1 else _plain(image), taken))
-        taken.add(names[-1].casefold())
+        name = stem if counts[stem.casefold()] == 1 else _portable(image)
+        number, free = 1, name
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}_{number}"
+        names.append(free)
+        taken.add(free.casefold())
     return names
 
 
-def _plain(name: str) -> str:
+def _portable(name: str) -> str:
     """Make a name that any file system takes."""
     printable = "".join(letter if letter.isprintable() else "_" for letter in name)
-    short = printable.translate(_FORBIDDEN).encode()[:_LONGEST_NAME]
+    short = printable.translate(_FORBIDDEN).encode()[:_MAX_NAME_BYTES]
     return short.decode(errors="ignore")
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """Number a name until it is free."""
-    number, found = 1, name
-    while found.casefold() in taken:
-        number += 1
-        found = f"{name}_{number}"
-    return found

@@ -27,7 +27,7 @@ from srcli.errors import DataError, OutputError, UsageError, WeightsError
 from srcli.files import TEMPORARY_SUFFIX, is_file, is_folder, is_there, replacing
 from srcli.model import weights
 from srcli.model.config import ModelConfig
-from srcli.training import plots
+from srcli.training import curves as plots
 from srcli.training.config import LENGTHS, TrainConfig
 
 __all__ = ["Row", "RunDirectory", "load_options"]

@@ -26,7 +26,7 @@ from srcli.model.network import multiply_adds, parameter_count
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degrade import degrade, training_input
 from srcli.ops.metrics import psnr
-from srcli.training import plots
+from srcli.training import curves as plots
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import Team, join_team
 from srcli.training.engine import (

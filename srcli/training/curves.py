@@ -1,0 +1,310 @@
+"""Pictures drawn by matplotlib: curves over the epochs, and sheets of images with words around.
+
+All are PNG files, the same bytes for the same input. matplotlib is imported only when
+something is drawn: who trains without pictures does not wait for it.
+"""
+
+import logging
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import OutputError
+from srcli.files import one_line, replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+__all__ = ["Cell", "Curve", "curves", "samples", "sheet"]
+
+_DPI = 128
+"""Pixels per inch. A power of two, so that pixels / dpi * dpi is exact and no side loses one."""
+
+_FONT, _TITLE_FONT = 11.5, 14.0
+"""Size of all text, and of the title of the curves, in points: 20 and 25 pixels."""
+
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#444444",
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    # The "high-contrast" scheme of Paul Tol, Colour Schemes (SRON/EPS/TN/09-002, 2021):
+    # distinct for colour-blind readers, and as greys.
+    "axes.prop_cycle": "cycler(color=['#004488', '#bb5566', '#ddaa33', 'k'], "
+    "linestyle=['-', '--', '-.', ':'], marker=['o', 's', '^', 'D'])",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": _FONT,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "legend.handlelength": 3.0,  # room for the dashes
+    "lines.linewidth": 2.0,
+    "text.parse_math": False,  # a dollar sign in a title is a dollar sign
+}
+"""What differs from matplotlib's default style."""
+
+_LOG_FACTOR = 5.0
+"""A loss whose values span more than this factor is drawn on a logarithmic axis."""
+
+_PANEL_WIDTH, _PANEL_HEIGHT, _MIN_WIDTH = 640, 576, 1024
+"""Pixels of one panel of curves, and the least width of a figure."""
+
+_LABELLED_DECADES = 4
+"""A logarithmic axis over more decades has labels at the powers of ten alone."""
+
+_MAX_MARKERS = 25
+"""With more points than these only some carry a marker, or the markers would hide the line."""
+
+_IMAGE_SIDE = 280
+"""The longer side of a sheet's images is near this many pixels, as far as a whole zoom allows."""
+
+_CELL_WIDTH = 240
+"""The least width of a cell of a sheet, in pixels."""
+
+_MARGIN, _GAP, _PADDING = 16, 12, 6
+"""White pixels of a sheet: around it, between cells, and between words and image."""
+
+_LETTER_WIDTH = 0.6 * _FONT * _DPI / 72
+"""Average width of a letter in pixels: the words of a sheet are wrapped by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One line of a panel."""
+
+    label: str
+    """The legend's name of it."""
+
+    x: Sequence[float]
+    """Epochs."""
+
+    y: Sequence[float]
+    """One value per epoch; what is not finite is left out."""
+
+
+# Not compared by value: arrays have no single truth value.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cell:
+    """One image of a sheet, and the words around it."""
+
+    image: NDArray[np.uint8]
+    """``(H, W, 3)`` RGB or ``(H, W, 1)`` grey, ``uint8``."""
+
+    title: str = ""
+    """Words above it."""
+
+    caption: str = ""
+    """Words below it."""
+
+
+def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> None:
+    """Draw curves over the epochs, one panel beside the other.
+
+    A panel whose name holds the word "loss" gets a logarithmic axis where its values are
+    positive and span more than a factor of 5. A panel without a single value says so.
+
+    Args:
+        path: The PNG file to write or replace; its folder must exist.
+        panels: The curves of each panel by the name of its vertical axis, left to right.
+        title: Words above all panels.
+
+    Raises:
+        OutputError: If the file cannot be written; what was there stays.
+        ValueError: If there are no panels.
+    """
+    if not panels:
+        raise ValueError("curves need at least one panel")
+    width = max(_MIN_WIDTH, _PANEL_WIDTH * len(panels))
+    # A letter is at most a font size wide: no title leaves the figure.
+    wrapped = textwrap.fill(one_line(title), int(width / (_TITLE_FONT * _DPI / 72)))
+    with _figure(path, "--output") as figure:
+        figure.set_size_inches(width / _DPI, _PANEL_HEIGHT / _DPI)
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+        figure.suptitle(wrapped, fontsize=_TITLE_FONT)
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (name, lines) in zip(row, panels.items(), strict=True):
+            axes.set(xlabel="epoch", ylabel=name)
+            _draw_lines(axes, lines)
+
+
+def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
+    """Draw the curves of one panel, or the words that there are none."""
+    values: list[float] = []
+    for curve in lines:
+        points = np.array([curve.x, curve.y], np.float64)
+        x, y = points[:, np.isfinite(points).all(0)]
+        # A curve without values is drawn too, unseen, so that the next one keeps its colour.
+        label = curve.label if len(x) else "_"
+        axes.plot(x, y, label=label, markevery=-(-len(x) // _MAX_MARKERS) or 1)
+        values += y.tolist()
+    if not values:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no values yet", ha="center", va="center", transform=axes.transAxes)
+        return
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    if _is_logarithmic(axes.get_ylabel(), values):
+        few = max(values) < min(values) * 10**_LABELLED_DECADES
+        axes.set_yscale("log", subs=[2, 5] if few else [])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(visible=True, which="both")
+    # Above the axes, where no curve can run behind it.
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _is_logarithmic(name: str, values: Sequence[float]) -> bool:
+    """Whether a panel of these finite values is a loss that needs a logarithmic axis."""
+    low, high = min(values), max(values)
+    return "loss" in name.casefold() and low > 0 and high > _LOG_FACTOR * low
+
+
+def samples(
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    captions: Sequence[Sequence[str]],
+) -> None:
+    """Draw sample images, the column's title above the first row of them.
+
+    Args:
+        path: The PNG file to write or replace; its folder must exist.
+        columns: Words above each column.
+        rows: One image per column, ``(H, W, 3)`` RGB or ``(H, W, 1)`` grey, ``uint8``.
+        captions: Words below each image, by row and column.
+
+    Raises:
+        OutputError: If the file cannot be written; what was there stays.
+        ValueError: If rows, columns and captions do not agree, or there are no rows.
+    """
+    blank = [""] * len(columns)
+    cells = [
+        [
+            Cell(image=image, title=title, caption=caption)
+            for image, title, caption in zip(
+                images, blank if index else columns, texts, strict=True
+            )
+        ]
+        for index, (images, texts) in enumerate(zip(rows, captions, strict=True))
+    ]
+    sheet(path, cells)
+
+
+def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:
+    """Draw images in rows, words above and below each, no pixel resampled.
+
+    All cells have the size of the largest image times a whole zoom that brings its longer side
+    near 280 pixels. Every image is enlarged by the largest whole factor that fits, each of its
+    pixels a square of its exact colour, and stands in the middle of its cell. Words wider than
+    their cell are wrapped.
+
+    Args:
+        path: The PNG file to write or replace; its folder must exist.
+        rows: The cells, left to right; the last row may be shorter.
+        option: The option that chose the path, for the error.
+
+    Raises:
+        OutputError: If the file cannot be written; what was there stays.
+        ValueError: If there is no cell.
+    """
+    images = [cell.image for row in rows for cell in row]
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    zoom = max(1, round(_IMAGE_SIDE / max(height, width)))
+    height, width = height * zoom, max(width * zoom, _CELL_WIDTH)
+    with _figure(path, option) as figure:
+        titles = [[_words(figure, cell.title, width) for cell in row] for row in rows]
+        captions = [[_words(figure, cell.caption, width) for cell in row] for row in rows]
+        above, below = ([_strip(words) for words in texts] for texts in (titles, captions))
+        total = 2 * _MARGIN + sum(above) + sum(below) + (height + _GAP) * len(rows) - _GAP
+        columns = len(rows[0])
+        full = 2 * _MARGIN + (width + _GAP) * columns - _GAP
+        figure.set_size_inches(full / _DPI, total / _DPI)
+        top = total - _MARGIN  # matplotlib counts pixels from the bottom
+        for row, cells in enumerate(rows):
+            bottom = top - above[row] - height
+            for column, cell in enumerate(cells):
+                left = _MARGIN + column * (width + _GAP)
+                middle = left + width / 2
+                titles[row][column].set_position((middle, bottom + height + _PADDING))
+                titles[row][column].set_verticalalignment("bottom")
+                captions[row][column].set_position((middle, bottom - _PADDING))
+                _put(figure, cell.image, (left, bottom), (width, height))
+            top = bottom - below[row] - _GAP
+
+
+def _put(
+    figure: "Figure", image: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Put an image, each pixel a square, into the middle of a cell of a figure.
+
+    ``corner`` is the cell's left and bottom, ``size`` its width and height, in pixels.
+    """
+    factor = min(size[0] // image.shape[1], size[1] // image.shape[0])
+    squares = image.repeat(factor, 0).repeat(factor, 1)
+    colors = np.broadcast_to(squares, (*squares.shape[:2], 3))  # grey has one channel
+    left, bottom = (
+        start + (room - side) // 2
+        for start, room, side in zip(corner, size, colors.shape[1::-1], strict=True)
+    )
+    figure.figimage(colors, left, bottom, origin="upper")
+
+
+def _words(figure: "Figure", text: str, width: int) -> "Text":
+    """Write words, their place still open, wrapped and if need be smaller to fit a width."""
+    from matplotlib.transforms import IdentityTransform  # noqa: PLC0415 - see the module
+
+    wrapped = textwrap.fill(one_line(text), int(width / _LETTER_WIDTH))
+    pixels = IdentityTransform()
+    words = figure.text(0, 0, wrapped, ha="center", va="top", transform=pixels)
+    written = words.get_window_extent().width
+    if written > width:  # capitals, and scripts of wide letters
+        words.set_fontsize(_FONT * (width - _GAP) / written)
+    return words
+
+
+def _strip(words: Sequence["Text"]) -> int:
+    """Return the height of a row's words in pixels, with the space to the images."""
+    heights = [text.get_window_extent().height for text in words if text.get_text()]
+    return int(max(heights)) + 1 + _PADDING if heights else 0
+
+
+@contextmanager
+def _figure(path: Path, option: str) -> Iterator["Figure"]:
+    """Give a figure to draw on, on no screen and in no global list, and write it.
+
+    matplotlib is silenced, and draws the same whatever a user's matplotlibrc says: it logs that
+    it builds its font cache and warns of letters that its font does not have, nothing that the
+    user of a training run can act on.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    content = BytesIO()
+    try:
+        from matplotlib import style  # noqa: PLC0415 - see the module
+        from matplotlib.figure import Figure  # noqa: PLC0415 - see the module
+
+        with style.context(["default", _STYLE]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure = Figure(dpi=_DPI, facecolor="white")
+            yield figure
+            # Without the version of matplotlib: the same bytes from any.
+            figure.savefig(content, format="png", metadata={"Software": None})
+    finally:
+        logger.setLevel(level)
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getvalue())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {one_line(str(path))}: {error.strerror or error}; give another {option}"
+        ) from error

@@ -1,0 +1,443 @@
+"""Curves and sheets of images, read back from the files that were written."""
+
+import errno
+import logging
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from srcli.errors import OutputError
+from srcli.training.curves import Cell, Curve, _is_logarithmic, curves, samples, sheet
+
+ROOT = Path(__file__).parents[1]
+
+BLUE, RED = (0x00, 0x44, 0x88), (0xBB, 0x55, 0x66)
+"""The colours of the first and the second curve of a panel."""
+
+DRAW = """
+import sys, threading
+from pathlib import Path
+
+class Now:
+    def __init__(self, seconds, warn):
+        self.start, self.cancel = warn, lambda: None
+
+threading.Timer = Now  # matplotlib warns of a slow font cache after a while: now at once
+from srcli.training.curves import Curve, curves
+
+assert not {"matplotlib", "torch", "PIL"} & set(sys.modules)
+curves(Path(sys.argv[1]), {"loss": [Curve(label="a", x=[1, 2], y=[1.0, 0.1])]}, title="t")
+assert "matplotlib.figure" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+"""Draws curves in a process of its own."""
+
+
+def curve(values, label="training", epochs=None):
+    """Make a curve over the epochs from 1 on."""
+    return Curve(label=label, x=epochs or range(1, len(values) + 1), y=values)
+
+
+def drawn(path, panels, title="a run"):
+    """Draw curves and read them back, ``(H, W, 3)``."""
+    curves(path, panels, title=title)
+    return pixels(path)
+
+
+def pixels(path):
+    """Read a PNG file as RGB."""
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def ink(picture):
+    """Mark what is not white, ``(H, W)``."""
+    return (picture != 255).any(-1)
+
+
+def plotted(picture, color):
+    """Mark what has a colour below the title and the legend of a figure, ``(H, W)``."""
+    marks = (picture == np.array(color, np.uint8)).all(-1)
+    marks[: picture.shape[0] // 5] = False
+    return marks
+
+
+def straight(marks):
+    """Whether a curve's middle lies on the line through its ends."""
+    columns = np.flatnonzero(marks.any(0))
+    ends = columns[0] + 8, columns[-1] - 8
+    first, middle, last = (
+        np.flatnonzero(marks[:, column]).mean() for column in (ends[0], sum(ends) // 2, ends[1])
+    )
+    return abs(first + last - 2 * middle) < 0.05 * abs(first - last)
+
+
+def noise(height, width, channels=3, seed=0):
+    """Make an image of noise without white, which its surroundings have."""
+    random = np.random.default_rng([seed, height, width, channels])
+    return random.integers(0, 255, (height, width, channels), np.uint8)
+
+
+def find(picture, image, factor):
+    """Return the only place, (top, left), of an image whose pixels are squares of a side."""
+    rgb = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(factor, 0).repeat(factor, 1)
+    height, width = rgb.shape[:2]
+    (place,) = [
+        (top, left)
+        for top, left in np.argwhere((picture == rgb[0, 0]).all(-1)).tolist()
+        if np.array_equal(picture[top : top + height, left : left + width], rgb)
+    ]
+    return place
+
+
+def sheet_of(path, images, titles=None, captions=None, columns=6):
+    """Draw a sheet and read it back, ``(H, W, 3)``."""
+    blank = [""] * len(images)
+    cells = [
+        Cell(image=image, title=title, caption=caption)
+        for image, title, caption in zip(images, titles or blank, captions or blank, strict=True)
+    ]
+    sheet(path, [cells[start : start + columns] for start in range(0, len(cells), columns)])
+    return pixels(path)
+
+
+def names_in(folder):
+    """List everything in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def draw_curves(path):
+    """Write some picture of curves."""
+    curves(path, {"loss": [curve([1.0, 0.5])]}, title="a run")
+
+
+def draw_samples(path):
+    """Write some sheet."""
+    samples(path, ["LR", "HR"], [[noise(4, 4), noise(12, 12)]], [["", "27.31 dB"]])
+
+
+BOTH = pytest.mark.parametrize("draw", [draw_curves, draw_samples])
+
+
+# ---- curves -------------------------------------------------------------------------------
+
+
+def test_every_panel_shows_its_curves_in_order(tmp_path):
+    """Panels stand left to right, each with its own curves, on white; grey tells them apart."""
+    both = [curve([3.0, 2.0, 1.0]), curve([3.5, 2.5, 1.5], "evaluation")]
+    panels = {"loss": both, "accuracy": both[:1], "PSNR, dB": [curve([]), both[1]]}
+    picture = drawn(tmp_path / "curves.png", panels)
+    thirds = np.split(picture, 3, axis=1)
+
+    assert picture.shape[1] == 1920
+    assert [plotted(third, BLUE).sum() > 200 for third in thirds] == [True, True, False]
+    assert [plotted(third, RED).sum() > 200 for third in thirds] == [True, False, True]
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 255).all()
+    solid, dashed = (plotted(thirds[0], color).any(0) for color in (BLUE, RED))
+    assert np.diff(np.flatnonzero(solid)).max() == 1
+    assert np.diff(np.flatnonzero(dashed)).max() > 1
+    greys = [np.dot(color, (0.299, 0.587, 0.114)) for color in (BLUE, RED)]
+    assert abs(greys[0] - greys[1]) > 50
+
+
+@pytest.mark.parametrize("name", ["loss", "PSNR, dB"])
+def test_a_single_point_is_a_marker(tmp_path, name):
+    """After its first epoch a run has one point, which is a spot and not an invisible line."""
+    spot = plotted(drawn(tmp_path / "curves.png", {name: [curve([0.25])]}), BLUE)
+    rows, columns = np.nonzero(spot)
+
+    assert 8 <= np.ptp(rows) <= 20
+    assert 8 <= np.ptp(columns) <= 20
+
+
+def test_a_long_curve_is_not_hidden_by_its_markers(tmp_path):
+    """With 400 points the line shows between the markers, and the last of it is drawn."""
+    values = np.linspace(1.0, 2.0, 400)
+    marks = plotted(drawn(tmp_path / "curves.png", {"a": [curve(values)]}), BLUE)
+    thickness = marks.sum(0)[marks.any(0)]
+
+    assert np.median(thickness) < 8 < thickness.max()
+    assert np.ptp(np.flatnonzero(marks.any(0))) > 700
+
+
+@pytest.mark.parametrize("lines", [[], [curve([math.nan, math.inf]), curve([])]], ids=len)
+def test_a_panel_without_values_says_so(tmp_path, lines):
+    """Nothing is plotted, words stand in the middle instead, and other panels are as usual."""
+    picture = drawn(tmp_path / "curves.png", {"loss": lines, "accuracy": [curve([2.0, 1.0])]})
+    left, right = np.split(picture, 2, axis=1)
+    height, width = left.shape[:2]
+    middle = ink(left)[height // 3 : -height // 3, width // 4 : -width // 4]
+
+    assert not plotted(left, BLUE).any()
+    assert 200 < middle.sum() < 0.05 * middle.size
+    assert plotted(right, BLUE).any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_values_that_are_not_finite_are_left_out(tmp_path, bad):
+    """A curve with such a value is the curve without that epoch."""
+    bad_value = drawn(tmp_path / "a.png", {"loss": [curve([4.0, bad, 2.0, 1.0])]})
+    bad_epoch = drawn(
+        tmp_path / "b.png", {"loss": [curve([4.0, 9.0, 2.0, 1.0], "training", [1, bad, 3, 4])]}
+    )
+    without = drawn(tmp_path / "c.png", {"loss": [curve([4.0, 2.0, 1.0], epochs=[1, 3, 4])]})
+
+    np.testing.assert_array_equal(bad_value, without)
+    np.testing.assert_array_equal(bad_epoch, without)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("loss", [1.0, 0.19], True),
+        ("loss", [1.0, 0.21], False),
+        ("Training loss", [0.01, 10.0], True),
+        ("loss", [1.0, 0.0], False),
+        ("loss", [1.0, -0.1], False),
+        ("PSNR, dB", [1.0, 30.0], False),
+    ],
+)
+def test_a_loss_over_more_than_a_factor_of_five_is_logarithmic(name, values, expected):
+    """Only a loss, only positive values, only a span of more than 5."""
+    assert _is_logarithmic(name, values) is expected
+
+
+def test_a_logarithmic_axis_makes_decay_a_straight_line(tmp_path):
+    """What decays by a factor is straight as a loss, over 15 decades too, with a grid behind."""
+    picture = drawn(tmp_path / "log.png", {"loss": [curve([2.0**-epoch for epoch in range(10)])]})
+    explosion = drawn(tmp_path / "many.png", {"loss": [curve(np.logspace(-6, 9, 10))]})
+    grid = (picture == 0xDD).all(-1)
+
+    assert straight(plotted(picture, BLUE))
+    assert straight(plotted(explosion, BLUE))
+    assert (grid.sum(0) > 300).sum() >= 2
+    assert (grid.sum(1) > 500).sum() >= 2
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["a name of many words " * 20, "x" * 300, "$5 in \\frac{ $", "two\nlines", "写真 \udcff", ""],
+    ids=["long", "unbroken", "mathematics", "newline", "letters", "empty"],
+)
+def test_any_title_fits(tmp_path, title):
+    """No title leaves the figure, is taken for a formula, or warns of missing letters."""
+    picture = drawn(tmp_path / "curves.png", {"loss": [curve([2.0, 1.0])]}, title=title)
+
+    assert not ink(picture)[:, [0, -1]].any()
+    assert not ink(picture)[0].any()
+    assert plotted(picture, BLUE).any()
+
+
+def test_curves_refuse_no_panels(tmp_path):
+    """A figure of nothing is a mistake of the caller."""
+    with pytest.raises(ValueError, match="at least one panel"):
+        curves(tmp_path / "curves.png", {}, title="a run")
+
+    assert names_in(tmp_path) == []
+
+
+# ---- sheets -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((160, 160), 2), ((160, 90), 2), ((120, 120), 2), ((33, 7), 8), ((11, 40), 7), ((400, 9), 1)],
+    ids=str,
+)
+def test_every_pixel_is_a_square_of_its_color(tmp_path, size, factor):
+    """Grey or colour, each image stands there once, enlarged by one whole factor, in one row."""
+    images = [noise(*size, channels=channels) for channels in (3, 1, 3)]
+    images[2] = 254 - images[2]
+    for image in images:
+        image.setflags(write=False)
+    picture = sheet_of(tmp_path / "sheet.png", images)
+
+    tops, lefts = zip(*(find(picture, image, factor) for image in images), strict=True)
+    assert len(set(tops)) == 1
+    assert lefts[1] - lefts[0] == lefts[2] - lefts[1] >= max(size[1] * factor, 240)
+    assert ink(picture).sum() == 3 * size[0] * size[1] * factor**2
+
+
+@pytest.mark.parametrize("low", [(40, 40), (41, 41), (50, 110)], ids=str)
+def test_smaller_images_stand_in_the_middle_of_their_cell(tmp_path, low):
+    """They are enlarged by the largest whole factor that fits, on white, and not stretched."""
+    small, large = noise(*low), noise(120, 120)
+    factor = 240 // max(low)
+    picture = sheet_of(tmp_path / "sheet.png", [large, small])
+
+    top, left = find(picture, large, 2)
+    inner_top, inner_left = find(picture, small, factor)
+    assert inner_top - top == -((low[0] * factor - 240) // 2)
+    assert inner_left - left - 252 == (240 - low[1] * factor) // 2
+    assert ink(picture).sum() == 240**2 + low[0] * low[1] * factor**2
+
+
+def test_samples_have_titles_above_the_columns_and_captions_below_the_images(tmp_path):
+    """LR is as large as HR; the rows stand close, words only where they belong."""
+    rows = [[noise(40, 40, seed=i), noise(120, 120, seed=i)] for i in range(3)]
+    captions = [["", "27.31 dB"], ["bicubic", ""], ["", ""]]
+    samples(tmp_path / "sheet.png", ["LR", "output"], rows, captions)
+    picture = pixels(tmp_path / "sheet.png")
+
+    places = np.array([[find(picture, image, 240 // len(image)) for image in row] for row in rows])
+    tops, lefts = places[:, 0, 0], places[0, :, 1]
+    assert (places[:, :, 0] == tops[:, None]).all()
+    assert (places[:, :, 1] == lefts).all()
+    assert all(240 < step <= 290 for step in (*np.diff(tops), *np.diff(lefts)))
+    for row, top in enumerate(tops):
+        words = [
+            ink(picture)[top + 240 : [*tops, len(picture)][row + 1], left : left + 240].any()
+            for left in lefts
+        ]
+        assert words == [bool(text) for text in captions[row]]
+    assert all(ink(picture)[: tops[0], left : left + 240].any() for left in lefts)
+
+
+@pytest.mark.parametrize(
+    ("rows", "captions"),
+    [([[0]], [[""] * 2]), ([[0, 0], [0]], [[""] * 2] * 2), ([[0, 0]], []), ([], [])],
+)
+def test_samples_refuse_what_is_no_table(tmp_path, rows, captions):
+    """Rows, columns and captions must agree, and there must be some."""
+    images = [[noise(8, 8) for _ in row] for row in rows]
+
+    with pytest.raises(ValueError, match=r"argument|empty"):
+        samples(tmp_path / "sheet.png", ["a", "b"], images, captions)
+
+    assert names_in(tmp_path) == []
+
+
+def test_words_stand_above_and_below_their_image(tmp_path):
+    """Other words change a strip of their own cell and nothing else."""
+    images = [noise(120, 120, seed=seed) for seed in range(8)]
+    titles, captions = ["same"] * 8, ["same"] * 8
+    plain = sheet_of(tmp_path / "a.png", images, titles, captions, columns=4)
+    titles[5], captions[2] = "emas", "emas"
+
+    changed = (sheet_of(tmp_path / "b.png", images, titles, captions, columns=4) != plain).any(-1)
+
+    tops, lefts = zip(*(find(plain, image, 2) for image in images), strict=True)
+    title = changed[tops[5] - 32 : tops[5], lefts[5] : lefts[5] + 240]
+    caption = changed[tops[2] + 240 : tops[5] - 32, lefts[2] : lefts[2] + 240]
+    assert title.any()
+    assert caption.any()
+    assert title.sum() + caption.sum() == changed.sum()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["runs/an-experiment-with-a-long-name/model.safetensors", "w" * 80, "W i" * 30, "W" * 19],
+)
+def test_long_words_are_wrapped_in_their_cell(tmp_path, words):
+    """What is wider than its cell is broken or smaller, and touches nothing."""
+    image = noise(120, 120)
+    picture = sheet_of(tmp_path / "sheet.png", [image] * 3, ["", words, ""], ["", words, ""])
+    corners = np.argwhere((picture == image[0, 0]).all(-1))
+    top, left = corners[:, 0].min(), corners[:, 1].min() + 252
+
+    for strip in (ink(picture)[:top], ink(picture)[top + 240 :]):
+        columns = np.flatnonzero(strip.any(0))
+        assert left <= columns.min() < columns.max() < left + 240
+        assert not strip[[0, -1]].any()
+
+
+def test_words_are_no_formulas(tmp_path):
+    """Dollars, line breaks and letters that the font lacks are shown without a complaint."""
+    words = ["$\\frac{$", "two\nlines", "写真"]
+    picture = sheet_of(tmp_path / "sheet.png", [noise(120, 120)] * 3, words, words)
+
+    assert not ink(picture)[[0, -1]].any()
+
+
+# ---- files --------------------------------------------------------------------------------
+
+
+@BOTH
+def test_the_same_input_makes_the_same_bytes(tmp_path, draw):
+    """No time and no version in them, whatever a user's settings of matplotlib are.
+
+    The settings and the logging of a program that uses matplotlib itself stay as they were.
+    """
+    draw(tmp_path / "usual.png")
+    odd = {"font.size": 40, "savefig.dpi": 50, "savefig.bbox": "tight", "axes.facecolor": "k"}
+    level = logging.getLogger("matplotlib").level
+    with mpl.rc_context(odd | {"savefig.facecolor": "r", "lines.marker": "x"}):
+        before = dict(mpl.rcParams)
+        draw(tmp_path / "odd.png")
+        assert dict(mpl.rcParams) == before
+    content = (tmp_path / "usual.png").read_bytes()
+
+    assert (tmp_path / "odd.png").read_bytes() == content
+    assert b"oftware" not in content
+    assert b"tEXt" not in content
+    assert logging.getLogger("matplotlib").level == level
+    assert names_in(tmp_path) == ["odd.png", "usual.png"]
+
+
+@pytest.mark.parametrize("home", ["unwritable", "misspelt"])
+def test_a_fresh_process_draws_in_silence(tmp_path, home):
+    """No word of a font cache, of a folder for it or of a bad setting; nothing too early."""
+    folder = tmp_path / home
+    if home == "unwritable":
+        folder.write_text("a file is in the way")
+    else:
+        folder.mkdir()
+        (folder / "matplotlibrc").write_text("no.such.setting: 1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW, str(tmp_path / "curves.png")],
+        cwd=ROOT,
+        env=os.environ | {"MPLCONFIGDIR": str(folder), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (done.stdout, done.stderr) == ("", "")
+    assert ink(pixels(tmp_path / "curves.png")).any()
+
+
+@BOTH
+def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, draw):
+    """One line names the file, the reason and the way out; a folder in the way stays."""
+    path = tmp_path / "no\nwhere" / "picture.png"
+    (tmp_path / "folder.png").mkdir()
+
+    with pytest.raises(OutputError) as error:
+        draw(path)
+    with pytest.raises(OutputError, match=r"cannot write .*folder\.png: .*; give another"):
+        draw(tmp_path / "folder.png")
+
+    shown = str(path).replace("\n", "\\n")
+    assert str(error.value) == (
+        f"cannot write {shown}: No such file or directory; give another --output"
+    )
+    assert names_in(tmp_path) == ["folder.png"]
+
+
+@BOTH
+def test_an_old_picture_is_replaced_as_a_whole(tmp_path, draw, monkeypatch):
+    """A failure halfway leaves the old file and nothing beside it; else the new one is there."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"picture\.png: No space left on device; give"):
+            draw(path)
+    assert path.read_bytes() == b"old"
+    draw(path)
+
+    assert ink(pixels(path)).any()
+    assert names_in(tmp_path) == ["picture.png"]
