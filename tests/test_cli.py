@@ -294,7 +294,6 @@ def test_a_device_that_is_not_there_is_one_line(desk, command, device, code, tex
 @pytest.mark.parametrize(
     ("dtype", "text"),
     [
-        ("fp8", "--dtype 'fp8' is unknown: use auto, fp32, bf16 or fp16"),
         ("fp16", "--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32"),
     ],
 )
@@ -320,7 +319,6 @@ def test_a_number_format_that_cannot_be_is_one_line(desk, command, dtype, text):
         ([".", "--lr", "gone"], 4, "gone is not a folder of images…"),
         ([".", "--scale", "1"], 2, "--scale must lie in (1, 16], not 1"),
         ([".", "--scale", "nan"], 2, "--scale must lie in (1, 16], not nan"),
-        ([".", "--channel", "cb"], 2, "--channel must be one of y, rgb, not 'cb'"),
         ([".", "--limit", "0"], 2, "--limit must be at least 1, not 0"),
         ([".", "--crop-border", "-1"], 2, "--crop-border must be at least 0, not -1"),
         ([".", "--tile", "7"], 2, "--tile must be a multiple of the net's stride 12, not 7"),
@@ -353,11 +351,6 @@ def test_bad_input_to_eval_is_one_line(desk, arguments, code, text):
         (["--max-time", "m"], 2, "--max-time 'm' is not a time: write 90m, 1.5h or 600s"),
         (["--max-time", "-5m"], 2, "--max-time must be positive, not -300…"),
         (["--max-time", "nan"], 2, "--max-time must be positive, not nan"),
-        (
-            ["--steps", "1", "--loss", "x"],
-            2,
-            "--loss must be one of l1, mse, charbonnier, fourier, not 'x'",
-        ),
         (["--steps", "1", "--lr", "0"], 2, "--lr must be positive, not 0…"),
         (["--steps", "1", "--ema", "1"], 2, "--ema must lie in [0, 1), not 1…"),
         (["--steps", "1", "--scale", "1"], 2, "--scale must lie in (1, 8] for training, not 1"),
@@ -426,7 +419,11 @@ def test_train_needs_a_dataset(desk):
         (["upscale", "photo.png", "--threads", "0"], "--threads"),
         (["upscale", "photo.png", "--sharpen"], "--sharpen"),
         (["upscale"], "INPUT"),
+        (["upscale", "photo.png", "--dtype", "fp8"], "'auto', 'fp32', 'bf16', 'fp16'"),
+        (["upscale", "photo.png", "--metadata", "drop"], "'keep', 'strip'"),
         (["eval", ".", "--limit", "x"], "--limit"),
+        (["eval", ".", "--channel", "cb"], "'y', 'rgb'"),
+        (["eval", ".", "--dtype", "fp8"], "'auto', 'fp32', 'bf16', 'fp16'"),
         (["train", "--steps", "x"], "--steps"),
         (["enlarge"], "enlarge"),
     ],

@@ -1,4 +1,4 @@
-"""The program: its commands, its entry, and what holds for all of them."""
+"""The program: its commands and its entry point."""
 
 import os
 import signal
@@ -40,15 +40,15 @@ def main() -> None:
             os._exit(int(end.code))
         raise
     finally:
-        # All is done and told: what torch does at the end may be cut short without a word.
+        # All is done and reported: what torch does at the end may be cut short.
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _occupy_closed() -> None:
-    """Let no picture be opened as what torch or a codec takes for stdout."""
+    """Open closed standard streams, or a picture would be opened as what torch takes for stdout."""
     for number in range(3):
-        with suppress(OSError):  # a full table of files is told later
+        with suppress(OSError):  # a full table of open files is reported later
             try:
                 os.fstat(number)
             except OSError:
@@ -56,9 +56,9 @@ def _occupy_closed() -> None:
 
 
 def _is_reading() -> bool:
-    """Whether a thread still waits for a file, or for a stdin that does not end.
+    """Return whether a thread still waits for a file, or for a stdin that does not end.
 
-    Python would wait for it at the end, deaf to Ctrl-C. What it has begun to write is removed.
+    Python would wait for it at exit, deaf to Ctrl-C. Its unfinished files are removed.
     """
     alive = any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
     if alive:

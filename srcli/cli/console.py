@@ -1,4 +1,4 @@
-"""What every command says and how it ends: messages, errors, signals."""
+"""Messages, errors and signals: what holds for the output and the end of every command."""
 
 import json
 import signal
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_WIDTH",
     "Stopper",
-    "cell",
-    "counted",
-    "duration",
-    "number_of",
+    "format_counts",
+    "format_duration",
+    "format_scores",
     "print_json",
     "reporting",
     "say",
+    "signal_number",
     "signals",
     "terminating",
     "write_text",
 ]
 
 NO_WIDTH = 10_000
+"""Columns of a table that goes to a file or a pipe: nothing is cut or wrapped."""
 
 
 @contextmanager
@@ -44,14 +45,14 @@ def reporting() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         say("interrupted")
-        raise typer.Exit(128 + number_of(error)) from error
+        raise typer.Exit(128 + signal_number(error)) from error
     except Interrupted as error:
         say(str(error))
         raise typer.Exit(128 + error.signal_number) from error
     except SrcliError as error:
         say(f"error: {error}")
         raise typer.Exit(error.exit_code) from error
-    except BrokenPipeError:  # the reader of stdout went away: Typer ends quietly
+    except BrokenPipeError:  # the reader of stdout is gone: Typer exits quietly
         raise
     except OSError as error:  # a path that may not be looked at, a full disk
         where = f"{error.filename}: " if error.filename else ""
@@ -59,8 +60,8 @@ def reporting() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def number_of(stop: KeyboardInterrupt) -> int:
-    """Tell which signal it was: Python's own is SIGINT, that of terminating says so."""
+def signal_number(stop: KeyboardInterrupt) -> int:
+    """Return the signal that raised it: Python's own is SIGINT, :class:`Stopper` names its."""
     return int(stop.args[0]) if stop.args else int(signal.SIGINT)
 
 
@@ -77,18 +78,18 @@ def print_json(values: dict[str, Any]) -> None:
         ) from error
 
 
-def counted(summary: "Summary") -> str:
-    """Write how many files came to which end."""
+def format_counts(summary: "Summary") -> str:
+    """Return how many files are done, skipped and failed."""
     return f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed"
 
 
-def cell(psnr: float, ssim: float, share: float, *, accuracy: bool) -> str:
-    """Write the scores of one image and method as a table has them."""
-    return f"{psnr:.2f} / {ssim:.4f}" + (f" / {share:.2%}" if accuracy else "")
+def format_scores(psnr: float, ssim: float, accuracy: float | None = None) -> str:
+    """Return the scores of one image and method as a cell of a table; None: no accuracy."""
+    return f"{psnr:.2f} / {ssim:.4f}" + ("" if accuracy is None else f" / {accuracy:.2%}")
 
 
-def duration(seconds: float) -> str:
-    """Write a time in the unit that suits it."""
+def format_duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours, whichever reads best."""
     minutes = seconds / 60
     return (
         f"{seconds:.{1 if seconds < 10 else 0}f} s"
@@ -99,7 +100,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one kills as usual."""
+    """Collect SIGINT and SIGTERM in the list that is yielded; a second one acts as usual."""
     received: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -119,10 +120,10 @@ def signals() -> Iterator[list[int]]:
 
 @contextmanager
 def terminating() -> Iterator["Stopper"]:
-    """Let SIGTERM unwind the work as Ctrl-C does, so that nothing half-written stays."""
+    """Let SIGTERM unwind the work as Ctrl-C does, so that no unfinished file is left behind."""
     stopper = Stopper()
     caught = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored
         caught.append(signal.SIGINT)
     previous = {number: signal.signal(number, stopper) for number in caught}
     try:
@@ -133,32 +134,32 @@ def terminating() -> Iterator["Stopper"]:
 
 
 class Stopper:
-    """Ends the work at a signal, wherever that comes."""
+    """Raises ``KeyboardInterrupt`` at a signal, a first one not while a result is reported."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self._holds = False
+        self._reporting = False
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Raise ``KeyboardInterrupt``: at once, but for the first one while a result is told."""
+        """Handle a signal."""
         self.received.append(number)
-        if not self._holds or len(self.received) > 1:
+        if not self._reporting or len(self.received) > 1:
             raise KeyboardInterrupt(number)
 
-    def holding(self, tell: Callable[["Result"], None]) -> Callable[["Result"], None]:
-        """Let what is told be told to its end: results that wait behind it are still to come."""
+    def holding(self, report: Callable[["Result"], None]) -> Callable[["Result"], None]:
+        """Wrap what reports a result, so that it is not cut short; others may wait behind it."""
 
         def held(result: "Result") -> None:
-            self._holds = True
+            self._reporting = True
             try:
-                tell(result)
+                report(result)
             finally:
-                self._holds = False
+                self._reporting = False
 
         return held
 
     def checking(self, advance: Callable[["Job", float], None]) -> Callable[["Job", float], None]:
-        """Raise what was held back, or what a library swallowed: some make errors of their own."""
+        """Wrap what shows progress, so that it raises what was held back or a library swallowed."""
 
         def checked(job: "Job", share: float) -> None:
             if self.received:
@@ -169,7 +170,11 @@ class Stopper:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a report whole or not at all."""
+    """Write a report, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
     try:
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -180,11 +185,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, whole: no wrapping, no markup."""
+    """Print one line on stderr without wrapping or markup."""
     try:
         sys.stderr.write(f"{one_line(text)}\n")
         sys.stderr.flush()
-    except BrokenPipeError:  # the reader went away, which ends the run as it does for stdout
+    except BrokenPipeError:  # the reader is gone, which ends the run as it does for stdout
         raise
-    except OSError:  # a log on a full disk, a terminal that is gone: no reason to lose a night
+    except OSError:  # a log on a full disk or a terminal that is gone must not end a long run
         pass

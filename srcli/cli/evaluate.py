@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from srcli.evaluation.evaluate import EvalReport
 
 
-from srcli.cli.console import NO_WIDTH, cell, reporting, say, write_text
+from srcli.cli.console import NO_WIDTH, format_scores, reporting, say, write_text
 from srcli.cli.options import (
     BatchSize,
     DataDir,
@@ -31,8 +31,6 @@ from srcli.cli.options import (
     Overlap,
     Threads,
     Tile,
-    choice,
-    complete,
     complete_weights,
     fetch,
     settings_of,
@@ -95,14 +93,16 @@ def evaluate(
             help="Filter to measure the weights beside: bicubic, lanczos, bilinear, nearest or "
             "none; repeat for more.",
             metavar="NAME",
-            autocompletion=complete("bicubic", "lanczos", "bilinear", "nearest", "none"),
+            autocompletion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
             show_default="bicubic",
         ),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
     degradation: DegradationOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the degradation.")] = 0,
-    channel: Annotated[str, typer.Option(help="y (luma, as the literature) or rgb.")] = "y",
+    channel: Annotated[
+        Literal["y", "rgb"], typer.Option(help="y is luma, as in the literature.")
+    ] = "y",
     crop_border: Annotated[
         int | None, typer.Option(help="Border pixels cut.", show_default="the scale")
     ] = None,
@@ -163,7 +163,7 @@ def evaluate(
         baselines=_baselines(baseline),
         panels=panels,
         scale=scale,
-        channel=choice("--channel", channel, ("y", "rgb")),
+        channel=channel,
         crop_border=crop_border,
         limit=limit,
         settings=settings_of(tile, overlap, batch_size, device, dtype),
@@ -195,7 +195,7 @@ def evaluate(
 
 def _baselines(given: list[str] | None) -> tuple[str, ...]:
     """Settle the filters: bicubic unless told, each once, and none by its name alone."""
-    names = tuple(dict.fromkeys(given or ("bicubic",)))
+    names: tuple[str, ...] = tuple(dict.fromkeys(given or ("bicubic",)))
     if names == ("none",):
         return ()
     if "none" in names:
@@ -216,14 +216,17 @@ def _print_scores(report: "EvalReport") -> None:
         table.add_column(escape(one_line(label)), justify="right", overflow="fold")
     rows: dict[str, list[str]] = {}
     for score in report.scores:
-        values = score.psnr, score.ssim, score.accuracy
-        rows.setdefault(score.image, []).append(cell(*values, accuracy=report.has_accuracy))
+        accuracy = score.accuracy if report.has_accuracy else None
+        text = format_scores(score.psnr, score.ssim, accuracy)
+        rows.setdefault(score.image, []).append(text)
     if len(rows) <= _MOST_ROWS:
         for image, cells in rows.items():
             table.add_row(escape(one_line(image)), *cells)
         table.add_section()
     means = (
-        cell(*report.mean(method), report.accuracy(method), accuracy=report.has_accuracy)
+        format_scores(
+            *report.mean(method), report.accuracy(method) if report.has_accuracy else None
+        )
         for method in report.methods
     )
     label = "mean" if len(rows) <= _MOST_ROWS else f"mean of {len(rows)}"

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from srcli import files
-from srcli.cli.console import NO_WIDTH, cell, reporting, say
+from srcli.cli.console import NO_WIDTH, format_scores, reporting, say
 from srcli.cli.options import complete_weights
 from srcli.errors import SrcliError
 from srcli.files import one_line
@@ -125,7 +125,7 @@ def _score_table(rows: list[dict[str, Any]]) -> Table:
         for line in row["scores"]:
             key = line["dataset"], line["scale"], line["lr"], line["channel"]
             found = cells.setdefault(key, [""] * len(rows))
-            found[index] = cell(line["psnr"], line["ssim"], 0, accuracy=False)
+            found[index] = format_scores(line["psnr"], line["ssim"])
     for (dataset, scale, lr, channel), found in cells.items():
         name = dataset if channel == "y" else f"{dataset} (RGB)"
         table.add_row(escape(one_line(name)), f"x{scale:g}", _value(lr), *found)

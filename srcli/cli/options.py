@@ -1,28 +1,26 @@
-"""Options that more than one command has, and how their values are read."""
+"""Options that more than one command has, and how their values are parsed."""
 
 import glob
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from srcli import files
+from srcli.cli.console import say
 from srcli.errors import UsageError
 
 if TYPE_CHECKING:
     from srcli.upscaler import Settings
 
-
-from srcli.cli.console import say
-
 __all__ = [
+    "DATA",
     "FILES",
+    "MESSAGES",
     "NET",
     "OUTPUT",
-    "TALK",
     "BatchSize",
     "DType",
     "DataDir",
@@ -32,24 +30,13 @@ __all__ = [
     "Overlap",
     "Threads",
     "Tile",
-    "choice",
-    "complete",
     "complete_model",
     "complete_weights",
     "fetch",
     "settings_of",
     "use_threads",
-    "whole",
+    "whole_number",
 ]
-
-
-def complete(*values: str) -> Callable[[str], list[str]]:
-    """Complete an option's value to one of these."""
-
-    def chosen(incomplete: str) -> list[str]:
-        return [value for value in values if value.startswith(incomplete)]
-
-    return chosen
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -63,7 +50,7 @@ def complete_weights(incomplete: str) -> list[str]:
     return [name for name in complete_model(incomplete) if name != "auto"]
 
 
-FILES, OUTPUT, NET, TALK = "Files", "Results", "Network", "Messages"
+DATA, FILES, OUTPUT, NET, MESSAGES = "Data", "Files", "Results", "Network", "Messages"
 """Panels of the help."""
 
 
@@ -102,18 +89,16 @@ Device = Annotated[
     typer.Option(
         help="auto is CUDA if there is any; cuda is all GPUs of the machine.",
         metavar="auto|cpu|cuda[:N]",
-        autocompletion=complete("auto", "cpu", "cuda"),
+        autocompletion=lambda: ["auto", "cpu", "cuda"],
         rich_help_panel=NET,
     ),
 ]
 
 
 DType = Annotated[
-    str,
+    Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(
         help="auto is bf16 where the hardware computes in it, else fp32.",
-        metavar="auto|fp32|bf16|fp16",
-        autocompletion=complete("auto", "fp32", "bf16", "fp16"),
         rich_help_panel=NET,
     ),
 ]
@@ -122,13 +107,18 @@ DType = Annotated[
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Where celeba and stl10 lie: their own folder or the one above.", show_default="data"
+        help="Where celeba and stl10 are: their own folder or the one above.",
+        show_default="data",
+        rich_help_panel=DATA,
     ),
 ]
 
 
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch celeba and stl10 into --data-dir first.")
+    bool,
+    typer.Option(
+        "--download", help="Fetch celeba and stl10 into --data-dir first.", rich_help_panel=DATA
+    ),
 ]
 
 
@@ -137,8 +127,9 @@ DegradationOption = Annotated[
     typer.Option(
         help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
         "jpeg=30..95 around it; kernel=bicubic+bilinear+area+lanczos+cubic (or any) draws the "
-        "filter that reduces; clean=0.2 spares that share of the samples.",
+        "filter that reduces; clean=0.2 leaves that share of the samples undegraded.",
         show_default="bicubic",
+        rich_help_panel=DATA,
     ),
 ]
 
@@ -157,7 +148,7 @@ Threads = Annotated[
 
 
 def fetch(datasets: tuple[str, ...], data_dir: Path, *, quiet: bool) -> None:
-    """Download the data sets that have a name; of several processes one of a machine does."""
+    """Download the data sets that have a name, in one process of each machine."""
     from srcli.data import downloads
     from srcli.data.sources import DATASETS, parse
 
@@ -173,13 +164,6 @@ def fetch(datasets: tuple[str, ...], data_dir: Path, *, quiet: bool) -> None:
             )
 
 
-def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401 - one of the literals
-    """Refuse what is not among the allowed values."""
-    if value is not None and value not in allowed:
-        raise UsageError(f"{option} must be one of {', '.join(allowed)}, not {value!r}")
-    return value
-
-
 def settings_of(
     tile: str,
     overlap: str,
@@ -189,21 +173,21 @@ def settings_of(
     *,
     tta: bool = False,
 ) -> "Settings":
-    """Read the options of the network as settings of an upscaler."""
+    """Return the options of the network as settings of an upscaler."""
     from srcli.upscaler import Settings
 
     return Settings(
         tta=tta,
         device=device,
         dtype=dtype,
-        tile=whole("--tile", tile),
-        overlap=whole("--overlap", overlap),
-        batch_size=whole("--batch-size", batch_size),
+        tile=whole_number("--tile", tile),
+        overlap=whole_number("--overlap", overlap),
+        batch_size=whole_number("--batch-size", batch_size),
     )
 
 
-def whole(option: str, text: str) -> int | None:
-    """Read a whole number, or ``auto`` as None."""
+def whole_number(option: str, text: str) -> int | None:
+    """Parse a whole number; ``auto`` is None."""
     if text == "auto":
         return None
     try:
@@ -213,7 +197,7 @@ def whole(option: str, text: str) -> int | None:
 
 
 def use_threads(count: int | None) -> None:
-    """Let torch use so many CPU threads; None: as many as it likes."""
+    """Let torch use so many CPU threads; None: all cores."""
     if count is not None:
         import torch
 

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
+from srcli.data.choices import Augmentation, Splitting
 from srcli.errors import Interrupted, UsageError
-from srcli.model.config import BASE, CONFIGS, JOINS, ModelConfig
+from srcli.model.config import BASE, CONFIGS, Join, ModelConfig
 from srcli.ops.degradation import Degradation
 from srcli.training.config import (
-    AUGMENTATIONS,
     CHANGEABLE,
     LENGTHS,
-    LOSSES,
-    OPTIMIZERS,
     PLATEAU,
     RECIPES,
-    SCHEDULES,
-    SPLITS,
+    Loss,
+    OptimizerName,
+    Schedule,
     TrainConfig,
 )
 
@@ -34,13 +33,12 @@ if TYPE_CHECKING:
     from srcli.training.trainer import Plan, Progress, TrainReport
 
 
-from srcli.cli.console import duration, reporting, say, signals
+from srcli.cli.console import format_duration, reporting, say, signals
 from srcli.cli.options import (
     DataDir,
     DegradationOption,
     Download,
     Threads,
-    choice,
     fetch,
     use_threads,
 )
@@ -97,7 +95,7 @@ def train(
         typer.Option(help="Shape of the net: base, paper, or a JSON file.", show_default="recipe"),
     ] = None,
     join: Annotated[
-        str | None,
+        Join | None,
         typer.Option(
             help="Where skips join: before, first or last unit of a decoder level.",
             show_default="the configuration's",
@@ -133,7 +131,7 @@ def train(
         ),
     ] = None,
     optimizer: Annotated[
-        str | None,
+        OptimizerName | None,
         typer.Option(
             help="muon (for the inner convolutions, Adam for the rest) or adam.",
             show_default=_recipe_default("optimizer"),
@@ -158,14 +156,14 @@ def train(
         typer.Option(help="Steps in which it rises.", show_default=_recipe_default("warmup")),
     ] = None,
     schedule: Annotated[
-        str | None,
+        Schedule | None,
         typer.Option(
             help="How it goes on: cosine (to zero), trapezoid or constant.",
             show_default=_recipe_default("schedule"),
         ),
     ] = None,
     loss: Annotated[
-        str | None,
+        Loss | None,
         typer.Option(help="l1, mse, charbonnier or fourier.", show_default=_recipe_default("loss")),
     ] = None,
     clip: Annotated[
@@ -185,7 +183,7 @@ def train(
         int | None, typer.Option(help="Seed of the weights and of every draw.", show_default="0")
     ] = None,
     split: Annotated[
-        str | None,
+        Splitting | None,
         typer.Option(
             help="held-out: one image in fifty for evaluation. paper: 4,000 test, 86,799 "
             "training, 211,800 evaluation, or the same shares.",
@@ -193,7 +191,7 @@ def train(
         ),
     ] = None,
     augment: Annotated[
-        str | None,
+        Augmentation | None,
         typer.Option(
             help="Flips and quarter turns of patches: turn (all eight), mirror (left and right "
             "alone, for what stands upright, as faces) or none.",
@@ -278,26 +276,26 @@ def train(
             "datasets": tuple(dataset) if dataset else None,
             "data_dir": data_dir and data_dir.absolute(),
             "output": output,
-            "recipe": choice("--recipe", recipe, tuple(RECIPES)),
+            "recipe": _recipe(recipe),
             "model": _model_config(config),
-            "join": choice("--join", join, JOINS),
+            "join": join,
             "scales": tuple(scale) if scale else None,
             "degradation": None if degradation is None else Degradation.parse(degradation),
             "steps": steps,
             "epochs": epochs,
             "max_seconds": None if max_time is None else _seconds(max_time),
             "batch_size": batch_size,
-            "optimizer": choice("--optimizer", optimizer, OPTIMIZERS),
+            "optimizer": optimizer,
             "lr": lr,
             "warmup": warmup,
             "weight_decay": weight_decay,
-            "schedule": choice("--schedule", schedule, SCHEDULES),
-            "loss": choice("--loss", loss, LOSSES),
+            "schedule": schedule,
+            "loss": loss,
             "clip": clip,
             "ema": ema,
             "seed": seed,
-            "split": choice("--split", split, SPLITS),
-            "augment": choice("--augment", augment, AUGMENTATIONS),
+            "split": split,
+            "augment": augment,
             "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
@@ -350,6 +348,13 @@ def train(
         )
     if not quiet and leads:
         say(_training_summary(report))
+
+
+def _recipe(name: str | None) -> str | None:
+    """Refuse a recipe that there is not."""
+    if name is not None and name not in RECIPES:
+        raise UsageError(f"--recipe must be one of {', '.join(RECIPES)}, not {name!r}")
+    return name
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -464,7 +469,7 @@ def _plan_lines(plan: "Plan") -> str:
             f"net          {plan.parameters:,} parameters, {plan.gmac_per_patch:.2f} GMAC a patch",
             f"length       {steps}; {plan.steps_per_epoch:,} steps of {plan.batch} an epoch",
             f"measured     {plan.patches_per_second:.1f} patches/s in {where}{memory}",
-            f"time         {duration(plan.seconds)}",
+            f"time         {format_duration(plan.seconds)}",
         ]
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from tqdm import tqdm
@@ -25,24 +25,30 @@ if TYPE_CHECKING:
     from srcli.upscaling.share import Share
 
 
-from srcli.cli.console import Stopper, counted, duration, print_json, reporting, say, terminating
+from srcli.cli.console import (
+    Stopper,
+    format_counts,
+    format_duration,
+    print_json,
+    reporting,
+    say,
+    terminating,
+)
 from srcli.cli.options import (
     FILES,
+    MESSAGES,
     NET,
     OUTPUT,
-    TALK,
     BatchSize,
     Device,
     DType,
     Overlap,
     Threads,
     Tile,
-    choice,
-    complete,
     complete_model,
     settings_of,
     use_threads,
-    whole,
+    whole_number,
 )
 
 __all__ = ["UPSCALE_HELP", "upscale"]
@@ -192,7 +198,7 @@ def upscale(
             "-f",
             help="auto is the input's; png, jpg, webp, avif, tiff, gif, bmp, ppm.",
             metavar="NAME",
-            autocompletion=complete("auto", "png", "jpg", "webp", "avif", "tiff", "gif", "bmp"),
+            autocompletion=lambda: ["auto", "png", "jpg", "webp", "avif", "tiff", "gif", "bmp"],
             rich_help_panel=OUTPUT,
         ),
     ] = "auto",
@@ -207,12 +213,10 @@ def upscale(
         typer.Option("--lossless", help="Lossless WebP; AVIF at its best.", rich_help_panel=OUTPUT),
     ] = False,
     metadata: Annotated[
-        str,
+        Literal["keep", "strip"],
         typer.Option(
             help="EXIF, XMP, ICC profile, resolution and texts; stripped, the colours are "
             "converted to sRGB.",
-            metavar="keep|strip",
-            autocompletion=complete("keep", "strip"),
             rich_help_panel=OUTPUT,
         ),
     ] = "keep",
@@ -255,12 +259,14 @@ def upscale(
         typer.Option(
             "--json",
             help="One JSON object a file on stdout, then one summary.",
-            rich_help_panel=TALK,
+            rich_help_panel=MESSAGES,
         ),
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Say what is computed on what.", rich_help_panel=TALK),
+        typer.Option(
+            "--verbose", "-v", help="Say what is computed on what.", rich_help_panel=MESSAGES
+        ),
     ] = False,
     quiet: Annotated[
         bool,
@@ -268,11 +274,11 @@ def upscale(
             "--quiet",
             "-q",
             help="Only errors: no bar, no line for what is done.",
-            rich_help_panel=TALK,
+            rich_help_panel=MESSAGES,
         ),
     ] = False,
     no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=TALK)
+        bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=MESSAGES)
     ] = False,
 ) -> None:
     """Enlarge images."""
@@ -306,10 +312,10 @@ def upscale(
         model=model,
         quality=quality,
         lossless=lossless,
-        metadata=choice("--metadata", metadata, ("keep", "strip")),
+        metadata=metadata,
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         fail_fast=fail_fast,
-        jobs=whole("--jobs", jobs),
+        jobs=whole_number("--jobs", jobs),
         settings=settings_of(tile, overlap, batch_size, device, dtype, tta=tta),
     )
     use_threads(threads)
@@ -469,8 +475,8 @@ def _stopping(voice: _Voice, stopper: "Stopper", failed_list: Path | None) -> It
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             unfinished = voice.total - voice.finished
         raise Interrupted(
-            f"interrupted: {counted(voice.summary)}, {unfinished} not begun or unfinished; the "
-            "same command with --skip-existing resumes",
+            f"interrupted: {format_counts(voice.summary)}, {unfinished} not begun or unfinished; "
+            "the same command with --skip-existing resumes",
             number,
         ) from None
 
@@ -540,7 +546,7 @@ _NAMED_FAILURES = 10
 
 def _summary_line(summary: "Summary") -> str:
     """Say how many files came to what, and which ones failed."""
-    text = counted(summary)
+    text = format_counts(summary)
     if summary.unfinished:
         text += f", {summary.unfinished} not begun"
     if summary.failures:
@@ -584,7 +590,8 @@ def _foretell(config: "BatchConfig", told: _Told) -> None:
         say(
             f"{totals['planned']} to do, {totals['skipped']} skipped, {totals['failed']} failing: "
             f"{totals['megapixels']:g} megapixels, {totals['patches']} patches, "
-            f"about {totals['memory'] / 1e9:.1f} GB of memory and {duration(totals['seconds'])}"
+            f"about {totals['memory'] / 1e9:.1f} GB of memory and "
+            f"{format_duration(totals['seconds'])}"
         )
     if failed:
         raise typer.Exit(1)
@@ -604,7 +611,8 @@ def _forecast_line(one: "Forecast", *, verbose: bool) -> str:
     return (
         f"{one.job.source} {one.before[0]}x{one.before[1]} -> {one.job.target} "
         f"{one.after[0]}x{one.after[1]}{pictures}  {one.patches} patches, "
-        f"about {one.memory / 1e9:.1f} GB, {duration(one.seconds)}{_why(one) if verbose else ''}"
+        f"about {one.memory / 1e9:.1f} GB, {format_duration(one.seconds)}"
+        f"{_why(one) if verbose else ''}"
     )
 
 

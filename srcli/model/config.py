@@ -19,6 +19,7 @@ __all__ = [
     "JOINS",
     "PAPER",
     "SYMMETRIES",
+    "Join",
     "ModelConfig",
     "ScalePath",
 ]
@@ -36,10 +37,10 @@ level at every factor, with single patches too, where 14 leave two at x4
 _Unit = Literal["convolution", "residual"]
 _Down = Literal["max-pool", "convolution"]
 _Up = Literal["nearest", "depth-to-space"]
-_Join = Literal["before", "first", "last"]
+Join = Literal["before", "first", "last"]
 _Output = Literal["relu", "correction"]
 
-JOINS: tuple[str, ...] = get_args(_Join)
+JOINS: tuple[str, ...] = get_args(Join)
 """Where a skip may be added in the decoder."""
 
 _FAMILIES = (
@@ -104,7 +105,7 @@ class ModelConfig:
     up: _Up
     """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
 
-    join: _Join
+    join: Join
     """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
     one (the paper's, as it is read here), or after the ``last``."""
 
@@ -130,7 +131,7 @@ class ModelConfig:
             ("unit", _Unit),
             ("down", _Down),
             ("up", _Up),
-            ("join", _Join),
+            ("join", Join),
             ("output", _Output),
         ):
             if getattr(self, name) not in get_args(kinds):
