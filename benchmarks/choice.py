@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from srcli.data.degrading import degrade
 from srcli.imaging import images
 from srcli.model import weights
 from srcli.ops.color import dequantize, luma, quantize
-from srcli.ops.degrade import degrade
 from srcli.ops.metrics import crop_border, psnr
 from srcli.upscaler import Settings, Upscaler
 

@@ -22,7 +22,7 @@ FLOORS = (
     {"training", "upscaler"},
     {"model", "data"},
     {"imaging", "ops"},
-    {"errors", "files", "quantisers"},
+    {"errors", "files"},
 )
 """THE map of allowed imports, top to bottom: a room (a package or a module of ``srcli``) imports
 only from rooms on floors below its own."""
@@ -190,7 +190,7 @@ def test_a_misplaced_package_is_seen(name, source, found):
 
 
 @pytest.mark.parametrize(
-    "room", sorted(FLOOR_OF.keys() - {"__main__", "upscaler", "errors", "files", "quantisers"})
+    "room", sorted(FLOOR_OF.keys() - {"__main__", "upscaler", "errors", "files"})
 )
 def test_every_package_says_what_it_is_for(room):
     """A package's docstring says what it may import and where to begin reading."""

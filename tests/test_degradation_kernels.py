@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
+from srcli.data.degrading import degrade, training_input
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import KERNELS, Degradation
-from srcli.ops.degrade import DRAWS, degrade, training_input
+from srcli.ops.degrade import DRAWS
 from srcli.ops.resample import axis_weights, bicubic
 from srcli.ops.spans import Span
 from srcli.training.config import TrainConfig

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from srcli.data.degrading import degrade
 from srcli.ops.color import dequantize, quantize
-from srcli.ops.degrade import degrade
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ["houses.png", "parrots.png"]

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from srcli.data import loading
+from srcli.data.degrading import training_input
 from srcli.data.loading import Centers, Loader
 from srcli.data.sampling import Sampler, open_pool, split
 from srcli.errors import (
@@ -30,7 +31,6 @@ from srcli.model.config import PAPER
 from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import training_input
 from srcli.training import engine
 from srcli.training import trainer as training
 from srcli.training.config import RECIPES, TrainConfig

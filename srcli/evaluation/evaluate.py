@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srcli.data.degrading import degrade
 from srcli.data.loading import center, named_draws
 from srcli.data.sampling import open_pool
 from srcli.data.sources import DATASETS, parse
@@ -32,7 +33,7 @@ from srcli.imaging.images import Picture
 from srcli.model.weights import ScoreLine
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import PHASE_DRAWS, degrade
+from srcli.ops.degrade import PHASE_DRAWS
 from srcli.ops.metrics import agreement, crop_border, psnr, ssim
 from srcli.ops.resample import axis_weights
 from srcli.ops.spans import Span

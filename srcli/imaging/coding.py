@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from srcli.imaging.pictures import Coding
-from srcli.quantisers import libjpeg_steps
+from srcli.imaging.quantisers import libjpeg_steps
 
 __all__ = ["coding_of", "jpeg_quality"]
 

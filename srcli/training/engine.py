@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from srcli.data.degrading import training_input
 from srcli.data.loading import Batch, Centers, Loader
 from srcli.data.sampling import Pool, Sampler, Splits, open_pool, split
 from srcli.errors import DataError, DeviceError, TrainingError, UsageError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import dequantize
-from srcli.ops.degrade import training_input
 from srcli.ops.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
 from srcli.training.config import PLATEAU, Loss, TrainConfig

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from srcli.data.degrading import degrade, training_input
 from srcli.data.loading import Batch, Centers
 from srcli.data.sampling import Pool
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError, TrainingError
 from srcli.model.network import multiply_adds, parameter_count
 from srcli.ops.color import dequantize, quantize
-from srcli.ops.degrade import degrade, training_input
 from srcli.ops.metrics import psnr
 from srcli.training import curves as plots
 from srcli.training.config import TrainConfig

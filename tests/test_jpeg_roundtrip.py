@@ -1,0 +1,58 @@
+"""A picture after it was saved as JPEG: grid phases, grey, and any size and quality."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
+
+
+def decoded_file(picture, quality):
+    """Write an array as a JPEG with 4:2:0 chroma and read it back, by Pillow's usual way."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(file))
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.sampled_from([1, 3]),
+    quality=st.integers(1, 100),
+    phase=st.tuples(st.integers(0, 15), st.integers(0, 15)),
+)
+def test_a_phase_is_a_window_of_a_larger_file(height, width, channels, quality, phase):
+    """The grid begins where it is told to: the picture continued by its edge, and cut out."""
+    picture = np.random.default_rng(quality).integers(0, 256, (height, width, channels), np.uint8)
+    larger = np.pad(picture, ((phase[0], 0), (phase[1], 0), (0, 0)), mode="edge").squeeze(
+        2 if channels == 1 else ()
+    )
+
+    found = jpeg_roundtrip(picture, quality, phase)
+
+    expected = decoded_file(larger, quality)[phase[0] :, phase[1] :]
+    np.testing.assert_array_equal(found, expected.reshape(picture.shape))
+
+
+def test_jpeg_loses_less_with_quality(photo):
+    """A higher quality is closer to the picture, down to a trace at 100."""
+    errors = [
+        np.abs(jpeg_roundtrip(photo, quality) - photo.astype(float)).mean()
+        for quality in (1, 10, 50, 90, 100)
+    ]
+
+    assert errors == sorted(set(errors), reverse=True)
+    assert errors[-1] < 4
+    assert errors[0] > 8
+
+
+@pytest.mark.parametrize("value", [0, 77, 255])
+def test_jpeg_keeps_what_is_flat(value):
+    """At the best quality a flat grey is kept, and so is its size."""
+    grey = np.full((5, 7, 3), value, np.uint8)
+
+    np.testing.assert_array_equal(jpeg_roundtrip(grey, 100), grey)
