@@ -465,15 +465,6 @@ def test_a_draw_has_an_entry_for_each_patch(make):
     assert set(draw.scales) <= {2.0, 3.0}
 
 
-def test_candidates_of_an_epoch_are_of_the_same_image():
-    """Patches that compete for a place differ in where they lie, not in how they are degraded."""
-    sampler = Sampler(50, 3, sampling="epoch", scales=[2.0, 3.0], augment="turn")
-    first, second = (sampler.draw(4, 16, candidate) for candidate in (0, 1))
-    assert first.images == second.images
-    assert first.top != second.top
-    assert torch.equal(first.degradation, sampler.draw(4, 16).degradation)
-
-
 def test_other_steps_and_seeds_are_other_draws():
     """No two of the first steps of two seeds draw the same."""
     draws = [sampler(seed=seed).draw(step, 4) for seed in (0, 1) for step in range(20)]

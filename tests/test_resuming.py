@@ -578,7 +578,6 @@ OTHERWISE = {
     "eval_every": ["--eval-every", "4"],
     "init_from": ["--init-from", "base"],
     "augment": ["--augment", "mirror"],
-    "candidates": ["--candidates", "2"],
     "limit": ["--limit", "3"],
     "compile": ["--compile"],
     "dtype": ["--dtype", "bf16"],

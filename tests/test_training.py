@@ -311,7 +311,6 @@ def test_the_header_records_the_making(finished, image_folder):
         "weight_decay": 0.0,
         "ema": 0.999,
         "augment": "turn",
-        "candidates": 1,
         "batch_size": 4,
         "epochs": 48,
         "steps": 60,

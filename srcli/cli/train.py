@@ -198,13 +198,6 @@ def train(
             show_default=_recipe_default("augment"),
         ),
     ] = None,
-    candidates: Annotated[
-        int | None,
-        typer.Option(
-            help="Patches drawn for each one that is kept: the one with the most detail.",
-            show_default=_recipe_default("candidates"),
-        ),
-    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use at most so many images.")] = None,
     init_from: Annotated[
         str | None,
@@ -296,7 +289,6 @@ def train(
             "seed": seed,
             "split": split,
             "augment": augment,
-            "candidates": candidates,
             "limit": limit,
             "init_from": None if init_from is None else resolve(init_from).absolute(),
             "eval_images": eval_images,

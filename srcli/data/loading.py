@@ -130,11 +130,8 @@ class Loader:
                     future.cancel()
 
     def _batch(self, sampler: Sampler, step: int, size: int, rows: slice) -> Batch:
-        first, *others = (sampler.draw(step, size, one) for one in range(sampler.candidates))
-        patches = self._cut(first, rows)
-        for other in others:
-            patches = _more_detailed(patches, self._cut(other, rows))
-        return Batch(patches, first.scales[rows], first.degradation[rows])
+        draw = sampler.draw(step, size)
+        return Batch(self._cut(draw, rows), draw.scales[rows], draw.degradation[rows])
 
     def _cut(self, draw: Draw, rows: slice) -> Tensor:
         """Cut the patches of a draw that this process wants, ``(N, 3, 120, 120)``."""
@@ -346,23 +343,6 @@ def center(image: Tensor) -> Tensor:
     """Cut the 120x120 pixels in the middle of ``(C, H, W)``."""
     top, left = ((side - PATCH) // 2 for side in image.shape[1:])
     return image[:, top : top + PATCH, left : left + PATCH]
-
-
-def _more_detailed(patches: Tensor, others: Tensor) -> Tensor:
-    """Of each two patches keep the one that has more to be restored."""
-    better = _detail(others) > _detail(patches)
-    return torch.where(better[:, None, None, None], others, patches)
-
-
-def _detail(patches: Tensor) -> Tensor:
-    """Measure fine detail, ``(N,)``: the energy of the grey picture's Laplacian.
-
-    It is exact in whole numbers, so every device makes the same choice.
-    """
-    grey = patches.sum(1, dtype=torch.int32)
-    inner = grey[:, 1:-1, 1:-1]
-    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    return (around - 4 * inner).square().sum((1, 2), dtype=torch.int64)
 
 
 def _patch(image: Tensor, top: float, left: float, turn: int) -> Tensor:

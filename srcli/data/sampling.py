@@ -233,7 +233,6 @@ class Sampler:
         scales: Factors to draw from, each entry as likely as the others.
         augment: How patches are flipped and turned.
         areas: Pixels of each image; needed for ``area``. Zero for one that cannot be read.
-        candidates: Patches to be drawn for each one that is trained on.
         balanced: Whether the factors take turns, from a drawn one on, so that a step has each in
             its share, to the patch where the batch is a multiple of their number. Without, each
             patch draws its own.
@@ -248,10 +247,8 @@ class Sampler:
         scales: Sequence[float],
         augment: Augmentation,
         areas: Sequence[int] | None = None,
-        candidates: int = 1,
         balanced: bool = False,
     ) -> None:
-        self.candidates = candidates
         self._balanced = balanced
         self._count, self._seed = count, seed
         self._scales, self._augment = list(scales), augment
@@ -265,16 +262,14 @@ class Sampler:
         """Count the steps of ``size`` patches in which every image has its turn."""
         return -(-self._count // size)
 
-    def draw(self, step: int, size: int, candidate: int = 0) -> Draw:
+    def draw(self, step: int, size: int) -> Draw:
         """Draw the patches of one step.
 
         Args:
             step: Number of the step, from 0.
             size: Patches of the whole batch, those of all processes together.
-            candidate: Which of the patches that compete for a place in the batch, from 0.
         """
-        name = f"{step}, candidate {candidate}" if candidate else step
-        generator = torch.Generator().manual_seed(mix(self._seed, name))
+        generator = torch.Generator().manual_seed(mix(self._seed, step))
         draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
         which, top, left, turn, factor = draws.unbind(1)
         return Draw(

@@ -243,7 +243,6 @@ def start(
             scales=config.scales,
             augment=config.augment,
             areas=loader.areas() if config.sampling == "area" else None,
-            candidates=config.candidates,
             balanced=config.balanced,
         )
     if not len(splits.evaluation):

@@ -471,7 +471,6 @@ def _record(run: Run) -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "ema": config.ema,
         "augment": config.augment,
-        "candidates": config.candidates,
         "batch_size": config.batch,
         "epochs": round(run.epoch, 2),
         "steps": run.step,
