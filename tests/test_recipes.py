@@ -16,10 +16,8 @@ from srcli.ops.degradation import KERNELS, Degradation
 from srcli.training.config import (
     AUGMENTATIONS,
     CHANGEABLE,
-    LENGTHS,
     LOSSES,
     OPTIMIZERS,
-    PLATEAU,
     RECIPES,
     SCHEDULES,
     SPLITS,
@@ -116,7 +114,7 @@ def test_recipes_cannot_be_changed():
 def test_the_choices_are_the_annotations():
     """What may be chosen on the command line is what the options may hold."""
     assert LOSSES == ("l1", "mse", "charbonnier", "fourier")
-    assert SCHEDULES == ("cosine", "trapezoid", "constant")
+    assert SCHEDULES == ("cosine", "constant")
     assert SPLITS == ("held-out", "paper")
     assert AUGMENTATIONS == ("turn", "mirror", "none")
 
@@ -125,13 +123,6 @@ def test_what_a_resumed_run_may_have_otherwise():
     """Where and how a run computes and saves may change, nothing that decides its weights."""
     assert CHANGEABLE <= set(FIELDS)
     assert {"data_dir", "device", "keep_last", "output", "save_every", "workers"} == CHANGEABLE
-
-
-def test_a_length_may_become_another_where_the_rate_does_not_show_it():
-    """The fields that say how long, and up to where each schedule does not depend on them."""
-    assert LENGTHS == {"epochs", "max_seconds", "steps"}
-    assert PLATEAU == {"constant": 1.0, "trapezoid": 0.8}
-    assert PLATEAU.keys() < set(SCHEDULES)
 
 
 def test_a_batch_is_that_of_all_processes():
@@ -298,7 +289,7 @@ def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, mon
         ("processes", "2"),
         ("lr", "fast"),
         ("lr", None),
-        ("schedule", "linear"),
+        ("schedule", "trapezoid"),
         ("loss", "l2"),
         ("loss", None),
         ("clip", {}),

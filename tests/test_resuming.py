@@ -620,37 +620,6 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, name):
     assert content(stopped) == before
 
 
-@pytest.mark.parametrize(("schedule", "before"), [("constant", 10), ("trapezoid", 4)])
-def test_a_run_may_become_longer(make, tmp_path, schedule, before):
-    """It ends as one that was begun with the new length, which its options have from then on."""
-    whole = make(tmp_path / "whole", schedule=schedule, steps=12)
-    train(whole)
-    begun = make(tmp_path / "run", schedule=schedule, steps=before)
-    train(begun, should_stop=after(3))
-
-    result = invoke("train", "--resume", begun.output, "--steps", 12)
-
-    assert (result.exit_code, result.stdout) == (0, "")
-    check_same(begun.output, whole.output)
-    assert load_options(begun.output).steps == 12
-
-
-@pytest.mark.parametrize(
-    ("schedule", "stop", "steps"),
-    [("cosine", 3, 12), ("trapezoid", 9, 12), ("trapezoid", 6, 7)],
-)
-def test_a_run_whose_rate_shows_its_length_keeps_it(make, tmp_path, schedule, stop, steps):
-    """A cosine from its first step, a trapezoid in the last fifth of either length."""
-    config = make(tmp_path / "run", schedule=schedule, steps=10)
-    train(config, should_stop=after(stop))
-
-    result = invoke("train", "--resume", config.output, "--steps", steps)
-
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: --steps would change the run in ")
-    assert load_options(config.output).steps == 10
-
-
 def test_the_same_options_are_accepted(command, stopped, whole, tmp_path):
     """A command line that repeats what the run was begun with resumes it, saving otherwise."""
     run = shutil.copytree(stopped, tmp_path / "run")

@@ -261,27 +261,6 @@ def test_taking_up_drops_what_comes_again(directory, config):
     assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == before[:4]
 
 
-def test_another_length_is_kept(directory, config):
-    """The options have the new length from then on, and nothing else of theirs changes."""
-    directory.save(3, {}, {"step": 3}, keep_last=2)
-    longer = dataclasses.replace(config, steps=99, save_every=7)
-
-    directory.keep_end(longer)
-
-    assert load_options(config.output) == dataclasses.replace(load_options(config.output), steps=99)
-    assert load_options(config.output).save_every == config.save_every
-
-
-def test_a_length_that_cannot_be_kept_is_one_line(directory, config, monkeypatch):
-    """A full disk is told; the same length is not even written."""
-    directory.save(3, {}, {"step": 3}, keep_last=2)
-    monkeypatch.setattr(runs, "replacing", no_room)
-    directory.keep_end(config)
-
-    with pytest.raises(OutputError, match=r"^cannot write options\.json in .*: No space left"):
-        directory.keep_end(dataclasses.replace(config, steps=99))
-
-
 def test_taking_up_and_beginning_clear_what_a_killed_process_left(directory, config):
     """Unfinished files of ours go from the run's own folders, files of others stay."""
     other = config.output / "pictures" / f".x{TEMPORARY_SUFFIX}"

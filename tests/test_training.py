@@ -378,20 +378,6 @@ def test_the_learning_rate_rises_and_falls(finished):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_trapezoid_stays_and_falls_in_a_line(options):
-    """The rate is the peak for four fifths of the run and goes to zero over the last one."""
-    config = options(schedule="trapezoid", steps=20, warmup=2, lr=1e-3)
-    progress = []
-
-    train(config, on_progress=progress.append)
-
-    rates = [one.lr for one in progress]
-    assert rates == pytest.approx([5e-4] + [1e-3] * 16 + [7.5e-4, 5e-4, 2.5e-4])
-    header = weights.read_header(config.output / "model.safetensors").training
-    assert header["optimizer"].endswith("warm-up 2 steps, constant, a line to 0 in the last fifth")
-
-
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("rate", [1e-3, 4e-3])
 def test_the_rate_is_the_optimisers(options, rate):
     """Adam's first step moves every weight by the rate of that step, a fifth of the peak here."""

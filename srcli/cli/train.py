@@ -18,8 +18,6 @@ from srcli.model.config import BASE, CONFIGS, Join, ModelConfig
 from srcli.ops.degradation import Degradation
 from srcli.training.config import (
     CHANGEABLE,
-    LENGTHS,
-    PLATEAU,
     RECIPES,
     Loss,
     OptimizerName,
@@ -158,7 +156,7 @@ def train(
     schedule: Annotated[
         Schedule | None,
         typer.Option(
-            help="How it goes on: cosine (to zero), trapezoid or constant.",
+            help="How it goes on: cosine (to zero) or constant.",
             show_default=_recipe_default("schedule"),
         ),
     ] = None,
@@ -389,38 +387,14 @@ def _unchanged(config: TrainConfig, resume: Path, given: dict[str, Any]) -> Trai
         )
     for name, value in given.items():
         before = config.model.join if name == "join" else getattr(config, name)
-        if name in LENGTHS and value != before and _may_be(value, config, resume, name):
-            continue
         if name not in CHANGEABLE and value != before:
             option = _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
             raise UsageError(
                 f"{option} would change the run in {resume}, which was begun with "
                 f"{_shown(before)}: give --resume without it, or start another run"
             )
-    kept = (CHANGEABLE | LENGTHS) & given.keys()
+    kept = CHANGEABLE & given.keys()
     return replace(config, **{name: given[name] for name in kept})
-
-
-def _may_be(length: float, config: TrainConfig, resume: Path, name: str) -> bool:
-    """Whether a run may take so long instead of what it was begun with.
-
-    It may where that changes nothing of what is done: up to now its learning rate does not depend
-    on its end, on neither of them.
-    """
-    from srcli.training.run_directory import RunDirectory
-
-    before = getattr(config, name)
-    if before is None or config.schedule not in PLATEAU:
-        return False
-    run = RunDirectory(resume)
-    progress, _ = run.load(lambda _: None)
-    rows = run.rows()
-    reached = {
-        "steps": progress["step"],
-        "max_seconds": progress["seconds"],
-        "epochs": progress["step"] * rows[-1].epoch / rows[-1].step if rows else 0.0,
-    }[name]
-    return bool(reached / min(before, length) <= PLATEAU[config.schedule])
 
 
 _OPTION_OF = {

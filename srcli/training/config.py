@@ -19,10 +19,8 @@ from srcli.ops.degradation import Degradation
 __all__ = [
     "AUGMENTATIONS",
     "CHANGEABLE",
-    "LENGTHS",
     "LOSSES",
     "OPTIMIZERS",
-    "PLATEAU",
     "RECIPES",
     "SCHEDULES",
     "SPLITS",
@@ -34,7 +32,7 @@ __all__ = [
 
 Loss = Literal["l1", "mse", "charbonnier", "fourier"]
 OptimizerName = Literal["muon", "adam"]
-Schedule = Literal["cosine", "trapezoid", "constant"]
+Schedule = Literal["cosine", "constant"]
 
 LOSSES: tuple[str, ...] = get_args(Loss)
 """What may be minimised between output and HR patch, both in [0, 1]."""
@@ -55,10 +53,6 @@ CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every
 """Fields that a resumed run may have otherwise: no step depends on them."""
 
 
-LENGTHS = frozenset({"epochs", "max_seconds", "steps"})
-"""Fields that say how long a run is: a resumed run may have another end, as long as its learning
-rate would not have begun to fall."""
-
 _PATHS = ("output", "data_dir", "init_from")
 
 _REMOVED: Mapping[str, Any] = {
@@ -72,10 +66,6 @@ _REMOVED: Mapping[str, Any] = {
 
 _REMOVED_DETAILS = frozenset({"teacher_share"})
 """Fields of earlier versions that said something only beside one of these."""
-
-PLATEAU = {"constant": 1.0, "trapezoid": 0.8}
-"""The share of a run, by its schedule, up to which the learning rate does not depend on how long
-the run is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +122,7 @@ class TrainConfig:
 
     schedule: Schedule = "cosine"
     """After the warm-up: ``cosine``, half of one down to zero; ``constant``, the same rate to the
-    end; ``trapezoid``, the same rate for four fifths of the run and then a line down to zero, so
-    that a run can still be made longer (Haegele et al. 2024, "Scaling Laws and Compute-Optimal
-    Training Beyond Fixed Training Durations")."""
+    end."""
 
     loss: Loss = "fourier"
     """What is minimised between output and HR patch, both in [0, 1]: ``fourier`` is L1 of the

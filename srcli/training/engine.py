@@ -26,7 +26,7 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import dequantize
 from srcli.ops.devices import memory_errors, on_device, resolve_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
-from srcli.training.config import PLATEAU, Loss, TrainConfig
+from srcli.training.config import Loss, TrainConfig
 from srcli.training.distributed import Team
 from srcli.training.optimizers import Optimizer
 from srcli.training.run_directory import RunDirectory
@@ -153,9 +153,6 @@ class Run:
         match self.config.schedule:
             case "cosine":
                 return self.config.lr * rise * 0.5 * (1 + math.cos(math.pi * self.done))
-            case "trapezoid":
-                left = (1 - self.done) / (1 - PLATEAU["trapezoid"])
-                return self.config.lr * rise * min(1.0, left)
             case "constant":
                 return self.config.lr * rise
             case unknown:

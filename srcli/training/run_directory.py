@@ -28,7 +28,7 @@ from srcli.files import TEMPORARY_SUFFIX, is_file, is_folder, is_there, replacin
 from srcli.model import weights
 from srcli.model.config import ModelConfig
 from srcli.training import curves as plots
-from srcli.training.config import LENGTHS, TrainConfig
+from srcli.training.config import TrainConfig
 
 __all__ = ["Row", "RunDirectory", "load_options"]
 
@@ -120,31 +120,13 @@ class RunDirectory:
         try:
             self._state.mkdir(parents=True, exist_ok=True)
             self._tidy()
-            self._keep(config)
+            # Absolute, so that the run can be resumed from any directory.
+            kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
+            with replacing(self.path / "options.json") as temporary:
+                temporary.write_text(kept.to_json(), encoding="utf-8")
             self._log.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
         except OSError as error:
             raise self._problem("the run directory", error) from error
-
-    def _keep(self, config: TrainConfig) -> None:
-        # Absolute, so that the run can be resumed from any directory.
-        kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
-        with replacing(self.path / "options.json") as temporary:
-            temporary.write_text(kept.to_json(), encoding="utf-8")
-
-    def keep_end(self, config: TrainConfig) -> None:
-        """Keep how a resumed run is to end, where that is another end than before.
-
-        Raises:
-            OutputError: If the options cannot be written.
-        """
-        before = load_options(self.path)
-        ends = {name: getattr(config, name) for name in LENGTHS}
-        if all(getattr(before, name) == value for name, value in ends.items()):
-            return
-        try:
-            self._keep(replace(before, **ends))
-        except OSError as error:
-            raise self._problem("options.json", error) from error
 
     def take_up(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: it comes again.

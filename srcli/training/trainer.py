@@ -196,7 +196,6 @@ def _train(
         restore(run, say)
     if team.leads and resume:
         run.directory.take_up(run.step)
-        run.directory.keep_end(run.config)
     elif team.leads:
         run.directory.begin(run.config)
     with memory_told(run.config, run.device), fastest_kernels(run.device), threads(run):
@@ -452,9 +451,7 @@ def _save(run: Run) -> None:
 def _record(run: Run) -> dict[str, Any]:
     """What the header of the weights says of their making."""
     config = run.config
-    rate = {"cosine": "cosine to 0", "trapezoid": "constant, a line to 0 in the last fifth"}.get(
-        config.schedule, "constant"
-    )
+    rate = "cosine to 0" if config.schedule == "cosine" else "constant"
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {rate}"
     return {
         "recipe": config.recipe,
