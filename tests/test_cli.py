@@ -26,8 +26,6 @@ from srcli import files
 from srcli.cli.app import app
 from srcli.imaging import images
 from srcli.model import weights
-from srcli.model.config import BASE
-from srcli.model.network import ResidualAutoencoder, multiply_adds
 from srcli.training import trainer as training
 from srcli.training.run_directory import load_options
 from srcli.upscaler import Settings, Upscaler
@@ -777,21 +775,6 @@ def test_a_run_from_weights_has_their_shape(desk, image_folder, tiny_config):
     header = weights.read_header(desk / "run" / "model.safetensors")
     assert header.config == tiny_config
     assert header.training["recipe"] == "photo"
-
-
-@pytest.mark.usefixtures("desk")
-def test_weights_without_paths_are_given_the_recipe_s(image_folder):
-    """What was the default's shape before it had paths goes on with them."""
-    single = dataclasses.replace(BASE, paths=())
-    weights.save(Path("old.safetensors"), ResidualAutoencoder(single).state_dict(), single, {})
-    result = run(
-        *("train", "--dataset", image_folder, "--init-from", "old.safetensors", "--dry-run"),
-        *("--json", "--epochs", "0.2", "--batch-size", "1", "--scale", "2", *EXACT),
-    )
-
-    assert result.exit_code == 0, result.stderr
-    gmac = json.loads(result.stdout)["gmac_per_patch"]
-    assert gmac == pytest.approx(multiply_adds(BASE.at(2)) / 1e9)
 
 
 # ---- help, version, models ----------------------------------------------------------------

@@ -95,16 +95,13 @@ def test_a_path_that_does_not_fit_is_refused(paths, message):
         )
 
 
-def test_gates_are_kept_and_checked(tiny_config):
-    """They survive JSON, are not told where there are none, and need residual units."""
-    gated = dataclasses.replace(tiny_config, gated=True)
-    assert ModelConfig.from_json(gated.to_json()) == gated
-    assert gated.at(2).gated
-    assert "gated" not in tiny_config.to_json()
-    with pytest.raises(UsageError, match="gated must be true or false, not 'yes'"):
-        dataclasses.replace(tiny_config, gated="yes")
-    with pytest.raises(UsageError, match="gated needs residual units"):
-        dataclasses.replace(PAPER, gated=True)
+def test_gated_units_are_refused():
+    """What a file of an older srcli says of gates: none is fine, gated units are refused."""
+    values = json.loads(PAPER.to_json())
+
+    assert ModelConfig.from_json(json.dumps(values | {"gated": False})) == PAPER
+    with pytest.raises(UsageError, match="gated units are no longer supported"):
+        ModelConfig.from_json(json.dumps(values | {"gated": True}))
 
 
 def test_only_residual_units_can_be_left_out():

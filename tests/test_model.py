@@ -1,7 +1,6 @@
 """The network: the paper's to the parameter, the default within its budget."""
 
 import contextlib
-import copy
 import dataclasses
 import itertools
 import math
@@ -15,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER, ModelConfig, ScalePath
 from srcli.model.network import ResidualAutoencoder, in_dtype, multiply_adds, parameter_count
-from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 
 PAPER_PARAMETERS = 1_110_403
@@ -296,10 +294,7 @@ def residual_by_hand(values, image):
 
     def unit(features, name):
         wide = functional.relu(conv(features, f"{name}.expand", padding=1))
-        correction = conv(wide, f"{name}.contract", padding=1)
-        if f"{name}.gate.weight" in values:
-            correction = correction * (1 + conv(features, f"{name}.gate"))
-        return features + correction
+        return features + conv(wide, f"{name}.contract", padding=1)
 
     shallow = conv(functional.pixel_unshuffle(image - 0.5, 3), "stem", padding=1)
     skip = unit(shallow, "encoders.0.0")
@@ -316,31 +311,6 @@ def test_a_residual_net_by_hand(tiny_config):
     image = picture(18, 30)
 
     assert torch.equal(net(image), residual_by_hand(net.state_dict(), image))
-
-
-@torch.no_grad()
-def test_a_gated_net_by_hand(tiny_config):
-    """Each unit's correction is multiplied by one and what its gate makes of the unit's input."""
-    net = randomised(dataclasses.replace(tiny_config, gated=True), torch.float64)
-    image = picture(18, 30, torch.float64)
-
-    expected = residual_by_hand(net.state_dict(), image)
-    torch.testing.assert_close(net(image), expected, rtol=0, atol=1e-12)
-    without = {name: value for name, value in net.state_dict().items() if "gate" not in name}
-    assert not torch.allclose(expected, residual_by_hand(without, image), atol=1e-3)
-
-
-def test_gates_add_a_twentieth_of_work():
-    """A 1x1 convolution beside two of 3x3 in each unit; nothing else."""
-    gated = dataclasses.replace(BASE, gated=True)
-    high, low = BASE.widths
-    count = BASE.encoder[0] + BASE.decoder[0]
-    work = count * high**2 * 40**2 + BASE.bottom * low**2 * 20**2
-    weights = count * (high**2 + high) + BASE.bottom * (low**2 + low)
-
-    assert multiply_adds(gated.at(3)) - multiply_adds(BASE.at(3)) == work
-    assert multiply_adds(gated.at(3)) == pytest.approx(1.05 * multiply_adds(BASE.at(3)), rel=0.01)
-    assert parameter_count(gated) - parameter_count(BASE) == weights
 
 
 @pytest.mark.parametrize(
@@ -476,83 +446,6 @@ PATHED = dataclasses.replace(
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 2.5])
 @torch.no_grad()
-def test_a_deeper_net_starts_as_the_one_it_grew_from(scale):
-    """Units that are new change nothing; those that are there keep their place on every path."""
-    before = randomised(PATHED, torch.float64)
-    config = dataclasses.replace(PATHED, encoder=(4,), bottom=2, decoder=(5,))
-    net = randomised(config, torch.float64)
-    net.grow_from(before)
-    image = torch.rand(2, 3, 24, 24, dtype=torch.float64)
-
-    torch.testing.assert_close(net(image, [scale] * 2), before(image, [scale] * 2))
-    # A longer path has more of what is there already: it no longer makes the same.
-    longer = (ScalePath(scale=2, encoder=(1,), decoder=(2,)), *PATHED.paths[1:])
-    grown = randomised(dataclasses.replace(config, paths=longer), torch.float64)
-    grown.grow_from(before)
-    same = torch.allclose(grown(image, [scale] * 2), before(image, [scale] * 2))
-    assert same == (scale != 2)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-@torch.no_grad()
-def test_gates_begin_by_changing_nothing(scale):
-    """A net that grows gates, and units that have them, starts as the one that it grew from."""
-    before = randomised(PATHED, torch.float64)
-    gated = dataclasses.replace(PATHED, gated=True)
-    net = randomised(dataclasses.replace(gated, encoder=(4,), decoder=(5,)), torch.float64)
-    net.grow_from(before)
-    image = torch.rand(2, 3, 24, 24, dtype=torch.float64)
-    torch.testing.assert_close(net(image, [scale] * 2), before(image, [scale] * 2))
-
-    # One that has them already keeps them.
-    once = randomised(gated, torch.float64)
-    net.grow_from(once)
-    torch.testing.assert_close(net(image, [scale] * 2), once(image, [scale] * 2))
-    with pytest.raises(UsageError, match="its net has another shape"):
-        before.grow_from(once)
-
-
-@torch.no_grad()
-def test_a_level_of_another_width_begins_anew():
-    """What is below the highest level is its own, and quiet; the rest is the other's."""
-    before = randomised(PATHED, torch.float64)
-    config = dataclasses.replace(PATHED, widths=(4, 8))
-    net = randomised(config, torch.float64)
-    untouched = copy.deepcopy(net)
-    net.grow_from(before)
-
-    theirs, own = before.state_dict(), untouched.state_dict()
-    for name, value in net.state_dict().items():
-        kind = name.split(".")[0]
-        if kind in {"bottom", "downs"}:
-            assert torch.equal(value, own[name])
-        elif kind == "ups":
-            torch.testing.assert_close(value, 0.1 * own[name])
-        else:
-            assert torch.equal(value, theirs[name])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"widths": (8, 6)},
-        {"stem": 4},
-        {"join": "last"},
-        {"paths": ()},
-        {"widths": (4, 6, 6), "encoder": (3, 1), "decoder": (2, 1), "paths": ()},
-    ],
-)
-def test_what_cannot_grow_into_another_net_is_refused(change):
-    """Other ends, levels or joins are another net."""
-    net = ResidualAutoencoder(dataclasses.replace(PATHED, **change))
-    with pytest.raises(UsageError, match="its net has another shape"):
-        net.grow_from(ResidualAutoencoder(PATHED))
-    with pytest.raises(UsageError, match="its net has another shape"):
-        ResidualAutoencoder(PAPER).grow_from(ResidualAutoencoder(PAPER))
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, 2.5])
-@torch.no_grad()
 def test_a_path_is_the_net_that_its_configuration_tells(scale):
     """``config.at`` builds, alone, what a factor's pictures go through: its ends, its units."""
     net = randomised(PATHED, torch.float64)
@@ -603,26 +496,6 @@ def test_training_of_every_path_starts_at_the_enlargement():
     image = picture(24, 24, count=3)
 
     assert torch.equal(ResidualAutoencoder(PATHED)(image, [2, 3, 4]), image)
-
-
-@torch.no_grad()
-def test_a_path_begins_with_what_the_others_know():
-    """Interpolated, the ends make of a cell what they made of the same cell on another grid."""
-    net = randomised(PATHED)
-    net.begin_paths()
-    small = picture(16, 16)
-    features = [
-        stem(functional.pixel_unshuffle(bicubic(small, (16 * scale,) * 2) - 0.5, scale))
-        for scale, stem in ((3, net.stem), (2, net.stems["2"]), (4, net.stems["4"]))
-    ]
-    spread = features[0].std()
-    pixels = [head(features[0]) for head in (net.head, net.heads["2"], net.heads["4"])]
-    means = [one.unflatten(1, (3, -1)).mean(2) for one in pixels]
-
-    for other in features[1:]:
-        assert (other - features[0]).std() < 0.3 * spread
-    for mean in means[1:]:  # the middle of a cell of 3x3 weighs more than its corners
-        assert (mean - means[0]).std() < 0.5 * means[0].std()
 
 
 @torch.no_grad()

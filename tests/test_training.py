@@ -801,44 +801,6 @@ def test_a_run_can_start_from_weights(options, tiny_weights):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_can_give_old_weights_paths(options, tiny_config, tmp_path):
-    """Weights from before there were paths begin them with the ends that all factors shared."""
-    single = dataclasses.replace(tiny_config, paths=())
-    net = ResidualAutoencoder(single)
-    torch.nn.init.normal_(net.head.weight, std=0.02)
-    old = tmp_path / "old.safetensors"
-    weights.save(old, net.state_dict(), single, {})
-    expected = ResidualAutoencoder(tiny_config)
-    expected.load_state_dict(net.state_dict(), strict=False)
-    expected.begin_paths()
-    config = options(init_from=old, lr=1e-12, steps=2, scales=(2.0, 3.0))
-
-    train(config)
-
-    actual = tensors_of(config.output / "model.safetensors")
-    assert actual.keys() > net.state_dict().keys()
-    for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-7)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_can_give_weights_more_units(options, tiny_weights, tiny_config):
-    """What a deeper net starts from is what the weights make, and the record has where from."""
-    deeper = dataclasses.replace(tiny_config, encoder=(3,), bottom=2, decoder=(2,))
-    config = options(init_from=tiny_weights, model=deeper, lr=1e-12, steps=2, scales=(2.0, 3.0))
-
-    train(config)
-
-    net, header = weights.load(config.output / "model.safetensors")
-    assert header.config == deeper
-    assert header.training["init_from"] == tiny_weights.name
-    before, _ = weights.load(tiny_weights)
-    image = torch.rand(2, 3, 24, 24)
-    with torch.no_grad():
-        torch.testing.assert_close(net(image, [2.0, 3.0]), before(image, [2.0, 3.0]))
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_a_path_that_no_patch_takes_stays_as_it_was(options, tiny_weights):
     """A run for one factor leaves the ends of the others alone, with either optimiser."""
     before = tensors_of(tiny_weights)

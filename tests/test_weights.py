@@ -262,7 +262,19 @@ def test_a_damaged_header_is_told(tiny_weights, tmp_path, read, header):
     """A configuration or record that cannot be is refused before a net is built."""
     path = altered(tiny_weights, tmp_path / "damaged.safetensors", **header)
 
-    assert refused(path, read).startswith(f"{path} has a damaged header: ")
+    assert refused(path, read).startswith(f"{path} has an unusable header: ")
+
+
+@pytest.mark.parametrize("read", [load, read_header])
+def test_gated_units_are_refused(tiny_weights, tmp_path, read):
+    """A net of an older srcli with units that no longer exist is refused in one line."""
+    config = json.dumps(json.loads(BASE.to_json()) | {"gated": True})
+    path = altered(tiny_weights, tmp_path / "gated.safetensors", config=config)
+
+    assert refused(path, read) == (
+        f"{path} has an unusable header: gated units are no longer supported; "
+        "use weights without them"
+    )
 
 
 def test_a_file_without_a_record_is_accepted(tiny_weights, tiny_config, tmp_path):
@@ -595,7 +607,7 @@ def test_a_score_that_cannot_be_is_refused(tiny_weights, tmp_path, values):
     text = json.dumps([asdict(LINE) | values])
     path = altered(tiny_weights, tmp_path / "damaged.safetensors", scores=text)
 
-    assert refused(path, read_header).startswith(f"{path} has a damaged header: its scores ")
+    assert refused(path, read_header).startswith(f"{path} has an unusable header: its scores ")
 
 
 @pytest.mark.parametrize(
@@ -607,7 +619,7 @@ def test_scores_that_are_none_are_told(tiny_weights, tmp_path, text):
 
     message = refused(path)
 
-    assert message.startswith(f"{path} has a damaged header: its scores cannot be read (")
+    assert message.startswith(f"{path} has an unusable header: its scores cannot be read (")
     assert "\n" not in message
     record_scores(path, [LINE])
     assert read_header(path).scores == (LINE,)

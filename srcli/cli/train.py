@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from srcli.data.choices import Augmentation, Splitting
 from srcli.errors import Interrupted, UsageError
-from srcli.model.config import BASE, CONFIGS, Join, ModelConfig
+from srcli.model.config import CONFIGS, Join, ModelConfig
 from srcli.ops.degradation import Degradation
 from srcli.training.config import (
     CHANGEABLE,
@@ -200,8 +200,8 @@ def train(
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from, a name or a file; the net has their shape, or grows to "
-            "--config's."
+            help="Weights to start from, a name or a file; the net has their shape, which "
+            "--config must fit where it is given."
         ),
     ] = None,
     resume: Annotated[
@@ -367,10 +367,7 @@ def _settled(resume: Path | None, given: dict[str, Any]) -> TrainConfig:
     recipe = given.get("recipe", "paper" if known else "base")
     defaults = {"datasets": (), "output": Path("runs") / recipe, **RECIPES[recipe]}
     if "init_from" in given and "model" not in given:
-        own = read_header(given["init_from"]).config
-        # Weights without paths are given them.
-        if own != defaults.get("model", BASE).at(None):
-            given["model"] = own
+        given["model"] = read_header(given["init_from"]).config
     if "steps" in given:
         defaults.pop("epochs", None)
     join = given.pop("join", None)

@@ -121,10 +121,6 @@ class ModelConfig:
     """Whether the result of a turned or mirrored picture is the result turned or mirrored, but for
     rounding: training keeps the weights so. Channels stand in groups of eight for it."""
 
-    gated: bool = False
-    """Whether what a residual unit adds is first multiplied, each value by one and a 1x1
-    convolution of the unit's input (pixel attention, Zhao et al. 2020, without the sigmoid)."""
-
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
         for name, kinds in (
@@ -165,14 +161,7 @@ class ModelConfig:
                 f"not {self.join} and {self.output}"
             )
         self._check_paths()
-        self._check_gates()
         self._check_symmetry()
-
-    def _check_gates(self) -> None:
-        if type(self.gated) is not bool:
-            raise UsageError(f"gated must be true or false, not {self.gated!r}")
-        if self.gated and self.unit != "residual":
-            raise UsageError("gated needs residual units")
 
     def _check_symmetry(self) -> None:
         if type(self.symmetric) is not bool:
@@ -262,7 +251,7 @@ class ModelConfig:
         """Write the configuration as one line of JSON with sorted keys."""
         values = asdict(self)
         # As files have it that were written before there was any of them.
-        for name in ("paths", "symmetric", "gated"):
+        for name in ("paths", "symmetric"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, sort_keys=True)
@@ -284,6 +273,8 @@ class ModelConfig:
             values = json.loads(text)
         except ValueError as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
+        if isinstance(values, dict) and values.pop("gated", False):
+            raise UsageError("gated units are no longer supported; use weights without them")
         lists = _with_tuples(values, cls, ("widths", "encoder", "decoder"), "configuration")
         paths = lists.get("paths", [])
         if not isinstance(paths, list | tuple):

@@ -6,7 +6,7 @@ bicubic enlargement, so the net serves any scale factor.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import assert_never
 
@@ -15,23 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.errors import UsageError
 from srcli.model.config import ModelConfig, ScalePath
 from srcli.ops.spans import PATCH
 
 __all__ = [
     "ConvolutionUnit",
-    "GatedUnit",
     "ResidualAutoencoder",
     "ResidualUnit",
     "in_dtype",
     "multiply_adds",
     "parameter_count",
 ]
-
-
-_WHISPER = 0.1
-"""What a level that begins anew has for a say in a net that knows nothing of it."""
 
 
 class ResidualUnit(nn.Module):
@@ -51,29 +45,9 @@ class ResidualUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Refine ``(N, C, H, W)`` features; same shape out."""
-        return self._correction(features).add_(features)
-
-    def _correction(self, features: Tensor) -> Tensor:
         # In place: on the CPU writing another tensor costs more than the arithmetic.
-        corrected: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
-        return corrected
-
-
-class GatedUnit(ResidualUnit):
-    """A residual unit whose correction is weighed, pixel by pixel, by what it sees there.
-
-    ``x + c * (1 + g)`` with c the correction and g a 1x1 convolution of x that begins at zero: the
-    first product of two features in the net, for a twentieth more multiply-adds.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.gate = _closed(nn.Conv2d(width, width, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Refine ``(N, C, H, W)`` features; same shape out."""
-        correction = self._correction(features)
-        return torch.addcmul(correction, correction, self.gate(features)).add_(features)
+        correction: Tensor = self.contract(functional.relu(self.expand(features), inplace=True))
+        return correction.add_(features)
 
 
 class ConvolutionUnit(nn.Module):
@@ -204,95 +178,10 @@ class ResidualAutoencoder(nn.Module):
             case unknown:
                 assert_never(unknown)
 
-    @torch.no_grad()
-    def begin_paths(self) -> None:
-        """Let every path begin with the first and last convolution that the others share.
-
-        Their pixels are those of another grid in the same cell, so the weights are interpolated
-        linearly from one grid to the other: after that, without any training, the ``base`` that had
-        no paths lost 0.04 dB at x4 to what it had by way of the grid of x3.
-        """
-        own = self.config.stem
-        weight, bias = self.head.weight, _bias(self.head)
-        first, width = self.stem.state_dict(), self.config.widths[0]
-        for path in self.config.paths:
-            # Matrices from this path's pixels of a cell to those of the others, and back.
-            inner, outer = _regridded(path.scale, own), _regridded(own, path.scale)
-            taps = first["weight"].reshape(width, 3, own**2, 3, 3)
-            taps = torch.einsum("ocpyx,pq->ocqyx", taps, inner).reshape(width, -1, 3, 3)
-            stem = {"weight": taps, "bias": first["bias"]}
-            taps = weight.reshape(3, own**2, width, 3, 3)
-            taps = torch.einsum("qp,cpiyx->cqiyx", outer, taps).reshape(-1, width, 3, 3)
-            head = {"weight": taps, "bias": (bias.reshape(3, -1) @ outer.T).flatten()}
-            self.stems[str(path.scale)].load_state_dict(stem)
-            self.heads[str(path.scale)].load_state_dict(head)
-
-    @torch.no_grad()
-    def grow_from(self, other: "ResidualAutoencoder") -> None:
-        """Take what fits of a net of other depth, or of other widths below its highest level.
-
-        An encoder's first units are the other's first, a decoder's last its last, as on a path;
-        one that the other has not begins by changing nothing (Chen et al. 2016, "Net2Net"), and so
-        does a gate. A level of another width begins anew, its say in the one above at a tenth.
-
-        Raises:
-            UsageError: If there is more between them than that, this net is to be symmetric and
-                the other is not, or the other is gated and this one is not.
-        """
-        own, others = self.config, other.config
-        unfit = own.unit != "residual" or _ends(own) != _ends(others)
-        if unfit or (others.gated > own.gated) or (own.symmetric > others.symmetric):
-            raise UsageError("its net has another shape")
-        for name in ("stem", "stems", "head", "heads"):
-            getattr(self, name).load_state_dict(getattr(other, name).state_dict())
-        widths = zip(self.config.widths, other.config.widths, strict=True)
-        same = [width == before for width, before in widths]
-        if same[-1]:
-            _take_units(self.bottom.children(), other.bottom.children())
-        for level, (upper, lower) in enumerate(pairwise(same)):
-            if upper:
-                _take_units(self.encoders[level].children(), other.encoders[level].children())
-                last = [*self.decoders[level].children()]
-                _take_units(reversed(last), reversed([*other.decoders[level].children()]))
-            if upper and lower:
-                self.downs[level].load_state_dict(other.downs[level].state_dict())
-                self.ups[level].load_state_dict(other.ups[level].state_dict())
-            if not lower:
-                for weight in self.ups[level].parameters():
-                    weight.mul_(_WHISPER)
-
-
-def _ends(config: ModelConfig) -> tuple[object, ...]:
-    """All of a shape but its levels below the highest, and how many units any of them has."""
-    scales = [path.scale for path in config.paths]
-    kinds = config.unit, config.down, config.up, config.join, config.output
-    return config.stem, config.widths[0], len(config.widths), *kinds, scales
-
-
-def _take_units(units: Iterable[nn.Module], others: Iterable[nn.Module]) -> None:
-    """Copy units one by one; those that are left over change nothing from now on."""
-    before = [*others]
-    for place, unit in enumerate(units):
-        if place < len(before):
-            if isinstance(unit, GatedUnit):
-                _closed(unit.gate)
-            # A gate that the other has not stays closed.
-            unit.load_state_dict({**unit.state_dict(), **before[place].state_dict()})
-        else:
-            for weight in unit.get_submodule("contract").parameters():
-                weight.zero_()
-
 
 def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:
     pixels: Tensor = head(features)
     return functional.pixel_shuffle(pixels, stem) if stem > 1 else pixels
-
-
-def _regridded(before: int, after: int) -> Tensor:
-    """Weights ``(after**2, before**2)`` that take a cell's pixels from one grid to another."""
-    points = torch.eye(before**2).reshape(1, before**2, before, before)
-    grid = functional.interpolate(points, size=(after, after), mode="bilinear", align_corners=False)
-    return grid.flatten(2)[0].T
 
 
 def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencoder:
@@ -349,13 +238,6 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return convolution
 
 
-def _closed(gate: nn.Conv2d) -> nn.Conv2d:
-    """Let a gate begin at zero: it changes nothing."""
-    for values in gate.parameters():
-        nn.init.zeros_(values)
-    return gate
-
-
 def _bias(convolution: nn.Conv2d) -> Tensor:
     assert convolution.bias is not None
     return convolution.bias
@@ -363,8 +245,7 @@ def _bias(convolution: nn.Conv2d) -> Tensor:
 
 def _units(config: ModelConfig, inputs: int, width: int, count: int) -> nn.Sequential:
     if config.unit == "residual":
-        kind = GatedUnit if config.gated else ResidualUnit
-        return nn.Sequential(*(kind(width) for _ in range(count)))
+        return nn.Sequential(*(ResidualUnit(width) for _ in range(count)))
     first = ConvolutionUnit(inputs, width)
     return nn.Sequential(first, *(ConvolutionUnit(width, width) for _ in range(count - 1)))
 

@@ -252,12 +252,12 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
         config = ModelConfig.from_json(metadata.get("config", ""))
         training = json.loads(metadata.get("training", "{}"))
     except (UsageError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has a damaged header: {error}") from error
+        raise WeightsError(f"{path} has an unusable header: {error}") from error
     if not isinstance(training, dict):
-        raise WeightsError(f"{path} has a damaged header: its training record is not an object")
+        raise WeightsError(f"{path} has an unusable header: its training record is not an object")
     scales = training.get("scales", [])
     if not isinstance(scales, list) or not all(_is_number(scale) and scale > 1 for scale in scales):
-        raise WeightsError(f"{path} has a damaged header: its scales are {scales!r:.80}")
+        raise WeightsError(f"{path} has an unusable header: its scales are {scales!r:.80}")
     scores = _score_lines(path, metadata.get("scores", "[]"))
     return Weights(config=config, training=training, scores=scores)
 
@@ -271,7 +271,7 @@ def _score_lines(path: Path, text: str) -> tuple[ScoreLine, ...]:
         return tuple(ScoreLine(**line) for line in lines)
     except (TypeError, ValueError, RecursionError) as error:
         raise WeightsError(
-            f"{path} has a damaged header: its scores cannot be read ({_reason(error)}); "
+            f"{path} has an unusable header: its scores cannot be read ({_reason(error)}); "
             "use another file"
         ) from error
 

@@ -279,23 +279,13 @@ def _initial(
     if config.init_from is None or resume:
         return ResidualAutoencoder(config.model), None
     before, header = weights.load(config.init_from)
-    if config.model in (header.config, replace(header.config, symmetric=False)):
-        return before.train(), header.training
-    net = ResidualAutoencoder(config.model)
-    if config.model.paths and header.config == config.model.at(None):
-        net.load_state_dict(before.state_dict(), strict=False)
-        net.begin_paths()
-        return net, header.training
-    if config.model.symmetric:
-        Symmetry(net, config.model).begin()
-    try:
-        net.grow_from(before)
-    except UsageError as error:
+    # Symmetric weights may be trained on without their symmetry, but not the other way round.
+    if config.model not in (header.config, replace(header.config, symmetric=False)):
         raise UsageError(
-            f"--init-from {config.init_from}: {error} than --config asks for; "
+            f"--init-from {config.init_from}: its net has another shape than --config asks for; "
             "use weights of the same configuration"
-        ) from error
-    return net, header.training
+        )
+    return before.train(), header.training
 
 
 def _wrapped(net: ResidualAutoencoder, config: TrainConfig, team: Team) -> nn.Module:
