@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from srcli import files
-from srcli.evaluation.evaluate import BASELINE, EvalConfig, evaluate
+from srcli.evaluation.config import BASELINE, EvalConfig
+from srcli.evaluation.evaluate import evaluate
 from srcli.model import weights
 from srcli.model.weights import ScoreLine
 from srcli.ops.degradation import Degradation

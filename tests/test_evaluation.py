@@ -13,9 +13,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner
 
 from srcli.cli.app import app
-from srcli.cli.app import app as cli
+from srcli.cli.options import complete_weights
 from srcli.errors import DataError, UsageError, WeightsError
-from srcli.evaluation.evaluate import BASELINE, EvalConfig, EvalReport, Score, evaluate
+from srcli.evaluation.config import BASELINE, EvalConfig
+from srcli.evaluation.evaluate import evaluate
+from srcli.evaluation.report import EvalReport, Score
 from srcli.model.weights import ScoreLine
 from srcli.upscaler import Settings
 
@@ -729,5 +731,5 @@ def test_weights_are_completed_by_name_alone(plain_weights):
     """What is measured has a name: auto is not offered, files are."""
     shutil.copy(plain_weights, "autumn.safetensors")
 
-    assert cli._complete_weights("au") == ["autumn.safetensors"]
-    assert "base" in cli._complete_weights("")
+    assert complete_weights("au") == ["autumn.safetensors"]
+    assert "base" in complete_weights("")

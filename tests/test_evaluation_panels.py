@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from srcli.cli.app import app
 from srcli.errors import OutputError, UsageError
 from srcli.evaluation import panels
-from srcli.evaluation.evaluate import EvalConfig, evaluate
+from srcli.evaluation.config import EvalConfig
+from srcli.evaluation.evaluate import evaluate
 from srcli.evaluation.panels import draw, prepare, worst_window
 from srcli.imaging.images import Picture
 from srcli.ops.spans import Span

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from srcli import files
-from srcli.evaluation.evaluate import EvalConfig, evaluate
+from srcli.evaluation.config import EvalConfig
+from srcli.evaluation.evaluate import evaluate
 from srcli.model import weights
 from srcli.ops.degradation import KERNELS, Degradation
 

@@ -17,7 +17,7 @@ from srcli.files import is_folder, one_line
 from srcli.ops.degradation import Degradation
 
 if TYPE_CHECKING:
-    from srcli.evaluation.evaluate import EvalReport
+    from srcli.evaluation.report import EvalReport
 
 
 from srcli.cli.console import NO_WIDTH, format_scores, reporting, say, write_text
@@ -142,7 +142,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Score weights on a data set."""
-    from srcli.evaluation.evaluate import EvalConfig
+    from srcli.evaluation.config import EvalConfig
     from srcli.evaluation.evaluate import evaluate as run
 
     if min_psnr is not None and math.isnan(min_psnr):

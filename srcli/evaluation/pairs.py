@@ -1,0 +1,148 @@
+"""The images of an evaluation: HR, and LR that is given or made here by training's degradation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from srcli.data.degrading import degrade
+from srcli.data.loading import center, named_draws
+from srcli.data.sampling import Pool, open_pool
+from srcli.data.sources import DATASETS, parse
+from srcli.errors import DataError
+from srcli.evaluation.config import EvalConfig
+from srcli.imaging import images
+from srcli.imaging.images import Picture
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.degrade import PHASE_DRAWS
+
+__all__ = ["Pair", "list_pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image to score, not read yet."""
+
+    name: str
+    """As the report has it."""
+
+    label: str
+    """The same for messages: a file has its path."""
+
+    read: Callable[[], tuple[Picture, Picture]]
+    """Return HR and LR, HR cut to a whole number of LR pixels."""
+
+    folders: tuple[Path, ...]
+    """Where its files lie, among which nothing may be written."""
+
+
+def list_pairs(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
+    """List the images of a data set.
+
+    Args:
+        config: Which ones.
+        on_message: Called with one line for anything worth knowing.
+
+    Returns:
+        The images, and the origin of LR: a folder's name, or the degradation that makes it.
+
+    Raises:
+        DataError: If there are no images, or LR of one is missing. Reading a pair raises it if
+            the two do not fit each other.
+    """
+    return _of_data_set(config, on_message) if config.is_named else _of_folder(config)
+
+
+def _of_data_set(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
+    """List the centers of the images of CelebA or STL-10."""
+    name, parts = parse(str(config.dataset))
+    text = f"{name}:test" if name == "celeba" and not parts else str(config.dataset)
+    pool = open_pool([text], config.data_dir, config.seed, on_message).limited(config.limit)
+    return [_pool_pair(pool, place, config) for place in range(len(pool))], str(config.degradation)
+
+
+def _pool_pair(pool: Pool, place: int, config: EvalConfig) -> Pair:
+    """Describe one image of a data set."""
+    name, label = pool.key(place), pool.label(place)
+
+    def read() -> tuple[Picture, Picture]:
+        pixels = center(pool.read(place)).permute(1, 2, 0).contiguous().numpy()
+        return _degraded(Picture(pixels=pixels), name, label, config)
+
+    return Pair(name, label, read, (Path(label).parent,))
+
+
+def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
+    """List the images of a folder, each with its LR image or with one made here."""
+    root = Path(config.dataset)
+    highs = _listed(root / "HR" if (root / "HR").is_dir() else root)[: config.limit]
+    folder, own = config.lr, root / f"LRx{config.scale:g}"
+    if folder is None and own.is_dir() and config.degradation.is_bicubic:
+        folder = own
+    if folder is None:
+        return [_file_pair(high, None, config) for high in highs], str(config.degradation)
+    lows = {path.stem: path for path in _listed(folder)}
+    pairs: list[Pair] = []
+    for high in highs:
+        # Published sets name an LR file like its HR file, some with "x3" behind it.
+        low = lows.get(high.stem) or lows.get(f"{high.stem}x{config.scale:g}")
+        if low is None:
+            raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
+        pairs.append(_file_pair(high, low, config))
+    return pairs, folder.name
+
+
+def _file_pair(high: Path, low: Path | None, config: EvalConfig) -> Pair:
+    folders = tuple(path.parent for path in (high, low) if path is not None)
+    return Pair(high.name, str(high), lambda: _load(high, low, config), folders)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List the images of a folder."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder of images; give a folder of HR images, or one with the "
+            "folders HR and LRx3 (benchmark sets such as Set5 and Set14 have to be downloaded by "
+            f"hand), or {' or '.join(DATASETS)}"
+        )
+    found = images.files_in(folder, recursive=False)
+    if not found:
+        raise DataError(f"{folder} holds no image; give the folder of the HR images")
+    return found
+
+
+def _load(high_path: Path, low_path: Path | None, config: EvalConfig) -> tuple[Picture, Picture]:
+    """Read HR and LR, or make LR where it has no file."""
+    high, scale = images.read(high_path), config.scale
+    if low_path is None:
+        return _degraded(high, high_path.name, str(high_path), config)
+    low = images.read(low_path)
+    height, width = round(low.height * scale), round(low.width * scale)
+    if not (0 <= high.height - height < scale and 0 <= high.width - width < scale):
+        raise DataError(
+            f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
+            f"({high.width}x{high.height}) reduced by {scale:g}; "
+            "give another --lr or --scale"
+        )
+    return _cut(high, height, width), low
+
+
+def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple[Picture, Picture]:
+    """Make LR by the degradation, its draws following from the image's name."""
+    scale = config.scale
+    height = round(int(high.height / scale) * scale)
+    width = round(int(high.width / scale) * scale)
+    if min(height, width) < 1:
+        raise DataError(f"{label} is too small to be reduced by {scale:g}")
+    high = _cut(high, height, width)
+    draws = named_draws(config.seed, name)[None]
+    draws[:, PHASE_DRAWS] = 0.0  # a whole picture
+    image = dequantize(torch.from_numpy(high.pixels).permute(2, 0, 1))[None]
+    low = quantize(degrade(image, scale, config.degradation, draws))[0]
+    return high, Picture(pixels=low.permute(1, 2, 0).contiguous().numpy())
+
+
+def _cut(picture: Picture, height: int, width: int) -> Picture:
+    pixels = picture.pixels[:height, :width].copy()
+    return Picture(pixels=pixels, metadata=picture.metadata)

@@ -1,0 +1,167 @@
+"""What an evaluation reports: scores, means and the protocol, as JSON and as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from srcli.evaluation.config import BASELINE
+from srcli.files import one_line
+from srcli.model.weights import ScoreLine
+
+__all__ = ["EvalReport", "Score", "short_labels"]
+
+_COLUMNS = ("dataset", "image", "method", "scale", "psnr", "ssim", "accuracy")
+"""The columns of the scores as CSV."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The scores of one method on one image."""
+
+    image: str
+    method: str
+    psnr: float
+    """dB."""
+
+    ssim: float
+    accuracy: float
+    """Share of pixels whose largest channel is the original's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalReport:
+    """All scores, and the protocol they were measured by."""
+
+    dataset: str
+    scale: float
+    lr: str
+    """The origin of LR: a folder's name, or the degradation that made it."""
+
+    channel: str
+    crop_border: int
+    device: str
+    dtype: str
+    methods: tuple[str, ...]
+    """The baselines, then the models, in the order asked for."""
+
+    scores: tuple[Score, ...]
+
+    baselines: tuple[str, ...] = (BASELINE,)
+    """Those of the methods that are filters."""
+
+    has_accuracy: bool = False
+    """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
+
+    def mean(self, method: str) -> tuple[float, float]:
+        """Mean PSNR (dB) and SSIM of a method over the images."""
+        own = [score for score in self.scores if score.method == method]
+        return fmean(score.psnr for score in own), fmean(score.ssim for score in own)
+
+    def accuracy(self, method: str) -> float:
+        """Mean accuracy of a method over the images."""
+        return fmean(score.accuracy for score in self.scores if score.method == method)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those of the methods that are weights, in the order asked for."""
+        return tuple(name for name in self.methods if name not in self.baselines)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """A short label of each method, by its name.
+
+        Paths are shortened from the left as far as they still differ: every run has a
+        ``model.safetensors``.
+        """
+        return short_labels(self.methods)
+
+    def score_line(self, method: str, dataset: str | None = None) -> ScoreLine:
+        """Summarise a method for its weights' header: :func:`srcli.model.weights.record_scores`.
+
+        Args:
+            method: One of the report's methods.
+            dataset: The data set's name; None: its folder's, or its own.
+
+        Returns:
+            The means, their data set and protocol.
+
+        Raises:
+            ValueError: If the report has no such method, or its mean PSNR is infinite.
+        """
+        if method not in self.methods:
+            raise ValueError(f"the report is of {', '.join(self.methods)}, not of {method}")
+        psnr_mean, ssim_mean = self.mean(method)
+        return ScoreLine(
+            dataset=dataset or Path(self.dataset).resolve().name,
+            scale=self.scale,
+            lr=self.lr,
+            channel=self.channel,
+            psnr=psnr_mean,
+            ssim=ssim_mean,
+            images=len(self.scores) // len(self.methods),
+        )
+
+    @property
+    def protocol(self) -> str:
+        """The protocol in one line."""
+        what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
+        if self.has_accuracy:
+            what += ", accuracy on RGB, of the middle 120x120 pixels"
+        return (
+            f"PSNR/SSIM on {what}, {self.crop_border} px border cut, x{self.scale:g}, "
+            f"LR: {self.lr}, {self.dtype} on {self.device}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values, the means included; an infinite PSNR is None."""
+        values = asdict(self)
+        for score in values["scores"]:
+            score["psnr"] = _finite(score["psnr"])
+        values["protocol"] = self.protocol
+        values["mean"] = {
+            method: {
+                "psnr": _finite(self.mean(method)[0]),
+                "ssim": self.mean(method)[1],
+                "accuracy": self.accuracy(method),
+            }
+            for method in self.methods
+        }
+        return values
+
+    def to_csv(self) -> str:
+        """The scores as CSV: a line for each image and method, and one for each method's mean.
+
+        Returns:
+            Columns dataset, image, method, scale, psnr (dB, or ``inf``), ssim, accuracy; the
+            image of a mean is ``mean``.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        rows = [(s.image, s.method, s.psnr, s.ssim, s.accuracy) for s in self.scores]
+        rows += [("mean", name, *self.mean(name), self.accuracy(name)) for name in self.methods]
+        for image, method, *values in rows:
+            names = map(one_line, (self.dataset, image, method))
+            writer.writerow((*names, f"{self.scale:g}", *values))
+        return text.getvalue()
+
+
+def short_labels(methods: Sequence[str]) -> dict[str, str]:
+    """Return a label of each method, by its name: the shortest end of its path no other has."""
+    parts = {method: Path(method).parts for method in methods}
+    labels: dict[str, str] = {}
+    for length in range(1, max(map(len, parts.values()), default=0) + 1):
+        ends = {method: "/".join(found[-length:]) for method, found in parts.items()}
+        for method, end in ends.items():
+            if list(ends.values()).count(end) == 1:
+                labels.setdefault(method, end)
+    return {method: labels.get(method, method) for method in methods}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
