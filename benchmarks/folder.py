@@ -24,7 +24,8 @@ from srcli.imaging import images
 from srcli.ops.spans import output_length
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
-from srcli.upscaling import plan as planning
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
 
 ORIGINALS = Path(__file__).parents[1] / "examples" / "originals"
 SCALE = 3.0
@@ -71,7 +72,7 @@ def net_alone(upscaler: TimedUpscaler, pictures: list[images.Picture]) -> float:
 def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], None]) -> float:
     """Run the loop of ``srcli upscale`` over a folder, the net loaded before: seconds."""
     config = batch.BatchConfig(
-        selection=planning.Selection(
+        selection=Selection(
             inputs=(str(folder),), output=output, scale=SCALE, existing="overwrite"
         ),
         jobs=jobs,
@@ -82,7 +83,7 @@ def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], No
         nonlocal begun
         begun = time.perf_counter()
 
-    for result in batch.run(config, planning.plan(config.selection), on_ready=ready):
+    for result in batch.run(config, plan(config.selection), on_ready=ready):
         assert result.status == "done", result.message
         on_done()
     return time.perf_counter() - begun

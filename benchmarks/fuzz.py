@@ -44,7 +44,7 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig
-from srcli.upscaling.plan import Job, Selection
+from srcli.upscaling.selection import Job, Selection
 
 PATIENCE: Final = 20.0
 """Seconds after which a damaged file counts as a hang."""

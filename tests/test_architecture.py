@@ -34,6 +34,7 @@ ONLY_IN = {
     "gdown": ("data.downloads",),
     "isal": ("imaging.deflate",),
     "matplotlib": ("training.curves", "evaluation.panels"),
+    "pathspec": ("upscaling.patterns",),
     "pyvips": ("imaging",),
     "rich": ("cli",),
     "safetensors": ("model.weights",),

@@ -21,7 +21,8 @@ from srcli.ops.spans import TargetSize
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig, Result, Summary
-from srcli.upscaling.plan import Job, Selection, plan
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Job, Selection
 
 EXACT = Settings(device="cpu", dtype="fp32")
 ORIENTATION = 0x0112

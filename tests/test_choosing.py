@@ -31,7 +31,8 @@ from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig
 from srcli.upscaling.choose import BEST_CLEANED, Choice, choose, choose_weights, general
-from srcli.upscaling.plan import Selection, plan
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
 
 ROOT = Path(__file__).parents[1]
 BOTH = ("base", "photo")

@@ -20,7 +20,7 @@ from srcli.imaging import images
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig
-from srcli.upscaling.plan import Job, Selection
+from srcli.upscaling.selection import Job, Selection
 
 ROOT = Path(__file__).parents[1]
 COUNT = 320

@@ -19,7 +19,8 @@ from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig
-from srcli.upscaling.plan import Selection, plan
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
 
 NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
 

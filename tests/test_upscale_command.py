@@ -25,7 +25,8 @@ from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.batch import BatchConfig, Result, Summary
-from srcli.upscaling.plan import Job, Selection, plan
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Job, Selection
 
 ROOT = Path(__file__).parents[1]
 EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
@@ -121,7 +122,7 @@ def test_a_list_is_empty_where_nothing_failed():
 
 @pytest.mark.usefixtures("desk")
 def test_what_would_replace_something_else_is_not_listed():
-    """It counts and is named; given back with ``--overwrite`` it would cost an input or a result.
+    """It counts and is named; given back with ``--overwrite`` it would cost an input.
 
     ``b.jpg`` and ``b.png`` want one name, ``a.png`` that of another input.
     """
@@ -135,10 +136,11 @@ def test_what_would_replace_something_else_is_not_listed():
 
     assert result.exit_code == 1
     lines, summary = lines_of(result)
-    assert [line["status"] for line in lines] == ["failed", "done", "done", "failed", "failed"]
-    assert summary["failed_inputs"] == ["a.png", "in/b.png", "in/broken.png"]
-    assert result.stderr.splitlines()[-1].endswith("3 failed: a.png, in/b.png, in/broken.png")
-    assert Path("failed.txt").read_text() == "in/broken.png\n"
+    assert [line["status"] for line in lines] == ["failed", "done", "failed", "failed", "failed"]
+    failed = ["a.png", "in/b.jpg", "in/b.png", "in/broken.png"]
+    assert summary["failed_inputs"] == failed
+    assert result.stderr.splitlines()[-1].endswith(f"4 failed: {', '.join(failed)}")
+    assert Path("failed.txt").read_text().splitlines() == failed[1:]
     before = tree()
 
     assert run("@failed.txt", *options, "--overwrite").exit_code == 1

@@ -16,7 +16,7 @@ from srcli.files import one_line, reason, replacing
 
 if TYPE_CHECKING:
     from srcli.upscaling.batch import Result, Summary
-    from srcli.upscaling.plan import Job
+    from srcli.upscaling.selection import Job
 
 
 __all__ = [

@@ -21,7 +21,7 @@ from srcli.ops.spans import TargetSize
 if TYPE_CHECKING:
     from srcli.upscaler import Upscaler
     from srcli.upscaling.batch import BatchConfig, Forecast, Result, Summary
-    from srcli.upscaling.plan import Job
+    from srcli.upscaling.selection import Job
     from srcli.upscaling.share import Share
 
 
@@ -284,7 +284,7 @@ def upscale(
     """Enlarge images."""
     from srcli.imaging import images
     from srcli.upscaling import batch
-    from srcli.upscaling.plan import STREAM, Selection
+    from srcli.upscaling.selection import STREAM, Selection
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other")
@@ -393,7 +393,7 @@ class _Voice:
 
     def end(self, failed_list: Path | None, exit_code: int | None = None) -> "Summary":
         """Leave what a script goes by, the summary and the list of failures."""
-        from srcli.upscaling.plan import write_list
+        from srcli.upscaling.lists import write_list
 
         summary = replace(self.summary, unfinished=self.total - self.finished)
         if exit_code is not None:
@@ -497,7 +497,7 @@ def _check_failed_list(path: Path | None) -> None:
 
 def _check_streams(jobs: "list[Job]") -> None:
     """Refuse to pour a picture into a terminal, or to read or write where nothing is open."""
-    from srcli.upscaling.plan import STREAM
+    from srcli.upscaling.selection import STREAM
 
     if any(job.source == STREAM for job in jobs) and sys.stdin is None:
         raise UsageError("- reads stdin, and it is closed; give a file")

@@ -29,7 +29,7 @@ from srcli.ops.devices import all_alike, resolve_device, resolve_dtype
 from srcli.ops.spans import MAX_SCALE, output_length
 from srcli.upscaler import Settings, Upscaler, check_settings
 from srcli.upscaling.choose import choose, general
-from srcli.upscaling.plan import STREAM, Job, Selection
+from srcli.upscaling.selection import STREAM, Job, Selection
 
 __all__ = ["BatchConfig", "Forecast", "Result", "Summary", "finish", "forecast", "run"]
 

@@ -1,0 +1,127 @@
+"""What a person asks of ``srcli upscale``: which files, how large, where the results go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from srcli.errors import UsageError
+from srcli.files import one_line
+from srcli.imaging.formats import READABLE_SUFFIXES
+from srcli.ops.spans import MAX_SCALE, TargetSize
+
+__all__ = ["STREAM", "Job", "Selection"]
+
+STREAM: Final = Path("-")
+"""Stands for stdin as a source, and for stdout as a target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What to enlarge, how far as the names have it, and where the results go.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+
+    inputs: tuple[str, ...]
+    """Files, folders, glob patterns, ``-`` and ``@LIST``."""
+
+    output: Path | None = None
+    """A file for one input file, else a folder; ``STREAM`` is stdout; None: beside each input.
+
+    One file from a list counts as one of several: ``output`` is a folder, unless a file of that
+    name exists or its name is that of an image. So the one failure of many lands in their folder,
+    and the one failure of one under its name.
+    """
+
+    scale: float = 3.0
+    """Output pixels per input pixel along each axis, 1 to 16; ``size`` comes first."""
+
+    size: TargetSize | None = None
+    """The size of every result instead of a scale."""
+
+    suffix: str | None = None
+    """What is added to a name, where ``{scale}`` is 3 or 1920x1080.
+
+    None: ``_x3`` or ``_1920x1080`` beside the input, nothing in a folder.
+    """
+
+    format: str | None = None
+    """File suffix of the results without the dot; None keeps the input's."""
+
+    recursive: bool = False
+    """Whether folders are searched below their first level."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of which a file that a folder or a pattern gave must match one; none: all match.
+
+    As in a ``.gitignore``: without a slash they are about the file's name, with one about its path
+    below the folder, in which ``**`` is any number of folders; with one at the end, about the
+    folders it is in. Upper and lower case and the Unicode form do not count: cameras write .JPG.
+    """
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are left out; a folder that matches one is left out as a whole."""
+
+    existing: Literal["error", "skip", "overwrite"] = "error"
+    """What to do with an output that is already there."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.scale <= MAX_SCALE:  # also refuses NaN
+            raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
+        if self.format is not None and f".{self.format}" not in READABLE_SUFFIXES:
+            known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
+            raise UsageError(f"--format {one_line(self.format)} is unknown: use one of {known}")
+        _check_suffix(self.suffix or "")
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
+            if not all(pattern.strip("/\\.") for pattern in patterns):
+                raise UsageError(f"{option} is empty; give a pattern such as *.jpg")
+
+    @property
+    def label(self) -> str:
+        """The scale or the size as names have it: ``x3``, ``1920x1080``."""
+        return f"x{self.scale:g}" if self.size is None else str(self.size).removeprefix(">=")
+
+    @property
+    def name_suffix(self) -> str:
+        """What marks a name beside its input as enlarged, such as ``_x3``."""
+        return f"_{self.label}" if self.suffix is None else self.folder_suffix
+
+    @property
+    def folder_suffix(self) -> str:
+        """What is added to names in a folder of results: nothing unless asked for."""
+        scale = f"{self.scale:g}" if self.size is None else self.label
+        return (self.suffix or "").replace("{scale}", scale)
+
+
+def _check_suffix(suffix: str) -> None:
+    shown = repr(suffix)
+    if "/" in suffix or "\\" in suffix:
+        raise UsageError(f"--suffix {shown} must not contain a path separator")
+    if "\0" in suffix:
+        raise UsageError(f"--suffix {shown} must not contain a NUL; use other characters")
+    if set("{}") & set(suffix.replace("{scale}", "")):
+        raise UsageError(f"--suffix {shown}: of what stands in braces only {{scale}} is known")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input file and where its result goes."""
+
+    source: Path
+    """The file; ``STREAM`` is stdin."""
+
+    target: Path
+    """The result; ``STREAM`` is stdout."""
+
+    entry: str
+    """The input as a list names it: the same command with ``@LIST`` gives the same target."""
+
+    problem: str | None = None
+    """Why it cannot be done, if that is known before reading it. A folder that cannot be read
+    is a job with a problem too: nothing is left out silently."""
+
+    again: bool = True
+    """Whether a list of failures names it: not where its result is an input. Given back without
+    that one, it would replace it."""
