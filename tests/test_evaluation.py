@@ -733,3 +733,37 @@ def test_weights_are_completed_by_name_alone(plain_weights):
 
     assert complete_weights("au") == ["autumn.safetensors"]
     assert "base" in complete_weights("")
+
+
+@pytest.mark.usefixtures("paired")
+def test_quiet_prints_errors_alone(tiny_weights):
+    """No table: the file and the exit code are the result, and what fails is still reported."""
+    result = run("HR", "-m", tiny_weights, "-q", "-o", "scores.json")
+    failed = run("HR", "-m", tiny_weights, "-q", "--min-psnr", "60")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert Path("scores.json").exists()
+    assert (failed.exit_code, failed.stdout) == (6, "")
+    assert failed.stderr.endswith("--min-psnr asks for 60\n")
+
+
+@pytest.mark.usefixtures("paired")
+def test_two_scales_are_refused(tiny_weights):
+    """Training takes several; here the last would silently win."""
+    result = run("HR", "-m", tiny_weights, "-s", "2", "--scale", "2.5")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: --scale is given 2 times (2, 2.5); run srcli eval for each\n"
+
+
+@pytest.mark.usefixtures("paired")
+def test_a_benchmark_set_that_is_not_there_says_where_it_comes_from(tiny_weights):
+    """One line: the layout, and that it has to be downloaded by hand."""
+    result = run("set5", "-m", tiny_weights)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == (
+        "error: set5 is not a folder of images; give a folder of HR images, or one with the "
+        "folders HR and LRx3 (benchmark sets such as Set5 and Set14 have to be downloaded by "
+        "hand), or celeba or stl10\n"
+    )

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,16 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.errors import GateError, OutputError, UsageError
-from srcli.files import is_folder, one_line
-from srcli.ops.degradation import Degradation
-
-if TYPE_CHECKING:
-    from srcli.evaluation.report import EvalReport
-
-
 from srcli.cli.console import NO_WIDTH, format_scores, reporting, say, write_text
 from srcli.cli.options import (
+    DATA,
+    MESSAGES,
+    OUTPUT,
     BatchSize,
     DataDir,
     DegradationOption,
@@ -36,17 +32,26 @@ from srcli.cli.options import (
     settings_of,
     use_threads,
 )
+from srcli.errors import GateError, OutputError, UsageError
+from srcli.files import is_folder, one_line
+from srcli.ops.degradation import Degradation
+
+if TYPE_CHECKING:
+    from srcli.evaluation.config import EvalConfig
+    from srcli.evaluation.report import EvalReport
 
 __all__ = ["EVAL_HELP", "evaluate"]
 
-_MOST_ROWS = 100
+_MAX_ROWS = 100
 """Of a larger data set the table shows the means alone; --json and --output have every image."""
 
+_SCORES = "Scores"
+"""Panel of the help: methods and protocol."""
 
 EVAL_HELP = (
     "Score weights on a data set, resampling filters beside them.\n\n"
-    "[bold]srcli eval set5[/]  # by the literature's protocol at x3: luma, border cut\n\n"
-    "[bold]srcli eval celeba -m paper -m base[/]  # the middles of CelebA's test images\n\n"
+    "[bold]srcli eval set5[/]  # a folder with HR and LRx3: luma, border cut\n\n"
+    "[bold]srcli eval celeba -m paper -m base[/]  # the centers of CelebA's test images\n\n"
     "[bold]srcli eval photos -m base -m mine.safetensors --json[/]  # two nets\n\n"
     "[bold]srcli eval set14 --baseline lanczos --panels panels -o set14.csv[/]  # to look at"
 )
@@ -57,7 +62,7 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="Folder of HR images, or a set with the folders HR and LRx2, LRx3, ...; or "
+            help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
             "celeba (its test partition) or stl10, either with :part.",
             metavar="DATASET|HR_DIR",
             show_default=False,
@@ -66,16 +71,33 @@ def evaluate(
     *,
     dataset_option: Annotated[
         str | None,
-        typer.Option("--dataset", help="The same, as srcli train has it.", show_default=False),
+        typer.Option(
+            "--dataset",
+            help="The same, as srcli train has it.",
+            metavar="DATASET|HR_DIR",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
     lr: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of LR images.", show_default="the set's own, else made by bicubic"
+            help="Folder of LR images.",
+            metavar="DIR",
+            show_default="the set's own, else made by bicubic",
+            rich_help_panel=DATA,
         ),
     ] = None,
+    degradation: DegradationOption = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the degradation.", metavar="N", rich_help_panel=DATA)
+    ] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Score at most N images.", metavar="N", rich_help_panel=DATA),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,35 +107,51 @@ def evaluate(
             metavar="NAME|FILE",
             autocompletion=complete_weights,
             show_default="base",
+            rich_help_panel=_SCORES,
         ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="Filter to measure the weights beside: bicubic, lanczos, bilinear, nearest or "
+            help="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
             "none; repeat for more.",
             metavar="NAME",
+            # Typer has no list of literals; EvalConfig refuses other names.
             autocompletion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
             show_default="bicubic",
+            rich_help_panel=_SCORES,
         ),
     ] = None,
-    scale: Annotated[float, typer.Option("--scale", "-s", help="HR pixels per LR pixel.")] = 3.0,
-    degradation: DegradationOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the degradation.")] = 0,
+    scale: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--scale",
+            "-s",
+            help="HR pixels per LR pixel.",
+            metavar="F",
+            show_default="3",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
     channel: Annotated[
-        Literal["y", "rgb"], typer.Option(help="y is luma, as in the literature.")
+        Literal["y", "rgb"],
+        typer.Option(help="y is luma, as in the literature.", rich_help_panel=_SCORES),
     ] = "y",
     crop_border: Annotated[
-        int | None, typer.Option(help="Border pixels cut.", show_default="the scale")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Score at most so many images.")] = None,
-    panels: Annotated[
-        Path | None,
+        int | None,
         typer.Option(
-            help="For each image write a picture into this folder (made if missing): the detail "
-            "where the first baseline is furthest off, as LR, each method and HR show it.",
-            metavar="DIR",
-            show_default=False,
+            help="Border pixels cut from each side.",
+            metavar="N",
+            show_default="the scale",
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit with 6 if a model's mean PSNR is below, in dB.",
+            metavar="F",
+            rich_help_panel=_SCORES,
         ),
     ] = None,
     output: Annotated[
@@ -121,14 +159,21 @@ def evaluate(
         typer.Option(
             "--output",
             "-o",
-            help="Write the scores to this file: as CSV if it is called .csv, else as JSON.",
+            help="Write the scores to this file: CSV if it is called .csv, else JSON.",
             metavar="FILE",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    min_psnr: Annotated[
-        float | None,
-        typer.Option(help="Exit with 6 if a model's mean PSNR is below, in dB."),
+    panels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw a picture for each image into this folder (made if missing): the detail "
+            "where the first baseline differs most, as LR, each method and HR show it.",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     tile: Tile = "auto",
     overlap: Overlap = "auto",
@@ -137,20 +182,27 @@ def evaluate(
     dtype: DType = "auto",
     threads: Threads = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as one JSON object.")
+        bool,
+        typer.Option(
+            "--json", help="Print the scores as one JSON object.", rich_help_panel=MESSAGES
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Errors alone: no table, no bar, no warning.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = False,
 ) -> None:
     """Score weights on a data set."""
     from srcli.evaluation.config import EvalConfig
-    from srcli.evaluation.evaluate import evaluate as run
 
     if min_psnr is not None and math.isnan(min_psnr):
         raise UsageError("--min-psnr must be a number of dB, not nan")
-    if output is not None and not is_folder(output.parent):
-        raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
-    if output is not None and is_folder(output):
-        raise OutputError(f"cannot write {output}: it is a folder; give the name of a file")
+    _check_output(output)
     if (dataset is None) == (dataset_option is None):
         raise UsageError("give one data set to score: celeba, stl10 or a folder of HR images")
     config = EvalConfig(
@@ -160,9 +212,9 @@ def evaluate(
         seed=seed,
         lr=lr,
         models=tuple(dict.fromkeys(model or ("base",))),
-        baselines=_baselines(baseline),
+        baselines=_baselines(baseline or ["bicubic"]),
         panels=panels,
-        scale=scale,
+        scale=_only_scale(scale or [3.0]),
         channel=channel,
         crop_border=crop_border,
         limit=limit,
@@ -171,21 +223,11 @@ def evaluate(
     use_threads(threads)
     if download:
         fetch((str(config.dataset),), config.data_dir, quiet=quiet)
-    with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        def tell(text: str) -> None:
-            bar.clear()
-            say(f"warning: {text}")
-
-        report = run(config, advance, tell)
+    report = _evaluate(config, quiet=quiet)
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if as_json:
         typer.echo(text)
-    else:
+    elif not quiet:
         _print_scores(report)
     if output is not None:
         is_csv = output.suffix.lower() == ".csv"
@@ -193,9 +235,45 @@ def evaluate(
     _check_gate(report, min_psnr)
 
 
-def _baselines(given: list[str] | None) -> tuple[str, ...]:
-    """Settle the filters: bicubic unless told, each once, and none by its name alone."""
-    names: tuple[str, ...] = tuple(dict.fromkeys(given or ("bicubic",)))
+def _check_output(output: Path | None) -> None:
+    """Refuse a file that cannot be written before anything is computed."""
+    if output is not None and not is_folder(output.parent):
+        raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
+    if output is not None and is_folder(output):
+        raise OutputError(f"cannot write {output}: it is a folder; give the name of a file")
+
+
+def _only_scale(given: list[float]) -> float:
+    """Return the scale; several, which srcli train takes, are refused."""
+    if len(given) > 1:
+        factors = ", ".join(f"{scale:g}" for scale in given)
+        raise UsageError(
+            f"--scale is given {len(given)} times ({factors}); run srcli eval for each"
+        )
+    return given[0]
+
+
+def _evaluate(config: "EvalConfig", *, quiet: bool) -> "EvalReport":
+    """Evaluate with a progress bar."""
+    from srcli.evaluation.evaluate import evaluate as run
+
+    with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        def warn(text: str) -> None:
+            if not quiet:
+                bar.clear()
+                say(f"warning: {text}")
+
+        return run(config, advance, warn)
+
+
+def _baselines(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the filters, each once; ``none`` alone is no filter."""
+    names = tuple(dict.fromkeys(given))
     if names == ("none",):
         return ()
     if "none" in names:
@@ -206,6 +284,7 @@ def _baselines(given: list[str] | None) -> tuple[str, ...]:
 
 
 def _print_scores(report: "EvalReport") -> None:
+    """Print a line for each image and one for the means."""
     table = Table(
         title=escape(one_line(report.dataset)),
         caption=escape(report.protocol),
@@ -214,29 +293,28 @@ def _print_scores(report: "EvalReport") -> None:
     table.add_column("image", overflow="fold")
     for label in report.labels.values():
         table.add_column(escape(one_line(label)), justify="right", overflow="fold")
+
+    def cell(psnr: float, ssim: float, accuracy: float) -> str:
+        return format_scores(psnr, ssim, accuracy if report.has_accuracy else None)
+
     rows: dict[str, list[str]] = {}
     for score in report.scores:
-        accuracy = score.accuracy if report.has_accuracy else None
-        text = format_scores(score.psnr, score.ssim, accuracy)
+        text = cell(score.psnr, score.ssim, score.accuracy)
         rows.setdefault(score.image, []).append(text)
-    if len(rows) <= _MOST_ROWS:
+    if len(rows) <= _MAX_ROWS:
         for image, cells in rows.items():
             table.add_row(escape(one_line(image)), *cells)
         table.add_section()
-    means = (
-        format_scores(
-            *report.mean(method), report.accuracy(method) if report.has_accuracy else None
-        )
-        for method in report.methods
-    )
-    label = "mean" if len(rows) <= _MOST_ROWS else f"mean of {len(rows)}"
+    means = (cell(*report.mean(method), report.accuracy(method)) for method in report.methods)
+    label = "mean" if len(rows) <= _MAX_ROWS else f"mean of {len(rows)}"
     table.add_row(label, *means, style="bold")
-    # A file or a pipe has no width that numbers would have to be cut to.
+    # A file or a pipe has no width to cut numbers to.
     Console(width=None if sys.stdout.isatty() else NO_WIDTH).print(table)
 
 
-def _check_gate(report: "EvalReport", least: float | None) -> None:
+def _check_gate(report: "EvalReport", min_psnr: float | None) -> None:
+    """Raise ``GateError`` if a model's mean PSNR is below the one that is asked for."""
     for method in report.models:
-        score = report.mean(method)[0]
-        if least is not None and score < least:
-            raise GateError(f"{method} has {score:.2f} dB, --min-psnr asks for {least:g}")
+        psnr = report.mean(method)[0]
+        if min_psnr is not None and psnr < min_psnr:
+            raise GateError(f"{method} has {psnr:.2f} dB, --min-psnr asks for {min_psnr:g}")

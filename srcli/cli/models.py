@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,13 +22,24 @@ from srcli.files import one_line
 
 __all__ = ["models"]
 
+_ANY_KERNEL = "kernel=bicubic+bilinear+area+lanczos+cubic"
+"""What a header has for a degradation of ``kernel=any``."""
+
+_PURPOSES = {
+    "base": "clean photographs, faithful",
+    "photo": "JPEG, blur, noise",
+    "faces": "upright portraits",
+    "paper": "the source paper's net, for comparison",
+}
+"""What the shipped weights are for, where their header does not say it."""
+
 
 @reporting()
 def models(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Shipped weights by name, or a .safetensors file: that alone, with the whole "
+            help="Shipped weights by name, or a .safetensors file: that one alone, with the whole "
             "record of its training.",
             metavar="NAME|FILE",
             autocompletion=complete_weights,
@@ -38,7 +49,7 @@ def models(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as one JSON array.")] = False,
 ) -> None:
-    """List the shipped weights: what each is and scores, from its own header."""
+    """List the shipped weights: purpose, size and scores, from the header of each."""
     from srcli.model.weights import resolve
 
     chosen = files.shipped() if model is None else {Path(model).name: resolve(model)}
@@ -48,7 +59,7 @@ def models(
     if as_json:
         typer.echo(json.dumps(_without_nan(rows), indent=2, allow_nan=False))
     else:
-        # A file or a pipe has no width that numbers would have to be cut to.
+        # A file or a pipe has no width to cut numbers to.
         console = Console(width=None if sys.stdout.isatty() else NO_WIDTH)
         for table in _model_tables(rows, record=model is not None):
             console.print(table)
@@ -59,7 +70,7 @@ def models(
 
 
 def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[SrcliError]]:
-    """Describe weights files by their headers; what cannot be read is told beside."""
+    """Describe weights files by their headers; return the errors of those that have none."""
     rows: list[dict[str, Any]] = []
     faults: list[SrcliError] = []
     for name, path in chosen.items():
@@ -71,6 +82,7 @@ def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[Srcl
 
 
 def _model_row(name: str, path: Path) -> dict[str, Any]:
+    """Describe one weights file by its header."""
     from srcli.model.network import multiply_adds, parameter_count
     from srcli.model.weights import read_header
 
@@ -81,6 +93,7 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     }
     return {
         "name": name,
+        "purpose": _purpose(name, path, header.training),
         "parameters": parameter_count(header.config),
         "gmac_per_patch": max(gmac.values()),
         "gmac_by_scale": gmac,
@@ -92,15 +105,22 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     }
 
 
+def _purpose(name: str, path: Path, training: Mapping[str, Any]) -> str:
+    """Return what weights are for: their header says it, or they are shipped under a name."""
+    known = _PURPOSES.get(name, "") if files.shipped().get(name) == path else ""
+    return str(training.get("purpose") or known)
+
+
 def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table]:
-    """Say what weights are, what they score, and, of one file, all of its training record."""
+    """Make the tables: the weights, their scores, and the training record of a single file."""
     table = Table()
-    for column in ("name", "parameters", "GMAC per patch", "scales", "degradation"):
-        left = column in {"name", "degradation"}
+    for column in ("name", "for", "parameters", "GMAC per patch", "scales", "degradation"):
+        left = column in {"name", "for", "degradation"}
         table.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         table.add_row(
             escape(one_line(row["name"])),
+            escape(one_line(row["purpose"])),
             f"{row['parameters']:,}",
             " ".join(dict.fromkeys(f"{gmac:.2f}" for gmac in row["gmac_by_scale"].values())),
             " ".join(f"x{scale:g}" for scale in row["scales"]),
@@ -133,7 +153,7 @@ def _score_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _record_tables(record: dict[str, Any], title: str = "training") -> Iterator[Table]:
-    """Everything that a file's header says of its making, and of the weights it began with."""
+    """Make a table of a header's training record, and one of the weights it started from."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -143,7 +163,7 @@ def _record_tables(record: dict[str, Any], title: str = "training") -> Iterator[
             table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
     yield table
     if isinstance(origin, dict):
-        yield from _record_tables(origin, "before that")
+        yield from _record_tables(origin, "started from")
 
 
 def _value(value: object) -> str:
@@ -159,14 +179,14 @@ def _value(value: object) -> str:
             return ", ".join(_value(item) for item in value)
         case str():
             # A degradation's parts can then stand in several lines.
-            text = re.sub(r",(?=[a-z]+=)", ", ", value)
+            text = re.sub(r",(?=[a-z]+=)", ", ", value.replace(_ANY_KERNEL, "kernel=any"))
         case _:
             text = json.dumps(value)
     return escape(one_line(text))
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Put null where a header has a number that JSON knows no word for."""
+    """Replace numbers that JSON does not have by null."""
     match value:
         case dict():
             return {name: _without_nan(item) for name, item in value.items()}

@@ -126,8 +126,9 @@ DegradationOption = Annotated[
     str | None,
     typer.Option(
         help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
-        "jpeg=30..95 around it; kernel=bicubic+bilinear+area+lanczos+cubic (or any) draws the "
-        "filter that reduces; clean=0.2 leaves that share of the samples undegraded.",
+        "jpeg=30..95 around it; kernel=any, or some of bicubic+bilinear+area+lanczos+cubic, "
+        "draws the filter that reduces; clean=0.2 leaves that share of the samples undegraded.",
+        metavar="TEXT",
         show_default="bicubic",
         rich_help_panel=DATA,
     ),

@@ -1,0 +1,205 @@
+"""``srcli models``: the shipped weights, or one file with the record of its training."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from srcli import files
+from srcli.cli.app import app
+from srcli.cli.models import _ANY_KERNEL
+from srcli.model import weights
+from srcli.ops.degradation import KERNELS
+
+RECORD = {
+    "data": ["a [red]", "b"],
+    "degradation": f"blur=0..2,jpeg=30..95,kernel={'+'.join(KERNELS)}",
+    "hours": 1.5,
+    "init_from": None,
+    "loss_at_end": math.nan,
+    "note": "two\nlines",
+    "patches": 402800,
+    "purpose": "charts [and maps]",
+    "scales": [2.0, 3.0],
+}
+"""What a header may hold of a training run."""
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch, tiny_weights, tiny_config):
+    """A working directory where ``base`` is shipped without scores, and ``other`` with some."""
+    monkeypatch.chdir(tmp_path)
+    net, _ = weights.load(tiny_weights)
+    weights.save(tmp_path / "other.safetensors", net.state_dict(), tiny_config, RECORD)
+    line = weights.ScoreLine(
+        dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=33.801, ssim=0.92268, images=5
+    )
+    faces = dataclasses.replace(line, dataset="faces", channel="rgb", lr="blur=1,noise=2", psnr=30)
+    weights.record_scores(tmp_path / "other.safetensors", [line, faces])
+    paths = {"base": tiny_weights, "other": tmp_path / "other.safetensors"}
+    monkeypatch.setattr(files, "shipped", lambda: paths)
+    return tmp_path
+
+
+def run(*arguments):
+    """Run ``srcli models`` in this process; an error that is not ours fails the test."""
+    return CliRunner().invoke(app, ["models", *map(str, arguments)], catch_exceptions=False)
+
+
+def cells_of(text):
+    """The cells of each line of the tables in a text."""
+    return [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in text.splitlines()
+        if line[:1] in "│┃"
+    ]
+
+
+@pytest.mark.usefixtures("shipped")
+def test_json_has_an_object_for_each_weights_file(tiny_weights):
+    """All is from its own header and shapes, in JSON that every program reads."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    result = run("--json")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    # Stem, two residual units and head at a third of the resolution, at x2 at half of it; a 2x2
+    # convolution down, a residual unit, and a 1x1 convolution up at half of that.
+    gmac = {}
+    for scale, stem in (("2", 2), ("3", 3), ("4", 3)):
+        upper = 2 * (9 * 3 * stem**2 * 8) + 2 * (2 * 9 * 8 * 8)
+        lower = 4 * 8 * 12 + 2 * 9 * 12 * 12 + 12 * 4 * 8
+        gmac[scale] = round(((120 // stem) ** 2 * upper + (60 // stem) ** 2 * lower) / 1e9, 3)
+    base, other = json.loads(result.stdout, parse_constant=refuse)
+    assert base == {
+        "name": "base",
+        "purpose": "clean photographs, faithful",
+        "parameters": sum(tensor.numel() for tensor in load_file(tiny_weights).values()),
+        "gmac_per_patch": gmac["2"],
+        "gmac_by_scale": gmac,
+        "scales": [2, 3, 4],
+        "degradation": "",
+        "path": str(tiny_weights),
+        "scores": [],
+        "training": {"scales": [2, 3, 4]},
+    }
+    assert (other["name"], other["purpose"]) == ("other", RECORD["purpose"])
+    assert other["training"] == RECORD | {"loss_at_end": None}
+    assert other["scores"][0] == {
+        "dataset": "Set5",
+        "scale": 3.0,
+        "lr": "LRx3",
+        "channel": "y",
+        "psnr": 33.801,
+        "ssim": 0.92268,
+        "images": 5,
+    }
+
+
+@pytest.mark.usefixtures("shipped")
+def test_tables_show_purposes_and_scores(tiny_weights):
+    """A line for each file; then a line for each data set and scale, empty where unknown."""
+    count = sum(tensor.numel() for tensor in load_file(tiny_weights).values())
+
+    result = run()
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = cells_of(result.stdout)
+    assert rows == [
+        ["name", "for", "parameters", "GMAC per patch", "scales", "degradation"],
+        ["base", "clean photographs, faithful", f"{count:,}", "0.02 0.01", "x2 x3 x4", ""],
+        [
+            *("other", "charts [and maps]", f"{count:,}", "0.02 0.01", "x2 x3"),
+            "blur=0..2, jpeg=30..95, kernel=any",
+        ],
+        ["data set", "scale", "LR", "base", "other"],
+        ["Set5", "x3", "LRx3", "", "33.80 / 0.9227"],
+        ["faces (RGB)", "x3", "blur=1, noise=2", "", "30.00 / 0.9227"],
+    ]
+    assert "training" not in result.stdout
+
+
+def test_shipped_weights_have_a_purpose(tiny_weights):
+    """Each says what it is for; any other file does so in its header alone."""
+    shown = {row["name"]: row["purpose"] for row in json.loads(run("--json").stdout)}
+    (own,) = json.loads(run(tiny_weights, "--json").stdout)
+
+    assert set(shown) == set(files.shipped())
+    assert all(shown.values())
+    assert own["purpose"] == ""
+    assert _ANY_KERNEL == f"kernel={'+'.join(KERNELS)}"
+
+
+@pytest.mark.parametrize("name", ["other", "./other.safetensors"])
+@pytest.mark.usefixtures("shipped")
+def test_one_file_shows_its_whole_record(name):
+    """By name or path: the same tables for it alone, then how it was trained, readably."""
+    result = run(name)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = cells_of(result.stdout)
+    assert rows[1][0] == Path(name).name
+    assert rows[2] == ["data set", "scale", "LR", Path(name).name]
+    assert [row[0] for row in rows[3:5]] == ["Set5", "faces (RGB)"]
+    assert (rows[5][0], Path(rows[5][1]).name) == ("file", "other.safetensors")
+    assert dict(rows[6:]) == {
+        "data": "a [red], b",
+        "degradation": "blur=0..2, jpeg=30..95, kernel=any",
+        "hours": "1.5",
+        "init from": "none",
+        "loss at end": "NaN",
+        "note": "two\\nlines",
+        "patches": "402,800",
+        "purpose": "charts [and maps]",
+        "scales": "2.0, 3.0",
+    }
+
+
+def test_the_weights_that_a_run_started_from_have_a_table(shipped, tiny_weights, tiny_config):
+    """Their record stands below the run's own."""
+    _, tensors = weights.read_tensors(tiny_weights)
+    record = {"steps": 7, "origin": {"steps": 25175, "origin": None}}
+    weights.save(shipped / "second.safetensors", tensors, tiny_config, record)
+
+    result = run("second.safetensors")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second = result.stdout.split("started from")
+    assert re.search(r"steps\s+│\s+7 ", first)
+    assert re.search(r"steps\s+│\s+25,175 ", second)
+    assert "{" not in result.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
+def test_a_damaged_shipped_file_does_not_hide_the_others(shipped, options):
+    """It costs one line and exit code 4; the rest is listed."""
+    torn = shipped / "other.safetensors"
+    torn.write_bytes(torn.read_bytes()[:700])
+
+    result = run(*options)
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith(f"error: cannot read weights {torn}: ")
+    assert result.stderr.count("\n") == 1
+    assert "base" in result.stdout
+    assert "other" not in result.stdout
+
+
+@pytest.mark.parametrize("model", ["gone", "folder", "notes.png", "torn.safetensors"])
+def test_what_is_no_weights_file_is_one_line(shipped, model):
+    """A name that nothing has, a folder, and files that are no weights; exit code 4."""
+    Path("folder").mkdir()
+    Path("notes.png").write_text("no weights", encoding="utf-8")
+    Path("torn.safetensors").write_bytes((shipped / "other.safetensors").read_bytes()[:700])
+
+    result = run(model)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert re.fullmatch(r"error: .*\b(give|use|take|convert|must)\b.*\n", result.stderr)
