@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from srcli.data.folders import Folder
 from srcli.data.sampling import Pool, Sampler, mix, open_pool, split
-from srcli.data.sources import Folder
 from srcli.errors import DataError, ImageError, UsageError
 from srcli.ops.color import quantize
 from srcli.ops.degrade import DRAWS

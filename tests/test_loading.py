@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.data import loading
+from srcli.data.folders import Folder
 from srcli.data.loading import Centers, Loader, center, named_draws
 from srcli.data.sampling import Pool, Sampler
-from srcli.data.sources import Folder
 from srcli.errors import DataError, ImageError
 from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH

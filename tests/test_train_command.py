@@ -42,7 +42,7 @@ def desk(tmp_path, monkeypatch, tiny_weights, tiny_config):
     return tmp_path
 
 
-NOTICE = "warning: celeba: 12 of the 202,599 images are in data/celeba; going on with these\n"
+NOTICE = "warning: celeba: 12 of the 202,599 images are in data/celeba; continuing with these\n"
 """What every command says of this little CelebA."""
 
 

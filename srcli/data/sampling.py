@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srcli.data import celeba, stl10
 from srcli.data.choices import Augmentation, Sampling, Splitting
-from srcli.data.sources import CELEBA_IMAGES, STL10_IMAGES, Source, open_source
+from srcli.data.folders import Source
+from srcli.data.sources import open_source
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degrade import DRAWS
 from srcli.ops.resample import bicubic
@@ -193,7 +195,7 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
     total = len(pool)
     ranked = np.array(sorted(range(total), key=lambda i: (mix(seed, pool.key(i)), i)))
     if kind == "paper":
-        whole = CELEBA_IMAGES + STL10_IMAGES
+        whole = celeba.IMAGES + stl10.IMAGES
         test = round(total * _PAPER_TEST / whole)
         train = max(1, round(total * _PAPER_TRAIN / whole))
         parts = np.split(ranked, [test, test + train])

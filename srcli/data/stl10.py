@@ -1,0 +1,153 @@
+"""STL-10, mapped into memory from its binary files."""
+
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.data.downloads import REMOTES
+from srcli.data.folders import contents_of, shown
+from srcli.errors import DataError, OutputError
+from srcli.files import is_file, reason, replacing
+
+__all__ = ["IMAGES", "SPLITS", "STL10"]
+
+IMAGES = 100_000
+"""Images of the unlabelled split."""
+
+SPLITS = ("unlabeled", "train", "test")
+
+_SIDE = 96
+_BYTES = 3 * _SIDE**2
+
+_PAGE = REMOTES["stl10"][0].page
+
+
+class STL10:
+    """The 96x96 images of STL-10's binary release, mapped into memory.
+
+    Coates, Lee, Ng: An Analysis of Single Layer Networks in Unsupervised Feature Learning,
+    AISTATS 2011. A file holds one image after another, each as three planes (red, green, blue)
+    of bytes in column-major order.
+
+    Args:
+        root: Folder with ``stl10_binary/`` or ``stl10_binary.tar.gz``. The archive stays as it
+            is; what is needed of it is unpacked beside it once, since nothing can be mapped
+            out of a compressed file.
+        splits: Some of unlabeled, train and test; empty for unlabeled, as the paper has it.
+        notice: Called with one line if something is unpacked or missing.
+
+    Raises:
+        DataError: If the layout is another one.
+        OutputError: If the archive cannot be unpacked for want of room or permission.
+    """
+
+    name = "stl10"
+
+    def __init__(
+        self,
+        root: Path,
+        splits: Sequence[str] = (),
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._parts: list[tuple[str, Path, NDArray[np.uint8]]] = []
+        for split in splits or ("unlabeled",):
+            path = root / "stl10_binary" / f"{split}_X.bin"
+            if not is_file(path):
+                _unpack(root, path, notice)
+            self._parts.append((split, path, _mapped(path)))
+        self._ends = np.cumsum([len(part) for _, _, part in self._parts])
+        if not splits and len(self) < IMAGES:
+            notice(
+                f"stl10: {len(self):,} of the {IMAGES:,} images are in {shown(root)}; "
+                "continuing with these"
+            )
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def key(self, index: int) -> str:
+        """Name an image by its split and its place there."""
+        split, _, _, place = self._at(index)
+        return f"stl10/{split}/{place}"
+
+    def label(self, index: int) -> str:
+        """Say where an image is."""
+        _, path, _, place = self._at(index)
+        return f"{path}[{place}]"
+
+    def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
+        """Copy an image out of the file: ``(96, 96, 3)``."""
+        _, _, part, place = self._at(index)
+        return np.ascontiguousarray(part[place].transpose(2, 1, 0))
+
+    def size(self, index: int) -> tuple[int, int]:  # noqa: ARG002 - a source's
+        """Return width and height."""
+        return _SIDE, _SIDE
+
+    def _at(self, index: int) -> tuple[str, Path, NDArray[np.uint8], int]:
+        which = int(np.searchsorted(self._ends, index, side="right"))
+        split, path, part = self._parts[which]
+        return split, path, part, index - int(self._ends[which]) + len(part)
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    """Map a binary of STL-10 into memory: ``(n, 3, 96, 96)``, columns before rows."""
+    try:
+        size = path.stat().st_size
+        levels = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)} cannot be read ({reason(error)}); check its permissions and the disk"
+        ) from error
+    if size == 0 or size % _BYTES:
+        raise DataError(
+            f"{shown(path)} has {size:,} bytes, which is no whole number of images of "
+            f"{_BYTES:,}: delete it and download it again with --download or from {_PAGE}"
+        )
+    return levels.reshape(-1, 3, _SIDE, _SIDE)
+
+
+def _unpack(root: Path, path: Path, notice: Callable[[str], None]) -> None:
+    """Unpack one binary out of the archive of STL-10."""
+    archive = root / "stl10_binary.tar.gz"
+    if not is_file(archive):
+        raise DataError(
+            f"stl10 is not in {shown(root)}, which {contents_of(root)}; expected "
+            f"stl10_binary/{path.name} or stl10_binary.tar.gz: get it with --download, or from "
+            f"{_PAGE} and give its folder as --data-dir"
+        )
+    notice(f"unpacking {path.name} of {shown(archive)}, once")
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                if Path(member.name).name == path.name and member.isfile():
+                    _copy(cast("IO[bytes]", tar.extractfile(member)), path)
+                    return
+    # TypeError: tarfile's way to say that a file ends in the first bytes of its header.
+    except (OSError, EOFError, TypeError, tarfile.TarError, zlib.error) as error:
+        raise DataError(
+            f"{shown(archive)} is damaged or cannot be read ({reason(error)}): delete it and "
+            f"download it again with --download or from {_PAGE}"
+        ) from error
+    raise DataError(
+        f"{shown(archive)} holds no {path.name}: delete it and download it again with "
+        f"--download or from {_PAGE}"
+    )
+
+
+def _copy(stream: IO[bytes], path: Path) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            while chunk := stream.read(1 << 22):
+                file.write(chunk)
+    except OSError as error:
+        raise OutputError(
+            f"cannot unpack to {shown(path)}: {reason(error)}; make room there, or unpack the "
+            "archive by hand and give its folder as --data-dir"
+        ) from error

@@ -1,0 +1,421 @@
+"""CelebA in every layout it comes in, and every way in which that is wrong."""
+
+import errno
+import io
+import os
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srcli.data import celeba
+from srcli.data.celeba import CelebA
+from srcli.data.folders import Folder
+from srcli.data.sources import open_source
+from srcli.errors import DataError, ImageError
+
+PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+
+PARTITION_OF = {1: 0, 2: 0, 3: 2, 4: 1, 5: 2, 6: 0}
+"""The number of each face, and that of its partition."""
+
+
+def face_name(number):
+    """Name a face as CelebA does."""
+    return f"{number:06}.jpg"
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Six JPEGs of 178 x 218 pixels, no two alike: name and bytes."""
+    random = np.random.default_rng(5)
+    found = {}
+    for number in PARTITION_OF:
+        coarse = random.integers(0, 256, (11, 9, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((178, 218), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=90)
+        found[face_name(number)] = file.getvalue()
+    return found
+
+
+def decoded(data):
+    """Decode a file's bytes with Pillow alone: ``(H, W, 3)``."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image)
+
+
+def write_folder(root, faces):
+    """Lay CelebA out unpacked."""
+    folder = root / "img_align_celeba"
+    folder.mkdir(parents=True)
+    for name, data in faces.items():
+        (folder / name).write_bytes(data)
+
+
+def write_zip(root, faces, *, more=(), compression=zipfile.ZIP_DEFLATED):
+    """Lay CelebA out as its archive, the members in another order than their names'."""
+    root.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(root / "img_align_celeba.zip", "w", compression) as archive:
+        archive.mkdir("img_align_celeba")
+        for name in reversed(faces):
+            archive.writestr(f"img_align_celeba/{name}", faces[name])
+        for name, data in more:
+            archive.writestr(name, data)
+
+
+def write_list(root, numbers=PARTITION_OF, end="\n"):
+    """Write which face is of which partition."""
+    lines = [f"{face_name(number)} {partition}{end}" for number, partition in numbers.items()]
+    (root / "list_eval_partition.txt").write_bytes("".join(lines).encode())
+
+
+WRITERS = {"folder": write_folder, "zip": write_zip}
+LAYOUTS = pytest.mark.parametrize("layout", WRITERS)
+
+
+def contents(folder):
+    """List every file below a folder: path, bytes, time of the last change."""
+    return {
+        path.relative_to(folder): (path.is_file() and path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+    }
+
+
+def keys(source):
+    """List the names of all images."""
+    return [source.key(index) for index in range(len(source))]
+
+
+def refusal(call, kind=DataError):
+    """Return the message that a call is refused with; it must be one line."""
+    with pytest.raises(kind) as error:
+        call()
+    assert str(error.value).isprintable()
+    return str(error.value)
+
+
+@LAYOUTS
+def test_celeba_gives_its_files_by_name(layout, tmp_path, faces):
+    """Folder and archive give the files' pixels by name, label them, and stay as they are."""
+    WRITERS[layout](tmp_path, faces)
+    holder = {"folder": "img_align_celeba", "zip": "img_align_celeba.zip"}[layout]
+    before = contents(tmp_path)
+
+    source = CelebA(tmp_path)
+
+    assert source.name == "celeba"
+    assert keys(source) == sorted(faces)
+    for index, name in enumerate(sorted(faces)):
+        pixels = source.read(index)
+        assert pixels.shape == (218, 178, 3)
+        assert np.array_equal(pixels, decoded(faces[name]))
+        assert source.size(index) == (178, 218)
+        assert source.label(index) == str(tmp_path / holder / name)
+    assert contents(tmp_path) == before
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ("partitions", "numbers"),
+    [
+        (["train"], [1, 2, 6]),
+        (["test"], [3, 5]),
+        (["valid", "train"], [1, 2, 4, 6]),
+        (["train", "valid", "test"], [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_partitions_are_chosen_by_the_list(layout, partitions, numbers, tmp_path, faces):
+    """Exactly the images of the partitions asked for are there; the whole needs no list."""
+    WRITERS[layout](tmp_path, faces)
+    if len(partitions) < 3:
+        message = refusal(lambda: CelebA(tmp_path, partitions))
+        path = tmp_path / "list_eval_partition.txt"
+        assert message == (
+            f"{path} says which image is of which partition and cannot be read "
+            f"({os.strerror(errno.ENOENT)}): get it with --download or from {PAGE}"
+        )
+        write_list(tmp_path)
+
+    source = CelebA(tmp_path, partitions)
+
+    assert keys(source) == [face_name(number) for number in numbers]
+    assert np.array_equal(source.read(0), decoded(faces[face_name(numbers[0])]))
+
+
+def test_the_list_may_have_other_line_ends_and_gaps(tmp_path, faces):
+    """Windows' line ends and images that are not there, or not in the list, do no harm."""
+    write_folder(tmp_path, faces)
+    write_list(tmp_path, {9: 0, **PARTITION_OF, 2: 1}, end="\r\n\r\n")
+    (tmp_path / "img_align_celeba" / "stray.jpg").write_bytes(faces["000001.jpg"])
+
+    assert keys(CelebA(tmp_path, ["train"])) == ["000001.jpg", "000006.jpg"]
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_the_data_folder_may_be_the_one_above(above, tmp_path, faces):
+    """--data-dir is celeba's own folder, or one that holds it by the name celeba."""
+    write_zip(tmp_path / "celeba", faces)
+    write_list(tmp_path / "celeba")
+    (tmp_path / "celeba" / "img_align_celeba").mkdir()  # an attempt to unpack hides nothing
+
+    source = open_source("celeba:valid", tmp_path if above else tmp_path / "celeba")
+
+    assert keys(source) == ["000004.jpg"]
+
+
+def test_threads_may_read_one_archive_at_once(tmp_path, faces):
+    """Many threads that read all over one archive each get the image that they asked for."""
+    many = {face_name(number): faces[face_name(1 + number % 6)] for number in range(30)}
+    write_zip(tmp_path, many)
+    source = CelebA(tmp_path)
+    expected = [decoded(faces[face_name(1 + number % 6)]) for number in range(6)]
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(30), 3)).tolist()
+
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(source.read, order))
+
+    for index, pixels in zip(order, read, strict=True):
+        assert np.array_equal(pixels, expected[index % 6])
+
+
+def test_other_members_of_an_archive_are_no_images(tmp_path, faces):
+    """Only JPEG files of img_align_celeba count, wherever it lies, and nothing that a Mac adds."""
+    (name, data), *rest = sorted(faces.items())
+    others = [
+        (f"celeba/img_align_celeba/{name}", data),
+        ("a.jpg", data),
+        ("b/c.jpg", data),
+        ("img_align_celeba/readme.txt", b"text"),
+        ("__MACOSX/img_align_celeba/._000001.jpg", b"\0\5\26\7 resource fork"),
+        ("img_align_celeba/._000002.jpg", b"\0\5\26\7 resource fork"),
+    ]
+    write_zip(tmp_path, dict(rest), more=others)
+
+    source = CelebA(tmp_path)
+
+    assert keys(source) == sorted(faces)
+    assert np.array_equal(source.read(0), decoded(data))
+
+
+def test_missing_images_are_reported(tmp_path, faces, monkeypatch):
+    """One line says how many of CelebA's images are there; of a whole one nothing is said."""
+    write_folder(tmp_path, faces)
+    notices = []
+
+    CelebA(tmp_path, notice=notices.append)
+    monkeypatch.setattr(celeba, "IMAGES", 6)
+    CelebA(tmp_path, notice=notices.append)
+
+    assert notices == [f"celeba: 6 of the 202,599 images are in {tmp_path}; continuing with these"]
+
+
+def _a_file(root):
+    root.write_bytes(b"")
+
+
+def _list_alone(root):
+    root.mkdir()
+    write_list(root)
+
+
+def _other_things(root):
+    for name in ("f", "e", "d", "c", "b", "a", ".hidden"):
+        (root / name).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "found"),
+    [
+        (lambda _: None, "which does not exist"),
+        (_a_file, "which is a file"),
+        (Path.mkdir, "which is empty"),
+        (_list_alone, "which holds list_eval_partition.txt"),
+        (
+            lambda root: (root / "img_align_celeba").mkdir(parents=True),
+            "which holds img_align_celeba (with no image in img_align_celeba)",
+        ),
+        (
+            lambda root: write_zip(root, {}),
+            "which holds img_align_celeba.zip (with no image in img_align_celeba.zip)",
+        ),
+        (_other_things, "which holds a, b, c, d and 2 more"),
+    ],
+    ids=["missing", "file", "empty", "list", "folder", "archive", "others"],
+)
+def test_a_place_without_celeba_is_described(build, found, tmp_path):
+    """The error says what is there, what should be, and where to get it."""
+    root = tmp_path / "faces"
+    build(root)
+
+    assert refusal(lambda: open_source("celeba", root)) == (
+        f"celeba is not in {root}, {found}; expected img_align_celeba/ or img_align_celeba.zip, "
+        f"and list_eval_partition.txt: get them with --download, or from {PAGE} and give their "
+        "folder as --data-dir"
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
+    """Where the folder may not be looked into, that is what the error says."""
+
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+    message = refusal(lambda: CelebA(tmp_path))
+
+    assert "which cannot be listed (Permission denied); expected" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<!DOCTYPE html><html><body>too many users</body></html>\n",
+        b"000001.jpg\n",
+        b"000001.jpg 0 1\n",
+        b"000001.jpg 3\n",
+        b"000001.jpg train\n",
+        b"000001.jpg 0\n\xff\xfe\x00\n",
+    ],
+)
+def test_a_list_of_something_else_is_refused(text, tmp_path, faces):
+    """A list that does not say 0, 1 or 2 for a name on each line is named."""
+    write_folder(tmp_path, faces)
+    path = tmp_path / "list_eval_partition.txt"
+    path.write_bytes(text)
+
+    assert refusal(lambda: CelebA(tmp_path, ["test"])) == (
+        f"{path} does not hold lines such as '000001.jpg 0': delete it and download it again "
+        f"with --download or from {PAGE}"
+    )
+
+
+def test_a_partition_without_an_image_is_refused(tmp_path, faces):
+    """A partition of which not one image is there is an error, not an empty data set."""
+    write_folder(tmp_path, {name: faces[name] for name in ("000001.jpg", "000002.jpg")})
+    write_list(tmp_path)
+
+    assert refusal(lambda: CelebA(tmp_path, ["valid", "test"])) == (
+        f"celeba in {tmp_path} holds no image of the partition valid or test, by "
+        "list_eval_partition.txt, among its 2; give another one, or get all with --download or "
+        f"from {PAGE}"
+    )
+
+
+def _version_from_the_future(data):
+    # "Version needed to extract" of the first entry of the central directory.
+    at = data.index(b"PK\1\2") + 6
+    return data[:at] + b"\xff\x00" + data[at + 2 :]
+
+
+def _name_in_no_encoding(data):
+    # Bit 11 of the flags: the name is in UTF-8.
+    at = data.index(b"PK\1\2")
+    entry = bytearray(data[at:])
+    entry[9] |= 8
+    entry[46] = 0xFF
+    return data[:at] + bytes(entry)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda _: b"<html>",
+        lambda data: data[: len(data) // 2],
+        _version_from_the_future,
+        _name_in_no_encoding,
+    ],
+    ids=["empty", "page", "cut", "version", "name"],
+)
+def test_a_damaged_archive_is_refused(damage, tmp_path, faces):
+    """An archive that cannot be opened is named, with where to get another."""
+    write_zip(tmp_path, faces)
+    path = tmp_path / "img_align_celeba.zip"
+    path.write_bytes(damage(path.read_bytes()))
+
+    message = refusal(lambda: CelebA(tmp_path))
+
+    assert message.startswith(f"{path} cannot be read as a zip file (")
+    assert message.endswith(f"): delete it and download it again with --download or from {PAGE}")
+
+
+def _entry(data, name):
+    """Find a member's entry in the central directory."""
+    return data.rindex(name.encode()) - 46
+
+
+def _damage_pixels(data, name):
+    at = data.index(name.encode()) + len(name) + 500
+    data[at] ^= 0xFF
+
+
+def _damage_stream(data, name):
+    data[data.index(name.encode()) + len(name)] = 0x07  # no kind of block that deflate has
+
+
+def _ask_for_password(data, name):
+    data[data.index(name.encode()) - 24] |= 1
+    data[_entry(data, name) + 8] |= 1
+
+
+def _compress_strangely(data, name):
+    data[_entry(data, name) + 10] = 99
+
+
+def _point_elsewhere(data, name):
+    data[_entry(data, name) + 42] ^= 0x55
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    "damage",
+    [_damage_pixels, _damage_stream, _ask_for_password, _compress_strangely, _point_elsewhere],
+)
+def test_a_damaged_member_costs_its_image_alone(damage, compression, tmp_path, faces):
+    """Whatever is wrong with one member, it is an error of that image, and the others read."""
+    write_zip(tmp_path, faces, compression=compression)
+    path = tmp_path / "img_align_celeba.zip"
+    data = bytearray(path.read_bytes())
+    damage(data, "img_align_celeba/000003.jpg")
+    path.write_bytes(data)
+
+    source = CelebA(tmp_path)
+
+    for access in (source.read, source.size):
+        message = refusal(lambda access=access: access(2), ImageError)
+        assert message.startswith(f"{path / '000003.jpg'}: cannot be read out of the archive (")
+        assert message.endswith("); download the archive again")
+    for index in (0, 5):
+        assert np.array_equal(source.read(index), decoded(faces[face_name(index + 1)]))
+
+
+@LAYOUTS
+def test_a_damaged_picture_costs_itself_alone(layout, tmp_path, faces):
+    """A file that is no picture, or half of one, is an error that names it."""
+    damaged = {"000002.jpg": b"no picture", "000005.jpg": faces["000005.jpg"][:1500]}
+    WRITERS[layout](tmp_path, {**faces, **damaged})
+    source = CelebA(tmp_path)
+
+    for index in (1, 4):
+        message = refusal(lambda index=index: source.read(index), ImageError)
+        assert message.startswith(f"{source.label(index)}: ")
+    assert np.array_equal(source.read(2), decoded(faces["000003.jpg"]))
+    assert source.size(4) == (178, 218)  # its header is sound
+
+
+def test_a_source_may_be_moved(tmp_path, faces):
+    """The names of the images do not depend on where the data lies."""
+    write_folder(tmp_path / "here", faces)
+    before = keys(CelebA(tmp_path / "here"))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    write_zip(tmp_path / "packed", faces)
+
+    assert keys(CelebA(tmp_path / "there")) == before
+    assert keys(CelebA(tmp_path / "packed")) == before
+    assert keys(Folder(tmp_path / "there")) == before

@@ -1,0 +1,309 @@
+"""STL-10 as binaries and as its archive, and every way in which they are wrong."""
+
+import errno
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srcli.data import stl10
+from srcli.data.sources import open_source
+from srcli.data.stl10 import STL10
+from srcli.errors import DataError, OutputError
+
+PAGE = "https://cs.stanford.edu/~acoates/stl10/"
+
+NOT_ROOT = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+
+
+def pictures(count, seed=0):
+    """Draw ``(count, 96, 96, 3)`` pictures; of each, rows, columns and channels differ."""
+    rows, columns = np.mgrid[:96, :96]
+    stack = [
+        np.stack([rows + 2 * seed + number, 2 * columns, rows // 3 + columns // 2], -1)
+        for number in range(count)
+    ]
+    return np.array(stack, dtype=np.uint8)
+
+
+def stl10_bytes(images):
+    """Write pictures as the release says: channel by channel, column by column."""
+    return bytes(
+        int(image[row, column, channel])
+        for image in images
+        for channel in range(3)
+        for column in range(96)
+        for row in range(96)
+    )
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Three small splits: what each holds as pictures and as bytes."""
+    counts = {"unlabeled": 3, "train": 2, "test": 1}
+    found = {name: pictures(count, seed) for seed, (name, count) in enumerate(counts.items())}
+    return {name: (images, stl10_bytes(images)) for name, images in found.items()}
+
+
+def write_binaries(root, splits):
+    """Lay STL-10 out unpacked."""
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    for name, (_, data) in splits.items():
+        (folder / f"{name}_X.bin").write_bytes(data)
+
+
+def write_tar(root, files):
+    """Lay STL-10 out as its archive, of the given names and bytes."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "stl10_binary.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def tar_of(root, splits):
+    """Lay STL-10 out as its archive with the members of the release."""
+    rest = [("stl10_binary/class_names.txt", b"airplane\n"), ("stl10_binary/train_y.bin", b"\1\2")]
+    binaries = [(f"stl10_binary/{name}_X.bin", data) for name, (_, data) in splits.items()]
+    return write_tar(root, [*rest, *binaries[1:], *binaries[:1]])
+
+
+def keys(source):
+    """List the names of all images."""
+    return [source.key(index) for index in range(len(source))]
+
+
+def refusal(call, kind=DataError):
+    """Return the message that a call is refused with; it must be one line."""
+    with pytest.raises(kind) as error:
+        call()
+    assert str(error.value).isprintable()
+    return str(error.value)
+
+
+def refuse(*_):
+    """Stand in for what the system does not allow."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_splits_are_upright_and_joined_in_order(tmp_path, splits):
+    """Rows come first, with the right colours; images run on from one split to the next."""
+    write_binaries(tmp_path, splits)
+    folder = tmp_path / "stl10_binary"
+
+    source = open_source("stl10:test,unlabeled,train", tmp_path)
+
+    expected = [("test", 0), ("unlabeled", 0), ("unlabeled", 1), ("unlabeled", 2)]
+    expected += [("train", 0), ("train", 1)]
+    assert source.name == "stl10"
+    assert keys(source) == [f"stl10/{split}/{place}" for split, place in expected]
+    for index, (split, place) in enumerate(expected):
+        pixels = source.read(index)
+        assert (pixels.shape, pixels.dtype) == ((96, 96, 3), np.uint8)
+        assert np.array_equal(pixels, splits[split][0][place])
+        assert source.size(index) == (96, 96)
+        assert source.label(index) == f"{folder / f'{split}_X.bin'}[{place}]"
+
+
+def test_stl10_is_mapped_and_copied_out(tmp_path, splits):
+    """The file is not loaded: it is mapped, and an image is a copy of its own part of it."""
+    write_binaries(tmp_path, splits)
+    path = tmp_path / "stl10_binary" / "unlabeled_X.bin"
+
+    source = STL10(tmp_path)
+    ((_, _, part),) = source._parts
+    pixels = source.read(1)
+
+    assert isinstance(part, np.memmap)
+    assert Path(part.filename) == path
+    assert not part.flags.writeable
+    assert type(pixels) is np.ndarray
+    assert not np.shares_memory(pixels, part)
+    pixels[:] = 0
+    assert path.read_bytes() == splits["unlabeled"][1]
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_stl10_may_lie_below_the_data_folder(above, tmp_path, splits):
+    """--data-dir is stl10's own folder, or one that holds it by the name stl10."""
+    write_binaries(tmp_path / "stl10", splits)
+
+    source = open_source("stl10", tmp_path if above else tmp_path / "stl10")
+
+    assert keys(source) == [f"stl10/unlabeled/{index}" for index in range(3)]
+
+
+def test_what_is_needed_is_unpacked_once_beside_the_archive(tmp_path, splits):
+    """Of the archive, left as it is, the one file comes out; later the archive is not read."""
+    archive = tar_of(tmp_path, splits)
+    before = archive.read_bytes(), archive.stat().st_mtime_ns
+    notices = []
+
+    source = STL10(tmp_path, ["train"], notices.append)
+
+    assert np.array_equal(source.read(1), splits["train"][0][1])
+    assert notices == [f"unpacking train_X.bin of {archive}, once"]
+    assert (archive.read_bytes(), archive.stat().st_mtime_ns) == before
+    names = ["stl10_binary", "stl10_binary.tar.gz", "train_X.bin"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == names
+    archive.write_bytes(b"rubbish")
+    again = STL10(tmp_path, ["train"], notices.append)
+    assert len(notices) == 1
+    assert np.array_equal(again.read(1), source.read(1))
+
+
+def test_missing_images_are_reported(tmp_path, splits, monkeypatch):
+    """One line says how many there are, of the unlabelled split alone and if they are too few."""
+    write_binaries(tmp_path, splits)
+    notices = []
+
+    STL10(tmp_path, notice=notices.append)
+    STL10(tmp_path, ["train"], notices.append)
+    monkeypatch.setattr(stl10, "IMAGES", 3)
+    STL10(tmp_path, notice=notices.append)
+
+    assert notices == [f"stl10: 3 of the 100,000 images are in {tmp_path}; continuing with these"]
+
+
+@pytest.mark.parametrize(
+    ("build", "found"),
+    [
+        (lambda _: None, "does not exist"),
+        (lambda root: (root / "stl10_binary").mkdir(parents=True), "holds stl10_binary"),
+    ],
+    ids=["missing", "folder"],
+)
+def test_a_place_without_stl10_is_described(build, found, tmp_path):
+    """The error says what is there, what should be, and where to get it, on one line."""
+    root = tmp_path / "two\nlines"
+    build(root)
+
+    assert refusal(lambda: open_source("stl10:test", root)) == (
+        rf"stl10 is not in {tmp_path}/two\nlines, which {found}; expected "
+        f"stl10_binary/test_X.bin or stl10_binary.tar.gz: get it with --download, or from {PAGE} "
+        "and give its folder as --data-dir"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda data: data[:3],
+        lambda data: data[:9],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[: -len(data) // 8],
+        lambda _: b"<html>too many users</html>",
+        lambda data: data[:10] + np.random.default_rng(0).bytes(3000),
+    ],
+    ids=["empty", "3 bytes", "9 bytes", "half", "seven eighths", "page", "noise"],
+)
+def test_a_damaged_archive_leaves_nothing_behind(damage, tmp_path):
+    """An archive that breaks off is named, and no half file is there to be taken for a whole."""
+    data = np.random.default_rng(0).bytes(2 * 27648)
+    names = [f"stl10_binary/{name}_X.bin" for name in ("test", "unlabeled")]
+    archive = write_tar(tmp_path, [(name, data) for name in names])
+    archive.write_bytes(damage(archive.read_bytes()))
+
+    message = refusal(lambda: STL10(tmp_path))
+
+    assert message.startswith(f"{archive} is damaged or cannot be read (")
+    assert message.endswith(f"): delete it and download it again with --download or from {PAGE}")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
+
+
+def test_an_archive_that_may_not_be_read_is_refused(tmp_path, splits, monkeypatch):
+    """What the system refuses is an error that names the archive; so is one of other things."""
+    archive = tar_of(tmp_path, {"train": splits["train"]})
+    assert refusal(lambda: STL10(tmp_path)) == (
+        f"{archive} holds no unlabeled_X.bin: delete it and download it again with --download or "
+        f"from {PAGE}"
+    )
+
+    monkeypatch.setattr(stl10.tarfile, "open", refuse)
+
+    message = refusal(lambda: STL10(tmp_path))
+    assert message.startswith(f"{archive} is damaged or cannot be read (Permission denied): ")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 27649])
+def test_a_file_of_no_whole_images_is_refused(size, packed, tmp_path):
+    """A binary that ends within an image is not what it should be, and is named."""
+    if packed:
+        write_tar(tmp_path, [("stl10_binary/unlabeled_X.bin", bytes(size))])
+    else:
+        write_binaries(tmp_path, {"unlabeled": (None, bytes(size))})
+
+    assert refusal(lambda: STL10(tmp_path)) == (
+        f"{tmp_path / 'stl10_binary' / 'unlabeled_X.bin'} has {size:,} bytes, which is no whole "
+        "number of images of 27,648: delete it and download it again with --download or from "
+        f"{PAGE}"
+    )
+
+
+def test_a_binary_that_cannot_be_mapped_is_refused(tmp_path, splits, monkeypatch):
+    """What the system refuses is an error that names the file."""
+    write_binaries(tmp_path, splits)
+    monkeypatch.setattr(np, "memmap", refuse)
+
+    message = refusal(lambda: STL10(tmp_path))
+
+    path = tmp_path / "stl10_binary" / "unlabeled_X.bin"
+    assert message == (
+        f"{path} cannot be read (Permission denied); check its permissions and the disk"
+    )
+
+
+@NOT_ROOT
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, splits):
+    """Where the archive cannot be unpacked, the error says so and gives a way out."""
+    tar_of(tmp_path, splits)
+    tmp_path.chmod(0o555)
+    try:
+        message = refusal(lambda: STL10(tmp_path), OutputError)
+    finally:
+        tmp_path.chmod(0o755)
+
+    assert message.startswith(f"cannot unpack to {tmp_path}")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, splits):
+    """Where stl10_binary is a file nothing can be unpacked, and the error says why."""
+    tar_of(tmp_path, splits)
+    (tmp_path / "stl10_binary").write_bytes(b"")
+
+    assert refusal(lambda: STL10(tmp_path), OutputError) == (
+        f"cannot unpack to {tmp_path / 'stl10_binary' / 'unlabeled_X.bin'}: "
+        f"{os.strerror(errno.EEXIST)}; make room there, or unpack the archive by hand and give "
+        "its folder as --data-dir"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, splits, monkeypatch):
+    """When the disk fills up the error says so, and what was written until then is gone."""
+    archive = tar_of(tmp_path, splits)
+    normal = Path.open
+
+    def onto_full_disk(path, mode="r", *args, **options):
+        if path.suffix == ".srcli-tmp" and mode == "wb":
+            normal(path, mode).close()
+            return normal(Path("/dev/full"), mode)
+        return normal(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", onto_full_disk)
+
+    message = refusal(lambda: STL10(tmp_path), OutputError)
+
+    assert f"{os.strerror(errno.ENOSPC)}; make room there" in message
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
