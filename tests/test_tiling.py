@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from srcli.model.tiling import Grid, Place, Rows, enlarge_rows
+from srcli.model.rows import Rows
+from srcli.model.tiling import Grid, Worker, enlarge_rows
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
@@ -19,9 +20,9 @@ def run(image, size, net, *, patch, overlap, fuse, batch_size, stride=6):
     rows, columns = (
         plan_axis(length, patch=patch, overlap=overlap, stride=stride, fuse=fuse) for length in size
     )
-    places = [Place(torch.device("cpu"), net)]
+    workers = [Worker(torch.device("cpu"), net)]
     grid = Grid(rows=rows, columns=columns)
-    spans, bands = zip(*enlarge_rows(Rows.of(image), grid, places, batch_size), strict=True)
+    spans, bands = zip(*enlarge_rows(Rows.of(image), grid, workers, batch_size), strict=True)
     assert [(s.start, s.stop) for s in spans] == [(b.keep.start, b.keep.stop) for b in rows]
     return torch.cat(bands, 1)
 
@@ -148,7 +149,7 @@ def test_rows_that_are_gone_or_never_come_are_refused():
     rows = Rows(cut(torch.zeros(1, 30, 2), [10]), (1, 50, 2))
     rows.part(12, 20)
 
-    with pytest.raises(ValueError, match="row 11 is forgotten: the first one held is 12"):
+    with pytest.raises(ValueError, match="row 11 has been released: the first one held is 12"):
         rows.part(11, 20)
     with pytest.raises(ValueError, match="the picture ends after 30 rows"):
         rows.part(12, 40)
@@ -168,7 +169,7 @@ def test_a_failure_of_the_rows_stays():
             rows.part(0, 20)
 
 
-# ---- places -------------------------------------------------------------------------------
+# ---- workers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -185,10 +186,10 @@ def test_several_devices_share_the_rows_of_blocks(count):
         return net
 
     rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in size)
-    places = [Place(torch.device("cpu"), net_of(number)) for number in range(count)]
+    workers = [Worker(torch.device("cpu"), net_of(number)) for number in range(count)]
     grid = Grid(rows=rows, columns=columns)
 
-    found = list(enlarge_rows(Rows.of(image), grid, places, 2, quantize))
+    found = list(enlarge_rows(Rows.of(image), grid, workers, 2, quantize))
 
     assert [span for span, _ in found] == [row.keep for row in rows]
     assert torch.equal(torch.cat([band for _, band in found], 1), expected(image, size))
@@ -210,8 +211,8 @@ def test_a_failure_on_one_of_several_devices_is_raised():
         raise MemoryError
 
     rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in (300, 120))
-    places = [Place(torch.device("cpu"), net) for net in (lambda windows: windows, short)]
-    bands = enlarge_rows(Rows.of(image), Grid(rows=rows, columns=columns), places, 4)
+    workers = [Worker(torch.device("cpu"), net) for net in (lambda windows: windows, short)]
+    bands = enlarge_rows(Rows.of(image), Grid(rows=rows, columns=columns), workers, 4)
 
     span, _ = next(bands)
     with pytest.raises(MemoryError):

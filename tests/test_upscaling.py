@@ -20,9 +20,12 @@ from srcli import upscaler as upscaling
 from srcli.errors import UsageError, WeightsError
 from srcli.imaging import images
 from srcli.imaging.images import Metadata, Picture
-from srcli.model import weights
+from srcli.model import memory, timing, weights
 from srcli.model.config import BASE
+from srcli.model.memory import BatchPlans, batch_plans
 from srcli.model.network import ResidualAutoencoder
+from srcli.model.runner import NetRunner
+from srcli.model.tiling import enlarge_rows
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -220,7 +223,7 @@ def test_a_pixel_more_or_less_is_no_other_factor(size):
     """A size that rounding makes a pixel off a trained factor is enlarged by the net directly."""
     model = upscaler()
 
-    (stage,) = model._stages((20, 24), size)
+    (stage,) = model._layout.steps((20, 24), size)
 
     assert (stage.size, stage.scale) == (size, 3)
 
@@ -230,7 +233,7 @@ def test_a_stretched_size_is_reached_from_above():
     model = upscaler()
 
     for size in [(60, 24), (20, 72), (61, 200), (39, 100)]:
-        last = model._stages((20, 24), size)[-1].size
+        last = model._layout.steps((20, 24), size)[-1].size
         assert last[0] >= size[0]
         assert last[1] >= size[1]
         assert whole(model, photograph(20, 24), size).shape[-2:] == size
@@ -240,7 +243,7 @@ def test_a_net_of_one_factor_takes_that_again():
     """x4 by a net for x3 is x9, reduced: two steps of x2 would be what it never saw."""
     model = Upscaler("base", scales=(3.0,))
 
-    stages = model._stages((20, 24), (80, 96))
+    stages = model._layout.steps((20, 24), (80, 96))
 
     assert [(stage.size, stage.scale) for stage in stages] == [((60, 72), 3), ((180, 216), 3)]
 
@@ -324,7 +327,7 @@ def test_a_patch_that_overflows_is_redone_exactly_and_told_once():
     image = photograph(50, 100)
     expected = quantize(whole(upscaler(tile=PATCH), image, (150, 300)))
     with torch.no_grad():
-        model._fast.head.bias.fill_(math.inf)
+        model._runner.nets_on(torch.device("cpu"))[0].head.bias.fill_(math.inf)
 
     actual = quantize(whole(model, image, (150, 300)))
 
@@ -345,7 +348,7 @@ def test_a_net_that_is_never_finite_is_refused():
 
 def limited(model, monkeypatch, pixels):
     """Let the net of a model run out of memory on windows of more than ``pixels`` pixels."""
-    run, sizes = model._run, []
+    run, sizes = model._runner.run, []
 
     def exhausted(windows, scale):
         if windows.shape[0] * windows.shape[-2] * windows.shape[-1] > pixels:
@@ -353,7 +356,7 @@ def limited(model, monkeypatch, pixels):
         sizes.append(tuple(windows.shape))
         return run(windows, scale)
 
-    monkeypatch.setattr(model, "_run", exhausted)
+    monkeypatch.setattr(model._runner, "run", exhausted)
     return sizes
 
 
@@ -392,23 +395,27 @@ def test_too_little_memory_for_a_single_patch_is_a_memory_error(monkeypatch):
     assert sizes == []
 
 
+def on_gpus(model, notices, *, fuse=True):
+    """Let a model believe that it computes on GPUs."""
+    plans = batch_plans(torch.device("cuda"), fuse=fuse, batch_size=None)
+    model._plans = BatchPlans(plans, notices.append)
+
+
 def test_a_device_out_of_memory_hands_over_to_the_cpu(monkeypatch):
-    """Batches are halved, then blocks, and then the CPU takes the picture over, told once."""
-    notices = []
+    """Batches are halved, then blocks, then the CPU takes over; each is announced once."""
+    notices, tried = [], []
     image, size = photograph(50, 100), (150, 300)
-    model = Upscaler(settings=Settings(dtype="fp32"), notice=notices.append)
+    model = Upscaler(settings=Settings(dtype="fp32"))
     expected = whole(model, image, size)
-    model.device = torch.device("cuda")
-    model._ladder = model._efforts()
-    rows, tried = model._rows, []
+    on_gpus(model, notices)
 
-    def crowded(image, size, start, effort, finish):
-        tried.append((effort.devices[0].type, effort.fuse, effort.batch))
-        if effort.devices[0].type == "cuda":
+    def crowded(rows, grid, workers, batch, finish):
+        tried.append((workers[0].device.type, model._plans.current.fuse, batch))
+        if workers[0].device.type == "cuda":
             raise torch.OutOfMemoryError
-        return rows(image, size, start, effort, finish)
+        return enlarge_rows(rows, grid, workers, batch, finish)
 
-    monkeypatch.setattr(model, "_rows", crowded)
+    monkeypatch.setattr(upscaling, "enlarge_rows", crowded)
     actual = [whole(model, image, size) for _ in range(2)]
 
     cuda = [(8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]
@@ -416,31 +423,29 @@ def test_a_device_out_of_memory_hands_over_to_the_cpu(monkeypatch):
     assert all(torch.equal(expected, each) for each in actual)
     assert notices == [
         "cuda is short of memory: smaller blocks from here on",
-        "cuda is out of memory: going on with the CPU",
+        "cuda is out of memory: continuing on the CPU",
     ]
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_devices_share_one_picture(monkeypatch, count):
-    """Each computes rows of blocks with a net of its own format; the picture is the same."""
-    monkeypatch.setattr(upscaling, "all_alike", lambda _: (torch.device("cpu"),) * count)
+    """Each computes rows of blocks with a net of its own; the picture is the same."""
     image, size = photograph(140, 60), (420, 180)
     model = Upscaler(settings=Settings(dtype="fp32", tile=PATCH))
     expected = whole(model, image, size)
-    model.device = torch.device("cuda")
-    model._ladder = model._efforts()
+    monkeypatch.setattr(memory, "all_alike", lambda _: (torch.device("cpu"),) * count)
+    on_gpus(model, [], fuse=False)
 
     assert torch.equal(expected, whole(model, image, size))
-    assert [str(one) for one in model._ladder[0].devices] == ["cpu"] * count
+    assert [str(one) for one in model._plans.current.devices] == ["cpu"] * count
 
 
 def test_fp16_of_a_device_is_no_format_of_the_cpu_that_takes_over():
     """The CPU, which cannot compute in fp16, chooses its own format."""
-    model = identity()
-    model.settings = Settings(dtype="fp16")
-    model.device = torch.device("cuda")
+    runner = NetRunner(ResidualAutoencoder(BASE), torch.device("cpu"), "fp32")
+    runner._device, runner._dtype_name = torch.device("cuda"), "fp16"
 
-    fast, exact = model._nets(torch.device("cpu"))
+    fast, exact = runner.nets_on(torch.device("cpu"))
 
     assert {fast.head.weight.dtype, exact.head.weight.dtype} <= {torch.float32, torch.bfloat16}
     assert exact.head.weight.dtype == torch.float32
@@ -579,9 +584,9 @@ def test_tta_of_a_symmetric_net_is_one_pass(monkeypatch):
     net = correcting(config)
     Symmetry(net, config).begin()
     notes, passes = [], []
-    run_once = Upscaler._run_once
+    run_once = NetRunner._run_once
     monkeypatch.setattr(
-        Upscaler, "_run_once", lambda self, *args: passes.append(1) or run_once(self, *args)
+        NetRunner, "_run_once", lambda self, *args: passes.append(1) or run_once(self, *args)
     )
     image, size = photograph(40, 40), (120, 120)
     settings = Settings(dtype="fp32", tta=True)
@@ -589,7 +594,9 @@ def test_tta_of_a_symmetric_net_is_one_pass(monkeypatch):
 
     actual = whole(made, image, size)
 
-    assert notes == ["--tta changes nothing with this net: it treats all eight ways alike already"]
+    assert notes == [
+        "--tta changes nothing with this net: its result is the same in all eight ways"
+    ]
     assert len(passes) == 1
     assert made.patches((40, 40), size) == 1
     plain = Upscaler(net, settings=Settings(dtype="fp32"))
@@ -611,8 +618,8 @@ class Clocked:
 
     def __init__(self, monkeypatch, most=math.inf):
         self.now, self.windows, self.most = 0.0, [], most
-        monkeypatch.setattr(Upscaler, "_run", lambda _made, windows, **_: self.run(windows))
-        monkeypatch.setattr(upscaling.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(NetRunner, "run", lambda _runner, windows, **_: self.run(windows))
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def run(self, windows):
         """Give windows back as they are; those of more than so many pixels do not fit."""
