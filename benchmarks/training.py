@@ -24,7 +24,8 @@ from unittest.mock import patch
 import torch
 
 from srcli.data.loading import Loader
-from srcli.data.sampling import Sampler, open_pool
+from srcli.data.pool import open_pool
+from srcli.data.sampling import Sampler
 from srcli.model.config import CONFIGS
 from srcli.ops.devices import resolve_dtype
 from srcli.training.config import RECIPES, TrainConfig
@@ -150,7 +151,7 @@ def reading(options: argparse.Namespace) -> str:
     device, rows = torch.device("cpu"), []
     for resident in (True, False):
         loader = Loader(pool, device, workers=options.threads, resident=resident)
-        sampler = Sampler(len(pool), 0, sampling="epoch", scales=(3.0,), augment="turn")
+        sampler = Sampler(len(pool), 0, scales=(3.0,), augment="turn")
         batches = loader.batches(sampler, 0, 16)
         next(batches)
         begun = time.perf_counter()

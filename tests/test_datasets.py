@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.data.folders import Folder
-from srcli.data.sampling import Pool, Sampler, mix, open_pool, split
+from srcli.data.pool import Pool, open_pool, split
+from srcli.data.sampling import Sampler, derive_seed
 from srcli.errors import DataError, ImageError, UsageError
 from srcli.ops.color import quantize
 from srcli.ops.degrade import DRAWS
@@ -419,13 +420,13 @@ def test_images_of_one_name_are_all_there(kind):
 
 def sampler(count=20, seed=3, **options):
     """Make a sampler by epochs, or as the options have it."""
-    known = {"sampling": "epoch", "scales": [2.0, 3.0], "augment": "turn"}
+    known = {"scales": [2.0, 3.0], "augment": "turn"}
     return Sampler(count, seed, **{**known, **options})
 
 
 def by_area(areas, **options):
     """Make a sampler by area."""
-    return sampler(len(areas), sampling="area", areas=areas, **options)
+    return sampler(len(areas), areas=areas, **options)
 
 
 SAMPLERS = pytest.mark.parametrize("make", [sampler, lambda: by_area([5, 1, 7, 0, 2])])
@@ -478,8 +479,8 @@ def test_the_draws_of_a_seed_stay_what_they_are():
     by_epoch = sampler(count=10, seed=7).draw(4, 4)
     area = by_area([1, 2, 3, 4], seed=7).draw(4, 4)
 
-    assert mix(7, 4) == int.from_bytes(hashlib.blake2b(b"7/4", digest_size=8).digest()) // 2
-    generator = torch.Generator().manual_seed(mix(7, 4))
+    assert derive_seed(7, 4) == int.from_bytes(hashlib.blake2b(b"7/4", digest_size=8).digest()) // 2
+    generator = torch.Generator().manual_seed(derive_seed(7, 4))
     numbers = torch.rand(4, 5, generator=generator, dtype=torch.float64)
     degradation = torch.rand(4, DRAWS, generator=generator, dtype=torch.float64)
     for draw in (by_epoch, area):
@@ -491,7 +492,7 @@ def test_the_draws_of_a_seed_stay_what_they_are():
     edges = [0.1, 0.3, 0.6]
     assert area.images == [sum(n >= edge for edge in edges) for n in numbers[:, 0].tolist()]
     # Ten images are three steps of four: step 4 is the second of the second epoch.
-    order = torch.randperm(10, generator=torch.Generator().manual_seed(mix(7, "epoch 1")))
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(derive_seed(7, "epoch 1")))
     assert by_epoch.images == order[4:8].tolist()
 
 
@@ -601,7 +602,9 @@ def test_mirrored_patches_are_half_of_them():
 
 def test_mixing_gives_unrelated_seeds():
     """Steps and names are hashed with the seed into numbers that torch takes, none alike."""
-    mixed = {mix(seed, value) for seed in range(50) for value in (*range(50), "0.png", "epoch 1")}
+    mixed = {
+        derive_seed(seed, value) for seed in range(50) for value in (*range(50), "0.png", "epoch 1")
+    }
 
     assert len(mixed) == 50 * 52
     assert all(0 <= number < 2**63 for number in mixed)

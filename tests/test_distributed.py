@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import srcli
-from srcli.data.sampling import Sampler, open_pool, split
+from srcli.data.pool import open_pool, split
+from srcli.data.sampling import Sampler
 from srcli.errors import UsageError
 from srcli.model import weights
 from srcli.ops.degradation import Degradation
@@ -296,7 +297,7 @@ def crowded(tmp_path_factory, image_folder, make):
         eval_images=1,
     )
     images = split(open_pool(config.datasets, folder, 0), 0, "held-out").train
-    sampler = Sampler(len(images), 0, sampling="epoch", scales=(3.0,), augment="turn")
+    sampler = Sampler(len(images), 0, scales=(3.0,), augment="turn")
     for step, row in ((2, 3), (5, 20)):
         broken = Path(images.label(sampler.draw(step, 24).images[row]))
         broken.write_bytes(broken.read_bytes()[:1000])

@@ -14,8 +14,10 @@ from PIL import Image
 
 from srcli.data import loading
 from srcli.data.folders import Folder
-from srcli.data.loading import Centers, Loader, center, named_draws
-from srcli.data.sampling import Pool, Sampler
+from srcli.data.loading import Centers, Loader, named_draws
+from srcli.data.patches import Resident, center_patch
+from srcli.data.pool import Pool
+from srcli.data.sampling import Sampler
 from srcli.errors import DataError, ImageError
 from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH
@@ -108,16 +110,14 @@ def pool_of(**options):
 
 def by_epoch(count=COUNT, **options):
     """Make a sampler that takes every image once an epoch."""
-    known = {"sampling": "epoch", "scales": [2.0, 3.0, 4.0], "augment": "turn"}
+    known = {"scales": [2.0, 3.0, 4.0], "augment": "turn"}
     return Sampler(count, 1, **{**known, **options})
 
 
 def by_area(loader, seed=1):
     """Make a sampler by area for a loader's images."""
     areas = loader.areas()
-    return Sampler(
-        len(areas), seed, sampling="area", scales=[2.0, 3.0], augment="turn", areas=areas
-    )
+    return Sampler(len(areas), seed, scales=[2.0, 3.0], augment="turn", areas=areas)
 
 
 def take(loader, sampler, count, *, start=0, size=16, rows=slice(None)):
@@ -533,13 +533,12 @@ CUTS = st.lists(
 @pytest.fixture(scope="module")
 def resident_images():
     """Noise of odd sizes in memory, with a place that is empty."""
-    kept = loading._Resident(CPU)
     generator = torch.Generator().manual_seed(0)
-    for size in ((120, 120), (131, 257), None, (203, 121), (127, 139)):
-        image = size and torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
-        kept.add(image)
-    kept.seal()
-    return kept
+    images = [
+        size and torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+        for size in ((120, 120), (131, 257), None, (203, 121), (127, 139))
+    ]
+    return Resident(images, CPU)
 
 
 @given(cuts=CUTS)
@@ -594,10 +593,10 @@ def centers_of(places, size=4, workers=2, **options):
 def test_the_middle_is_cut():
     """Of an odd rest the smaller half is above and to the left."""
     assert torch.equal(
-        center(planar(survey(121, 250, 0))), planar(survey(121, 250, 0))[:, :120, 65:185]
+        center_patch(planar(survey(121, 250, 0))), planar(survey(121, 250, 0))[:, :120, 65:185]
     )
     assert torch.equal(
-        center(planar(survey(200, 133, 1))), planar(survey(200, 133, 1))[:, 40:160, 6:126]
+        center_patch(planar(survey(200, 133, 1))), planar(survey(200, 133, 1))[:, 40:160, 6:126]
     )
 
 
@@ -611,7 +610,7 @@ def test_centres_come_in_the_order_of_their_places():
     assert centers.count == 6
     assert [len(batch.patches) for batch in batches] == [4, 2]
     patches = torch.cat([batch.patches for batch in batches])
-    assert torch.equal(patches, torch.stack([center(planar(ALBUM[i])) for i in places]))
+    assert torch.equal(patches, torch.stack([center_patch(planar(ALBUM[i])) for i in places]))
     scales = [scale for batch in batches for scale in batch.scales]
     assert scales == [2.0, 2.0, 3.0, 4.0, 2.0, 3.0]
     draws = torch.cat([batch.draws for batch in batches])

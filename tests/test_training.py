@@ -17,7 +17,8 @@ from PIL import Image
 from srcli.data import loading
 from srcli.data.degrading import training_input
 from srcli.data.loading import Centers, Loader
-from srcli.data.sampling import Sampler, open_pool, split
+from srcli.data.pool import open_pool, split
+from srcli.data.sampling import Sampler
 from srcli.errors import (
     DataError,
     DeviceError,
@@ -161,11 +162,10 @@ def batch_of(config, step, size):
     sampler = Sampler(
         len(loader.pool),
         config.seed,
-        sampling=config.sampling,
         scales=config.scales,
         balanced=config.balanced,
         augment=config.augment,
-        areas=loader.areas(),
+        areas=loader.areas() if config.sampling == "area" else None,
     )
     batches = loader.batches(sampler, step, size)
     batch = next(batches)
@@ -747,7 +747,7 @@ def test_the_papers_schedule_has_its_length(options, sampling, processes, steps)
     paper = {"batch_size": 8, **RECIPES["paper"], "sampling": sampling, "processes": processes}
     paper["steps"] = None
     config = options(**paper)
-    sampler = Sampler(86_799, 0, sampling="epoch", scales=(3.0,), augment="none")
+    sampler = Sampler(86_799, 0, scales=(3.0,), augment="none")
 
     assert engine._total(config, 86_799, sampler.steps_per_epoch(config.batch)) == steps
 

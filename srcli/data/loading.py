@@ -9,18 +9,19 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import count
 
 import torch
 from torch import Tensor
 
-from srcli.data.sampling import Draw, Pool, Sampler, mix
+from srcli.data.patches import Resident, center_patch, cut_patch
+from srcli.data.pool import Pool
+from srcli.data.sampling import Draw, Sampler, derive_seed
 from srcli.errors import DataError, ImageError
 from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH
 
-__all__ = ["Batch", "Centers", "Loader", "center", "named_draws"]
+__all__ = ["Batch", "Centers", "Loader", "named_draws"]
 
 _RESIDENT_BYTES = 2 << 30
 """Decoded images of a CPU run stay in memory up to this; a larger set is decoded as it goes."""
@@ -140,7 +141,7 @@ class Loader:
             return self._kept.cut([self._sound(*cut) for cut in picked])
         patches = torch.empty(len(picked), 3, PATCH, PATCH, dtype=torch.uint8)
         for patch, (place, top, left, turn) in zip(patches, picked, strict=True):
-            patch.copy_(_patch(self._readable(place), top, left, turn))
+            patch.copy_(cut_patch(self._readable(place), top, left, turn))
         if self._device.type == "cuda":
             patches = patches.pin_memory().to(self._device, non_blocking=True)
         return patches
@@ -183,13 +184,9 @@ class Loader:
         self.failures[place] = str(error)
         _check_failures(self.failures, len(self.pool))
 
-    def _decode_all(self) -> "_Resident":
-        kept = _Resident(self._device)
+    def _decode_all(self) -> Resident:
         with ThreadPoolExecutor(self._workers) as threads:
-            for image in threads.map(self._try, range(len(self.pool))):
-                kept.add(image)
-        kept.seal()
-        return kept
+            return Resident(threads.map(self._try, range(len(self.pool))), self._device)
 
 
 class Centers:
@@ -258,7 +255,7 @@ class Centers:
 
     def _center(self, place: int) -> Tensor | None:
         try:
-            return center(self._pool.read(place))
+            return center_patch(self._pool.read(place))
         except ImageError as error:
             self._failures[place] = str(error)
             # One of the few images that are looked at says little about the set.
@@ -268,7 +265,7 @@ class Centers:
 
 def named_draws(seed: int, name: str) -> Tensor:
     """Draw the uniform numbers of a named image's degradation: ``(DRAWS,)``."""
-    generator = torch.Generator().manual_seed(mix(seed, f"degradation of {name}"))
+    generator = torch.Generator().manual_seed(derive_seed(seed, f"degradation of {name}"))
     return torch.rand(DRAWS, generator=generator, dtype=torch.float64)
 
 
@@ -279,86 +276,6 @@ def _check_failures(failures: Mapping[int, str], total: int) -> None:
             f"{len(failures)} of {total} images cannot be read, more than "
             f"{_UNREADABLE_SHARE:.0%}: remove or replace them; the first: {first}"
         )
-
-
-class _Resident:
-    """Decoded images, one behind the other in one tensor on the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sizes: list[tuple[int, int]] = []
-        self._device = device
-        self._parts: list[Tensor] = []
-        self._pixels = torch.empty(0, dtype=torch.uint8, device=device)
-        self._starts: list[int] = []
-
-    def add(self, image: Tensor | None) -> None:
-        """Append an image, or a place that stays empty."""
-        self.sizes.append((0, 0) if image is None else (image.shape[1], image.shape[2]))
-        if image is not None:
-            self._parts.append(image.reshape(-1).to(self._device))
-
-    def seal(self) -> None:
-        """Lay the images out in memory; nothing is added afterwards."""
-        if self._parts:
-            self._pixels = torch.cat(self._parts)
-        self._parts.clear()
-        areas = torch.tensor([3 * height * width for height, width in self.sizes])
-        self._starts = (areas.cumsum(0) - areas).tolist()
-
-    def image(self, place: int) -> Tensor:
-        """View an image, ``(3, H, W)``."""
-        height, width = self.sizes[place]
-        start = self._starts[place]
-        return self._pixels[start : start + 3 * height * width].view(3, height, width)
-
-    def cut(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
-        """Cut patches, ``(N, 3, 120, 120)``; each cut is the image, top, left and turn."""
-        if self._device.type == "cpu":
-            return torch.stack([_patch(self.image(cut[0]), *cut[1:]) for cut in cuts])
-        return self.gather(cuts)
-
-    def gather(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
-        """Cut all patches by one indexing: a few launches for a batch instead of for a patch."""
-        rows = []
-        for place, top, left, turn in cuts:
-            height, width = self.sizes[place]
-            row, column = _corner(height, top), _corner(width, left)
-            rows.append((self._starts[place] + row * width + column, height * width, width, turn))
-        table = torch.tensor(rows).to(self._device, non_blocking=True)
-        start, plane, line = (table[:, i, None, None, None] for i in range(3))
-        down, across = (axis[table[:, 3]] for axis in _turns(self._device))
-        channel = torch.arange(3, device=self._device)[None, :, None, None]
-        return self._pixels[start + plane * channel + line * down[:, None] + across[:, None]]
-
-
-@lru_cache(maxsize=8)
-def _turns(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and column that each pixel of a turned patch comes from: ``(8, 120, 120)`` each."""
-    places = torch.arange(PATCH * PATCH, device=device).view(1, PATCH, PATCH)
-    turned = torch.cat([_dihedral(places, which) for which in range(8)])
-    return turned // PATCH, turned % PATCH
-
-
-def center(image: Tensor) -> Tensor:
-    """Cut the 120x120 pixels in the middle of ``(C, H, W)``."""
-    top, left = ((side - PATCH) // 2 for side in image.shape[1:])
-    return image[:, top : top + PATCH, left : left + PATCH]
-
-
-def _patch(image: Tensor, top: float, left: float, turn: int) -> Tensor:
-    row, column = _corner(image.shape[1], top), _corner(image.shape[2], left)
-    return _dihedral(image[:, row : row + PATCH, column : column + PATCH], turn)
-
-
-def _corner(side: int, share: float) -> int:
-    """Where a patch begins on a side, for a share of 0 to 1 of the places possible."""
-    return int(share * (side - PATCH + 1))
-
-
-def _dihedral(patch: Tensor, which: int) -> Tensor:
-    """One of the eight flips and quarter turns of a square patch."""
-    turned = torch.rot90(patch, which % 4, (1, 2))
-    return turned.flip(2) if which >= 4 else turned
 
 
 def _mean_bytes(pool: Pool) -> float:

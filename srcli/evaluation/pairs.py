@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from srcli.data.degrading import degrade
-from srcli.data.loading import center, named_draws
-from srcli.data.sampling import Pool, open_pool
+from srcli.data.loading import named_draws
+from srcli.data.patches import center_patch
+from srcli.data.pool import Pool, open_pool
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError
 from srcli.evaluation.config import EvalConfig
@@ -67,7 +68,7 @@ def _pool_pair(pool: Pool, place: int, config: EvalConfig) -> Pair:
     name, label = pool.key(place), pool.label(place)
 
     def read() -> tuple[Picture, Picture]:
-        pixels = center(pool.read(place)).permute(1, 2, 0).contiguous().numpy()
+        pixels = center_patch(pool.read(place)).permute(1, 2, 0).contiguous().numpy()
         return _degraded(Picture(pixels=pixels), name, label, config)
 
     return Pair(name, label, read, (Path(label).parent,))

@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.degrading import training_input
 from srcli.data.loading import Batch, Centers, Loader
-from srcli.data.sampling import Pool, Sampler, Splits, open_pool, split
+from srcli.data.pool import Pool, Splits, open_pool, split
+from srcli.data.sampling import Sampler
 from srcli.errors import DataError, DeviceError, TrainingError, UsageError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
@@ -236,7 +237,6 @@ def start(
         sampler = Sampler(
             len(splits.train),
             config.seed,
-            sampling=config.sampling,
             scales=config.scales,
             augment=config.augment,
             areas=loader.areas() if config.sampling == "area" else None,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from srcli.data.degrading import degrade, training_input
 from srcli.data.loading import Batch, Centers
-from srcli.data.sampling import Pool
+from srcli.data.pool import Pool
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError, TrainingError
 from srcli.model.network import multiply_adds, parameter_count

@@ -1,0 +1,192 @@
+"""The images of all data sets as one list, read by place, and the parts it is split into."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from srcli.data import celeba, stl10
+from srcli.data.choices import Splitting
+from srcli.data.folders import Source
+from srcli.data.sampling import derive_seed
+from srcli.data.sources import open_source
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.resample import bicubic
+from srcli.ops.spans import PATCH
+
+__all__ = ["Pool", "Splits", "open_pool", "split"]
+
+_KEEP_SIDE = 1024
+"""Images larger than this keep one crop of it, chosen by seed: a bound on memory."""
+
+_PAPER_TEST, _PAPER_TRAIN = 4_000, 86_799
+"""Images that the source paper drew for test and training from CelebA and STL-10 together."""
+
+
+class Pool:
+    """Images of one or more sources, as one list.
+
+    Args:
+        sources: Where they come from.
+        seed: What the kept crop of a very large image follows from.
+        chosen: Which images of the union belong to the list; None for all.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], seed: int, chosen: NDArray[np.int64] | None = None
+    ) -> None:
+        self._sources = list(sources)
+        self._seed = seed
+        self._ends = np.cumsum([len(source) for source in sources])
+        self._chosen = np.arange(self._ends[-1]) if chosen is None else chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def only(self, places: NDArray[np.int64]) -> "Pool":
+        """Narrow the list to the images at ``places``."""
+        return Pool(self._sources, self._seed, self._chosen[places])
+
+    def limited(self, limit: int | None) -> "Pool":
+        """Narrow the list to at most ``limit`` images, chosen by seed, in their order."""
+        if limit is None or limit >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self._seed))
+        return self.only(np.sort(order[:limit].numpy()))
+
+    def key(self, place: int) -> str:
+        """Name an image: the same wherever its source lies."""
+        source, index = self._at(place)
+        return source.key(index)
+
+    def label(self, place: int) -> str:
+        """Say where an image is, for messages."""
+        source, index = self._at(place)
+        return source.label(index)
+
+    def fingerprint(self) -> str:
+        """Hash the images' names in their order: another list draws another run."""
+        digest = hashlib.blake2b(digest_size=8)
+        for place in range(len(self)):
+            digest.update(f"{self.key(place)}\n".encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
+    def size(self, place: int) -> tuple[int, int]:
+        """Return height and width of what :meth:`read` returns, from the header alone.
+
+        Raises:
+            ImageError: If the header is damaged.
+        """
+        source, index = self._at(place)
+        width, height = source.size(index)
+        return _Kept.of(height, width).size
+
+    def read(self, place: int) -> Tensor:
+        """Decode an image to ``(3, H, W)`` ``uint8``, both sides a patch at least.
+
+        Raises:
+            ImageError: If it is damaged.
+        """
+        source, index = self._at(place)
+        pixels = torch.from_numpy(source.read(index)).permute(2, 0, 1)
+        levels = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
+        kept = _Kept.of(*levels.shape[1:])
+        if kept.window != tuple(levels.shape[1:]):
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, source.key(index)))
+            where = torch.rand(2, generator=generator).tolist()
+            for axis, side, at in zip((1, 2), kept.window, where, strict=True):
+                levels = levels.narrow(axis, int(at * (levels.shape[axis] - side + 1)), side)
+        if kept.size != kept.window:
+            levels = quantize(bicubic(levels, kept.size))
+        return levels.expand(3, -1, -1).contiguous()
+
+    def _at(self, place: int) -> tuple[Source, int]:
+        number = int(self._chosen[place])
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        return self._sources[which], number - int(self._ends[which]) + len(self._sources[which])
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of an image: a window of it, then enlarged if it is under a patch."""
+
+    window: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, height: int, width: int) -> "_Kept":
+        short = min(height, width)
+        # The bound is on what is kept, so a picture that is to be enlarged gives up more.
+        bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
+        window = min(height, bound), min(width, bound)
+        if short >= PATCH:
+            return cls(window, window)
+        # STL-10 has sides of 96: enlarged until the short side is a patch, as the paper needs.
+        tall, wide = (max(PATCH, round(side * PATCH / short)) for side in window)
+        return cls(window, (tall, wide))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """A union of images, parted by seed."""
+
+    train: Pool
+    evaluation: Pool
+    """What is evaluated on during training; may be empty."""
+
+    test: Pool
+    """What training never looks at; empty but for the paper's split."""
+
+
+def open_pool(
+    names: Sequence[str],
+    data_dir: Path,
+    seed: int,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Pool:
+    """Open data sets as one union, in the order given.
+
+    Args:
+        names: ``celeba``, ``stl10`` (either with ``:part``), or folders.
+        data_dir: Where the data sets with names lie.
+        seed: What the kept crop of a very large image follows from.
+        notice: Called with one line for anything worth knowing.
+
+    Raises:
+        DataError: If one is missing, empty or laid out in another way.
+    """
+    return Pool([open_source(name, data_dir, notice) for name in names], seed)
+
+
+def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
+    """Part a union into training, evaluation and test images by seed.
+
+    Which image goes where depends on the images' names and the seed, not on their folder.
+
+    Args:
+        pool: The union.
+        seed: The draw.
+        kind: ``held-out``: one in fifty for evaluation, at least one of two or more, no test.
+            ``paper``: 4,000 for test, 86,799 for training, the rest of the 302,599 for
+            evaluation; of fewer images the same shares, one for training at least.
+
+    Returns:
+        The parts, each in the union's order.
+    """
+    total = len(pool)
+    ranked = np.array(sorted(range(total), key=lambda i: (derive_seed(seed, pool.key(i)), i)))
+    if kind == "paper":
+        whole = celeba.IMAGES + stl10.IMAGES
+        test = round(total * _PAPER_TEST / whole)
+        train = max(1, round(total * _PAPER_TRAIN / whole))
+        parts = np.split(ranked, [test, test + train])
+    else:
+        held = max(1, total // 50) if total > 1 else 0
+        parts = [ranked[:0], ranked[held:], ranked[:held]]
+    test_part, train_part, rest = (pool.only(np.sort(part)) for part in parts)
+    return Splits(train=train_part, evaluation=rest, test=test_part)
