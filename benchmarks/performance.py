@@ -2,7 +2,7 @@
 
     python benchmarks/performance.py [--quick] [--only PART] [--device auto|cpu|cuda]
 
-What is compared is measured in one run, by turns, and the medians are told. The page is
+What is compared is measured in one run, by turns, and the medians are reported. The page is
 ``benchmarks/results/performance.md``, the numbers ``performance.json`` and the curves
 ``performance.png`` beside it. ``--only`` remakes some parts and leaves the others, each with the
 machine that it was measured on. With a GPU the net, the peers and the end-to-end part are
@@ -21,14 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
-import rack
 import torch
 from child import watched
 from numpy.typing import NDArray
@@ -41,7 +40,7 @@ import srcli
 from srcli.files import replacing
 from srcli.imaging import images
 from srcli.model import weights
-from srcli.model.config import BASE, PAPER, ModelConfig
+from srcli.model.config import PAPER, ModelConfig
 from srcli.model.network import ResidualAutoencoder, multiply_adds, parameter_count
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.spans import PATCH, plan_axis
@@ -58,19 +57,6 @@ SCALE = 3
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 LAYOUTS = {"default": torch.contiguous_format, "channels-last": torch.channels_last}
-
-GPU_FUSE = 8
-"""Patches a side of the blocks that a GPU is given, for what is reckoned without one."""
-
-GPU = ("H100 SXM", 989.0)
-"""The GPU that is reckoned with where there is none: its name, and the 1e12 operations a second
-in bf16 (dense) of NVIDIA's data sheet."""
-
-GPU_SHARE = 0.35
-"""The part of that which the net is assumed to reach."""
-
-STORAGE = 10e9
-"""Bytes a second that a rack's common file system is assumed to read and write."""
 
 TORCH, SMALL = "python, importing torch", "srcli upscale, 100×100 pixels"
 """What the start of a small picture is compared with, and itself."""
@@ -119,9 +105,6 @@ class Sizes:
     side: int
     """Of the smallest of them, input pixels; the largest has twice as many."""
 
-    codec: float
-    """Megapixels of the picture that is encoded and decoded."""
-
 
 def rectangle(megapixels: float, factor: float = 1.0) -> tuple[int, int]:
     """Height and width of a 3:2 picture of so many megapixels when enlarged by ``factor``."""
@@ -146,7 +129,6 @@ FULL = Sizes(
     often=16,
     files=20,
     side=160,
-    codec=12.0,
 )
 
 QUICK = Sizes(
@@ -156,13 +138,12 @@ QUICK = Sizes(
     longest=0.0,
     matrices=(64, 128),
     network=(120, 120),
-    photo=(32, 48),
+    photo=(12, 18),
     ends=(("100×100 pixels", (100, 100), 1),),
     scaling=(0.04,),
     often=0,
     files=2,
     side=16,
-    codec=0.05,
 )
 
 
@@ -173,9 +154,6 @@ class Run:
     sizes: Sizes
     devices: tuple[str, ...]
     """``cpu``, ``cuda`` or both; the last is what ``srcli upscale --device auto`` would take."""
-
-    parts: dict[str, Any]
-    """The results of the other parts so far."""
 
 
 # ---- timing -------------------------------------------------------------------------------
@@ -614,8 +592,8 @@ def python(arguments: list[str], cores: int | None = None) -> str:
     return done.stdout
 
 
-def foretold(sources: Iterable[Path], device: str) -> list[Row]:
-    """Bytes of memory and seconds that ``--dry-run`` says for each file."""
+def dry_run(sources: Iterable[Path], device: str) -> list[Row]:
+    """Bytes of memory and seconds that ``--dry-run`` predicts for each file."""
     options = ["-m", "base", "--device", device, "--dry-run", "--json"]
     told = python(["-m", "srcli", "upscale", *map(str, sources), *options])
     lines = [json.loads(line) for line in told.splitlines()]
@@ -665,7 +643,7 @@ def end_rows(
     cases: dict[tuple[str, str, float], tuple[Path, int]], folder: Path, device: str
 ) -> list[Row]:
     """All files on one device."""
-    predicted = foretold([source for source, _ in cases.values()], device)
+    predicted = dry_run([source for source, _ in cases.values()], device)
     found = repeated(cases, folder, device)
     return [
         {"device": device, "picture": name, "format": suffix, "megapixels": megapixels} | row | told
@@ -765,7 +743,7 @@ def measure_scaling(run: Run) -> list[Row]:
             source = save(photo(size), Path(folder, f"{megapixels}.tif"))
             count = run.sizes.rounds if megapixels <= run.sizes.often else 1
             cases[size[0] * size[1] * SCALE**2 / 1e6] = source, count
-        predicted = foretold([source for source, _ in cases.values()], run.devices[-1])
+        predicted = dry_run([source for source, _ in cases.values()], run.devices[-1])
         found = repeated(cases, Path(folder), run.devices[-1])
     return [
         {"device": run.devices[-1], "megapixels": megapixels} | row | told
@@ -876,105 +854,6 @@ def folder_table(rows: list[Row]) -> str:
     return text + markdown(head, body)
 
 
-# ---- a rack, on paper ---------------------------------------------------------------------
-
-
-def measure_rack(run: Run) -> list[Row]:
-    """Rates of the codecs, and what follows from them and the net's rate on a GPU."""
-    rate, source = gpu_rate(run.parts.get("network", {}).get("rows", []))
-    codecs = {suffix: codec(suffix, run.sizes) for suffix in ("jpg", "png", "tif")}
-    return [
-        {
-            "net": rate,
-            "source": source,
-            "storage": STORAGE,
-            "codecs": {suffix: asdict(one) for suffix, one in codecs.items()},
-            "paper": rack.table(codecs, net=rate, scale=SCALE, storage=STORAGE),
-        }
-    ]
-
-
-def gpu_rate(rows: list[Row]) -> tuple[float, str]:
-    """Output megapixels a second of a GPU, and where the number is from."""
-    rates = [row["megapixels_per_second"] for row in rows if row["device"] == "cuda"]
-    if rates:
-        return max(rates), "measured: the net alone, above"
-    side = GPU_FUSE * PATCH
-    context = (1 + 2 * BASE.usual_margin / side) ** 2
-    needed = multiply_adds(BASE) * 1e6 / PATCH**2 * context
-    name, tera = GPU
-    told = (
-        f"assumed, not measured: {needed / 1e9:.0f} GMAC a megapixel with blocks of {GPU_FUSE}×"
-        f"{GPU_FUSE} patches, {GPU_SHARE:.0%} of the {tera:g} TFLOP/s in bf16 that the data sheet "
-        f"of an {name} promises"
-    )
-    return rack.net_rate(needed, tera, GPU_SHARE), told
-
-
-def codec(suffix: str, sizes: Sizes) -> rack.Codec:
-    """Measure a format: seconds of all cores together, so that it is the rate of one."""
-    pixels = photo(rectangle(sizes.codec))
-    megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
-    picture = images.Picture(pixels=pixels)
-    with tempfile.TemporaryDirectory() as folder:
-        source = save(pixels, Path(folder, f"in.{suffix}"))
-        target = Path(folder, f"out.{suffix}")
-        decode = cpu_seconds(lambda: images.read(source), sizes.rounds)
-        encode = cpu_seconds(lambda: images.write(picture, target), sizes.rounds)
-        return rack.Codec(
-            decode=megapixels / decode,
-            encode=megapixels / encode,
-            input_bytes=source.stat().st_size / megapixels,
-            output_bytes=target.stat().st_size / megapixels,
-        )
-
-
-def cpu_seconds(way: Callable[[], object], rounds: int) -> float:
-    """Median of the processor time that something takes."""
-    found = []
-    for _ in range(rounds + 1):
-        begun = time.process_time()
-        way()
-        found.append(time.process_time() - begun)
-    return median(found[1:])
-
-
-def rack_table(rows: list[Row]) -> str:
-    """The formats' rates, every combination, and the commands."""
-    (row,) = rows
-    rates = [
-        [
-            suffix,
-            f"{one['decode']:.0f}",
-            f"{one['encode']:.0f}",
-            f"{one['input_bytes'] / 1e6:.2f}",
-            f"{one['output_bytes'] / 1e6:.2f}",
-        ]
-        for suffix, one in row["codecs"].items()
-    ]
-    counts = [one["gpus"] for one in row["paper"][0]["racks"]]
-    body = [
-        [
-            line["format"],
-            str(line["cores"]),
-            *(f"{one['rate']:.0f}, {one['limit']}" for one in line["racks"]),
-            f"{line['enough']:.0f}",
-        ]
-        for line in row["paper"]
-    ]
-    rate_head = ["format", "decode MP/s", "encode MP/s", "MB a MP in", "MB a MP out"]
-    head = ["format", "cores a GPU", *(counted(count, "GPU") for count in counts), "cores enough"]
-    return (
-        f"One GPU enlarges {row['net']:.0f} output megapixels a second ({row['source']}). One core "
-        "of this machine, in processor time:\n\n"
-        f"{markdown(rate_head, rates)}\n"
-        "On paper, output megapixels a second ×3 of a folder, and what sets the pace: the GPUs, "
-        f"their cores, or a common file system of {row['storage'] / 1e9:g} GB/s (assumed). `cores "
-        "enough` is from where on the cores of a GPU no longer hold it back.\n\n"
-        f"{markdown(head, body)}\n```sh\n{rack.commands()}```\n"
-    )
-
-
 # ---- the page -----------------------------------------------------------------------------
 
 
@@ -1055,7 +934,6 @@ PARTS = {
     "start": Part(title="Start-up", measure=measure_start, table=start_table),
     "scaling": Part(title="From small to huge", measure=measure_scaling, table=scaling_table),
     "folder": Part(title="A folder by cores", measure=measure_folder, table=folder_table),
-    "rack": Part(title="A rack, on paper", measure=measure_rack, table=rack_table),
 }
 
 
@@ -1101,7 +979,7 @@ def run_parts(options: argparse.Namespace, output: Path) -> None:
     known = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     sizes = QUICK if options.quick else FULL
     for name in options.only or PARTS:
-        known[name] = measured(name, Run(sizes=sizes, devices=devices, parts=known))
+        known[name] = measured(name, Run(sizes=sizes, devices=devices))
         known = {part: known[part] for part in PARTS if part in known}
         write(known, output)
         print(f"{name}: {known[name]['seconds']:.0f} s", file=sys.stderr)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
+from srcli.cli.app import app
 from srcli.model.config import BASE, PAPER
 from srcli.model.network import ResidualAutoencoder, multiply_adds
 from srcli.ops.spans import PATCH
@@ -32,7 +33,7 @@ def tool(name):
         sys.path.remove(str(ROOT / "benchmarks"))
 
 
-child, peers, performance, rack = map(tool, ("child", "peers", "performance", "rack"))
+child, peers, performance = map(tool, ("child", "peers", "performance"))
 
 
 # ---- peers --------------------------------------------------------------------------------
@@ -187,14 +188,18 @@ def test_what_takes_long_is_timed_once():
     assert times["a"] > 0
 
 
-def test_what_takes_no_time_is_repeated():
-    """A timing is as long as it has to be, and told for one run."""
-    calls = []
+def test_what_takes_no_time_is_repeated(monkeypatch):
+    """A timing is as long as it has to be, and reported for one run."""
+    clock = [0.0]
+    monkeypatch.setattr(performance.time, "perf_counter", lambda: clock[0])
 
-    times = performance.interleaved({"a": lambda: calls.append("a")}, 1, shortest=0.01)
+    def way():
+        clock[0] += 0.25
 
-    assert len(calls) > 10
-    assert times["a"] < 0.01
+    times = performance.interleaved({"a": way}, 1, shortest=2.0)
+
+    assert times == {"a": 0.25}
+    assert clock[0] == 9 * 0.25
 
 
 def test_threads_come_back():
@@ -299,71 +304,6 @@ def test_a_size_in_megapixels_is_that_of_the_result(megapixels):
     assert width / height == pytest.approx(1.5, rel=2e-3)
 
 
-# ---- a rack -------------------------------------------------------------------------------
-
-JPEG = rack.Codec(decode=100.0, encode=50.0, input_bytes=9e5, output_bytes=4e5)
-
-
-def test_a_core_decodes_the_small_picture_and_encodes_the_large_one():
-    """An output megapixel at x2 is a quarter of one of input."""
-    assert JPEG.seconds(2) == pytest.approx(0.25 / 100 + 1 / 50)
-    assert JPEG.bytes(3) == pytest.approx(1e5 + 4e5)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "cores", "storage", "rate", "limit"),
-    [
-        (2, 1000, 1e15, 200.0, "GPUs"),
-        (2, 1, 1e15, 2 / (1 / 900 + 1 / 50), "cores"),
-        (2, 1000, 5e6, 10.0, "storage"),
-    ],
-)
-def test_the_slowest_part_sets_the_pace(gpus, cores, storage, rate, limit):
-    """Of GPUs, cores and storage whichever can do least alone."""
-    machines = rack.Rack(gpus=gpus, cores=cores, net=100.0, storage=storage)
-
-    assert machines.pace(JPEG, 3) == (pytest.approx(rate), limit)
-
-
-@pytest.mark.parametrize("few", [0.9, 1.1])
-def test_enough_cores_are_as_many_as_keep_up_with_the_gpu(few):
-    """Below that number they set the pace, above it the GPUs do."""
-    enough = rack.Rack(gpus=1, cores=1, net=1e6, storage=1e15).enough(JPEG, 3)
-    machines = rack.Rack(gpus=8, cores=round(few * enough), net=1e6, storage=1e15)
-
-    assert machines.pace(JPEG, 3)[1] == ("cores" if few < 1 else "GPUs")
-
-
-def test_the_bottleneck_moves_with_the_number_of_gpus():
-    """A common file system is shared by all, cores come with each GPU."""
-    rows = rack.table({"jpg": JPEG}, net=100.0, scale=3, storage=1e9, cores=(1, 1000))
-
-    assert [[one["limit"] for one in row["racks"]] for row in rows] == [
-        ["cores", "cores", "storage"],
-        ["GPUs", "GPUs", "storage"],
-    ]
-
-
-def test_a_gpu_that_nobody_measured_is_reckoned_and_marked():
-    """Half of 2 TFLOP/s at 100 GMAC a megapixel are five of them a second."""
-    assert rack.net_rate(100e9, 2.0, 0.5) == pytest.approx(5)
-
-    rate, told = performance.gpu_rate([{"device": "cpu", "megapixels_per_second": 3.0}])
-
-    assert told.startswith("assumed, not measured")
-    assert rate > 100
-
-
-def test_a_gpu_that_was_measured_is_taken():
-    """The fastest way on the GPU counts, not that of the CPU."""
-    rows = [
-        {"device": device, "megapixels_per_second": rate}
-        for device, rate in (("cpu", 9.0), ("cuda", 2.0), ("cuda", 3.0))
-    ]
-
-    assert performance.gpu_rate(rows) == (3.0, "measured: the net alone, above")
-
-
 # ---- the command --------------------------------------------------------------------------
 
 
@@ -389,46 +329,63 @@ def test_parts_of_one_machine_name_it_once(monkeypatch):
     assert "s; a CPU" in other
 
 
-def run(*options):
-    """Run the command as a user would."""
-    return subprocess.run(
-        [sys.executable, "benchmarks/performance.py", "--quick", "--device", "cpu", *options],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Run the command quickly: one process is real, what the others would report is the same."""
+    known = []
+
+    def upscale(source, target, device, cores=None, real=performance.upscale):
+        if not known:
+            known.append(real(source, target, device, cores))
+        elif target.suffix:
+            target.touch()
+        return known[0]
+
+    def python(arguments, cores=None, real=performance.python):
+        if "--dry-run" in arguments:  # in this process: its JSON lines are what is used
+            result = CliRunner().invoke(app, arguments[2:], catch_exceptions=False)
+            assert result.exit_code == 0
+            return result.stdout
+        return real(arguments, cores) if str(performance.CHILD) in arguments else ""
+
+    monkeypatch.setattr(performance, "thread_counts", lambda _: (1,))
+    monkeypatch.setattr(performance, "upscale", upscale)
+    monkeypatch.setattr(performance, "python", python)
+
+    def run(*options):
+        command = ["performance.py", "--quick", "--device", "cpu", "--output", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [*command, *options])
+        performance.main()
+        return json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
+
+    return run
 
 
-@pytest.mark.slow
-def test_the_command_makes_the_page(tmp_path):
-    """Every part is measured and told; what was measured hangs together."""
-    done = run("--output", tmp_path)
+def test_the_command_makes_the_page(quick, tmp_path, capsys):
+    """Every part is measured and reported; what was measured fits together."""
+    parts = quick()
+    printed = capsys.readouterr().out
 
-    parts = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert list(parts) == list(performance.PARTS)
-    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == done.stdout
+    assert (tmp_path / "performance.md").read_text(encoding="utf-8") == printed
     for one in performance.PARTS.values():
-        assert f"## {one.title}\n" in done.stdout
+        assert f"## {one.title}\n" in printed
     with Image.open(tmp_path / "performance.png") as drawn:
         assert drawn.format == "PNG"
     for row in (*parts["end"]["rows"], *parts["scaling"]["rows"], *parts["folder"]["rows"]):
         assert 0 < row["net"] < row["inside"] < row["wall"]
         assert 1e8 < row["memory"] < 2e9
+    assert all(row["predicted"] > 0 for row in parts["end"]["rows"])
     assert {row["net"] for row in parts["peers"]["rows"]} == {"base", "paper", *peers.PEERS}
     assert all(row["times_base"] == 1 for row in parts["peers"]["rows"] if row["net"] == "base")
-    assert "assumed, not measured" in done.stdout
 
 
-@pytest.mark.slow
-def test_one_part_leaves_the_others(tmp_path):
+def test_one_part_leaves_the_others(quick, tmp_path):
     """What was measured before stays, and the order of the page."""
-    known = {"start": part("2.6", 1.0)}
+    known = {"folder": part("2.6", 1.0) | {"rows": []}}
     (tmp_path / "performance.json").write_text(json.dumps(known), encoding="utf-8")
 
-    run("--output", tmp_path, "--only", "rack")
+    parts = quick("--only", "start")
 
-    parts = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
-    assert list(parts) == ["start", "rack"]
-    assert parts["start"] == known["start"]
+    assert list(parts) == ["start", "folder"]
+    assert parts["folder"] == known["folder"]

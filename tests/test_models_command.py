@@ -202,4 +202,4 @@ def test_what_is_no_weights_file_is_one_line(shipped, model):
     result = run(model)
 
     assert (result.exit_code, result.stdout) == (4, "")
-    assert re.fullmatch(r"error: .*\b(give|use|take|convert|must)\b.*\n", result.stderr)
+    assert re.fullmatch(r"error: .*\b(give|use|takes|convert|must)\b.*\n", result.stderr)
