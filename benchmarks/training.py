@@ -28,7 +28,8 @@ from srcli.data.pool import open_pool
 from srcli.data.sampling import Sampler
 from srcli.model.config import CONFIGS
 from srcli.ops.devices import resolve_dtype
-from srcli.training.config import RECIPES, TrainConfig
+from srcli.training.config import TrainConfig
+from srcli.training.recipe import load
 from srcli.training.trainer import dry_run
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
 
 def a_run(options: argparse.Namespace, name: str, dtype: str, size: int) -> TrainConfig:
     """Options of a run of a recipe, scheduled long enough for a burst."""
-    recipe = {key: value for key, value in RECIPES[name].items() if key != "epochs"}
+    recipe = {key: value for key, value in load(name).values.items() if key != "epochs"}
     return TrainConfig(
         **{
             **recipe,

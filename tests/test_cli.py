@@ -256,7 +256,7 @@ def test_weights_that_cannot_be_used_are_one_line(damaged, command, model, text)
     [
         ["upscale", "photo.png", "-m", "tiny"],
         ["eval", ".", "-m", "tiny"],
-        ["train", "--dataset", ".", "--steps", "1", "--config", "tiny.json"],
+        ["train", "--dataset", ".", "--steps", "1", "--set", "model=tiny.json"],
     ],
 )
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_a_device_that_is_not_there_is_one_line(desk, command, device, code, tex
     [
         ["upscale", "photo.png", "-m", "tiny"],
         ["eval", ".", "-m", "tiny"],
-        ["train", "--dataset", ".", "--steps", "1", "--config", "tiny.json"],
+        ["train", "--dataset", ".", "--steps", "1", "--set", "model=tiny.json"],
     ],
 )
 def test_a_number_format_that_cannot_be_is_one_line(desk, command, dtype, text):
@@ -349,20 +349,20 @@ def test_bad_input_to_eval_is_one_line(desk, arguments, code, text):
         (["--max-time", "-5m"], 2, "--max-time must be positive, not -300…"),
         (["--max-time", "nan"], 2, "--max-time must be positive, not nan"),
         (["--steps", "1", "--lr", "0"], 2, "--lr must be positive, not 0…"),
-        (["--steps", "1", "--ema", "1"], 2, "--ema must lie in [0, 1), not 1…"),
+        (["--steps", "1", "--set", "ema=1"], 2, "ema must lie in [0, 1), not 1…"),
         (["--steps", "1", "--scale", "1"], 2, "--scale must lie in (1, 8] for training, not 1"),
         (["--steps", "1", "--batch-size", "0"], 2, "--batch-size must be at least 1, not 0"),
         (
-            ["--steps", "1", "--config", "huge"],
+            ["--steps", "1", "--set", "model=huge"],
             2,
-            "--config huge is neither a name (base, paper) nor a file…",
+            "model huge is neither a name (base, paper) nor a file…",
         ),
         (
-            ["--steps", "1", "--config", "short.json"],
+            ["--steps", "1", "--set", "model=short.json"],
             2,
-            "--config short.json: a configuration has the fields …",
+            "model short.json: a configuration has the fields …",
         ),
-        (["--steps", "1", "--config", "photo.png"], 2, "--config photo.png: …"),
+        (["--steps", "1", "--set", "model=photo.png"], 2, "model photo.png: …"),
         (
             ["--steps", "1", "--init-from", "other"],
             4,
@@ -393,7 +393,7 @@ def test_bad_input_to_train_is_one_line(desk, arguments, code, text):
     if "--resume" in arguments:
         command = ["train", *arguments]
     else:
-        needed = [] if "--config" in arguments else ["--config", "tiny.json"]
+        needed = [] if any("model=" in part for part in arguments) else ["--set", "model=tiny.json"]
         command = ["train", "--dataset", ".", "-o", "run", *needed, *arguments, *EXACT]
 
     check_refused(desk, command, code, text)
@@ -403,7 +403,7 @@ def test_train_needs_a_dataset(desk):
     """Without images there is nothing to learn from."""
     check_refused(
         desk,
-        ["train", "--config", "tiny.json", "--steps", "1", *EXACT],
+        ["train", "--set", "model=tiny.json", "--steps", "1", *EXACT],
         2,
         "train needs at least one --dataset: give celeba, stl10 or a folder",
     )
@@ -631,7 +631,7 @@ def test_a_signal_keeps_what_is_finished(image_folder, tiny_weights, number, cod
 def test_a_signal_saves_a_run_that_can_go_on(image_folder):
     """Training stopped by SIGTERM keeps its state and says how to continue."""
     process = start(
-        *("train", "--dataset", image_folder, "--config", "tiny.json", "--steps", "100000"),
+        *("train", "--dataset", image_folder, "--set", "model=tiny.json", "--steps", "100000"),
         *("--batch-size", "1", "--threads", "1", "-o", "run", *EXACT),
     )
     log = Path("run/log.csv")
@@ -673,9 +673,20 @@ def test_a_signal_saves_a_run_that_can_go_on(image_folder):
 def test_train_eval_upscale(image_folder):
     """Weights that ``train`` made are scored by ``eval`` and used by ``upscale``."""
     trained = run(
-        *("train", "--dataset", image_folder, "--config", "tiny.json", "-o", "run"),
-        *("--scale", "2", "--scale", "3", "--steps", "12", "--batch-size", "2", "--warmup", "1"),
-        *("--loss", "mse", "--ema", "0", "--seed", "4", "--threads", "1", *EXACT),
+        *("train", "--dataset", image_folder, "--set", "model=tiny.json", "-o", "run"),
+        *(
+            "--scale",
+            "2",
+            "--scale",
+            "3",
+            "--steps",
+            "12",
+            "--batch-size",
+            "2",
+            "--set",
+            "warmup=1",
+        ),
+        *("--set", "loss=mse", "--set", "ema=0", "--seed", "4", "--threads", "1", *EXACT),
     )
 
     assert (trained.exit_code, trained.stdout) == (0, "")
@@ -714,7 +725,7 @@ def test_train_eval_upscale(image_folder):
 def finished(desk, image_folder):
     """A run of two steps in ``run``."""
     result = run(
-        *("train", "--dataset", image_folder, "--config", "tiny.json", "--steps", "2", "-q"),
+        *("train", "--dataset", image_folder, "--set", "model=tiny.json", "--steps", "2", "-q"),
         *("--batch-size", "1", "--threads", "1", "-o", "run", *EXACT),
     )
     assert (result.exit_code, result.output) == (0, "")
@@ -725,7 +736,18 @@ def test_a_run_is_not_trained_over(finished):
     """A directory that holds a run is refused, and keeps every byte."""
     check_refused(
         finished,
-        ["train", "--dataset", ".", "--config", "tiny.json", "--steps", "1", "-o", "run", *EXACT],
+        [
+            "train",
+            "--dataset",
+            ".",
+            "--set",
+            "model=tiny.json",
+            "--steps",
+            "1",
+            "-o",
+            "run",
+            *EXACT,
+        ],
         1,
         "run already holds a run: continue it with --resume run, or give another --output",
     )
@@ -750,7 +772,7 @@ def test_resuming_a_finished_run_changes_nothing():
 def test_a_run_can_start_from_shipped_weights_by_name(desk, image_folder, tiny_weights):
     """``--init-from`` takes names as ``-m`` does, and the header remembers the file."""
     result = run(
-        *("train", "--dataset", image_folder, "--config", "tiny.json", "--init-from", "tiny"),
+        *("train", "--dataset", image_folder, "--set", "model=tiny.json", "--init-from", "tiny"),
         *("--epochs", "0.2", "--lr", "1e-9", "--batch-size", "1", "-o", "run", *EXACT),
     )
 

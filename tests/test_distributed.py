@@ -585,9 +585,18 @@ def test_torchrun_can_be_stopped(make, tmp_path, monkeypatch):
     (tmp_path / "tiny.json").write_text(config.model.to_json(), encoding="utf-8")
     run = tmp_path / "run"
     command = [
-        *("train", "--dataset", *config.datasets, "--config", str(tmp_path / "tiny.json")),
-        *("--split", "paper", "--batch-size", "4", "--steps", "100000", "--save-every", "20"),
-        *("--eval-every", "20", "--device", "cpu", "--dtype", "fp32", "--workers", "1"),
+        *("train", "--dataset", *config.datasets, "--set", f"model={tmp_path / 'tiny.json'}"),
+        *(
+            "--set",
+            "split=paper",
+            "--batch-size",
+            "4",
+            "--steps",
+            "100000",
+            "--set",
+            "save_every=20",
+        ),
+        *("--set", "eval_every=20", "--device", "cpu", "--dtype", "fp32", "--set", "workers=1"),
         *("--threads", "1", "--output", str(run)),
     ]
     process = subprocess.Popen(

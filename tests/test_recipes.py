@@ -1,391 +1,384 @@
-"""The options of a run: what each recipe says, what is refused, and how options are kept."""
+"""Recipes: what the shipped ones say, how values are set, and in which order they count."""
 
 import dataclasses
 import json
-import math
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from srcli.data.choices import Augmentation, Sampling, Splitting
 from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER
 from srcli.model.weights import read_header, resolve
 from srcli.ops.degradation import KERNELS, Degradation
-from srcli.training.config import (
-    AUGMENTATIONS,
-    CHANGEABLE,
-    LOSSES,
-    OPTIMIZERS,
-    RECIPES,
-    SCHEDULES,
-    SPLITS,
-    TrainConfig,
-)
+from srcli.training.config import Loss, OptimizerName, Schedule, TrainConfig
+from srcli.training.recipe import from_recipe, load, recipe_names
+from srcli.training.settings import settings
 
-LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
-"""The fewest options that make a run."""
-
-FIELDS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+FOLDER = Path(sys.modules["srcli.training.recipe"].__file__).parent / "recipes"
+PHOTOS = {"datasets": ("photos",)}
+NAMES = [setting.name for setting in settings()]
 
 
-def from_recipe(name, **given):
-    """Make the options of a recipe as the command line does."""
-    return TrainConfig(output=Path("run"), datasets=("photos",), **{**RECIPES[name], **given})
+def refused(*arguments, **options):
+    """Return the text of the error that a recipe ends in, which is one line."""
+    with pytest.raises(UsageError) as caught:
+        from_recipe(*arguments, **(PHOTOS | options))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_there_are_three_recipes_and_they_name_fields():
-    """The recipes are base, photo and paper, and set nothing that is no option."""
-    assert set(RECIPES) == {"base", "photo", "paper"}
-    assert all(set(recipe) <= set(FIELDS) for recipe in RECIPES.values())
+# ---- the shipped recipes --------------------------------------------------------------------
 
 
-def test_base_is_the_default():
-    """The recipe base changes nothing: its values are the options' own defaults."""
-    config = from_recipe("base", steps=7)
+def test_four_recipes_are_shipped():
+    """They are the TOML files of the package."""
+    assert recipe_names() == ["base", "faces", "paper", "photo"]
+    assert {path.stem for path in FOLDER.glob("*")} == set(recipe_names())
 
-    assert not RECIPES["base"]
-    assert config == TrainConfig(output=Path("run"), datasets=("photos",), steps=7)
-    assert (config.model, config.loss, config.lr, config.batch_size) == (
-        BASE,
-        "fourier",
-        7e-4,
-        8,
-    )
-    assert (config.schedule, config.warmup, config.clip, config.ema) == (
-        "cosine",
-        200,
-        0.05,
-        0.999,
-    )
+
+@pytest.mark.parametrize("name", ["base", "faces", "paper", "photo"])
+def test_a_recipe_says_why(name):
+    """Each file begins with what it is for and the command that runs it; each group has a why."""
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+
+    assert text.startswith(f"# {name}: ")
+    assert f"\n#   srcli train --recipe {name} --dataset" in text
+    assert [group for group in text.split("\n\n") if "#" not in group] == []
+
+
+def test_base_is_the_default_of_every_value():
+    """What another recipe leaves out is as base.toml says it."""
+    config = from_recipe("base", **PHOTOS, steps=7)
+
+    assert config == TrainConfig(output=Path("runs/base"), datasets=("photos",), steps=7)
+    assert config.model == BASE
+    assert config.scales == (2, 2, 3, 3, 4)
+    assert (config.lr, config.schedule, config.weight_decay) == (1e-3, "cosine", 0.05)
+    assert (config.batch_size, config.optimizer, config.loss) == (16, "muon", "fourier")
+    assert (config.clip, config.ema, config.warmup) == (0.05, 0.999, 200)
     assert (config.split, config.sampling, config.augment) == ("held-out", "area", "turn")
-    assert config.optimizer == "muon"
-    assert sorted(set(config.scales)) == [2, 3, 4]
+    assert (config.init_from, config.degradation.is_bicubic) == (None, True)
 
 
-def test_photo_is_base_on_the_general_degradation():
-    """The recipe photo differs from base in how LR is made: blur, filters, noise and JPEG."""
-    base, photo = from_recipe("base", steps=7), from_recipe("photo", steps=7)
+def test_photo_goes_on_from_base_on_the_general_degradation():
+    """It differs in how LR is made, blur, filters, noise and JPEG, and starts at half the rate."""
+    base, photo = (from_recipe(name, **PHOTOS, steps=7) for name in ("base", "photo"))
 
-    assert dataclasses.replace(photo, degradation=base.degradation) == base
+    changed = {
+        one.name
+        for one in dataclasses.fields(TrainConfig)
+        if getattr(base, one.name) != getattr(photo, one.name)
+    }
+    assert changed == {"recipe", "output", "degradation", "init_from", "lr", "model"} - (
+        {"model"} if photo.model == BASE else set()
+    )
     degradation = photo.degradation
     assert (degradation.blur, degradation.noise, degradation.jpeg) == ((0, 2), (0, 8), (30, 95))
-    assert degradation.kernel == KERNELS
-    assert degradation.clean == 0.5
+    assert (degradation.kernel, degradation.clean) == (KERNELS, 0.5)
+    assert (photo.init_from, photo.lr) == (resolve("base").absolute(), 5e-4)
     shipped = read_header(resolve("photo")).training["degradation"]
-    assert Degradation.parse(shipped) == degradation  # so that the recipe can make it again
+    assert Degradation.parse(shipped) == degradation, "the recipe can make the shipped file again"
+
+
+def test_faces_are_upright():
+    """They have the shape of base without its symmetry, and are mirrored left and right alone."""
+    faces = from_recipe("faces", datasets=("celeba:train,valid",))
+
+    own = read_header(resolve("base")).config
+    assert faces.model == dataclasses.replace(own, symmetric=False)
+    assert (faces.init_from, faces.augment) == (resolve("base").absolute(), "mirror")
+    assert (faces.steps, faces.batch_size, faces.lr, faces.weight_decay) == (4500, 16, 5e-4, 0.05)
+    assert faces.scales == (2, 3, 3, 4)
 
 
 def test_paper_is_what_the_source_paper_did():
-    """The paper's net, MSE, ten epochs of every image once, and Adam at one rate throughout."""
-    config = from_recipe("paper", recipe="paper")
+    """The paper's net, MSE, ten epochs of every image once, Adam at one rate, and nothing else."""
+    config = from_recipe("paper", datasets=("celeba",))
 
-    assert config.model is PAPER
+    assert (config.recipe, config.model) == ("paper", PAPER)
     assert (config.loss, config.epochs, config.steps, config.max_seconds) == ("mse", 10, None, None)
-    assert (config.batch_size, config.lr, config.schedule, config.warmup) == (
-        8,
-        1e-3,
-        "constant",
-        0,
-    )
-    assert (config.split, config.sampling) == ("paper", "epoch")
+    assert (config.batch_size, config.optimizer, config.lr) == (8, "adam", 1e-3)
+    assert (config.schedule, config.warmup, config.weight_decay) == ("constant", 0, 0)
+    assert (config.split, config.sampling, config.augment) == ("paper", "epoch", "none")
     assert (config.eval_images, config.eval_every) == (None, None)
-    assert config.scales == (3.0,)
-    assert config.degradation.is_bicubic
+    assert (config.clip, config.ema, config.init_from) == (0, 0, None)
+    assert (config.scales, config.degradation.is_bicubic) == ((3.0,), True)
 
 
-def test_paper_adds_nothing_of_ours():
-    """No clipping, no averaging, no flips: what the paper does not tell of is off."""
-    config = from_recipe("paper")
-
-    assert (config.clip, config.ema, config.augment) == (0, 0, "none")
-    assert config.optimizer == "adam"
-
-
-def test_recipes_cannot_be_changed():
-    """A recipe is read, never written."""
-    with pytest.raises(TypeError):
-        RECIPES["paper"]["lr"] = 1.0
-    with pytest.raises(TypeError):
-        RECIPES["mine"] = {}
+def test_the_default_recipe_follows_from_the_data():
+    """Named data sets alone are the paper's, with a folder among them it is base."""
+    assert from_recipe(datasets=("celeba:train", "stl10")).recipe == "paper"
+    assert from_recipe(datasets=("celeba", "photos"), steps=1).recipe == "base"
+    assert from_recipe(None, ['datasets=["stl10"]']).recipe == "paper"
 
 
-def test_the_choices_are_the_annotations():
-    """What may be chosen on the command line is what the options may hold."""
-    assert LOSSES == ("l1", "mse", "charbonnier", "fourier")
-    assert SCHEDULES == ("cosine", "constant")
-    assert SPLITS == ("held-out", "paper")
-    assert AUGMENTATIONS == ("turn", "mirror", "none")
+# ---- files ----------------------------------------------------------------------------------
 
 
-def test_what_a_resumed_run_may_have_otherwise():
-    """Where and how a run computes and saves may change, nothing that decides its weights."""
-    assert CHANGEABLE <= set(FIELDS)
-    assert {"data_dir", "device", "keep_last", "output", "save_every", "workers"} == CHANGEABLE
+def test_a_file_is_a_recipe(here):
+    """What it does not say is the default; its name is that of the run and its directory."""
+    Path("mine.toml").write_text(
+        'steps = 5\nscales = [3]\ndegradation = "jpeg=50"\ndatasets = ["a", "b"]\n'
+        "model = {widths = [8, 16], symmetric = true}\neval_images = 'none'\n",
+        encoding="utf-8",
+    )
 
+    config = from_recipe("mine.toml")
 
-def test_a_batch_is_that_of_all_processes():
-    """Two processes of eight patches each take steps of sixteen."""
-    assert TrainConfig(**LEAST, batch_size=8, processes=2).batch == 16
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"datasets": ()}, "train needs at least one --dataset: give celeba, stl10 or a folder"),
-        ({"steps": None}, "say how long to train: --steps, --epochs or --max-time"),
-        ({"epochs": 1.0}, "--steps and --epochs both say how long; give one of them"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
-        ({"processes": 0}, "--processes must be at least 1, not 0"),
-        ({"steps": 0}, "--steps must be at least 1, not 0"),
-        ({"limit": 0}, "--limit must be at least 1, not 0"),
-        ({"eval_every": 0}, "--eval-every must be at least 1, not 0"),
-        ({"eval_images": 0}, "--eval-images must be at least 1, not 0"),
-        ({"save_every": -5}, "--save-every must be at least 1, not -5"),
-        ({"keep_last": 0}, "--keep-last must be at least 1, not 0"),
-        ({"workers": 0}, "--workers must be at least 1, not 0"),
-        ({"warmup": -1}, "--warmup must be at least 0, not -1"),
-        ({"clip": -0.5}, "--clip must be at least 0, not -0.5"),
-        ({"clip": math.nan}, "--clip must be at least 0, not nan"),
-        ({"seed": -1}, "--seed must lie in 0..2**63-1, not -1"),
-        ({"seed": 2**63}, "--seed must lie in 0..2**63-1, not 9223372036854775808"),
-        ({"lr": 0.0}, "--lr must be positive, not 0.0"),
-        ({"lr": math.nan}, "--lr must be positive, not nan"),
-        ({"lr": math.inf}, "--lr must be positive, not inf"),
-        ({"steps": None, "epochs": -1.0}, "--epochs must be positive, not -1.0"),
-        ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
-        ({"ema": 1.0}, "--ema must lie in [0, 1), not 1.0"),
-        ({"ema": -0.1}, "--ema must lie in [0, 1), not -0.1"),
-        ({"ema": math.nan}, "--ema must lie in [0, 1), not nan"),
-        ({"scales": ()}, "train needs at least one --scale"),
-        ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
-        ({"scales": (8.5,)}, "--scale must lie in (1, 8] for training, not 8.5"),
-        ({"scales": (math.nan,)}, "--scale must lie in (1, 8] for training, not nan"),
-    ],
-    ids=str,
-)
-def test_options_out_of_range_are_refused(changes, message):
-    """Every option that no type can check is refused by its name, with its value."""
-    with pytest.raises(UsageError) as caught:
-        TrainConfig(**(LEAST | changes))
-
-    assert str(caught.value) == message
-
-
-def test_the_ends_of_the_ranges_are_allowed():
-    """What lies at the edge of a range is inside it."""
-    TrainConfig(**LEAST, scales=(8.0,), ema=0.0, clip=0.0, warmup=0, seed=2**63 - 1)
-    TrainConfig(**LEAST, max_seconds=0.1)
-
-
-def _range(kind):
-    return st.lists(kind, min_size=2, max_size=2).map(sorted).map(tuple)
-
-
-whole = st.integers(1, 10**6)
-positive = st.floats(1e-12, 1e6, allow_subnormal=False)
-names = st.text('aZ09 .:/"\\\n\té中📷', min_size=1, max_size=8)
-paths = names.map(lambda name: Path("/data") / name)
-degradations = st.builds(
-    Degradation,
-    blur=st.none() | _range(st.floats(0, 8)),
-    noise=st.none() | _range(st.floats(0, 64)),
-    jpeg=st.none() | _range(st.integers(1, 100)),
-)
-lengths = st.one_of(
-    st.fixed_dictionaries({"steps": whole}),
-    st.fixed_dictionaries({"epochs": positive}),
-    st.fixed_dictionaries({"max_seconds": positive}),
-    st.fixed_dictionaries({"steps": whole, "max_seconds": positive}),
-)
-others = st.fixed_dictionaries(
-    {
-        "output": paths,
-        "datasets": st.lists(names, min_size=1, max_size=3).map(tuple),
-        "data_dir": paths,
-    },
-    optional={
-        "recipe": st.sampled_from(sorted(RECIPES)),
-        "model": st.sampled_from([BASE, PAPER]),
-        "scales": st.lists(st.floats(1.01, 8), min_size=1, max_size=4).map(tuple),
-        "degradation": degradations,
-        "batch_size": whole,
-        "processes": whole,
-        "optimizer": st.sampled_from(OPTIMIZERS),
-        "lr": positive,
-        "warmup": st.integers(0, 10**6),
-        "schedule": st.sampled_from(SCHEDULES),
-        "loss": st.sampled_from(LOSSES),
-        "clip": st.floats(0, 10),
-        "ema": st.floats(0, 0.99999),
-        "seed": st.integers(0, 2**63 - 1),
-        "split": st.sampled_from(SPLITS),
-        "sampling": st.sampled_from(["area", "epoch"]),
-        "augment": st.sampled_from(AUGMENTATIONS),
-        "balanced": st.booleans(),
-        "eval_images": st.none() | whole,
-        "eval_every": st.none() | whole,
-        "save_every": whole,
-        "keep_last": whole,
-        "init_from": st.none() | paths,
-        "limit": st.none() | whole,
-        "workers": st.none() | whole,
-        "compile": st.booleans(),
-        "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
-        "dtype": st.sampled_from(["auto", "fp32", "bf16"]),
-    },
-)
-
-
-@given(others, lengths)
-def test_options_survive_json(values, length):
-    """Whatever the options, their JSON reads back to equal ones, to the last bit."""
-    config = TrainConfig(**values, **length)
-
-    assert TrainConfig.from_json(config.to_json()) == config
-
-
-def test_every_option_is_in_the_json():
-    """The file names every option, resolved, in a form that a person can read."""
-    text = TrainConfig(**LEAST, degradation=Degradation.parse("jpeg=50..95")).to_json()
-    values = json.loads(text)
-
-    assert values.keys() == FIELDS.keys()
-    assert values["lr"] == 7e-4
-    assert values["degradation"] == "jpeg=50..95"
-    assert values["model"]["widths"] == [64, 48]
-    assert text.startswith("{\n") and text.endswith("}\n")  # noqa: PT018 - one shape
-
-
-def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, monkeypatch):
-    """A folder given relative to the working directory is kept as the absolute one."""
-    monkeypatch.chdir(tmp_path)
-
-    config = TrainConfig.from_json(TrainConfig(**LEAST, data_dir=Path("sets")).to_json())
-
-    assert config.data_dir == tmp_path / "sets"
+    model = dataclasses.replace(BASE, widths=(8, 16))
+    assert config == TrainConfig(
+        output=Path("runs/mine"),
+        recipe="mine",
+        datasets=("a", "b"),
+        steps=5,
+        scales=(3.0,),
+        degradation=Degradation(jpeg=(50, 50)),
+        model=model,
+        eval_images=None,
+    )
+    assert here.is_dir()
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "text", "message"),
     [
-        ("output", None),
-        ("output", 5),
-        ("datasets", "photos"),
-        ("datasets", [1]),
-        ("datasets", {"photos": 1}),
-        ("data_dir", []),
-        ("recipe", 1),
-        ("model", {}),
-        ("model", "base"),
-        ("scales", ["3"]),
-        ("scales", 3.0),
-        ("degradation", "rain=1..2"),
-        ("degradation", 5),
-        ("batch_size", 2.5),
-        ("batch_size", True),
-        ("batch_size", None),
-        ("processes", "2"),
-        ("lr", "fast"),
-        ("lr", None),
-        ("schedule", "trapezoid"),
-        ("loss", "l2"),
-        ("loss", None),
-        ("clip", {}),
-        ("ema", [0.9]),
-        ("steps", "all"),
-        ("epochs", True),
-        ("seed", 1.5),
-        ("split", "half"),
-        ("sampling", "random"),
-        ("augment", 1),
-        ("augment", "yes"),
-        ("eval_images", 1.5),
-        ("keep_last", None),
-        ("init_from", 7),
-        ("compile", None),
-        ("device", 0),
-        ("dtype", None),
+        ("gone.toml", None, "--recipe gone.toml cannot be read: No such file or directory; check "),
+        ("a.toml", "steps = = 1", "--recipe a.toml: Invalid value (at line 1"),
+        ("a.toml", "step = 1", "--recipe a.toml: step: there is no such name (do you mean steps?)"),
+        ("a.toml", 'output = "x"', "--recipe a.toml: output: there is no such name; the names are"),
+        ("a.toml", "lr = true", "--recipe a.toml: lr must be a number, not True"),
+        ("a.toml", "[model]\nwidth = 3", "--recipe a.toml: model.width: there is no such field "),
+        ("a.json", '{"steps": 1}', "--recipe a.json: it lacks, or has besides what is known: "),
+        (
+            "phoot",
+            None,
+            "--recipe phoot is unknown (do you mean photo?): give base, faces, paper, ",
+        ),
     ],
 )
-def test_options_of_another_kind_are_one_line(name, value):
-    """An option in the file that is no such thing is refused in one line, not met later."""
-    values = json.loads(TrainConfig(**LEAST).to_json()) | {name: value}
+@pytest.mark.usefixtures("here")
+def test_a_file_that_is_no_recipe_is_one_line(name, text, message):
+    """What is wrong is named with the file, and what there is instead."""
+    if text is not None:
+        Path(name).write_text(text, encoding="utf-8")
 
-    with pytest.raises(UsageError) as caught:
-        TrainConfig.from_json(json.dumps(values))
+    assert refused(name).startswith(message)
 
-    assert "\n" not in str(caught.value)
+
+@pytest.mark.usefixtures("here")
+def test_the_options_of_a_run_are_a_recipe():
+    """They make the same run again, in another directory."""
+    first = from_recipe("base", ["ema=0.5", "model.join=last"], **PHOTOS, steps=9, seed=3)
+    Path("options.json").write_text(first.to_json(), encoding="utf-8")
+
+    again = from_recipe("options.json", output=Path("other"))
+    longer = from_recipe("options.json", ["epochs=2", "model.bottom=1"])
+
+    kept = {"output": first.output, "data_dir": first.data_dir}
+    assert dataclasses.replace(again, **kept) == first
+    assert (longer.steps, longer.epochs, longer.output) == (None, 2.0, Path("runs/base"))
+    assert longer.model == dataclasses.replace(first.model, bottom=1)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_again_has_the_same_batch(monkeypatch):
+    """However many processes shared it: those of now share it anew, if they can."""
+    shared = TrainConfig(output=Path("a"), datasets=("x",), steps=1, batch_size=4, processes=3)
+    Path("options.json").write_text(shared.to_json(), encoding="utf-8")
+
+    assert load("options.json").values["batch_size"] == 12
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert load("options.json").values["batch_size"] == 6
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    assert "its batch of 12 patches cannot be shared by 5 processes" in refused("options.json")
+
+
+# ---- single values --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("assignment", "value"),
     [
-        ("", "Expecting value: line 1 column 1 (char 0)"),
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ("7", "'int' object is not iterable"),
-        ("null", "'NoneType' object is not iterable"),
-        ('{"steps": 1}', "it lacks, or has besides what is known: augment, batch_size, "),
-        ("[]", "it lacks, or has besides what is known: augment, balanced, batch_size, "),
-        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ("lr=5e-4", 5e-4),
+        ("lr=1", 1.0),
+        ("scales=[2, 3.5]", (2.0, 3.5)),
+        ("loss=l1", "l1"),
+        ('loss="l1"', "l1"),
+        ("keep-last=4", 4),
+        ("compile=true", True),
+        ("eval_every=none", None),
+        ("augment=none", "none"),
+        ("degradation=blur=0..1,jpeg=40..90", Degradation(blur=(0.0, 1.0), jpeg=(40, 90))),
+        ("degradation=jpeg=50", Degradation(jpeg=(50, 50))),
+        ('datasets=["a b"]', ("a b",)),
+        ("data_dir=/somewhere else", Path("/somewhere else")),
+        ("model=paper", PAPER),
+        ("model=tiny.json", dataclasses.replace(BASE, widths=(8, 8))),
+        ("model.widths=[8, 8]", dataclasses.replace(BASE, widths=(8, 8))),
+        ("model={symmetric=false}", dataclasses.replace(BASE, symmetric=False)),
+        ('model={from="paper", join="last"}', dataclasses.replace(PAPER, join="last")),
     ],
-    ids=["empty", "cut", "number", "null", "poor", "list", "deep"],
 )
-def test_json_that_is_no_options_is_one_line(text, message):
-    """What is not a file of options says so in one line."""
-    with pytest.raises(UsageError) as caught:
-        TrainConfig.from_json(text)
+@pytest.mark.usefixtures("here")
+def test_a_value_is_toml_or_a_bare_word(assignment, value):
+    """``--set name=value`` has the type of its field."""
+    tiny = dataclasses.replace(BASE, widths=(8, 8))
+    Path("tiny.json").write_text(tiny.to_json(), encoding="utf-8")
+    name = assignment.partition("=")[0].partition(".")[0].replace("-", "_")
 
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
+    options = {} if name == "datasets" else PHOTOS
+    found = getattr(from_recipe("base", [assignment], **options, steps=1), name)
+
+    assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize(
-    ("name", "neutral", "asked"),
+    ("assignment", "message"),
     [
-        ("candidates", 1, 2),
-        ("mean_with", [], ["a.safetensors"]),
-        ("teacher", None, "a.safetensors"),
-        ("teacher_scale", None, 3.0),
-        ("teachers", [], ["a.safetensors"]),
+        ("lrr=1", "--set lrr: there is no such name (do you mean lr?); the names are datasets, "),
+        ("output=x", "--set output: there is no such name; the names are datasets, data_dir, "),
+        ("lr.x=1", "--set lr.x: there is no such name"),
+        ("lr", "--set lr has no value: write name=value, such as lr=0.0005"),
+        ("lr=fast", "--set lr must be a number, not 'fast'"),
+        ("batch_size=2.5", "--set batch_size must be a whole number, not 2.5"),
+        ("limit=x", "--set limit must be a whole number or none, not 'x'"),
+        ("compile=1", "--set compile must be true or false, not 1"),
+        ("scales=3", "--set scales must be a list, each item a number, not 3"),
+        ("loss=l3", "--set loss must be one of l1, mse, charbonnier, fourier, not 'l3'"),
+        ("optimizer=sgd", "--set optimizer must be one of muon, adam, not 'sgd'"),
+        ("schedule=x", "--set schedule must be one of cosine, constant, not 'x'"),
+        ("split=x", "--set split must be one of held-out, paper, not 'x'"),
+        ("augment=x", "--set augment must be one of turn, mirror, none, not 'x'"),
+        ("keep_last=0", "keep_last must be at least 1, not 0"),
+        ("degradation=rain=1", "--degradation has no part 'rain'"),
+        ("model=huge", "model huge is neither a name (base, paper) nor a file"),
+        ("model=3", "--set model must be base, paper, a JSON file or a table, not 3"),
+        ("model.width=3", "--set model.width: there is no such field (do you mean widths?); the "),
+        ("model.widths=[3]", "model: widths must name at least two levels, not [3]"),
+        ("model.join=x", "model: join must be one of before, first, last, not 'x'"),
     ],
 )
-def test_a_run_that_asks_for_a_removed_option_is_refused(name, neutral, asked):
-    """It is named with its value; where it asked for nothing the run can be read."""
-    config = TrainConfig(**LEAST, data_dir=Path("/data"))
-    values = json.loads(config.to_json())
-
-    old = values | {name: neutral, "teacher_share": 0.5}
-    assert TrainConfig.from_json(json.dumps(old)) == config
-    with pytest.raises(UsageError) as caught:
-        TrainConfig.from_json(json.dumps(values | {name: asked}))
-
-    assert str(caught.value) == (f"{name} is {asked!r}, which this version of srcli no longer has")
+def test_a_wrong_value_is_one_line(assignment, message):
+    """A name that there is not, or a value that cannot be, is named with what could be."""
+    assert refused("base", [assignment], steps=1).startswith(message)
 
 
-def test_a_run_from_when_patches_drew_their_scales_goes_on_so():
-    """A run directory that does not say how scales come keeps the draws that it was begun with."""
-    values = json.loads(TrainConfig(**LEAST).to_json())
-    assert values.pop("balanced") is True
-
-    assert TrainConfig.from_json(json.dumps(values)).balanced is False
+def test_all_names_are_listed_where_one_is_wrong():
+    """Nobody has to search for them."""
+    assert refused("base", ["x=1"]).endswith(f"the names are {', '.join(NAMES)}")
 
 
-@pytest.mark.parametrize(("before", "now"), [(True, "turn"), (False, "none")])
-def test_a_run_from_when_patches_were_turned_or_not_goes_on_so(before, now):
-    """A run directory that says yes or no keeps the turns that it was begun with."""
-    values = json.loads(TrainConfig(**LEAST).to_json()) | {"augment": before}
+def test_an_option_outweighs_a_value_and_that_the_recipe():
+    """Each replaces what is said before it; a length the other kind of length, too."""
+    values = ["ema=0.5", "batch_size=3"]
 
-    assert TrainConfig.from_json(json.dumps(values)).augment == now
+    assert from_recipe("paper", **PHOTOS).ema == 0
+    config = from_recipe("paper", values, **PHOTOS, steps=4)
+    assert (config.ema, config.batch_size, config.lr) == (0.5, 3, 1e-3)
+    assert (config.steps, config.epochs) == (4, None)
+    assert from_recipe("faces", ["epochs=2"], **PHOTOS).steps is None
+    assert from_recipe("paper", [], **PHOTOS, batch_size=5).batch_size == 5
 
 
-def test_options_of_another_version_name_what_differs():
-    """A field more or less, as another version would write it, is named."""
-    values = json.loads(TrainConfig(**LEAST).to_json())
-    del values["clip"]
+@pytest.mark.parametrize(
+    ("assignments", "options", "message"),
+    [
+        (["lr=1e-3"], {"lr": 5e-4}, "--set lr=0.001 and --lr 0.0005 differ; give one of them"),
+        (["scales=[2]"], {"scales": (3.0,)}, "--set scales=2.0 and --scale 3.0 differ; give one"),
+        (["lr=1", "lr=2"], {}, "--set lr is given twice with different values; give one"),
+        (["model=base", "model=paper"], {}, "--set model is given twice with different values"),
+        (["steps=5"], {"epochs": 1.0}, "--steps and --epochs both say how long; give one of them"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(assignments, options, message):
+    """One of the two would be lost without a word."""
+    assert refused("base", assignments, **options).startswith(message)
 
-    with pytest.raises(UsageError) as caught:
-        TrainConfig.from_json(json.dumps(values | {"momentum": 0.9}))
 
-    assert str(caught.value) == "it lacks, or has besides what is known: clip, momentum"
+def test_what_is_said_twice_alike_is_accepted():
+    """A script may repeat itself."""
+    config = from_recipe("base", ["lr=0.5", "lr=5e-1"], **PHOTOS, lr=0.5, steps=1)
+
+    assert config.lr == 0.5
+
+
+def test_weights_to_start_from_give_the_shape(tiny_weights, tiny_config):
+    """Unless the recipe names one; single fields change it; none means random weights."""
+    start = {**PHOTOS, "steps": 1, "init_from": tiny_weights}
+
+    assert from_recipe("base", **start).model == tiny_config
+    assert from_recipe("photo", **start).model == tiny_config
+    assert from_recipe("base", ["model=base"], **start).model == BASE
+    changed = from_recipe("base", ["model.bottom=3"], **start).model
+    assert changed == dataclasses.replace(tiny_config, bottom=3)
+    for nothing in (
+        from_recipe("photo", ["init_from=none"], **PHOTOS, steps=1),
+        from_recipe("photo", **PHOTOS, steps=1, init_from=Path("none")),
+    ):
+        assert (nothing.init_from, nothing.model) == (None, BASE)
+
+
+# ---- the list of names ----------------------------------------------------------------------
+
+
+def test_every_field_is_listed_with_its_meaning():
+    """All but those of a single run, each with a default and a sentence."""
+    fields = {one.name for one in dataclasses.fields(TrainConfig)}
+
+    assert set(NAMES) == fields - {"output", "processes", "recipe"}
+    listed = {setting.name: setting for setting in settings()}
+    assert (listed["scales"].default, listed["lr"].default) == ("[2, 2, 3, 3, 4]", "0.001")
+    assert (listed["model"].default, listed["compile"].default) == ("base", "false")
+    assert (listed["limit"].default, listed["degradation"].default) == ("none", "bicubic")
+    assert all(setting.meaning and "`" not in setting.meaning for setting in settings())
+    assert listed["lr"].meaning == "Adam's peak learning rate; Muon's is twice that."
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("loss", Loss),
+        ("optimizer", OptimizerName),
+        ("schedule", Schedule),
+        ("split", Splitting),
+        ("sampling", Sampling),
+        ("augment", Augmentation),
+    ],
+)
+def test_the_meaning_names_every_choice(name, kind):
+    """The list of names is enough to choose from."""
+    meaning = next(setting.meaning for setting in settings() if setting.name == name)
+
+    assert [choice for choice in kind.__args__ if choice not in meaning] == []
+
+
+def test_a_default_is_what_set_would_be_given():
+    """Each of the defaults can be written back by ``--set``."""
+    pairs = [
+        f"{one.name}={one.default}" for one in settings() if one.name not in {"datasets", "steps"}
+    ]
+
+    assert from_recipe("base", pairs, **PHOTOS, steps=1) == dataclasses.replace(
+        from_recipe("base", **PHOTOS, steps=1), data_dir=Path("data")
+    )
+
+
+def test_the_names_are_listed_without_torch():
+    """The command line completes and lists them."""
+    code = "import sys, srcli.training.settings as s; s.settings(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
+
+
+def test_recipes_are_plain_toml():
+    """Another program reads them as this one does."""
+    for name in recipe_names():
+        values = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+        assert set(values) <= set(NAMES)
+        assert json.loads(json.dumps(values)) == values

@@ -26,7 +26,7 @@ from srcli.files import TEMPORARY_SUFFIX
 from srcli.model import weights
 from srcli.ops.degradation import Degradation
 from srcli.training import trainer as training
-from srcli.training.config import CHANGEABLE, TrainConfig
+from srcli.training.config import CHANGEABLE, TrainConfig, option_of
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import train
 
@@ -462,11 +462,12 @@ def command(tmp_path, image_folder, tiny_config):
     """The command line of the undisturbed run of the kind "area", in a folder of its own."""
     (tmp_path / "tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
     return [
-        *("train", "--dataset", image_folder, "--config", tmp_path / "tiny.json"),
+        *("train", "--dataset", image_folder, "--set", f"model={tmp_path / 'tiny.json'}"),
         *("--scale", 2, "--scale", 3, "--degradation", "blur=0..1,noise=0..5,jpeg=50..95"),
-        *("--batch-size", 4, "--steps", STEPS, "--warmup", 3, "--lr", 3e-3, "--ema", 0.99),
-        *("--eval-every", 3, "--save-every", 5, "--device", "cpu", "--dtype", "fp32"),
-        *("--workers", 1, "--threads", 1, "--output", tmp_path / "run"),
+        *("--batch-size", 4, "--steps", STEPS, "--set", "warmup=3", "--lr", 3e-3),
+        *("--set", "ema=0.99", "--set", "eval_every=3", "--set", "save_every=5"),
+        *("--device", "cpu", "--dtype", "fp32", "--set", "workers=1"),
+        *("--threads", 1, "--output", tmp_path / "run"),
     ]
 
 
@@ -557,35 +558,37 @@ def invoke(*arguments):
 OTHERWISE = {
     "datasets": ["--dataset", "stl10"],
     "recipe": ["--recipe", "paper"],
-    "model": ["--config", "base"],
+    "model": ["--set", "model=base"],
     "scales": ["--scale", "4"],
     "degradation": ["--degradation", "bicubic"],
     "batch_size": ["--batch-size", "5"],
-    "optimizer": ["--optimizer", "adam"],
+    "optimizer": ["--set", "optimizer=adam"],
     "lr": ["--lr", "0.1"],
-    "weight_decay": ["--weight-decay", "0.1"],
-    "warmup": ["--warmup", "4"],
-    "schedule": ["--schedule", "constant"],
-    "loss": ["--loss", "mse"],
-    "clip": ["--clip", "0"],
-    "ema": ["--ema", "0"],
+    "weight_decay": ["--set", "weight_decay=0.1"],
+    "warmup": ["--set", "warmup=4"],
+    "schedule": ["--set", "schedule=constant"],
+    "loss": ["--set", "loss=mse"],
+    "clip": ["--set", "clip=0"],
+    "ema": ["--set", "ema=0"],
     "steps": ["--steps", "11"],
     "epochs": ["--epochs", "1"],
     "max_seconds": ["--max-time", "9m"],
     "seed": ["--seed", "1"],
-    "split": ["--split", "paper"],
-    "eval_images": ["--eval-images", "1"],
-    "eval_every": ["--eval-every", "4"],
+    "split": ["--set", "split=paper"],
+    "eval_images": ["--set", "eval_images=1"],
+    "eval_every": ["--set", "eval_every=4"],
     "init_from": ["--init-from", "base"],
-    "augment": ["--augment", "mirror"],
-    "limit": ["--limit", "3"],
-    "compile": ["--compile"],
+    "augment": ["--set", "augment=mirror"],
+    "limit": ["--set", "limit=3"],
+    "compile": ["--set", "compile=true"],
+    "balanced": ["--set", "balanced=false"],
+    "sampling": ["--set", "sampling=epoch"],
     "dtype": ["--dtype", "bf16"],
 }
 """Options that would make another run, by the field that they set."""
 
-NOT_OPTIONS = {"balanced", "processes", "sampling"}
-"""What follows from the recipe or from ``torchrun``."""
+NOT_OPTIONS = {"processes"}
+"""What follows from ``torchrun``."""
 
 
 @pytest.fixture(scope="module")
@@ -614,7 +617,7 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, name):
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(
-        f"error: {OTHERWISE[name][0]} would change the run in {stopped}, which was begun with "
+        f"error: {option_of(name)} would change the run in {stopped}, which was begun with "
     )
     assert result.stderr.count("\n") == 1
     assert content(stopped) == before
@@ -623,9 +626,11 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, name):
 def test_the_same_options_are_accepted(command, stopped, whole, tmp_path):
     """A command line that repeats what the run was begun with resumes it, saving otherwise."""
     run = shutil.copytree(stopped, tmp_path / "run")
-    others = ("--save-every", 4, "--keep-last", 1, "--workers", 2, "--data-dir", tmp_path / "sets")
+    otherwise = {"save_every=5": "save_every=4", "workers=1": "workers=2"}
+    command = [otherwise.get(part, part) for part in command]
+    more = ("--set", "keep_last=1", "--data-dir", tmp_path / "sets", "--set", "clip=0.05")
 
-    result = invoke(*command, "--resume", run, *others, "--recipe", "base", "--clip", 0.05)
+    result = invoke(*command, "--resume", run, *more, "--recipe", "base")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.match(rf"{re.escape(str(run))}/model\.safetensors: 10 steps, ", result.stderr)

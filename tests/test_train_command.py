@@ -19,7 +19,7 @@ from srcli.training.distributed import Team
 from srcli.training.run_directory import load_options
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
-TINY = ("--config", "tiny.json", "--batch-size", "2", *EXACT)
+TINY = ("--set", "model=tiny.json", "--batch-size", "2", *EXACT)
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def tree(folder):
 @pytest.mark.usefixtures("desk")
 def test_a_named_data_set_is_trained_on_by_the_papers_recipe():
     """``--dataset celeba`` alone is the paper, but for what else is given."""
-    result = run("train", "--dataset", "celeba", "--epochs", "1", "--join", "last", *EXACT)
+    result = run(
+        "train", "--dataset", "celeba", "--epochs", "1", "--set", "model.join=last", *EXACT
+    )
 
     assert (result.exit_code, result.stdout) == (0, "")
     options = load_options(Path("runs/paper"))
@@ -90,7 +92,7 @@ def test_the_recipe_can_be_chosen():
     """``--recipe`` decides whatever the data set is called; steps replace its epochs."""
     result = run(
         *("train", "--dataset", "data/celeba", "--recipe", "paper", "--steps", "2", "-o", "run"),
-        *("--eval-images", "2", *TINY),
+        *("--set", "eval_images=2", *TINY),
     )
 
     assert result.exit_code == 0, result.stderr
@@ -213,13 +215,21 @@ def test_partitions_can_be_chosen():
         (["--dataset", "celeba:all"], 2, "--dataset celeba:all: celeba has the parts train, "),
         (["--dataset", "stl10"], 4, "stl10 is not in "),
         (["--dataset", "celeba", "--data-dir", "gone"], 4, "celeba is not in "),
-        (["--dataset", "celeba", "--recipe", "x"], 2, "--recipe must be one of base, photo, "),
-        (["--dataset", "celeba", "--join", "before"], 2, "up nearest needs join first or last"),
+        (
+            ["--dataset", "celeba", "--recipe", "x"],
+            2,
+            "--recipe x is unknown: give base, faces, paper, ",
+        ),
+        (
+            ["--dataset", "celeba", "--set", "model.join=before"],
+            2,
+            "model: up nearest needs join first or last",
+        ),
         (["--dataset", "celeba", "--degradation", "fog=1"], 2, "--degradation has no part 'fog'"),
         (["--dataset", "celeba", "--degradation", "jpeg=0..50"], 2, "--degradation jpeg must be"),
-        (["--dataset", "celeba", "--keep-last", "0"], 2, "--keep-last must be at least 1, not 0"),
-        (["--dataset", "celeba", "--workers", "0"], 2, "--workers must be at least 1, not 0"),
-        (["--dataset", "celeba", "--eval-images", "0"], 2, "--eval-images must be at least 1"),
+        (["--dataset", "celeba", "--set", "keep_last=0"], 2, "keep_last must be at least 1, not 0"),
+        (["--dataset", "celeba", "--set", "workers=0"], 2, "workers must be at least 1, not 0"),
+        (["--dataset", "celeba", "--set", "eval_images=0"], 2, "eval_images must be at least 1"),
     ],
 )
 def test_bad_options_are_one_line(desk, arguments, code, text):
@@ -336,7 +346,7 @@ def test_a_degradation_goes_before_the_sets_own_lr(desk):
 
 def test_a_large_set_is_shown_by_its_mean(desk, monkeypatch):
     """Above a hundred images the table is the means alone, and says of how many."""
-    monkeypatch.setattr(sys.modules["srcli.cli.app"], "_MOST_ROWS", 3)
+    monkeypatch.setattr(sys.modules["srcli.cli.evaluate"], "_MAX_ROWS", 3)
 
     result = run("eval", "celeba", "-m", "tiny", *EXACT)
 

@@ -34,8 +34,9 @@ from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
 from srcli.training import engine
 from srcli.training import trainer as training
-from srcli.training.config import RECIPES, TrainConfig
+from srcli.training.config import TrainConfig
 from srcli.training.distributed import Team
+from srcli.training.recipe import load
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import dry_run, train
 
@@ -308,7 +309,7 @@ def test_the_header_records_the_making(finished, image_folder):
         "scales": [3.0, 3.0, 4.0],
         "loss": "l1",
         "optimizer": "Muon 0.005, warm-up 10 steps, cosine to 0",
-        "weight_decay": 0.0,
+        "weight_decay": 0.05,
         "ema": 0.999,
         "augment": "turn",
         "batch_size": 4,
@@ -666,7 +667,7 @@ def test_a_bounded_gradient_trains_differently(options):
 @pytest.mark.usefixtures("undrawn")
 def test_the_papers_net_trains_in_the_same_loop(options):
     """The paper's recipe on a narrow net of its kind: it learns, from random weights."""
-    paper = {name: value for name, value in RECIPES["paper"].items() if name != "epochs"}
+    paper = {name: value for name, value in load("paper").values.items() if name != "epochs"}
     narrow = dataclasses.replace(PAPER, widths=(6, 8, 8))
     config = options(**(paper | {"model": narrow, "lr": 3e-3, "steps": 20, "batch_size": 4}))
     progress = []
@@ -744,7 +745,13 @@ def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, steps):
 )
 def test_the_papers_schedule_has_its_length(options, sampling, processes, steps):
     """Ten epochs of 86,799 images in batches of eight a process, the last of each filled up."""
-    paper = {"batch_size": 8, **RECIPES["paper"], "sampling": sampling, "processes": processes}
+    paper = {
+        "batch_size": 8,
+        **load("paper").values,
+        "model": PAPER,
+        "sampling": sampling,
+        "processes": processes,
+    }
     paper["steps"] = None
     config = options(**paper)
     sampler = Sampler(86_799, 0, scales=(3.0,), augment="none")
@@ -822,8 +829,8 @@ def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config
         train(config)
 
     assert str(caught.value) == (
-        f"--init-from {tiny_weights}: its net has another shape than --config asks for; "
-        "use weights of the same configuration"
+        f"--init-from {tiny_weights}: its net has another shape than --set model asks "
+        "for; use weights of that shape"
     )
     assert not config.output.exists()
 
@@ -1210,7 +1217,7 @@ def test_a_dry_run_measures(options, tiny_config):
 
     assert (plan.device, plan.dtype, plan.processes, plan.resident) == ("cpu", "float32", 1, True)
     assert plan.parameters == parameter_count(tiny_config)
-    scales = [2, 3, 3, 4]
+    scales = [2, 2, 3, 3, 4]
     mean = sum(multiply_adds(tiny_config.at(scale)) for scale in scales) / len(scales)
     assert plan.gmac_per_patch == pytest.approx(mean / 1e9)
     assert 0 < plan.patches_per_second < 1e6

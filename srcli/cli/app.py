@@ -91,4 +91,4 @@ def root(
 app.command(help=upscale.UPSCALE_HELP)(upscale.upscale)
 app.command("eval", help=evaluate.EVAL_HELP)(evaluate.evaluate)
 app.command()(models.models)
-app.command(help=train.TRAIN_HELP)(train.train)
+app.command(help=train.TRAIN_HELP, epilog=train.TRAIN_EPILOG)(train.train)

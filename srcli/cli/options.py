@@ -30,6 +30,7 @@ __all__ = [
     "Overlap",
     "Threads",
     "Tile",
+    "Verbosity",
     "complete_model",
     "complete_weights",
     "fetch",
@@ -129,7 +130,7 @@ DegradationOption = Annotated[
         "jpeg=30..95 around it; kernel=any, or some of bicubic+bilinear+area+lanczos+cubic, "
         "draws the filter that reduces; clean=0.2 leaves that share of the samples undegraded.",
         metavar="TEXT",
-        show_default="bicubic",
+        show_default="bicubic; in train the recipe's",
         rich_help_panel=DATA,
     ),
 ]
@@ -144,6 +145,18 @@ Threads = Annotated[
         metavar="N",
         show_default="every core",
         rich_help_panel=NET,
+    ),
+]
+
+
+Verbosity = Annotated[
+    bool | None,
+    typer.Option(
+        "--verbose/--quiet",
+        "-v/-q",
+        help="A line for each evaluation; or no bar and no summary.",
+        show_default=False,
+        rich_help_panel=MESSAGES,
     ),
 ]
 

@@ -1,6 +1,6 @@
-"""What decides a training run: its options, and the recipes that fill in what is not given.
+"""The options of a training run: their types, defaults, ranges, and how they are kept as JSON.
 
-Plain Python without torch, so that the command line can name every default in its help.
+Plain Python without torch. :mod:`srcli.training.recipe` makes them from a recipe.
 """
 
 import json
@@ -8,50 +8,49 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from srcli.data.choices import Augmentation, Sampling, Splitting
-from srcli.errors import UsageError, require_at_least
-from srcli.model.config import BASE, PAPER, ModelConfig
+from srcli.errors import UsageError
+from srcli.model.config import BASE, ModelConfig
 from srcli.ops.degradation import Degradation
 
 __all__ = [
-    "AUGMENTATIONS",
     "CHANGEABLE",
-    "LOSSES",
-    "OPTIMIZERS",
-    "RECIPES",
-    "SCHEDULES",
-    "SPLITS",
     "Loss",
     "OptimizerName",
     "Schedule",
     "TrainConfig",
+    "option_of",
+    "typed",
 ]
 
 Loss = Literal["l1", "mse", "charbonnier", "fourier"]
 OptimizerName = Literal["muon", "adam"]
 Schedule = Literal["cosine", "constant"]
 
-LOSSES: tuple[str, ...] = get_args(Loss)
-"""What may be minimised between output and HR patch, both in [0, 1]."""
-
-OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
-"""What may turn gradients into steps."""
-
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
-"""How the learning rate goes after its warm-up."""
-
-SPLITS: tuple[str, ...] = get_args(Splitting)
-"""How images are parted into training, evaluation and test."""
-
-AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
-"""How patches are turned before they are shown."""
-
 CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every", "workers"})
 """Fields that a resumed run may have otherwise: no step depends on them."""
 
+_OPTION_OF = {
+    "datasets": "--dataset",
+    "data_dir": "--data-dir",
+    "output": "--output",
+    "recipe": "--recipe",
+    "scales": "--scale",
+    "degradation": "--degradation",
+    "epochs": "--epochs",
+    "steps": "--steps",
+    "max_seconds": "--max-time",
+    "batch_size": "--batch-size",
+    "lr": "--lr",
+    "seed": "--seed",
+    "init_from": "--init-from",
+    "device": "--device",
+    "dtype": "--dtype",
+}
+"""The fields that have an option of ``srcli train``; all others are set by ``--set``."""
 
 _PATHS = ("output", "data_dir", "init_from")
 
@@ -86,36 +85,37 @@ class TrainConfig:
     """Where the data sets with names lie."""
 
     recipe: str = "base"
-    """The recipe that the defaults came from."""
+    """The recipe that the values came from."""
 
     model: ModelConfig = BASE
-    """The net's shape."""
+    """The net's shape: ``base``, ``paper``, a JSON file, or single fields of it (``model.widths``).
+    Fields that are not given are those of ``init_from``'s weights, else of ``base``."""
 
-    scales: tuple[float, ...] = (2.0, 3.0, 3.0, 4.0)
+    scales: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0, 4.0)
     """Scale factors to draw from, each entry as likely as the others: repeat one to weigh it."""
 
     balanced: bool = True
-    """Whether every step has each scale factor in its share; else each patch draws its own, as in
-    runs of before. It takes chance from the gradients, and a GPU sees the same shapes each step."""
+    """Whether every step has each scale factor in its share; else each patch draws its own. It
+    takes chance from the gradients, and a GPU sees the same shapes in each step."""
 
     degradation: Degradation = field(default_factory=Degradation)
     """How LR is made of HR."""
 
-    batch_size: int = 8
+    batch_size: int = 16
     """Patches per step and process."""
 
     processes: int = 1
     """Processes that train together; their patches are one batch."""
 
     optimizer: OptimizerName = "muon"
-    """``muon``: Muon for the inner convolutions, Adam for the rest. ``adam``: Adam for all."""
+    """``muon`` (Muon for the inner convolutions, Adam for the rest) or ``adam`` (Adam for all)."""
 
-    lr: float = 7e-4
+    lr: float = 1e-3
     """Adam's peak learning rate; Muon's is twice that."""
 
-    weight_decay: float = 0.0
-    """Decoupled weight decay of what Muon trains: a step at the rate r takes r times this share
-    of a weight away. Over a long run at a high rate the weights otherwise grow with its length."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of what Muon trains: at the rate r a step takes away r times this
+    share of a weight. Over a long run at a high rate the weights otherwise grow with its length."""
 
     warmup: int = 200
     """Steps in which the learning rate rises linearly from zero."""
@@ -125,8 +125,9 @@ class TrainConfig:
     end."""
 
     loss: Loss = "fourier"
-    """What is minimised between output and HR patch, both in [0, 1]: ``fourier`` is L1 of the
-    frequencies and a sixth of that of the pixels, of the colours and of their luma."""
+    """What is minimised between output and HR patch: ``fourier``, ``l1``, ``mse`` or
+    ``charbonnier``. ``fourier`` is L1 of the frequencies and a sixth of that of the pixels, of the
+    colours and of their luma."""
 
     clip: float = 0.05
     """Largest norm of a gradient over all parameters; 0 turns clipping off. The norm lies near
@@ -137,34 +138,35 @@ class TrainConfig:
     """Decay per step of the moving average of the weights, which is what is kept; 0: none."""
 
     steps: int | None = None
-    """Length of the run in steps; None: ``epochs`` or ``max_seconds`` says."""
+    """Length of the run in steps; none: ``epochs`` or ``max_seconds`` says."""
 
     epochs: float | None = None
     """Length of the run in passes of one patch an image."""
 
     max_seconds: float | None = None
-    """Training stops after so many seconds (all stretches of a resumed run together). With
+    """Training stops after so many seconds (all sessions of a resumed run together). With
     neither steps nor epochs it also is what the learning rate is scheduled over."""
 
     seed: int = 0
     """Seed of the initial weights and of every draw."""
 
     split: Splitting = "held-out"
-    """``held-out``: one image in fifty for evaluation. ``paper``: of 302,599 images 4,000 for
-    test, 86,799 for training, the rest for evaluation; the same shares of any other number."""
+    """How images are split: ``held-out``, one in fifty for evaluation; ``paper``, of 302,599 images
+    4,000 for test, 86,799 for training, the rest for evaluation, and the same shares of any other
+    number."""
 
     sampling: Sampling = "area"
-    """``area``: every pixel of the set is as likely as any other. ``epoch``: every image once."""
+    """What is drawn equally often: ``area``, every pixel of the set; ``epoch``, every image."""
 
     augment: Augmentation = "turn"
-    """``turn``: one of the eight flips and quarter turns for each patch. ``mirror``: left and right
-    alone, for what stands upright, as faces do. ``none``: as the image is."""
+    """How patches are turned: ``turn``, one of the eight flips and quarter turns; ``mirror``, left
+    and right alone, for what stands upright, as faces do; ``none``."""
 
     eval_images: int | None = 64
-    """Evaluate on at most so many images; None for all."""
+    """Evaluate on at most so many images; none: all."""
 
     eval_every: int | None = 500
-    """Steps between evaluations; None: once an epoch."""
+    """Steps between evaluations; none: once an epoch."""
 
     save_every: int = 500
     """Steps between checkpoints."""
@@ -173,54 +175,50 @@ class TrainConfig:
     """Checkpoints that are kept."""
 
     init_from: Path | None = None
-    """Weights to start from instead of random ones."""
+    """Weights to start from, a shipped name or a file; none: random ones."""
 
     limit: int | None = None
-    """Use at most so many images, chosen by seed."""
+    """Use at most so many images, chosen by seed; none: all."""
 
     workers: int | None = None
-    """Threads that decode images; None: one for each core."""
+    """Threads that decode images; none: one for each core."""
 
     compile: bool = False
     """Whether the net is compiled by ``torch.compile`` first."""
 
     device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+
     dtype: str = "auto"
+    """``auto``, ``fp32`` or ``bf16``."""
 
     def __post_init__(self) -> None:
         """Check the ranges that no type can."""
         if not self.datasets:
             raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
         self._check_length()
-        require_at_least(
-            1,
-            batch_size=self.batch_size,
-            processes=self.processes,
-            steps=self.steps,
-            limit=self.limit,
-            eval_every=self.eval_every,
-            eval_images=self.eval_images,
-            save_every=self.save_every,
-            keep_last=self.keep_last,
-            workers=self.workers,
-        )
-        require_at_least(0, warmup=self.warmup, clip=self.clip, weight_decay=self.weight_decay)
+        counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
+        self._check_least(1, *counts, "save_every", "keep_last", "workers")
+        self._check_least(0, "warmup", "clip", "weight_decay")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
-        for name, number in (
-            ("--lr", self.lr),
-            ("--epochs", self.epochs),
-            ("--max-time", self.max_seconds),
-        ):
+        for name in ("lr", "epochs", "max_seconds"):
+            number = getattr(self, name)
             if number is not None and not (math.isfinite(number) and number > 0):
-                raise UsageError(f"{name} must be positive, not {number}")
+                raise UsageError(f"{_shown(name)} must be positive, not {number}")
         if not 0 <= self.ema < 1:
-            raise UsageError(f"--ema must lie in [0, 1), not {self.ema}")
+            raise UsageError(f"ema must lie in [0, 1), not {self.ema}")
         if not self.scales:
             raise UsageError("train needs at least one --scale")
         for scale in self.scales:
             if not 1 < scale <= 8:
                 raise UsageError(f"--scale must lie in (1, 8] for training, not {scale:g}")
+
+    def _check_least(self, low: int, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= low):
+                raise UsageError(f"{_shown(name)} must be at least {low}, not {value:g}")
 
     def _check_length(self) -> None:
         if self.steps is None and self.epochs is None and self.max_seconds is None:
@@ -258,15 +256,7 @@ class TrainConfig:
                 odd = ", ".join(sorted(set(values) ^ names))
                 raise UsageError(f"it lacks, or has besides what is known: {odd}")
             values["model"] = ModelConfig.from_json(json.dumps(values["model"]))
-            values["degradation"] = Degradation.parse(values["degradation"])
-            for name in ("datasets", "scales"):
-                values[name] = tuple(values[name]) if type(values[name]) is list else values[name]
-            for name in _PATHS:
-                values[name] = Path(values[name]) if type(values[name]) is str else values[name]
-            for one in fields(cls):
-                if not _fits(values[one.name], one.type):
-                    raise UsageError(f"{one.name} cannot be {values[one.name]!r}")
-            return cls(**values)
+            return cls(**{name: typed(name, value) for name, value in values.items()})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(str(error)) from error
 
@@ -283,6 +273,56 @@ def _modernise(values: dict[str, Any], names: set[str]) -> None:
             values["augment"] = "turn" if values["augment"] else "none"
 
 
+def option_of(name: str) -> str:
+    """Return how a field is given on the command line: its option, or ``--set`` and its name."""
+    return _OPTION_OF.get(name, f"--set {name}")
+
+
+def _shown(name: str) -> str:
+    """Return what a message calls a field: its option if it has one, else its name."""
+    return _OPTION_OF.get(name, name)
+
+
+def typed(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
+    """Return a value of JSON or TOML as the type of a field; a model passes as it is.
+
+    Args:
+        name: A field of :class:`TrainConfig`.
+        value: Its value: text for a path or a degradation, a list for a tuple.
+
+    Raises:
+        UsageError: If it is nothing of the kind, naming what is.
+    """
+    kind = TrainConfig.__dataclass_fields__[name].type
+    result = value
+    if kind is Degradation and type(value) is str:
+        result = Degradation.parse(value)
+    elif type(value) is list:
+        real = float in get_args(kind)
+        result = tuple(float(item) if real and type(item) is int else item for item in value)
+    elif type(value) is str and Path in (kind, *get_args(kind)):
+        result = Path(value)
+    elif type(value) is int and float in (kind, *get_args(kind)):
+        result = float(value)
+    if not _fits(result, kind):
+        raise UsageError(f"{name} must be {_expected(kind)}, not {value!r}")
+    return result
+
+
+def _expected(kind: Any) -> str:  # noqa: ANN401 - what an annotation may be
+    """Describe what the annotation of a field allows."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    if origin is UnionType:
+        return " or ".join(_expected(part) for part in parts)
+    if origin is tuple:
+        return f"a list, each item {_expected(parts[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    others = {NoneType: "none", Path: "a path", Degradation: "a text", ModelConfig: "a table"}
+    return (words | others)[kind]
+
+
 def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotation may be
     """Whether a value is what the annotation of a field says."""
     origin, parts = get_origin(kind), get_args(kind)
@@ -295,40 +335,3 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotatio
     if kind is float:
         return type(value) in {int, float}
     return isinstance(value, kind) and (kind is bool or type(value) is not bool)
-
-
-RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "base": MappingProxyType({}),  # TrainConfig's own defaults
-        "photo": MappingProxyType(
-            {
-                "degradation": Degradation.parse(
-                    "kernel=any,blur=0..2,noise=0..8,jpeg=30..95,clean=0.5"
-                )
-            }
-        ),
-        "paper": MappingProxyType(
-            {
-                "model": PAPER,
-                "scales": (3.0,),
-                "epochs": 10,
-                "optimizer": "adam",
-                "lr": 1e-3,
-                "loss": "mse",
-                "warmup": 0,
-                "schedule": "constant",
-                "clip": 0.0,
-                "ema": 0.0,
-                "split": "paper",
-                "sampling": "epoch",
-                "augment": "none",
-                "eval_images": None,
-                "eval_every": None,
-            }
-        ),
-    }
-)
-"""What each recipe sets instead of :class:`TrainConfig`'s own defaults. ``paper`` is "Súper
-Resolución con Autoencoders Convolucionales": MSE, Adam, ten epochs, 120x120 crops of CelebA and
-STL-10. It names neither batch size nor learning rate: 8, and Adam's usual 1e-3 throughout.
-``photo`` is ``base`` on that paper's general degradation, with JPEG behind it."""

@@ -282,8 +282,8 @@ def _initial(
     # Symmetric weights may be trained on without their symmetry, but not the other way round.
     if config.model not in (header.config, replace(header.config, symmetric=False)):
         raise UsageError(
-            f"--init-from {config.init_from}: its net has another shape than --config asks for; "
-            "use weights of the same configuration"
+            f"--init-from {config.init_from}: its net has another shape than --set model asks "
+            "for; use weights of that shape"
         )
     return before.train(), header.training
 

@@ -1,0 +1,297 @@
+"""The options of a run: what is refused, how they are kept, and those of earlier versions."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srcli.errors import UsageError
+from srcli.model.config import BASE, PAPER
+from srcli.ops.degradation import Degradation
+from srcli.training.config import CHANGEABLE, TrainConfig, option_of
+
+LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
+"""The fewest options that make a run."""
+
+FIELDS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+
+
+def test_what_a_resumed_run_may_have_otherwise():
+    """Where and how a run computes and saves may change, nothing that decides its weights."""
+    assert CHANGEABLE <= set(FIELDS)
+    assert {"data_dir", "device", "keep_last", "output", "save_every", "workers"} == CHANGEABLE
+
+
+def test_a_field_is_named_as_the_command_line_has_it():
+    """By its option, or by ``--set``."""
+    assert (option_of("max_seconds"), option_of("clip")) == ("--max-time", "--set clip")
+
+
+def test_a_batch_is_that_of_all_processes():
+    """Two processes of eight patches each take steps of sixteen."""
+    assert TrainConfig(**LEAST, batch_size=8, processes=2).batch == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": ()}, "train needs at least one --dataset: give celeba, stl10 or a folder"),
+        ({"steps": None}, "say how long to train: --steps, --epochs or --max-time"),
+        ({"epochs": 1.0}, "--steps and --epochs both say how long; give one of them"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+        ({"processes": 0}, "processes must be at least 1, not 0"),
+        ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"limit": 0}, "limit must be at least 1, not 0"),
+        ({"eval_every": 0}, "eval_every must be at least 1, not 0"),
+        ({"eval_images": 0}, "eval_images must be at least 1, not 0"),
+        ({"save_every": -5}, "save_every must be at least 1, not -5"),
+        ({"keep_last": 0}, "keep_last must be at least 1, not 0"),
+        ({"workers": 0}, "workers must be at least 1, not 0"),
+        ({"warmup": -1}, "warmup must be at least 0, not -1"),
+        ({"clip": -0.5}, "clip must be at least 0, not -0.5"),
+        ({"clip": math.nan}, "clip must be at least 0, not nan"),
+        ({"seed": -1}, "--seed must lie in 0..2**63-1, not -1"),
+        ({"seed": 2**63}, "--seed must lie in 0..2**63-1, not 9223372036854775808"),
+        ({"lr": 0.0}, "--lr must be positive, not 0.0"),
+        ({"lr": math.nan}, "--lr must be positive, not nan"),
+        ({"lr": math.inf}, "--lr must be positive, not inf"),
+        ({"steps": None, "epochs": -1.0}, "--epochs must be positive, not -1.0"),
+        ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
+        ({"ema": 1.0}, "ema must lie in [0, 1), not 1.0"),
+        ({"ema": -0.1}, "ema must lie in [0, 1), not -0.1"),
+        ({"ema": math.nan}, "ema must lie in [0, 1), not nan"),
+        ({"scales": ()}, "train needs at least one --scale"),
+        ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
+        ({"scales": (8.5,)}, "--scale must lie in (1, 8] for training, not 8.5"),
+        ({"scales": (math.nan,)}, "--scale must lie in (1, 8] for training, not nan"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused(changes, message):
+    """Every option that no type can check is refused by its name, with its value."""
+    with pytest.raises(UsageError) as caught:
+        TrainConfig(**(LEAST | changes))
+
+    assert str(caught.value) == message
+
+
+def test_the_ends_of_the_ranges_are_allowed():
+    """What lies at the edge of a range is inside it."""
+    TrainConfig(**LEAST, scales=(8.0,), ema=0.0, clip=0.0, warmup=0, seed=2**63 - 1)
+    TrainConfig(**LEAST, max_seconds=0.1)
+
+
+def _range(kind):
+    return st.lists(kind, min_size=2, max_size=2).map(sorted).map(tuple)
+
+
+whole = st.integers(1, 10**6)
+positive = st.floats(1e-12, 1e6, allow_subnormal=False)
+names = st.text('aZ09 .:/"\\\n\té中📷', min_size=1, max_size=8)
+paths = names.map(lambda name: Path("/data") / name)
+degradations = st.builds(
+    Degradation,
+    blur=st.none() | _range(st.floats(0, 8)),
+    noise=st.none() | _range(st.floats(0, 64)),
+    jpeg=st.none() | _range(st.integers(1, 100)),
+)
+lengths = st.one_of(
+    st.fixed_dictionaries({"steps": whole}),
+    st.fixed_dictionaries({"epochs": positive}),
+    st.fixed_dictionaries({"max_seconds": positive}),
+    st.fixed_dictionaries({"steps": whole, "max_seconds": positive}),
+)
+others = st.fixed_dictionaries(
+    {
+        "output": paths,
+        "datasets": st.lists(names, min_size=1, max_size=3).map(tuple),
+        "data_dir": paths,
+    },
+    optional={
+        "recipe": st.sampled_from(["base", "mine"]),
+        "model": st.sampled_from([BASE, PAPER]),
+        "scales": st.lists(st.floats(1.01, 8), min_size=1, max_size=4).map(tuple),
+        "degradation": degradations,
+        "batch_size": whole,
+        "processes": whole,
+        "optimizer": st.sampled_from(["muon", "adam"]),
+        "lr": positive,
+        "warmup": st.integers(0, 10**6),
+        "schedule": st.sampled_from(["cosine", "constant"]),
+        "loss": st.sampled_from(["l1", "mse", "charbonnier", "fourier"]),
+        "clip": st.floats(0, 10),
+        "ema": st.floats(0, 0.99999),
+        "seed": st.integers(0, 2**63 - 1),
+        "split": st.sampled_from(["held-out", "paper"]),
+        "sampling": st.sampled_from(["area", "epoch"]),
+        "augment": st.sampled_from(["turn", "mirror", "none"]),
+        "balanced": st.booleans(),
+        "eval_images": st.none() | whole,
+        "eval_every": st.none() | whole,
+        "save_every": whole,
+        "keep_last": whole,
+        "init_from": st.none() | paths,
+        "limit": st.none() | whole,
+        "workers": st.none() | whole,
+        "compile": st.booleans(),
+        "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
+        "dtype": st.sampled_from(["auto", "fp32", "bf16"]),
+    },
+)
+
+
+@given(others, lengths)
+def test_options_survive_json(values, length):
+    """Whatever the options, their JSON reads back to equal ones, to the last bit."""
+    config = TrainConfig(**values, **length)
+
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_every_option_is_in_the_json():
+    """The file names every option, resolved, in a form that a person can read."""
+    text = TrainConfig(**LEAST, degradation=Degradation.parse("jpeg=50..95")).to_json()
+    values = json.loads(text)
+
+    assert values.keys() == FIELDS.keys()
+    assert values["lr"] == 1e-3
+    assert values["degradation"] == "jpeg=50..95"
+    assert values["model"]["widths"] == [64, 48]
+    assert text.startswith("{\n") and text.endswith("}\n")  # noqa: PT018 - one shape
+
+
+def test_the_data_folder_does_not_depend_on_where_a_run_is_resumed(tmp_path, monkeypatch):
+    """A folder given relative to the working directory is kept as the absolute one."""
+    monkeypatch.chdir(tmp_path)
+
+    config = TrainConfig.from_json(TrainConfig(**LEAST, data_dir=Path("sets")).to_json())
+
+    assert config.data_dir == tmp_path / "sets"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("output", None),
+        ("output", 5),
+        ("datasets", "photos"),
+        ("datasets", [1]),
+        ("datasets", {"photos": 1}),
+        ("data_dir", []),
+        ("recipe", 1),
+        ("model", {}),
+        ("model", "base"),
+        ("scales", ["3"]),
+        ("scales", 3.0),
+        ("degradation", "rain=1..2"),
+        ("degradation", 5),
+        ("batch_size", 2.5),
+        ("batch_size", True),
+        ("batch_size", None),
+        ("processes", "2"),
+        ("lr", "fast"),
+        ("lr", None),
+        ("schedule", "trapezoid"),
+        ("loss", "l2"),
+        ("loss", None),
+        ("clip", {}),
+        ("ema", [0.9]),
+        ("steps", "all"),
+        ("epochs", True),
+        ("seed", 1.5),
+        ("split", "half"),
+        ("sampling", "random"),
+        ("augment", 1),
+        ("augment", "yes"),
+        ("eval_images", 1.5),
+        ("keep_last", None),
+        ("init_from", 7),
+        ("compile", None),
+        ("device", 0),
+        ("dtype", None),
+    ],
+)
+def test_options_of_another_kind_are_one_line(name, value):
+    """An option in the file that is no such thing is refused in one line, not met later."""
+    values = json.loads(TrainConfig(**LEAST).to_json()) | {name: value}
+
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_json(json.dumps(values))
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("7", "'int' object is not iterable"),
+        ("null", "'NoneType' object is not iterable"),
+        ('{"steps": 1}', "it lacks, or has besides what is known: augment, batch_size, "),
+        ("[]", "it lacks, or has besides what is known: augment, balanced, batch_size, "),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+    ],
+    ids=["empty", "cut", "number", "null", "poor", "list", "deep"],
+)
+def test_json_that_is_no_options_is_one_line(text, message):
+    """What is not a file of options says so in one line."""
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_json(text)
+
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "neutral", "asked"),
+    [
+        ("candidates", 1, 2),
+        ("mean_with", [], ["a.safetensors"]),
+        ("teacher", None, "a.safetensors"),
+        ("teacher_scale", None, 3.0),
+        ("teachers", [], ["a.safetensors"]),
+    ],
+)
+def test_a_run_that_asks_for_a_removed_option_is_refused(name, neutral, asked):
+    """It is named with its value; where it asked for nothing the run can be read."""
+    config = TrainConfig(**LEAST, data_dir=Path("/data"))
+    values = json.loads(config.to_json())
+
+    old = values | {name: neutral, "teacher_share": 0.5}
+    assert TrainConfig.from_json(json.dumps(old)) == config
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_json(json.dumps(values | {name: asked}))
+
+    assert str(caught.value) == (f"{name} is {asked!r}, which this version of srcli no longer has")
+
+
+def test_a_run_from_when_patches_drew_their_scales_goes_on_so():
+    """A run directory that does not say how scales come keeps the draws that it was begun with."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    assert values.pop("balanced") is True
+
+    assert TrainConfig.from_json(json.dumps(values)).balanced is False
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "turn"), (False, "none")])
+def test_a_run_from_when_patches_were_turned_or_not_goes_on_so(before, now):
+    """A run directory that says yes or no keeps the turns that it was begun with."""
+    values = json.loads(TrainConfig(**LEAST).to_json()) | {"augment": before}
+
+    assert TrainConfig.from_json(json.dumps(values)).augment == now
+
+
+def test_options_of_another_version_name_what_differs():
+    """A field more or less, as another version would write it, is named."""
+    values = json.loads(TrainConfig(**LEAST).to_json())
+    del values["clip"]
+
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_json(json.dumps(values | {"momentum": 0.9}))
+
+    assert str(caught.value) == "it lacks, or has besides what is known: clip, momentum"
