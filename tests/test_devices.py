@@ -42,7 +42,10 @@ def pretend_cpu(monkeypatch, **features):
     """Pretend that the processor has some features."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
     monkeypatch.setattr(
-        torch.cpu, "_is_avx512_bf16_supported", lambda: any(features.values()), raising=False
+        torch.cpu,
+        "_is_avx512_bf16_supported",
+        lambda: bool(features.get("avx512_bf16")),
+        raising=False,
     )
 
 
@@ -140,15 +143,17 @@ def test_half_precision_needs_a_gpu():
 @pytest.mark.parametrize(
     ("features", "dtype"),
     [
-        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
-        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "AMD Ryzen"}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"avx512_bf16": False, "avx2": True, "cpu_name": "AMD Ryzen"}, torch.float32),
+        ({"neon": True, "bf16": True}, torch.float32),
         ({}, torch.float32),
     ],
-    ids=["avx512", "amx", "neither", "another-architecture"],
+    ids=["zen-4", "intel-amx", "intel-without-amx", "zen-3", "arm", "unknown"],
 )
-def test_auto_on_a_processor_is_what_it_multiplies(monkeypatch, features, dtype):
-    """A CPU computes in bf16 where it has the instructions, else in fp32."""
+def test_auto_on_a_processor_is_the_faster_format(monkeypatch, features, dtype):
+    """A CPU computes in bf16 only where that was measured to be faster than fp32."""
     pretend_cpu(monkeypatch, **features)
 
     assert resolve_dtype("auto", CPU) == dtype
