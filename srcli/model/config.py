@@ -1,7 +1,7 @@
-"""Frozen, validated settings of the network: plain Python, importable without torch.
+"""Frozen, validated shape of the network: plain Python, importable without torch.
 
-The configuration travels in the header of every weights file and is read before any
-tensor is built, so a file alone is enough to rebuild its network.
+The header of every weights file contains the configuration, which is read before any tensor is
+built: a file alone is enough to rebuild its network.
 """
 
 import json
@@ -16,7 +16,6 @@ from srcli.ops.spans import PATCH
 __all__ = [
     "BASE",
     "CONFIGS",
-    "JOINS",
     "PAPER",
     "SYMMETRIES",
     "Join",
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 SYMMETRIES = 8
-"""Ways to turn and mirror a square."""
+"""Orientations of a square: four turns, each mirrored or not."""
 
 _USUAL_CONTEXT = 16
 """Context around a patch in positions of the highest level: LR pixels on the paths of ``base``,
@@ -38,10 +37,9 @@ _Unit = Literal["convolution", "residual"]
 _Down = Literal["max-pool", "convolution"]
 _Up = Literal["nearest", "depth-to-space"]
 Join = Literal["before", "first", "last"]
-_Output = Literal["relu", "correction"]
-
-JOINS: tuple[str, ...] = get_args(Join)
 """Where a skip may be added in the decoder."""
+
+_Output = Literal["relu", "correction"]
 
 _FAMILIES = (
     ("convolution", "max-pool", "nearest"),
@@ -52,21 +50,21 @@ _FAMILIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalePath:
-    """How pictures enlarged by one factor go through a net, where not as all others do.
+    """The path through a net of pictures enlarged by one factor, where it is not the common one.
 
-    They have a first and a last convolution of their own, and space-to-depth by the factor itself:
-    a position of the highest level then is one LR pixel, and all pixels of LR lie alike in it.
+    It has a first and a last convolution of its own, and space-to-depth by the factor itself: a
+    position of the highest level then is one LR pixel, and all pixels of LR lie alike in it.
     Everything between is shared with the other factors.
     """
 
     scale: int
-    """The factor, 2 or more; also that of the space-to-depth."""
+    """The factor, 2 or more; also the factor of the space-to-depth."""
 
     encoder: tuple[int, ...]
-    """Units of each encoder level that they pass through, the level's first ones."""
+    """Units of each encoder level that are used: the level's first ones."""
 
     decoder: tuple[int, ...]
-    """Units of each decoder level, the level's last ones: what mirrors the encoder's."""
+    """Units of each decoder level that are used: its last ones, which mirror the encoder's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +112,12 @@ class ModelConfig:
     ``correction``: it is added to the input (global residual), no ReLU."""
 
     paths: tuple[ScalePath, ...] = ()
-    """For factors that have a path of their own, rising; every other takes ``stem`` and all
-    units."""
+    """Of the factors that have a path of their own, rising; all others take ``stem`` and every
+    unit."""
 
     symmetric: bool = False
     """Whether the result of a turned or mirrored picture is the result turned or mirrored, but for
-    rounding: training keeps the weights so. Channels stand in groups of eight for it."""
+    rounding. Training keeps the weights symmetric; channels come in groups of eight."""
 
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
@@ -196,7 +194,7 @@ class ModelConfig:
             self.at(path.scale)  # its stride, too, must divide a patch
 
     def at(self, scale: float | None) -> "ModelConfig":
-        """Tell the net that pictures enlarged by one factor go through.
+        """Return the shape of the net that pictures enlarged by one factor pass through.
 
         Args:
             scale: The factor; None for one without a path of its own.
@@ -210,12 +208,12 @@ class ModelConfig:
         return replace(self, stem=path.scale, encoder=path.encoder, decoder=path.decoder, paths=())
 
     def path(self, scale: float | None) -> ScalePath | None:
-        """Find the path of a factor; None if it has none of its own."""
+        """Return the path of a factor; None if it has none of its own."""
         return next((path for path in self.paths if path.scale == scale), None)
 
     @property
     def common_stride(self) -> int:
-        """The stride of all ways through the net: a side that is a multiple of it fits each."""
+        """The least common multiple of all paths' strides: a side that is a multiple fits each."""
         return math.lcm(self.stride, *(self.at(path.scale).stride for path in self.paths))
 
     @property
@@ -250,7 +248,7 @@ class ModelConfig:
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""
         values = asdict(self)
-        # As files have it that were written before there was any of them.
+        # Left out where unused, as in files that were written before these fields existed.
         for name in ("paths", "symmetric"):
             if not values[name]:
                 del values[name]
@@ -258,7 +256,7 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """Read what :meth:`to_json` wrote.
+        """Parse what :meth:`to_json` wrote.
 
         Args:
             text: JSON object with exactly the fields of this class.
@@ -333,7 +331,7 @@ BASE = ModelConfig(
     symmetric=True,
 )
 """The default net: it works at the resolution of LR and below, for x2 (where that is larger) with
-half the units of the highest level. All factors but 2, 3 and 4 go as x3 does."""
+half the units of the highest level. All factors but 2 and 4 take the path of x3."""
 
 CONFIGS = {"paper": PAPER, "base": BASE}
 """The configurations that have a name on the command line."""

@@ -99,8 +99,8 @@ class ResidualAutoencoder(nn.Module):
                 # Training starts at the bicubic enlargement.
                 nn.init.zeros_(head.get_parameter("weight"))
         else:
-            # A ReLU passes no gradient where its sum is negative: a colour that begins there on
-            # every pixel never comes back. So training starts near mid-grey.
+            # A ReLU passes no gradient where its sum is negative: a colour that starts there on
+            # every pixel never recovers. So training starts near mid-grey.
             with torch.no_grad():
                 self.head.weight.mul_(0.1)
                 _bias(self.head).fill_(0.5)
@@ -121,26 +121,23 @@ class ResidualAutoencoder(nn.Module):
         paths = [self.config.path(scale) for scale in scales] or [None]
         if all(path is paths[0] for path in paths):
             return self.restore(image, paths[0])
-        places = [
+        groups = [
             [index for index, other in enumerate(paths) if other is path]
             for path in (None, *self.config.paths)
             if path in paths
         ]
-        # No number comes back from a GPU here: it would have to come to a rest first.
-        groups = [
+        results = [
             self.restore(
-                image.index_select(
-                    0, torch.tensor(place).to(image.device, non_blocking=True)
-                ).contiguous(memory_format=torch.channels_last),
-                paths[place[0]],
+                _selected(image, group).contiguous(memory_format=torch.channels_last),
+                paths[group[0]],
             )
-            for place in places
+            for group in groups
         ]
-        back = torch.tensor([index for place in places for index in place]).argsort()
-        return torch.cat(groups).index_select(0, back.to(image.device, non_blocking=True))
+        order = torch.tensor([index for group in groups for index in group]).argsort()
+        return _selected(torch.cat(results), order.tolist())
 
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
-        """Run pictures through the net that all go the same way: by a path, or by that of most."""
+        """Restore pictures that all take one path; None is the common one."""
         config = self.config.at(path.scale) if path else self.config
         name = str(config.stem)
         stem, head = (self.stems[name], self.heads[name]) if path else (self.stem, self.head)
@@ -179,17 +176,22 @@ class ResidualAutoencoder(nn.Module):
                 assert_never(unknown)
 
 
+def _selected(image: Tensor, indices: list[int]) -> Tensor:
+    # Reading a number back from a GPU would wait for it; copying indices to it does not.
+    return image.index_select(0, torch.tensor(indices).to(image.device, non_blocking=True))
+
+
 def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:
     pixels: Tensor = head(features)
     return functional.pixel_shuffle(pixels, stem) if stem > 1 else pixels
 
 
 def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencoder:
-    """Copy a net into the format that it is to compute in.
+    """Copy a net into a number format.
 
-    The first convolution stays as it is: in bf16 its input alone, with eight bits for each pixel,
-    moved single pixels of a result by two levels where now none moved by 0.8 (``base`` as it was
-    then), at no cost that can be measured. ``benchmarks/seams.py`` tells what is left.
+    The first convolution stays in ``float32``, at no cost that can be measured: in bf16 its input
+    alone, with eight bits for each pixel, changed single pixels of a result by two levels, where
+    otherwise none changed by 0.8. ``benchmarks/seams.py`` measures the difference.
 
     Args:
         net: In ``float32``.
@@ -214,7 +216,7 @@ def multiply_adds(config: ModelConfig, side: int = PATCH) -> int:
     """Count the multiply-adds of one forward pass with torch's own counter.
 
     Args:
-        config: The net's shape; of one with paths, ``config.at(scale)``, or all go one way.
+        config: The net's shape; for one path of several, ``config.at(scale)``.
         side: Height and width of the picture, a multiple of the stride.
 
     Returns:

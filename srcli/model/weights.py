@@ -5,7 +5,7 @@ The header is a safetensors metadata map of strings:
 - ``format``: ``srcli/1``;
 - ``config``: the :class:`srcli.model.config.ModelConfig` as JSON;
 - ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...);
-- ``scores``: a JSON list of :class:`ScoreLine`, what the file was measured at; it may be missing.
+- ``scores``: a JSON list of :class:`ScoreLine`, what the file scored; it may be missing.
 """
 
 import json
@@ -102,7 +102,7 @@ class Weights:
     """How the weights were made; JSON values."""
 
     scores: tuple[ScoreLine, ...] = ()
-    """What they were measured at, in the order recorded."""
+    """What they scored, in the order recorded."""
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -111,10 +111,10 @@ class Weights:
 
 
 def resolve(name: str) -> Path:
-    """Turn a shipped name or a file into a path.
+    """Return the path of shipped weights by name, or of a file.
 
     Raises:
-        WeightsError: If it is neither, with the names there are.
+        WeightsError: If it is neither; the message lists the names.
     """
     names = files.shipped()
     if name in names:
@@ -143,7 +143,7 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
 
     Raises:
         WeightsError: If the file is unreadable or foreign, a tensor is missing, unexpected, of
-            the wrong shape, or holds a value that is not finite. The text names which.
+            the wrong shape, or holds a value that is not finite. The message names it.
     """
     metadata, tensors = _open(path, tensors=True)
     header = _header(path, metadata)
@@ -178,14 +178,14 @@ def save(
 
 
 def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
-    """Put scores into the header of a weights file, instead of those that it has.
+    """Replace the scores in the header of a weights file.
 
-    The rest of the header and every bit of the tensors stay as they are, and all of a file that
-    has these scores already.
+    The rest of the header and every bit of the tensors stay as they are; a file that has these
+    scores already is not written.
 
     Args:
         path: A weights file; it is replaced atomically.
-        scores: What it was measured at; none takes the record away.
+        scores: What it scored; none removes the record.
 
     Raises:
         WeightsError: If it cannot be read, is not ours, or cannot be written.
@@ -219,7 +219,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a safetensors file whole: its header of strings and its tensors.
+    """Read all of a safetensors file: its header of strings and its tensors.
 
     Raises:
         WeightsError: If it cannot be read.
@@ -267,7 +267,7 @@ def _score_lines(path: Path, text: str) -> tuple[ScoreLine, ...]:
     try:
         lines = json.loads(text)
         if not isinstance(lines, list):
-            raise TypeError("not a list")  # noqa: TRY301 - told like all else that it may be
+            raise TypeError("not a list")  # noqa: TRY301 - reported like any other damage
         return tuple(ScoreLine(**line) for line in lines)
     except (TypeError, ValueError, RecursionError) as error:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Colour arithmetic on tensors: luma, quantising, integers to [0, 1] and back.
+"""Colour arithmetic on tensors: luma, rounding to integers and back, colour under alpha.
 
 Tensors are ``(..., C, H, W)``; colour is RGB in [0, 1] unless a docstring says otherwise.
 """
@@ -54,13 +54,13 @@ def quantize(image: Tensor, bits: int = 8) -> Tensor:
         [0, 128, 255]
     """
     top = 2**bits - 1
-    # Half up rather than torch.round's half to even: 0.5 is then always the upper level.
-    levels = image.float().mul(top).add_(0.5).floor_().clamp_(0, top)
-    return levels.to(torch.uint8) if bits == 8 else levels.to(torch.int32).to(torch.uint16)
+    # Half up rather than torch.round's half to even: 0.5 is then always the upper integer.
+    values = image.float().mul(top).add_(0.5).floor_().clamp_(0, top)
+    return values.to(torch.uint8) if bits == 8 else values.to(torch.int32).to(torch.uint16)
 
 
 def dequantize(image: Tensor) -> Tensor:
-    """Turn integer levels into ``float32`` in [0, 1]; floating point passes unchanged.
+    """Convert integers to ``float32`` in [0, 1]; floating point is returned unchanged.
 
     Args:
         image: Any shape, ``uint8``, ``uint16`` or floating point.
@@ -88,17 +88,17 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
     Returns:
         ``(C, H, W)``: ``image`` wherever ``alpha`` is above zero. All zero where nothing is.
     """
-    levels = [(image * alpha, alpha)]
-    while max(levels[-1][0].shape[-2:]) > 1:
-        color, weight = levels[-1]
-        levels.append(
+    pyramid = [(image * alpha, alpha)]
+    while max(pyramid[-1][0].shape[-2:]) > 1:
+        color, weight = pyramid[-1]
+        pyramid.append(
             (
                 functional.avg_pool2d(color, 2, ceil_mode=True, count_include_pad=False),
                 functional.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False),
             )
         )
-    filled = torch.zeros_like(levels[-1][0])
-    for color, weight in reversed(levels):
+    filled = torch.zeros_like(pyramid[-1][0])
+    for color, weight in reversed(pyramid):
         height, width = color.shape[-2:]
         wide = filled.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
         filled = torch.where(weight > 0, color / weight.clamp(min=1e-12), wide)

@@ -100,10 +100,10 @@ def on_device(net: _Net, device: torch.device) -> _Net:
 def _is_bf16_faster(device: torch.device) -> bool:
     """Whether a device computes the net faster in bf16 than in fp32.
 
-    Measured on CPUs with the ``base`` net: with ``avx512_bf16`` AMD's Zen 4 and Zen 5 take about
-    half the time of fp32. An Intel Xeon that has it without AMX takes 1.5 to 1.7 times as long, and a
-    matrix product reaches 145 GFLOP/s instead of 259: there the instruction runs at a fraction of
-    fp32's rate. ``amx_bf16`` multiplies bf16 in an array of its own.
+    Measured with the ``base`` net: AMD's Zen 4 and Zen 5, which have ``avx512_bf16``, take about
+    half the time of fp32. An Intel Xeon that has it without AMX takes 1.5 to 1.7 times as long as
+    in fp32; its matrix product reaches 145 GFLOP/s instead of 259. ``amx_bf16`` multiplies bf16 in
+    an array of its own.
     """
     if device.type == "cuda":
         # Ampere and later; torch also says yes to older ones, which emulate it.

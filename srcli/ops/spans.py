@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 MAX_SCALE: Final = 16.0
-"""The largest factor: beyond it even good guesses are all guesswork."""
+"""The largest factor: beyond it a result has too little to do with its input."""
 
 PATCH: Final = 120
 """Side of a patch in output pixels: the size the paper and every net here is trained on."""
 
 _LONGEST_SIDE: Final = 1_000_000
-"""Pixels: the most that a size may ask for, beyond what any format or memory holds."""
+"""Pixels: the longest side that may be asked for, beyond what any format or memory holds."""
 
 _SIZE: Final = re.compile(r"\s*(>=)?\s*([0-9]{0,9})[xX]([0-9]{0,9})\s*")
 
@@ -54,14 +54,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one forward pass makes along an axis."""
+    """What one forward pass computes along an axis."""
 
     keep: Span
-    """The pixels that are kept: neighbouring blocks' ``keep`` touch and never overlap."""
+    """The pixels that are kept; those of neighbouring blocks touch and never overlap."""
 
     window: Span
-    """The pixels that are computed: ``keep`` with context on both sides, a multiple of the
-    stride long, and starting at one, so that a block computes what the whole picture would."""
+    """The pixels that are computed: ``keep`` with context on both sides. Its start and its length
+    are multiples of the stride, so that a block computes what the whole picture would."""
 
     @property
     def inner(self) -> Span:
@@ -76,7 +76,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSize:
-    """The size that a result is to have, whatever the size of its input.
+    """The size asked for a result, whatever the size of its input.
 
     Raises:
         ValueError: If neither side is given, or one is out of 1..1,000,000 pixels.
@@ -89,10 +89,10 @@ class TargetSize:
     """Pixels down; ``None`` where the width alone decides."""
 
     cover: bool = False
-    """Whether both sides are the least that a result has, instead of the most."""
+    """Whether the sides are the least that a result has, instead of the most."""
 
     def __post_init__(self) -> None:
-        """Refuse what :meth:`parse` would not make: it is a bug of the caller."""
+        """Refuse what :meth:`parse` would refuse: it is a bug of the caller."""
         if not self._sides or not all(1 <= side <= _LONGEST_SIDE for side in self._sides):
             raise ValueError(f"a target size has sides of 1..{_LONGEST_SIDE}, not {self._sides}")
 
@@ -129,10 +129,10 @@ class TargetSize:
         return f"{'>=' if self.cover else ''}{self.width or ''}x{self.height or ''}"
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """Give the size of the result of one picture.
+        """Return the size of the result of one picture.
 
-        The aspect is kept. The side that decides comes out exactly as given, the other is
-        rounded half up. A picture that is already that large keeps its size.
+        The aspect is kept. The limiting side is exactly as given, the other is rounded half up.
+        Images already that large keep their size.
 
         Args:
             width: Of the input, pixels, at least 1.
@@ -149,7 +149,7 @@ class TargetSize:
         return int(width * factor + Fraction(1, 2)), int(height * factor + Fraction(1, 2))
 
     def factor(self, width: int, height: int) -> float:
-        """Give how far one picture is enlarged along each axis: at least 1, without a limit.
+        """Return the factor by which one picture is enlarged: at least 1, without a limit.
 
         Args:
             width: Of the input, pixels, at least 1.
@@ -221,12 +221,12 @@ def output_length(length: int, scale: float) -> int:
 
 
 def steps_to(factor: float, trained: Sequence[float]) -> tuple[float, ...]:
-    """Reach a factor by those that a net was trained for.
+    """Compose a factor of those that a net was trained for.
 
-    It takes as few steps as can be, and of these goes as little above the factor as can be.
+    As few steps as possible, and of these the ones whose product exceeds the factor least.
 
     Args:
-        factor: What the product has to reach.
+        factor: What the product must at least be.
         trained: Factors above 1.
 
     Returns:
