@@ -43,7 +43,7 @@ from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
-from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.selection import Job, Selection
 
 PATIENCE: Final = 20.0

@@ -19,9 +19,11 @@ from srcli.imaging import images, writing
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch
-from srcli.upscaling.batch import BatchConfig, Result, Summary
+from srcli.upscaling import batch, pipeline
+from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
+from srcli.upscaling.results import Result, Summary
 from srcli.upscaling.selection import Job, Selection
 
 EXACT = Settings(device="cpu", dtype="fp32")
@@ -558,15 +560,15 @@ def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
     """Where what waits for the net or the disk is large, no more than one file waits."""
     for number in range(6):
         picture(30, 20).save(f"{number}.png")
-    monkeypatch.setattr(batch, "_MOST_WAITING", 1)
+    monkeypatch.setattr(pipeline, "_MOST_WAITING", 1)
     config = configured("*.png", model=str(tiny_weights), jobs=4, output=Path("out"))
-    works, full = [], batch._is_full
+    works, full = [], pipeline._is_full
 
     def observed(some):
         works.append(sum(work.bytes > 0 for work in some))
         return full(some)
 
-    monkeypatch.setattr(batch, "_is_full", observed)
+    monkeypatch.setattr(pipeline, "_is_full", observed)
 
     results = list(batch.run(config, plan(config.selection)))
 
@@ -792,6 +794,8 @@ def test_what_is_told_of_a_result_is_json(tmp_path):
         "model_reason": None,
         "notes": ["n"],
         "seconds": 0.5,
+        "patches": None,
+        "memory": None,
     }
 
 
@@ -811,7 +815,7 @@ def test_a_forecast_tells_what_a_run_does(tiny_weights):
     jobs = [job for job in plan(config.selection) if job.source.name != "d_x3.png"]
     before = listing()
 
-    foretold = list(batch.forecast(config, jobs))
+    foretold = list(estimate(config, jobs))
 
     assert listing() == before
     results = list(batch.run(config, jobs))
@@ -820,7 +824,7 @@ def test_a_forecast_tells_what_a_run_does(tiny_weights):
         (one.job, one.after, one.pictures, as_planned.get(one.status, one.status))
         for one in results
     ]
-    assert [one.patches for one in foretold] == [4 * 2, 0, 0, 3]
+    assert [one.patches for one in foretold] == [4 * 2, None, None, 3]
     assert all(one.memory > 10**8 for one in foretold if one.status == "planned")
 
 
@@ -830,7 +834,7 @@ def test_a_forecast_counts_the_patches_of_every_step(tiny_weights):
     picture(40, 20).save("a.png")
     config = configured("a.png", model=str(tiny_weights), scale=9)
 
-    (one,) = batch.forecast(config, plan(config.selection))
+    (one,) = estimate(config, plan(config.selection))
 
     assert one.after == (360, 180)
     assert one.patches == 1 * 1 + 3 * 2

@@ -19,7 +19,7 @@ from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
-from srcli.upscaling.batch import BatchConfig
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.selection import Job, Selection
 
 ROOT = Path(__file__).parents[1]

@@ -32,8 +32,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from srcli import upscaler as upscaling  # what a run would import, once for all
-from srcli.cli.app import app as cli  # what a run would import
-from srcli.upscaling import batch, plan as planning, share  # what a run would import
+from srcli.cli import app as cli, enlarging, reporter
+from srcli.upscaling import batch, estimate, plan as planning, share
 try:
     import typer._adapters  # which Typer leaves for later
 except ImportError:
@@ -330,6 +330,9 @@ def test_a_stopped_run_keeps_and_tells_what_it_did(row, options, server, number,
     assert summary.pop("seconds") > 0
     assert summary == {
         "summary": True,
+        "planned": 0,
+        "patches": None,
+        "memory": None,
         "done": 2,
         "skipped": 0,
         "failed": 1,
@@ -609,7 +612,7 @@ def printed(values, sizes=[]):
     if "summary" in values:
         Path("sizes").write_text(" ".join(map(str, sizes)))
 
-cli._print_json = printed
+reporter.print_json = printed
 """
 
     assert server.run("many", *options, "--json", "-q", first=first)[1] == 0

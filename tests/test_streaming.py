@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from srcli.errors import OutputError
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch
+from srcli.upscaling import batch, pipeline, steps
 from srcli.upscaling.batch import BatchConfig
 from srcli.upscaling.plan import plan
 from srcli.upscaling.selection import Selection
@@ -28,9 +29,9 @@ NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
 @pytest.fixture
 def streaming(monkeypatch):
     """Let every result be written as its rows come, and every input read so."""
-    monkeypatch.setattr(batch, "_STREAMED", 0)
-    monkeypatch.setattr(batch, "_SCANNED", 0)
-    monkeypatch.setattr(batch, "_LEAST_PACKED", 0)
+    monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
+    monkeypatch.setattr(steps, "SCANNED_PIXELS", 0)
+    monkeypatch.setattr(steps, "_LEAST_PACKED", 0)
 
 
 def levels(height, width, channels=3, dtype=np.uint8):
@@ -198,7 +199,7 @@ def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
 
 def images_error(path):
     """What a writer raises."""
-    return batch.OutputError(f"{path}: the disk is full; free some space")
+    return OutputError(f"{path}: the disk is full; free some space")
 
 
 @pytest.mark.usefixtures("here", "streaming")
@@ -301,7 +302,7 @@ def write_noise(*names):
 def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, streamed):
     """Neither waits for the other to be done; results come in order and are the same."""
     if streamed:
-        monkeypatch.setattr(batch, "_STREAMED", 0)
+        monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
     names = [f"{number}.png" for number in range(6)]
     write_noise(*names)
     meeting, bands = threading.Barrier(2, timeout=20), Upscaler.bands
@@ -330,7 +331,7 @@ def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, str
 def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
     """What either was at is left without a trace; what was done before is told and stays."""
     if streamed:
-        monkeypatch.setattr(batch, "_STREAMED", 0)
+        monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
     names = [f"{number}.png" for number in range(6)]
     write_noise(*names)
     begun, bands = threading.Barrier(2, timeout=20), Upscaler.bands
@@ -345,7 +346,7 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
                 time.sleep(0.01)
 
     monkeypatch.setattr(Upscaler, "bands", endless)
-    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 20)
+    monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 20)
     config = configured(*names, model=plain_weights, selection={"output": Path("out")})
     results = batch.run(config, plan(config.selection))
     done = [next(results).job.source.name for _ in range(2)]

@@ -23,9 +23,10 @@ from srcli.cli.options import complete_model
 from srcli.errors import WeightsError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
-from srcli.upscaling import batch
-from srcli.upscaling.batch import BatchConfig, Result, Summary
+from srcli.upscaling import folders
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
+from srcli.upscaling.results import Result, Summary
 from srcli.upscaling.selection import Job, Selection
 
 ROOT = Path(__file__).parents[1]
@@ -247,16 +248,18 @@ def test_odd_names_are_done_told_and_listed():
 
 
 def documented():
-    """The fields that the README promises: of a file, of a planned one, of the summary."""
-    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
-    start = text.index("`--json` prints one object a file:")
-    both = text[start : text.index("[`examples/upscale_folder.sh`]", start)]
-    file, summary = both.split('`"summary": true`')
-    planned = re.search(r"\(in a dry run (.*?) instead of (\w+) and (\w+)\)", file)
-    names = re.findall(r"`([a-z_]+)`", re.sub(r"\([^)]*\)", "", file))
-    dry = [name for name in names if name not in planned.groups()[1:]]
-    dry += re.findall(r"`([a-z]+)`", planned[1])
-    return names, dry, ["summary", *re.findall(r"`([a-z_]+)`", summary)]
+    """The fields that docs/upscale.md promises: of a file, and of the summary."""
+    text = (ROOT / "docs/upscale.md").read_text(encoding="utf-8")
+    tables = re.split(r"\| field of .*\n", text)[1:]
+    return [
+        [name for row in table.split("\n\n")[0].splitlines() for name in names_in(row)]
+        for table in tables
+    ]
+
+
+def names_in(row):
+    """The names in the first cell of a table's row."""
+    return re.findall(r"`(\w+)`", row.split("|")[1])
 
 
 @pytest.mark.usefixtures("desk")
@@ -269,7 +272,7 @@ def test_json_has_the_documented_fields():
     result = run(*inputs, "--json", "--skip-existing", "-v")
 
     lines, summary = lines_of(result)
-    fields, _, totals = documented()
+    fields, totals = documented()
     assert all(sorted(line) == sorted(fields) for line in lines)
     assert sorted(summary) == sorted(totals)
     assert [line["input"] for line in lines] == [line["entry"] for line in lines] == inputs
@@ -284,6 +287,9 @@ def test_json_has_the_documented_fields():
     assert summary["seconds"] > 0
     assert {name: summary[name] for name in totals if name != "seconds"} == {
         "summary": True,
+        "planned": 0,
+        "patches": None,
+        "memory": None,
         "done": 1,
         "skipped": 2,
         "failed": 2,
@@ -320,8 +326,9 @@ def test_a_dry_run_writes_nothing_and_foretells_the_run():
     assert tree() == before
     assert not Path("in_x3").exists()
     planned, totals = lines_of(dry)
-    fields = documented()[1]
+    fields, whole = documented()
     assert all(sorted(line) == sorted(fields) for line in planned)
+    assert sorted(totals) == sorted(whole)
 
     real = run("in", "-r", "--json")
 
@@ -332,8 +339,8 @@ def test_a_dry_run_writes_nothing_and_foretells_the_run():
     assert [line["status"] == "planned" for line in planned] == good
     for foretold, told, is_good in zip(planned, done, good, strict=True):
         assert {name: foretold[name] for name in same} == {name: told[name] for name in same}
-        assert foretold["patches"] == (told["pictures"] if is_good else 0)
-        assert (foretold["memory"] > 1e8) == is_good
+        assert foretold["patches"] == (told["pictures"] if is_good else None)
+        assert ((foretold["memory"] or 0) > 1e8) == is_good
         assert (foretold["seconds"] > 0) == is_good
     assert (totals["planned"], totals["failed"]) == (summary["done"], summary["failed"]) == (4, 1)
     assert totals["patches"] == 6
@@ -393,7 +400,7 @@ def test_a_dry_run_fails_where_the_net_would(error, monkeypatch):
     real = run("in/a.png", "in/sub/c.png")
 
     assert dry.stderr.splitlines()[:2] == real.stderr.splitlines()[:2]
-    assert dry.exit_code == 1
+    assert dry.exit_code == real.exit_code
 
 
 def test_a_summary_keeps_apart_what_can_be_given_again():
@@ -568,14 +575,14 @@ def test_a_file_that_vanishes_costs_only_itself(monkeypatch):
 @pytest.mark.usefixtures("desk")
 def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
     """Another thread or another command makes it too: no file fails for that."""
-    real = getattr(batch, asked)
+    real = getattr(folders, asked)
 
     def ask_and_make(path):
         answer = real(path)
         Path("out").mkdir(exist_ok=True)
         return answer
 
-    monkeypatch.setattr(batch, asked, ask_and_make)
+    monkeypatch.setattr(folders, asked, ask_and_make)
 
     result = run("in/a.png", "-o", "out/", "-s", "2")
 
@@ -692,15 +699,15 @@ def test_the_help_fits_a_terminal_and_shows_how():
         assert example in shown
 
 
-def test_every_option_is_in_a_panel_and_in_the_readme():
+def test_every_option_is_in_a_panel_and_documented():
     """Nothing is left to be found by chance."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/upscale.md").read_text(encoding="utf-8")
     command = typer.main.get_command(app).commands["upscale"]
     for option in command.params:
         if option.param_type_name == "option" and option.name != "help":
             assert option.help, option.name
-            assert f"`{option.opts[0]}`" in readme, option.opts
-    table = readme[readme.index("| option |") : readme.index("**What a file holds is kept.**")]
+            assert f"`{option.opts[0]}`" in page, option.opts
+    table = page[page.index("| option |") : page.index("## What it promises")]
     known = {spelling for option in command.params for spelling in option.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", table)) <= known
 

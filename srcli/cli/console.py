@@ -15,7 +15,7 @@ from srcli.errors import Interrupted, OutputError, SrcliError
 from srcli.files import one_line, reason, replacing
 
 if TYPE_CHECKING:
-    from srcli.upscaling.batch import Result, Summary
+    from srcli.upscaling.results import Result, Summary
     from srcli.upscaling.selection import Job
 
 

@@ -1,6 +1,7 @@
 """Files in, larger files out: ``srcli upscale``.
 
 It may import the upscaler and all below it, never evaluation. Begin with
-:mod:`srcli.upscaling.batch`: it reads, enlarges and writes what :mod:`srcli.upscaling.plan` has
-listed.
+:mod:`srcli.upscaling.batch`: it does what :mod:`srcli.upscaling.plan` has listed, many files at a
+time (``pipeline``), each read, enlarged and written (``steps``). ``estimate`` is the dry run,
+``choose`` picks the weights of a file, ``share`` splits the list among processes.
 """

@@ -10,20 +10,17 @@ from srcli.imaging.images import Coding, read_header
 
 __all__ = ["BEST_CLEANED", "Choice", "choose", "choose_weights", "general"]
 
-BEST_CLEANED: Final = {"JPEG": 84, "WEBP": 75}
-"""The best qualities that ``photo`` is chosen for: of a JPEG (also in a TIFF) on libjpeg's scale,
-of a WebP on libwebp's.
+BEST_CLEANED: Final = 84
+"""The best quality of a JPEG, on libjpeg's scale, that ``photo`` is chosen for.
 
 Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is: the mean of what
-``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``). AVIF, of which no
-header tells, is left to ``base``: at the qualities that its encoders take unasked ``photo`` gains
-0.1 dB or loses 0.3.
+``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``).
 """
 
 _BASE, _PHOTO = "base", "photo"
 
-_SHOWN: Final = {"WEBP": "WebP"}
-"""Formats that people call otherwise than Pillow does."""
+_JPEGS: Final = {"JPEG": "JPEG", "TIFF": "JPEG in TIFF"}
+"""Formats that hold a JPEG, and what to call it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +47,8 @@ def choose(coding: Coding | None, names: Collection[str]) -> Choice:
         names: Those that there are, as :func:`general` gave them.
 
     Returns:
-        ``photo`` for a JPEG or WebP of a quality of at most :data:`BEST_CLEANED`, else ``base``:
-        for what is better, lossless or not known.
+        ``photo`` for a JPEG of a quality of at most :data:`BEST_CLEANED`, else ``base``: for what
+        is better, lossless, of another format or not known.
 
     Example:
         >>> jpeg = Coding(format="JPEG", lossy=True, quality=60)
@@ -60,7 +57,7 @@ def choose(coding: Coding | None, names: Collection[str]) -> Choice:
         >>> choose(jpeg, ("base",)).reason
         'JPEG of quality 60: base, as there is no photo'
     """
-    name = _PHOTO if coding is not None and _is_soiled(coding) else _BASE
+    name = _PHOTO if coding is not None and _is_degraded(coding) else _BASE
     kind = "unknown" if coding is None else _described(coding)
     if name not in names:
         return Choice(name=_BASE, reason=f"{kind}: {_BASE}, as there is no {name}")
@@ -82,16 +79,16 @@ def choose_weights(path: str | Path) -> Choice:
     return choose(read_header(Path(path)).coding, general())
 
 
-def _is_soiled(coding: Coding) -> bool:
-    """Whether a picture has lost so much that it is better cleaned."""
-    limit = BEST_CLEANED["WEBP" if coding.format == "WEBP" else "JPEG"]
-    return coding.quality is not None and coding.quality <= limit
+def _is_degraded(coding: Coding) -> bool:
+    """Whether a JPEG has lost so much that it is better cleaned."""
+    quality = coding.quality if coding.format in _JPEGS else None
+    return quality is not None and quality <= BEST_CLEANED
 
 
 def _described(coding: Coding) -> str:
-    name = _SHOWN.get(coding.format, coding.format)
     if not coding.lossy:
-        return f"lossless {name}"
-    stored = "JPEG in TIFF" if name == "TIFF" else name
+        return f"lossless {coding.format}"
+    if coding.format not in _JPEGS:
+        return f"lossy {coding.format}"
     quality = "unknown quality" if coding.quality is None else f"quality {coding.quality}"
-    return f"{stored} of {quality}"
+    return f"{_JPEGS[coding.format]} of {quality}"

@@ -1,0 +1,144 @@
+"""Doing what ``srcli upscale`` was asked: plan, run or estimate, report, stop."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from srcli.cli.console import Stopper, format_counts, terminating
+from srcli.cli.reporter import Reporter, Verbosity, write_failures
+from srcli.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from srcli.upscaling.config import BatchConfig
+    from srcli.upscaling.selection import Job
+    from srcli.upscaling.share import Share
+
+__all__ = ["enlarge", "estimate"]
+
+
+def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | None) -> None:
+    """Do this process's share of the jobs and report on each.
+
+    Raises:
+        typer.Exit: If a file failed.
+        Interrupted: At a signal, after what is known has been reported.
+        SrcliError: If nothing can be begun.
+    """
+    from srcli.upscaling import batch
+    from srcli.upscaling.share import Share
+
+    share = Share.from_environment()
+    if failed_list is not None and share.world_size > 1:
+        failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
+    with terminating() as stopper:
+        jobs = _own_jobs(config, share)
+        _check_streams(jobs)
+        reporter = Reporter(verbosity, share, len(jobs))
+        if jobs:
+            with reporter.bar, _stopping(config, reporter, stopper, failed_list):
+                results = batch.run(
+                    _on_own_device(config, share),
+                    jobs,
+                    on_ready=reporter.loaded,
+                    on_progress=stopper.checking(reporter.progress),
+                    notice=reporter.notice,
+                )
+                batch.finish(results, stopper.holding(reporter.result))
+        summary = reporter.summary()
+        write_failures(failed_list, summary, config.selection.inputs)
+        reporter.print_json_summary(summary)
+        reporter.print_summary(summary)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:
+    """Report what would be done with this process's share of the jobs.
+
+    Raises:
+        typer.Exit: If a file is known to fail.
+        SrcliError: If nothing could be begun.
+    """
+    from srcli.upscaling import estimate as estimates
+    from srcli.upscaling.share import Share
+
+    share = Share.from_environment()
+    jobs = _own_jobs(config, share)
+    reporter = Reporter(replace(verbosity, bar=False), share, len(jobs), dry_run=True)
+    if jobs:
+        own = _on_own_device(config, share)
+        for result in estimates.estimate(own, jobs, notice=reporter.notice):
+            reporter.result(result)
+    summary = reporter.summary()
+    reporter.print_json_summary(summary)
+    reporter.print_summary(summary)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+@contextmanager
+def _stopping(
+    config: "BatchConfig", reporter: Reporter, stopper: Stopper, failed_list: Path | None
+) -> Iterator[None]:
+    """Let a signal end the run with what is known so far."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as stop:
+        if not (isinstance(stop, KeyboardInterrupt) or stopper.received):
+            raise
+        number = (*stopper.received, signal.SIGINT)[0]
+        reporter.bar.close()
+        summary = replace(reporter.summary(), exit_code=128 + number)
+        write_failures(failed_list, summary, config.selection.inputs)
+        try:
+            reporter.print_json_summary(summary)
+        except BrokenPipeError:  # Ctrl-C has ended the reader of stdout as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Interrupted(
+            f"interrupted: {format_counts(summary)}, {summary.unfinished} not begun or unfinished; "
+            "the same command with --skip-existing resumes",
+            number,
+        ) from None
+
+
+def _own_jobs(config: "BatchConfig", share: "Share") -> "list[Job]":
+    """Plan, and pick what this process does of it."""
+    from srcli.upscaling.plan import plan
+    from srcli.upscaling.share import deal
+
+    if share.world_size > 1 and "@-" in config.selection.inputs:
+        raise UsageError("@- reads stdin, which several processes cannot share; give @LIST")
+    return deal(plan(config.selection), share, max_pixels=config.max_pixels)
+
+
+def _check_streams(jobs: "list[Job]") -> None:
+    """Refuse to pour a picture into a terminal, or to read or write where nothing is open."""
+    from srcli.upscaling.selection import STREAM
+
+    if any(job.source == STREAM for job in jobs) and sys.stdin is None:
+        raise UsageError("- reads stdin, and it is closed; give a file")
+    if any(job.target == STREAM for job in jobs):
+        if sys.stdout is None:
+            raise UsageError("stdout is closed; redirect it or give --output")
+        if sys.stdout.isatty():
+            raise UsageError("stdout is a terminal; redirect it or give --output")
+
+
+def _on_own_device(config: "BatchConfig", share: "Share") -> "BatchConfig":
+    """Give each process of a machine a GPU of its own, as long as there are some."""
+    if share.world_size == 1 or config.settings.device not in {"auto", "cuda"}:
+        return config
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return config
+    device = f"cuda:{share.local_rank % count}"
+    return replace(config, settings=replace(config.settings, device=device))

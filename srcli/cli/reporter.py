@@ -1,0 +1,179 @@
+"""What ``srcli upscale`` reports: a line and a JSON object for each file, a bar, a summary."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from srcli.cli.console import format_counts, format_duration, print_json, say
+from srcli.files import one_line
+
+if TYPE_CHECKING:
+    from srcli.upscaler import Upscaler
+    from srcli.upscaling.results import Result, Summary
+    from srcli.upscaling.selection import Job
+    from srcli.upscaling.share import Share
+
+__all__ = ["Reporter", "Verbosity", "write_failures"]
+
+_NAMED_FAILURES = 10
+"""Failures that the summary names; each has had its line, and --failed-list has them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verbosity:
+    """What is reported, and how."""
+
+    as_json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+    bar: bool = False
+    """Whether there may be a progress bar."""
+
+
+class Reporter:
+    """Reports to a person, or to a script, how a batch proceeds.
+
+    Args:
+        verbosity: What is wanted.
+        share: Which of several processes this is; they have no bars.
+        total: Files of this process.
+        dry_run: Whether results are estimates.
+    """
+
+    def __init__(
+        self, verbosity: Verbosity, share: "Share", total: int, *, dry_run: bool = False
+    ) -> None:
+        from srcli.upscaling.results import Summary
+
+        self._verbosity, self._share, self._total = verbosity, share, total
+        self._begun = time.perf_counter()
+        self._dry_run = dry_run
+        self._results = Summary(patches=0, memory=0) if dry_run else Summary()
+        self.bar = tqdm(
+            total=total,
+            disable=not verbosity.bar or share.world_size > 1,
+            leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
+        )
+
+    def summary(self) -> "Summary":
+        """Return what is known of all files so far."""
+        unfinished = self._total - self._results.finished
+        seconds = self._results.seconds if self._dry_run else time.perf_counter() - self._begun
+        return replace(self._results, unfinished=unfinished, seconds=seconds)
+
+    def progress(self, job: "Job", share: float) -> None:
+        """Move the bar on."""
+        if self.bar.disable:
+            return
+        finished = self._results.finished
+        count = f"{finished + 1}/{self._total} " if self._total > 1 else ""
+        self.bar.set_description_str(f"{count}{one_line(job.source.name)}", refresh=False)
+        self.bar.n = finished + share
+        self.bar.refresh()
+
+    def notice(self, text: str) -> None:
+        """Report what is worth knowing."""
+        self._print(text, wanted=not self._verbosity.quiet)
+
+    def loaded(self, name: str, upscaler: "Upscaler") -> None:
+        """Report what computes."""
+        dtype = str(upscaler.dtype).removeprefix("torch.")
+        text = f"{name} on {upscaler.device} in {dtype}"
+        self._print(text, wanted=self._verbosity.verbose)
+
+    def result(self, result: "Result") -> None:
+        """Report what became of a file."""
+        self._results = self._results.with_result(result)
+        line = _line(result, verbose=self._verbosity.verbose)
+        self._print(line, wanted=result.status == "failed" or not self._verbosity.quiet)
+        if self._verbosity.as_json:
+            print_json(result.to_dict())
+
+    def print_json_summary(self, summary: "Summary") -> None:
+        """Report on all files as JSON, if that is wanted."""
+        if self._verbosity.as_json:
+            ranks = {"rank": self._share.rank, "world_size": self._share.world_size}
+            print_json(summary.to_dict() | ranks)
+
+    def print_summary(self, summary: "Summary") -> None:
+        """Report on all files in one line, if it says more than the lines before."""
+        text = _estimates(summary) if self._dry_run else _counts(summary)
+        if self._dry_run or self._total > 1:
+            self._print(text, wanted=not self._verbosity.quiet)
+
+    def _print(self, text: str, *, wanted: bool) -> None:
+        if wanted:
+            self.bar.clear()
+            say(text)
+
+
+def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...]) -> None:
+    """Write the list of what failed, unless that would replace a list that is not done.
+
+    Args:
+        path: The list; None: there is none to write.
+        summary: What became of all files.
+        inputs: Those of the command, ``@LIST`` among them.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    from srcli.upscaling.lists import write_list
+
+    if path is None:
+        return
+    lists = {os.path.realpath(text[1:]) for text in inputs if text.startswith("@")}
+    if not (summary.unfinished and os.path.realpath(path) in lists):
+        write_list(path, summary.again)
+
+
+def _line(result: "Result", *, verbose: bool) -> str:
+    """Return what is printed of a file."""
+    if result.status == "failed":
+        return f"error: {result.message}"
+    if result.status == "skipped":
+        return f"skipped: {result.message}"
+    assert result.before is not None
+    assert result.after is not None
+    before, after = (f"{width}x{height}" for width, height in (result.before, result.after))
+    pictures = f"  {result.pictures} pictures" if result.pictures > 1 else ""
+    reason = "" if result.model_reason is None or not verbose else f"  ({result.model_reason})"
+    source, target = result.job.source, result.job.target
+    if result.memory is not None:
+        return (
+            f"{source} {before} -> {target} {after}{pictures}  {result.patches} patches, "
+            f"about {result.memory / 1e9:.1f} GB, {format_duration(result.seconds)}{reason}"
+        )
+    line = f"{target}  {after}{pictures}"
+    if verbose:
+        rate = result.seconds / (result.pixels / 1e6)
+        line += f"  from {source} {before} in {result.seconds:.2f} s ({rate:.2f} s/MP){reason}"
+    return line
+
+
+def _counts(summary: "Summary") -> str:
+    """Say how many files came to what, and which ones failed."""
+    text = format_counts(summary)
+    if summary.unfinished:
+        text += f", {summary.unfinished} not begun"
+    if summary.failures:
+        text += f": {', '.join(summary.failures[:_NAMED_FAILURES])}"
+        more = len(summary.failures) - _NAMED_FAILURES
+        text += f" and {more} more" if more > 0 else ""
+    return text
+
+
+def _estimates(summary: "Summary") -> str:
+    """Say what all files would take."""
+    return (
+        f"{summary.planned} to do, {summary.skipped} skipped, {summary.failed} failing: "
+        f"{round(summary.pixels / 1e6, 3):g} megapixels, {summary.patches} patches, "
+        f"about {(summary.memory or 0) / 1e9:.1f} GB of memory and "
+        f"{format_duration(summary.seconds)}"
+    )

@@ -1,0 +1,190 @@
+"""What became of each file, or would, and of all of them: the lines of ``--json``."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
+from srcli.files import is_there, one_line, reason
+from srcli.upscaling.selection import Job, Selection
+
+__all__ = ["Result", "Summary", "failure", "result_without_reading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one input file, or in a dry run, what would."""
+
+    job: Job
+    status: Literal["planned", "done", "skipped", "failed"]
+    message: str = ""
+    """The reason, for what failed or was skipped: one line."""
+
+    before: tuple[int, int] | None = None
+    """Width and height of the input's first picture, pixels."""
+
+    after: tuple[int, int] | None = None
+    """Width and height of the output's, pixels."""
+
+    pictures: int = 1
+    """Frames or pages that are enlarged."""
+
+    notes: tuple[str, ...] = ()
+    """What could not be kept as it was: one line each."""
+
+    seconds: float = 0.0
+    """From reading to the renamed result, without the time spent waiting for others; in a dry run
+    an estimate of the net's time, from a measure of this machine."""
+
+    model: str | None = None
+    """The weights used, as they were given or chosen; None where it did not come to a choice."""
+
+    model_reason: str | None = None
+    """Why these were chosen; None where they were given."""
+
+    exit_code: int = 0
+    """The exit code of a run that fails for this reason alone."""
+
+    patches: int | None = None
+    """In a dry run: patches of 120x120 (or of --tile) that the net computes, over all pictures and
+    steps."""
+
+    memory: int | None = None
+    """In a dry run: an estimate of the peak of the process while it is at this file, bytes."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all pictures of the output; 0 where there is none."""
+        width, height = self.after or (0, 0)
+        return self.pictures * width * height
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of one line of ``--json``."""
+        before, after = self.before or (None, None), self.after or (None, None)
+        return {
+            "input": str(self.job.source),
+            "output": str(self.job.target),
+            "entry": self.job.entry,
+            "status": self.status,
+            "message": self.message,
+            "width": before[0],
+            "height": before[1],
+            "output_width": after[0],
+            "output_height": after[1],
+            "pictures": self.pictures,
+            "exit_code": self.exit_code,
+            "model": self.model,
+            "model_reason": self.model_reason,
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 3),
+            "patches": self.patches,
+            "memory": self.memory,
+        }
+
+
+def result_without_reading(job: Job, selection: Selection) -> Result | None:
+    """Return what is known of a job without its file: that it cannot be, or is done already."""
+    if job.problem is not None:
+        message = f"{one_line(str(job.source))}: {job.problem}"
+        return Result(job=job, status="failed", message=message, exit_code=1)
+    if selection.existing == "skip" and is_there(job.target):
+        message = f"{one_line(str(job.target))} is there already"
+        return Result(job=job, status="skipped", message=message)
+    return None
+
+
+def failure(job: Job, error: Exception) -> Result:
+    """Say in one line why a file failed; nothing that one file does may end the run."""
+    name = one_line(str(job.source))
+    code = error.exit_code if isinstance(error, SrcliError) else 1
+    if isinstance(error, ImageError | OutputError):
+        message = str(error)
+    elif isinstance(error, SrcliError):
+        message = f"{name}: {error}"
+    elif isinstance(error, MemoryError):
+        message = f"{name}: the result does not fit into memory; use a smaller --scale or --tile"
+        code = DeviceError.exit_code
+    elif isinstance(error, OSError):  # a folder that vanished or may not be searched
+        message = f"{name}: {reason(error)}; check the path and its permissions"
+    else:
+        what = f"{type(error).__name__}: {reason(error)}"
+        message = f"{name}: unexpected {what}; please report it with the file"
+    return Result(job=job, status="failed", message=message, exit_code=code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What became of all files of this process, or in a dry run, what would."""
+
+    planned: int = 0
+    """In a dry run: files that would be done."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    unfinished: int = 0
+    """Files that were not begun, or not finished."""
+
+    pixels: int = 0
+    """Of all results."""
+
+    seconds: float = 0.0
+    """Of the whole run; in a dry run the sum of the estimates."""
+
+    patches: int | None = None
+    """In a dry run: the sum."""
+
+    memory: int | None = None
+    """In a dry run: the largest estimate, bytes."""
+
+    failures: tuple[str, ...] = ()
+    """The inputs that failed, as a list names them, in order."""
+
+    again: tuple[str, ...] = ()
+    """Those of them that a list of failures names; see :attr:`Job.again`."""
+
+    exit_code: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Files of which the end is known."""
+        return self.planned + self.done + self.skipped + self.failed
+
+    def with_result(self, result: Result) -> "Summary":
+        """Count one more file."""
+        failed = (result.job.entry,) if result.status == "failed" else ()
+        # A reason of its own counts only as long as it is the only one.
+        codes = {self.exit_code, result.exit_code} - {0}
+        summary = replace(
+            self,
+            **{result.status: getattr(self, result.status) + 1},
+            pixels=self.pixels + result.pixels,
+            failures=self.failures + failed,
+            again=self.again + (failed if result.job.again else ()),
+            exit_code=min(codes, default=0),
+        )
+        if result.status != "planned":
+            return summary
+        return replace(
+            summary,
+            seconds=self.seconds + result.seconds,
+            patches=(self.patches or 0) + (result.patches or 0),
+            memory=max(self.memory or 0, result.memory or 0),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the last line of ``--json``."""
+        return {
+            "summary": True,
+            "planned": self.planned,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "unfinished": self.unfinished,
+            "megapixels": round(self.pixels / 1e6, 3),
+            "seconds": round(self.seconds, 3),
+            "patches": self.patches,
+            "memory": self.memory,
+            "failed_inputs": list(self.failures),
+            "exit_code": self.exit_code,
+        }

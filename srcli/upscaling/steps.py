@@ -1,0 +1,288 @@
+"""One file: read, enlarge, write.
+
+Small results are made whole and written while the net is at the next file. Of large ones the rows
+are encoded while the net is at those below, and of very large inputs they are decoded meanwhile:
+then neither is ever whole in memory.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from srcli.imaging import images
+from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
+from srcli.upscaler import Upscaler
+from srcli.upscaling.channel import Abandoned, Channel
+from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.folders import check_folder, make_folder
+from srcli.upscaling.nets import Nets
+from srcli.upscaling.results import Result, failure
+from srcli.upscaling.selection import STREAM, Job
+from srcli.upscaling.sizes import result_size
+
+__all__ = ["PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
+
+STREAMED_PIXELS: Final = 4_000_000
+"""Pixels of a result from which its rows are encoded while the net is still at those below: then
+no file of this size or larger is held whole, and its encoder is done when the net is."""
+
+SCANNED_PIXELS: Final = 32_000_000
+"""Pixels of an input from which it is decoded as its rows are needed, where its kind allows it."""
+
+_LEAST_PACKED: Final = 2**20
+"""Bytes of a file below which nobody looks whether it has so many pixels."""
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long a writer may take to remove its unfinished file."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A file on its way: what is known of it so far."""
+
+    job: Job
+    model: str | None
+    model_reason: str | None = None
+    result: Result | None = None
+    """What became of it, where that is known before it is written."""
+
+    read: Future[Album | Scan] | None = None
+    open: ExitStack = field(default_factory=ExitStack)
+    """What is to be closed when the file has been read."""
+
+    computed: Future[None] | None = None
+    """Where several GPUs compute, each a file; None where the main thread does."""
+
+    written: Future[tuple[str, ...]] | None = None
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+    before: tuple[int, int] | None = None
+    after: tuple[int, int] | None = None
+    pictures: int = 1
+    seconds: float = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of it is waited for."""
+        return all(one is None or one.done() for one in (self.computed, self.written))
+
+
+@dataclass(slots=True)
+class Steps:
+    """What is done with each file; threads may be at different files at the same time."""
+
+    config: BatchConfig
+    nets: Nets
+    on_progress: Callable[[Job, float], None]
+    writers: ThreadPoolExecutor
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when what is being computed is to be left."""
+
+    # ---- read ---------------------------------------------------------------------------------
+
+    def read(self, work: Work) -> Album | Scan:
+        """Decode a file, or open it so that it is decoded as its rows are needed.
+
+        Raises:
+            ImageError: If it cannot be read.
+        """
+        begun = time.perf_counter()
+        source: Album | Scan | None = self._scan(work)
+        if source is None:
+            data = sys.stdin.buffer.read() if work.job.source == STREAM else None
+            album = images.read_album(work.job.source, data, max_pixels=self.config.max_pixels)
+            source = images.stripped(album) if self.config.metadata == "strip" else album
+            work.bytes = _bytes_of(source)
+        work.seconds += time.perf_counter() - begun
+        return source
+
+    def _scan(self, work: Work) -> Scan | None:
+        """Open a file to be decoded as its rows are needed, if it is large enough."""
+        source, most = work.job.source, self.config.max_pixels
+        if source == STREAM or not _is_large(source):
+            return None
+        header = images.read_header(source, max_pixels=most)
+        if header.width * header.height < SCANNED_PIXELS:
+            return None
+        scan = work.open.enter_context(images.scan(source, max_pixels=most))
+        if scan is None or self.config.metadata == "keep":
+            return scan
+        rows = (_without_metadata(levels, scan.metadata) for levels in scan.rows)
+        return replace(scan, rows=rows, metadata=Metadata())
+
+    # ---- enlarge ------------------------------------------------------------------------------
+
+    def compute(self, work: Work) -> None:
+        """Run the net on a file that has been read, and have its result written.
+
+        Nothing is raised: what goes wrong is the file's result.
+        """
+        if work.read is None:
+            return
+        try:
+            source = work.read.result()
+            work.read = None  # the memory of the input goes with this frame
+            work.model, work.model_reason = self.nets.choice(source.coding)
+            net = self.nets.named(work.model)
+            begun = time.perf_counter()
+            self._progress(work, 0.0)
+            work.notes = source.notes if isinstance(source, Album) else ()
+            still = self._streamed(work, source)
+            if still is None:
+                larger = self._enlarge(work, source, net)
+                work.bytes = _bytes_of(larger)
+                work.written = self.writers.submit(self._write, work, larger)
+            else:
+                self._stream(work, still, net)
+            work.seconds += time.perf_counter() - begun
+        except Abandoned:  # it is as if it had not been begun
+            work.read = None
+        except Exception as error:  # noqa: BLE001 - sorted there, unexpected ones as well
+            work.read = None
+            work.result = failure(work.job, error)
+        finally:
+            work.open.close()
+
+    def _progress(self, work: Work, share: float) -> None:
+        """Pass on how much of a file is done, unless it is to be left."""
+        if self.stopping.is_set():
+            raise Abandoned
+        self.on_progress(work.job, share)
+
+    def _streamed(self, work: Work, source: Album | Scan) -> Picture | Scan | None:
+        """Return the one picture of a file if its result is to be written as its rows come."""
+        if work.job.target == STREAM or (isinstance(source, Album) and len(source.pictures) > 1):
+            return None
+        still = source if isinstance(source, Scan) else source.pictures[0]
+        width, height = result_size(self.config.selection, still.width, still.height)
+        return still if width * height >= STREAMED_PIXELS else None
+
+    def _measure(self, work: Work, pictures: Sequence[Picture | Scan]) -> list[tuple[int, int]]:
+        """Settle the sizes of a file's results, and whether they can be written there."""
+        before = [(one.width, one.height) for one in pictures]
+        after = [result_size(self.config.selection, *one) for one in before]
+        check_folder(work.job.target)
+        if work.job.target != STREAM:
+            for width, height in after:
+                images.check_size(work.job.target, width, height)
+        work.before, work.after, work.pictures = before[0], after[0], len(before)
+        return after
+
+    def _enlarge(self, work: Work, source: Album | Scan, net: Upscaler) -> Album:
+        """Enlarge all pictures of a file."""
+        given: Sequence[Picture | Scan]
+        given = [source] if isinstance(source, Scan) else source.pictures
+        sizes = self._measure(work, given)
+        larger: list[Picture] = []
+        for index, (picture, (width, height)) in enumerate(zip(given, sizes, strict=True)):
+
+            def progress(share: float, index: int = index) -> None:
+                self._progress(work, (index + share) / len(given))
+
+            larger.append(net.upscale(picture, (height, width), progress))
+        if isinstance(source, Scan):
+            return Album(pictures=tuple(larger), format=source.format, coding=source.coding)
+        return replace(source, pictures=tuple(larger))
+
+    def _stream(self, work: Work, picture: Picture | Scan, net: Upscaler) -> None:
+        """Run the net on a picture while a thread writes the rows that are finished."""
+        width, height = self._measure(work, [picture])[0]
+        channel = Channel()
+        written = self.writers.submit(self._write_rows, work, channel, height)
+        try:
+            for band in net.bands(picture, (height, width), partial(self._progress, work)):
+                if not channel.put(band, written):
+                    break  # the writer has failed, and says why
+            channel.put(None, written)
+        except BaseException:
+            written.cancel()
+            channel.put(Abandoned(), written)
+            wait([written], PATIENCE_SECONDS)
+            raise
+        work.written = written
+
+    # ---- write --------------------------------------------------------------------------------
+
+    def _write_rows(self, work: Work, channel: Channel, height: int) -> tuple[str, ...]:
+        """Write rows as they come: what the format could not keep."""
+        bands = iter(channel)
+        first = next(bands)
+        # Not before there is something to write: a failed input leaves no empty folder.
+        make_folder(work.job.target, self.config.selection.existing)
+        notes = images.write_rows(
+            chain([first], bands),
+            work.job.target,
+            height=height,
+            quality=self.config.quality,
+            lossless=self.config.lossless,
+        )
+        work.seconds += time.perf_counter() - channel.ended
+        return notes
+
+    def _write(self, work: Work, album: Album) -> tuple[str, ...]:
+        """Write a whole result: what the format could not keep."""
+        begun, config, target = time.perf_counter(), self.config, work.job.target
+        quality, lossless = config.quality, config.lossless
+        if target == STREAM:
+            name = images.format_of(Path(f"a.{config.selection.format}")) or album.format or "PNG"
+            stream = sys.stdout.buffer
+            notes = images.write_stream(
+                album, stream, format=name, quality=quality, lossless=lossless
+            )
+        else:
+            # Not before there is something to write: a failed input leaves no empty folder.
+            make_folder(target, config.selection.existing)
+            notes = images.write_album(album, target, quality=quality, lossless=lossless)
+        work.seconds += time.perf_counter() - begun
+        return notes
+
+    def result(self, work: Work) -> Result:
+        """Wait until a file is written, and return what became of it."""
+        if work.computed is not None:
+            work.computed.result()
+        if work.result is None:
+            work.result = self._written(work)
+        return replace(work.result, model=work.model, model_reason=work.model_reason)
+
+    def _written(self, work: Work) -> Result:
+        assert work.written is not None
+        try:
+            notes = work.written.result()
+        except Exception as error:  # noqa: BLE001 - as above
+            return failure(work.job, error)
+        return Result(
+            job=work.job,
+            status="done",
+            before=work.before,
+            after=work.after,
+            pictures=work.pictures,
+            notes=(*work.notes, *notes),
+            seconds=work.seconds,
+        )
+
+
+def _is_large(path: Path) -> bool:
+    """Whether a file has enough bytes for a large picture."""
+    try:
+        return path.stat().st_size >= _LEAST_PACKED
+    except OSError:  # reading it says what is the matter
+        return False
+
+
+def _without_metadata(levels: Levels, metadata: Metadata) -> Levels:
+    """Convert some rows so that they need no metadata to show their colours."""
+    band = Album(pictures=(Picture(pixels=levels, metadata=metadata),))
+    return images.stripped(band).pictures[0].pixels
+
+
+def _bytes_of(album: Album) -> int:
+    planes = (plane for one in album.pictures for plane in (one.pixels, one.alpha))
+    return sum(plane.nbytes for plane in planes if plane is not None)
