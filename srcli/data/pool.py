@@ -1,8 +1,10 @@
 """The images of all data sets as one list, read by place, and the parts it is split into."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,7 @@ class Pool:
     ) -> None:
         self._sources = list(sources)
         self._seed = seed
-        self._ends = np.cumsum([len(source) for source in sources])
+        self._ends = list(accumulate(len(source) for source in sources))
         self._chosen = np.arange(self._ends[-1]) if chosen is None else chosen
 
     def __len__(self) -> int:
@@ -107,8 +109,8 @@ class Pool:
 
     def _at(self, place: int) -> tuple[Source, int]:
         number = int(self._chosen[place])
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        return self._sources[which], number - int(self._ends[which]) + len(self._sources[which])
+        which = bisect_right(self._ends, number)
+        return self._sources[which], number - self._ends[which] + len(self._sources[which])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,370 @@
+"""Images as one list, what is kept of each, and how the list is split."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli.data.folders import Folder
+from srcli.data.pool import Pool, open_pool, split
+from srcli.errors import DataError, ImageError, UsageError
+from srcli.ops.color import quantize
+from srcli.ops.resample import bicubic
+from srcli.ops.spans import PATCH
+
+SPLITTINGS = pytest.mark.parametrize("kind", ["held-out", "paper"])
+
+
+class Names:
+    """A source of names alone: what is not asked for pixels needs none."""
+
+    name = "names"
+
+    def __init__(self, names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def key(self, index):
+        """Name an image."""
+        return self.names[index]
+
+    def label(self, index):
+        """Say where an image is."""
+        return f"{self.name}/{self.names[index]}"
+
+
+class Pictures(Names):
+    """A source of ``(H, W, C)`` arrays."""
+
+    def __init__(self, arrays, prefix="picture"):
+        super().__init__([f"{prefix} {number}" for number in range(len(arrays))])
+        self.arrays = arrays
+
+    def read(self, index):
+        """Return a copy of an image."""
+        return self.arrays[index].copy()
+
+    def size(self, index):
+        """Return width and height."""
+        height, width, _ = self.arrays[index].shape
+        return width, height
+
+
+def numbered(count):
+    """Make a list of ``count`` names."""
+    return Pool([Names([f"{number:06}.jpg" for number in range(count)])], seed=0)
+
+
+def names(pool):
+    """List the names of a pool's images."""
+    return [pool.key(place) for place in range(len(pool))]
+
+
+def noise(height, width, channels=3, dtype=np.uint8, seed=0):
+    """Make ``(H, W, C)`` noise over the whole range of a dtype."""
+    top = np.iinfo(dtype).max
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def survey(height, width):
+    """Make ``(H, W, 3)`` whose pixels say where they are: row and column, modulo and whole."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows % 256, columns % 256, rows // 256 * 16 + columns // 256], -1).astype(
+        np.uint8
+    )
+
+
+def planar(pixels):
+    """Turn ``(H, W, C)`` into a tensor ``(C, H, W)``."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def save(path, pixels, **options):
+    """Write ``(H, W)`` or ``(H, W, 3)`` pixel values as an image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# ---- the list -----------------------------------------------------------------------------
+
+
+def test_sources_are_one_list_in_the_order_given():
+    """Names, labels, sizes and images run on from each source to the next; a part counts anew."""
+    arrays = [noise(120 + number, 130 - number, seed=number) for number in range(6)]
+    parts = [Pictures(arrays[:2], "a"), Pictures(arrays[2:3], "b"), Pictures(arrays[3:], "c")]
+
+    pool = Pool(parts, seed=0)
+
+    assert names(pool) == ["a 0", "a 1", "b 0", "c 0", "c 1", "c 2"]
+    assert [pool.label(place) for place in (1, 2, 5)] == ["names/a 1", "names/b 0", "names/c 2"]
+    for place, array in enumerate(arrays):
+        assert pool.size(place) == array.shape[:2]
+        assert torch.equal(pool.read(place), planar(array))
+    some = pool.only(np.array([0, 2, 3, 5]))
+    assert names(some) == ["a 0", "b 0", "c 0", "c 2"]
+    assert names(some.only(np.array([1, 3]))) == ["b 0", "c 2"]
+
+
+@given(count=st.integers(1, 60), limit=st.integers(1, 80), seed=st.integers(0, 2**63 - 1))
+def test_a_limit_keeps_some_images_in_their_order(count, limit, seed):
+    """At most so many images are left, none twice, in the list's order, the same each time."""
+    pool = Pool([Names([f"{number:02}" for number in range(count)])], seed)
+
+    found = names(pool.limited(limit))
+
+    assert len(found) == min(count, limit)
+    assert found == sorted(set(found))
+    assert found == names(pool.limited(limit))
+    assert len(pool.limited(None)) == count
+
+
+def test_a_limit_is_drawn_by_seed_from_all_over_the_list():
+    """Which images are kept depends on the seed, and is not the beginning of the list."""
+    source = Names([f"{number:03}" for number in range(200)])
+
+    kept = {tuple(names(Pool([source], seed).limited(20))) for seed in range(5)}
+
+    assert len(kept) == 5
+    for chosen in kept:
+        assert int(chosen[0]) < 50
+        assert int(chosen[-1]) > 150
+
+
+SIDES = st.one_of(st.integers(1, 119), st.integers(120, 300), st.integers(1000, 1300))
+
+
+@settings(max_examples=30)
+@given(
+    height=SIDES,
+    width=SIDES,
+    channels=st.sampled_from([1, 3]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+def test_an_image_has_the_size_reported_before(height, width, channels, dtype):
+    """Read, an image is RGB of 8 bits as large as reported, within a patch and 1024 pixels."""
+    pool = Pool([Pictures([noise(height, width, channels, dtype)])], seed=0)
+
+    image = pool.read(0)
+
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, *pool.size(0))
+    assert PATCH <= min(image.shape[1:]) <= max(image.shape[1:]) <= 1024
+    assert image.is_contiguous()
+    assert image.untyped_storage().nbytes() == image.numel()
+    if 120 <= min(height, width) and max(height, width) <= 1024:
+        assert pool.size(0) == (height, width)
+    if channels == 1:
+        assert torch.equal(image, image[:1].expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (119, 4000)], ids=str)
+def test_slivers_have_the_size_reported_before(size):
+    """However long and thin, an image is within bounds and as large as reported."""
+    pool = Pool([Pictures([noise(*size)])], seed=0)
+
+    assert pool.read(0).shape == (3, *pool.size(0))
+    assert PATCH == min(pool.size(0)) <= max(pool.size(0)) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("size", "enlarged"), [((96, 96), (120, 120)), ((60, 201), (120, 402)), ((97, 61), (191, 120))]
+)
+def test_small_images_are_enlarged_to_a_patch(size, enlarged):
+    """A side under 120 pixels becomes 120, bicubic, and the other follows in proportion."""
+    pixels = noise(*size)
+
+    image = Pool([Pictures([pixels])], seed=0).read(0)
+
+    assert torch.equal(image, quantize(bicubic(planar(pixels), enlarged)))
+
+
+def test_a_sliver_keeps_no_more_than_a_crop():
+    """An image of two rows becomes a patch high, and only a crop of its great width stays."""
+    pixels = noise(2, 30)
+
+    image = Pool([Pictures([pixels])], seed=0).read(0)
+
+    # 17 columns are kept, and enlarged by 60.
+    windows = [pixels[:, left : left + 17] for left in range(30 - 17 + 1)]
+    enlarged = [quantize(bicubic(planar(window), (120, 1020))) for window in windows]
+    assert sum(torch.equal(image, window) for window in enlarged) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [((130, 1400), (130, 1024)), ((1100, 1300), (1024, 1024)), ((1025, 200), (1024, 200))],
+    ids=str,
+)
+def test_huge_images_keep_a_bounded_crop(size, kept):
+    """Of a side beyond 1024 pixels so many are kept, as they lie, from where the seed says."""
+    pixels = survey(*size)
+    crops = [Pool([Pictures([pixels])], seed).read(0) for seed in (0, 0, 1, 2, 3)]
+
+    corners = []
+    for crop in crops:
+        row, column, whole = (int(value) for value in crop[:, 0, 0])
+        top, left = row + whole // 16 * 256, column + whole % 16 * 256
+        corners.append((top, left))
+        assert crop.shape == (3, *kept)
+        assert torch.equal(crop, planar(pixels[top : top + kept[0], left : left + kept[1]]))
+    assert corners[0] == corners[1]
+    assert len(set(corners)) > 1
+
+
+def test_the_crop_follows_the_name_and_not_the_place():
+    """An image keeps the same crop whatever else is in the list; others keep other ones."""
+    picture = noise(130, 3000)
+    alone = Pool([Pictures([picture])], seed=4)
+    among = Pool([Pictures([noise(120, 120)], "other"), Pictures([picture, picture])], seed=4)
+
+    assert torch.equal(among.read(1), alone.read(0))
+    assert not torch.equal(among.read(2), alone.read(0))
+
+
+def test_the_orientation_of_a_camera_is_applied(tmp_path):
+    """A picture that its EXIF says to turn is upright, and so is the size reported before."""
+    pixels = noise(130, 151)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "turned.png", pixels, exif=exif)
+
+    pool = open_pool([str(tmp_path)], tmp_path, seed=0)
+
+    assert pool.size(0) == (151, 130)
+    assert torch.equal(pool.read(0), planar(np.rot90(pixels, -1)))
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    """A 16-bit grey picture is scaled to 8 bits, not cut off at white."""
+    values = np.linspace(0, 65535, 130 * 140).reshape(130, 140).astype(np.uint16)
+    save(tmp_path / "high.png", values)
+
+    image = Pool([Folder(tmp_path)], seed=0).read(0)
+
+    assert (image.double() - torch.from_numpy(values / 257.0)).abs().max() <= 0.5
+
+
+def test_a_transparent_palette_is_silent(tmp_path):
+    """A palette image with transparency is read without a warning on the terminal."""
+    grey = (np.arange(130 * 140, dtype=np.uint32).reshape(130, 140) % 251).astype(np.uint8)
+    palette = Image.fromarray(grey).convert("P")
+    palette.save(tmp_path / "palette.png", transparency=b"\x00\x80")
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        image = Pool([Folder(tmp_path)], seed=0).read(0)
+
+    assert [str(warning.message) for warning in heard] == []
+    assert torch.equal(image, torch.from_numpy(grey).expand(3, -1, -1))
+
+
+def test_a_damaged_image_is_an_error_of_its_own(tmp_path):
+    """An unreadable file says so when it is asked for, and harms no other."""
+    save(tmp_path / "a.png", noise(120, 120))
+    (tmp_path / "b.png").write_bytes(b"this is no image")
+    pool = Pool([Folder(tmp_path)], seed=0)
+
+    for access in (pool.read, pool.size):
+        with pytest.raises(ImageError, match=r"b\.png: "):
+            access(1)
+    assert pool.read(0).shape == (3, 120, 120)
+
+
+def test_data_sets_are_opened_as_one_union(tmp_path):
+    """Folders, and what has a name, are opened in the order given; notices are passed on."""
+    save(tmp_path / "photos" / "p.png", noise(4, 4))
+    save(tmp_path / "celeba" / "img_align_celeba" / "000001.jpg", noise(218, 178))
+    notices = []
+
+    pool = open_pool(["celeba", str(tmp_path / "photos")], tmp_path, 0, notices.append)
+
+    assert names(pool) == ["000001.jpg", "p.png"]
+    assert len(notices) == 1
+    assert notices[0].startswith("celeba: 1 of the 202,599 images")
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        open_pool([str(tmp_path / "photos"), str(tmp_path / "nowhere")], tmp_path, 0)
+    with pytest.raises(UsageError, match="stl10 has the parts"):
+        open_pool([str(tmp_path / "photos"), "stl10:valid"], tmp_path, 0)
+
+
+# ---- training, evaluation, test -----------------------------------------------------------
+
+
+def test_the_whole_union_is_split_as_the_paper_has_it():
+    """Of CelebA and STL-10 together 4,000 are for test, 86,799 for training, 211,800 between."""
+    celeba = Names([f"{number:06}.jpg" for number in range(1, 202_600)])
+    stl10 = Names([f"stl10/unlabeled/{number}" for number in range(100_000)])
+
+    parts = split(Pool([celeba, stl10], seed=0), 0, "paper")
+
+    assert len(parts.test) == 4_000
+    assert len(parts.train) == 86_799
+    assert len(parts.evaluation) == 211_800
+    chosen = [part._chosen for part in (parts.test, parts.train, parts.evaluation)]
+    assert np.array_equal(np.sort(np.concatenate(chosen)), np.arange(302_599))
+    # Both data sets are in each part in proportion, to five standard deviations and more.
+    for places in chosen:
+        assert (places < 202_599).mean() == pytest.approx(202_599 / 302_599, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "train", "evaluation", "test"),
+    [
+        *[("paper", 1, 1, 0, 0), ("paper", 2, 1, 1, 0), ("paper", 1000, 287, 700, 13)],
+        *[("held-out", 1, 1, 0, 0), ("held-out", 2, 1, 1, 0), ("held-out", 99, 98, 1, 0)],
+        ("held-out", 1000, 980, 20, 0),
+    ],
+)
+def test_fewer_images_are_split_in_the_same_shares(kind, count, train, evaluation, test):
+    """The paper's shares hold for any number, one for training at least; else a fiftieth."""
+    parts = split(numbered(count), 0, kind)
+
+    found = len(parts.train), len(parts.evaluation), len(parts.test)
+
+    assert found == (train, evaluation, test)
+
+
+@given(
+    count=st.integers(1, 200),
+    seed=st.integers(0, 2**63 - 1),
+    kind=st.sampled_from(["held-out", "paper"]),
+)
+def test_no_image_is_lost_or_in_two_parts(count, seed, kind):
+    """Each image is in one part, each part is in the list's order, and one is for training."""
+    pool = numbered(count)
+
+    parts = split(pool, seed, kind)
+
+    found = [names(part) for part in (parts.train, parts.evaluation, parts.test)]
+    assert sorted([*found[0], *found[1], *found[2]]) == names(pool)
+    assert all(part == sorted(part) for part in found)
+    assert found[0]
+
+
+@SPLITTINGS
+def test_the_split_follows_the_names_and_the_seed(kind):
+    """The same names are held out however listed, and whatever the pool's seed."""
+    here = numbered(200)
+    reversed_ = Pool([Names(names(here)[::-1])], seed=2)
+
+    held = names(split(here, 0, kind).evaluation)
+
+    assert names(split(reversed_, 0, kind).evaluation) == held[::-1]
+    assert names(split(here, 1, kind).evaluation) != held
+
+
+@SPLITTINGS
+def test_images_of_one_name_are_all_there(kind):
+    """Images in different folders may have one name: each still is in exactly one part."""
+    parts = split(Pool([Names(["same"] * 120)], seed=0), 0, kind)
+
+    chosen = [part._chosen for part in (parts.train, parts.evaluation, parts.test)]
+    assert np.array_equal(np.sort(np.concatenate(chosen)), np.arange(120))

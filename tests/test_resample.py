@@ -1,0 +1,229 @@
+"""The filters that resample: other implementations of each, and windows of the result."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.nn import functional
+
+from srcli.ops import resample
+from srcli.ops.color import quantize
+from srcli.ops.degradation import KERNELS
+from srcli.ops.resample import axis_weights, bicubic
+from srcli.ops.spans import Span
+
+PILLOW = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "area": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+"""What Pillow calls the kernels that it has."""
+
+sides = st.integers(1, 40)
+sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
+kernels = st.sampled_from(KERNELS)
+
+
+def noise(height, width, seed=0):
+    """Make ``(3, H, W)`` uniform noise, ``uint8``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def resampled(image, size, kernel):
+    """Resample ``(..., H, W)`` by a kernel, not rounded."""
+    down = axis_weights(image.shape[-2], size[0], Span(0, size[0]), kernel)
+    across = axis_weights(image.shape[-1], size[1], Span(0, size[1]), kernel)
+    tall = down.apply(image[..., down.first : down.stop, across.first : across.stop])
+    return across.apply(tall.mT).mT
+
+
+@pytest.mark.parametrize("kernel", PILLOW)
+@given(height=sides, width=sides, size=sizes)
+def test_a_kernel_is_pillows_filter(kernel, height, width, size):
+    """Pillow, in floating point, gives the same values, from any size to any other."""
+    image = (noise(height, width) / 255)[0]
+    expected = Image.fromarray(image.numpy()).resize(size[::-1], PILLOW[kernel])
+
+    found = bicubic(image, size) if kernel == "bicubic" else resampled(image, size, kernel)
+
+    np.testing.assert_allclose(found, np.array(expected), rtol=0, atol=1e-5)
+
+
+@given(height=sides, width=sides, size=sizes)
+def test_bicubic_is_torchs_antialiased_filter(height, width, size):
+    """PyTorch's own antialiased bicubic gives the same values, overshoot included."""
+    image = noise(height, width) / 255
+    (expected,) = functional.interpolate(
+        image[None], size, mode="bicubic", antialias=True, align_corners=False
+    )
+
+    torch.testing.assert_close(bicubic(image, size), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(122, 194), (92, 145), (200, 97), (31, 49), (7, 11)])
+def test_bicubic_is_pillows_filter_on_files(photo, size):
+    """Pillow, in whole numbers, is never more than one level away on a photo."""
+    expected = np.asarray(Image.fromarray(photo).resize(size[::-1], Image.Resampling.BICUBIC))
+
+    found = quantize(bicubic(torch.from_numpy(photo).permute(2, 0, 1), size))
+
+    assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+
+
+@given(length=st.integers(12, 200), scale=st.floats(1, 8))
+def test_cubic_is_torchs_filter_without_antialiasing(length, scale):
+    """PyTorch's plain bicubic, OpenCV's, gives the same where no tap leaves the picture."""
+    image = (noise(5, length) / 255).double()  # torch's own coordinates round in float32
+    size = max(int(length / scale), 1)
+    (expected,) = functional.interpolate(
+        image[None], (5, size), mode="bicubic", antialias=False, align_corners=False
+    )
+    center = (torch.arange(size) + 0.5) * length / size
+    inside = (center >= 2) & (center <= length - 2)
+
+    found = resampled(image, (5, size), "cubic")
+
+    torch.testing.assert_close(found[..., inside], expected[..., inside], rtol=0, atol=1e-5)
+
+
+def test_cubic_aliases_and_the_others_do_not():
+    """Stripes finer than the result can hold become coarse stripes, or almost grey."""
+    stripes = torch.zeros(3, 96, 96)
+    stripes[..., ::2] = 1
+
+    left = {kernel: float(resampled(stripes, (24, 21), kernel).std()) for kernel in KERNELS}
+
+    assert left.pop("cubic") > 0.2
+    assert max(left.values()) < 0.1
+
+
+@pytest.mark.parametrize("scale", [2, 2.5])
+def test_bicubic_reproduces_quadratics(scale):
+    """Away from the border a parabola is enlarged to itself: Keys' a is -0.5, not -0.75."""
+    side = 16
+    final = int(side * scale)
+    inputs = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    outputs = (torch.arange(final, dtype=torch.float64) + 0.5) / final
+    inner = slice(int(3 * scale), -int(3 * scale))
+
+    enlarged = bicubic((inputs**2).expand(1, 4, side), (4, final))[0, 0]
+
+    torch.testing.assert_close(enlarged[inner], outputs[inner] ** 2, rtol=0, atol=1e-6)
+
+
+@given(
+    height=sides,
+    width=sides,
+    size=sizes,
+    edges=st.tuples(*[st.floats(0, 1)] * 4),
+    integers=st.booleans(),
+)
+def test_a_window_is_the_crop_of_the_whole(height, width, size, edges, integers):
+    """Any window computed alone has the very bits that it has in the whole picture."""
+    image = noise(height, width) if integers else noise(height, width) / 255
+    rows, columns = (
+        Span(int(min(pair) * (side - 1)), int(max(pair) * (side - 1)) + 1)
+        for pair, side in zip((edges[:2], edges[2:]), size, strict=True)
+    )
+
+    whole = bicubic(image, size)
+
+    expected = whole[..., rows.start : rows.stop, columns.start : columns.stop]
+    assert torch.equal(bicubic(image, size, (rows, columns)), expected)
+
+
+@given(kernel=kernels, length=st.integers(1, 150), share=st.floats(0, 1), start=st.floats(0, 1))
+def test_a_window_has_the_weights_of_the_whole(kernel, length, share, start):
+    """A window of one axis is weighted as it is in the whole, whichever kernel reduces it."""
+    size = 1 + int(share * (length - 1))
+    first = int(start * (size - 1))
+    column = noise(length, 1) / 255
+    whole = axis_weights(length, size, Span(0, size), kernel)
+    window = axis_weights(length, size, Span(first, size), kernel)
+
+    found = window.apply(column[:, window.first : window.stop])
+
+    assert torch.equal(found, whole.apply(column[:, whole.first : whole.stop])[:, first:])
+
+
+@given(height=sides, width=sides, size=sizes, pads=st.tuples(*[st.integers(0, 70)] * 4))
+def test_a_window_outside_reflects_the_result(height, width, size, pads):
+    """Beyond its edges the result continues as its mirror image, as far as one may ask."""
+    image = noise(height, width)
+    top, bottom, left, right = pads
+    window = Span(-top, size[0] + bottom), Span(-left, size[1] + right)
+
+    expected = np.pad(
+        bicubic(image, size).numpy(), ((0, 0), (top, bottom), (left, right)), mode="symmetric"
+    )
+
+    torch.testing.assert_close(
+        bicubic(image, size, window), torch.from_numpy(expected), rtol=0, atol=1e-6
+    )
+
+
+@given(kernel=kernels, height=sides, width=sides, size=sizes, value=st.integers(0, 255))
+def test_a_flat_picture_stays_flat(kernel, height, width, size, value):
+    """A constant is a constant at every size: the weights of a pixel sum to one."""
+    image = torch.full((1, height, width), value / 255)
+
+    found = resampled(image, size, kernel)
+
+    torch.testing.assert_close(found, torch.full((1, *size), value / 255))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_same_size_is_the_same_picture(kernel):
+    """Nothing is filtered when nothing changes size."""
+    image = noise(23, 37) / 255
+
+    torch.testing.assert_close(resampled(image, (23, 37), kernel), image, rtol=0, atol=1e-7)
+
+
+def test_integers_are_brought_to_the_unit_range():
+    """8-bit and 16-bit pictures are brought to [0, 1] before they are filtered."""
+    picture = noise(9, 7)
+    expected = bicubic(picture / 255, (20, 30))
+
+    assert torch.equal(bicubic(picture, (20, 30)), expected)
+    wide = (picture.to(torch.int32) * 257).to(torch.uint16)
+    torch.testing.assert_close(bicubic(wide, (20, 30)), expected, rtol=0, atol=1e-6)
+
+
+def test_bicubic_overshoots():
+    """The filter's result is not clamped: next to an edge it leaves [0, 1]."""
+    step = torch.zeros(1, 8, 8)
+    step[..., 4:] = 1
+
+    enlarged = bicubic(step, (24, 24))
+
+    assert enlarged.min() < -0.05
+    assert enlarged.max() > 1.05
+
+
+def test_weights_are_brought_to_a_device_once():
+    """A second picture finds the weights of the first where they are needed."""
+    image = noise(66, 66) / 255
+    bicubic(image, (22, 31))
+    before = resample._moved.cache_info()
+
+    bicubic(image, (22, 31))
+
+    after = resample._moved.cache_info()
+    assert after.misses == before.misses
+    assert after.hits > before.hits
+
+
+def test_weights_follow_the_format_of_the_picture():
+    """The same axis in ``float64`` after ``float32`` is computed in ``float64``."""
+    image = noise(24, 30)[None] / 255
+    single = bicubic(image, (10, 12))
+
+    double = bicubic(image.double(), (10, 12))
+
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-6)

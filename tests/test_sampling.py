@@ -1,0 +1,192 @@
+"""Which patches a step draws: from which images, where, turned how, reduced by which factor."""
+
+import collections
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srcli.data.sampling import Sampler, derive_seed
+from srcli.ops.degrade import DRAWS
+
+
+def sampler(count=20, seed=3, **options):
+    """Make a sampler by epochs, or as the options have it."""
+    return Sampler(count, seed, **{"scales": [2.0, 3.0], "augment": "turn", **options})
+
+
+def by_area(areas, **options):
+    """Make a sampler by area."""
+    return sampler(len(areas), areas=areas, **options)
+
+
+SAMPLERS = pytest.mark.parametrize("make", [sampler, lambda: by_area([5, 1, 7, 0, 2])])
+
+
+def same(first, second):
+    """Whether two draws are the same in every entry."""
+    fields = ("images", "top", "left", "turn", "scales")
+    return all(getattr(first, name) == getattr(second, name) for name in fields) and torch.equal(
+        first.degradation, second.degradation
+    )
+
+
+@SAMPLERS
+def test_a_step_is_always_the_same_draw(make):
+    """What a step draws follows from the seed and its number, not from what was drawn before."""
+    first = make()
+    expected = [first.draw(step, 7) for step in range(9)]
+
+    for step in (8, 3, 0, 5):
+        assert same(make().draw(step, 7), expected[step])
+        assert same(first.draw(step, 7), expected[step])
+    for draw in expected:
+        lists = draw.images, draw.top, draw.left, draw.turn, draw.scales
+        assert [len(entries) for entries in lists] == [7] * 5
+        assert draw.degradation.shape == (7, DRAWS)
+        assert draw.degradation.dtype == torch.float64
+        assert all(0 <= value < 1 for value in [*draw.top, *draw.left])
+        assert 0 <= draw.degradation.min() <= draw.degradation.max() < 1
+
+
+def test_other_steps_and_seeds_are_other_draws():
+    """No two of the first steps of two seeds draw the same."""
+    draws = [sampler(seed=seed).draw(step, 4) for seed in (0, 1) for step in range(20)]
+
+    assert len({tuple(draw.top) for draw in draws}) == 40
+    assert len({tuple(draw.degradation.flatten().tolist()) for draw in draws}) == 40
+
+
+def test_the_draws_of_a_seed_stay_what_they_are():
+    """A run that was started by an older version is resumed: these draws must never change."""
+    by_epoch = sampler(count=10, seed=7).draw(4, 4)
+    area = by_area([1, 2, 3, 4], seed=7).draw(4, 4)
+
+    assert derive_seed(7, 4) == int.from_bytes(hashlib.blake2b(b"7/4", digest_size=8).digest()) // 2
+    generator = torch.Generator().manual_seed(derive_seed(7, 4))
+    numbers = torch.rand(4, 5, generator=generator, dtype=torch.float64)
+    degradation = torch.rand(4, DRAWS, generator=generator, dtype=torch.float64)
+    for draw in (by_epoch, area):
+        assert draw.top == numbers[:, 1].tolist()
+        assert draw.left == numbers[:, 2].tolist()
+        assert draw.turn == [int(8 * number) for number in numbers[:, 3].tolist()]
+        assert draw.scales == [2.0 if number < 0.5 else 3.0 for number in numbers[:, 4].tolist()]
+        assert torch.equal(draw.degradation, degradation)
+    edges = [0.1, 0.3, 0.6]
+    assert area.images == [sum(n >= edge for edge in edges) for n in numbers[:, 0].tolist()]
+    # Ten images are three steps of four: step 4 is the second of the second epoch.
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(derive_seed(7, "epoch 1")))
+    assert by_epoch.images == order[4:8].tolist()
+
+
+@given(count=st.integers(1, 50), size=st.integers(1, 60), epoch=st.integers(0, 5))
+def test_an_epoch_has_every_image_once(count, size, epoch):
+    """The steps of an epoch go once through the images, then fill up from the same order."""
+    draws = sampler(count)
+    steps = draws.steps_per_epoch(size)
+
+    images = [
+        image
+        for step in range(epoch * steps, (epoch + 1) * steps)
+        for image in draws.draw(step, size).images
+    ]
+
+    assert steps == (count + size - 1) // size
+    assert sorted(images[:count]) == list(range(count))
+    assert images[count:] == (images[:count] * size)[: steps * size - count]
+
+
+def test_each_epoch_has_an_order_of_its_own():
+    """The images come in another order in each epoch, and with another seed."""
+    orders = {
+        tuple(image for step in range(5) for image in draws.draw(5 * epoch + step, 4).images)
+        for draws in (sampler(seed=0), sampler(seed=1))
+        for epoch in range(6)
+    }
+
+    assert len(orders) == 12
+
+
+def test_images_are_drawn_by_their_area():
+    """Images come in proportion to their pixels; one of no pixels never comes."""
+    areas = [0, 14400, 2 * 14400, 0, 3 * 14400, 4 * 14400, 0]
+    draws = by_area(areas, seed=0)
+
+    seen = collections.Counter(
+        image for step in range(50) for image in draws.draw(step, 100).images
+    )
+
+    expected = {place: 5000 * area / sum(areas) for place, area in enumerate(areas) if area}
+    assert set(seen) == set(expected)
+    statistic = sum((seen[place] - count) ** 2 / count for place, count in expected.items())
+    assert statistic < 16.3  # the 99.9th percentile of chi-square with three degrees of freedom
+    edges = torch.tensor([0.0, 0.1, 0.3, 0.6, 1 - 2**-53], dtype=torch.float64)
+    assert draws._images(edges, 0, 5) == [1, 2, 4, 5, 5]
+
+
+def test_all_turns_places_and_scales_are_as_likely():
+    """Turns and scales come as often as listed, and positions are spread over their range."""
+    drawn = [sampler(seed=0, scales=[2.0, 3.0, 3.0, 4.0]).draw(step, 100) for step in range(40)]
+
+    turns = collections.Counter(turn for draw in drawn for turn in draw.turn)
+    scales = collections.Counter(scale for draw in drawn for scale in draw.scales)
+    assert sum((turns[turn] - 500) ** 2 / 500 for turn in range(8)) < 24.3  # 99.9 %, 7 degrees
+    expected = {2.0: 1000, 3.0: 2000, 4.0: 1000}
+    assert sum((scales[s] - count) ** 2 / count for s, count in expected.items()) < 13.8
+    for values in ([v for draw in drawn for v in draw.top], [v for d in drawn for v in d.left]):
+        counts = np.histogram(values, bins=10, range=(0, 1))[0]
+        assert ((counts - 400) ** 2 / 400).sum() < 27.9  # 99.9 %, 9 degrees
+
+
+def test_balanced_scales_take_turns():
+    """Each factor has its share in every step, in whole batches to the patch; all else stays."""
+    scales = [2.0, 3.0, 3.0, 4.0]
+    balanced, drawn = (sampler(scales=scales, balanced=balanced) for balanced in (True, False))
+    first = set()
+    for step in range(40):
+        draw, other = balanced.draw(step, 16), drawn.draw(step, 16)
+        assert collections.Counter(draw.scales) == {2.0: 4, 3.0: 8, 4.0: 4}
+        assert draw.scales[0] == other.scales[0]
+        assert same(dataclasses.replace(draw, scales=other.scales), other)
+        for part in (slice(0, 4), slice(8, 12)):  # of each process as well
+            assert sorted(draw.scales[part]) == scales
+        first.add(draw.scales[0])
+    assert first == {2.0, 3.0, 4.0}
+
+
+def test_balanced_scales_of_small_batches_are_as_likely():
+    """A batch that has no room for all of them begins anywhere among them."""
+    small = sampler(seed=0, scales=[2.0, 3.0, 3.0, 4.0], balanced=True)
+    scales = collections.Counter(s for step in range(1000) for s in small.draw(step, 2).scales)
+
+    expected = {2.0: 500, 3.0: 1000, 4.0: 500}
+    # Two of a step exclude each other, so that the counts vary less than if each were drawn.
+    assert sum((scales[s] - count) ** 2 / count for s, count in expected.items()) < 13.8
+
+
+@pytest.mark.parametrize(
+    ("augment", "turns"), [("turn", set(range(8))), ("mirror", {0, 4}), ("none", {0})]
+)
+def test_augmentation_is_what_turns_patches(augment, turns):
+    """Flips and turns are those that were asked for; everything else is drawn alike."""
+    draw, other = sampler(augment=augment).draw(0, 50), sampler().draw(0, 50)
+
+    assert set(draw.turn) == turns
+    assert same(dataclasses.replace(draw, turn=other.turn), other)
+    if augment == "mirror":
+        mirrored = sum(turn == 4 for turn in sampler(augment=augment).draw(0, 1000).turn)
+        assert abs(mirrored - 500) < 65  # four standard deviations
+
+
+def test_derived_seeds_are_unrelated():
+    """Steps and names are hashed with the seed into numbers that torch takes, none alike."""
+    found = {
+        derive_seed(seed, value) for seed in range(50) for value in (*range(50), "0.png", "epoch 1")
+    }
+
+    assert len(found) == 50 * 52
+    assert all(0 <= number < 2**63 for number in found)
