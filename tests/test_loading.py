@@ -8,14 +8,12 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.data import loading
 from srcli.data.folders import Folder
 from srcli.data.loading import Centers, Loader, named_draws
-from srcli.data.patches import Resident, center_patch
+from srcli.data.patches import center_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler
 from srcli.errors import DataError, ImageError
@@ -68,7 +66,7 @@ class Album:
     Args:
         images: ``(H, W, 3)`` arrays.
         damaged: Those that cannot be decoded.
-        headless: Those whose size cannot be told either.
+        headless: Those whose size cannot be read either.
     """
 
     name = "album"
@@ -96,7 +94,7 @@ class Album:
         return self.images[index].copy()
 
     def size(self, index):
-        """Tell width and height."""
+        """Return width and height."""
         if index in self.headless:
             raise ImageError(f"{index}.png: no header")
         height, width, _ = self.images[index].shape
@@ -121,7 +119,7 @@ def by_area(loader, seed=1):
 
 
 def take(loader, sampler, count, *, start=0, size=16, rows=slice(None)):
-    """Read some batches and leave off."""
+    """Read some batches and close the rest."""
     batches = loader.batches(sampler, start, size, rows)
     taken = list(islice(batches, count))
     batches.close()
@@ -151,7 +149,7 @@ def test_a_patch_is_what_was_drawn(resident):
     loader = Loader(pool_of(), CPU, workers=2, resident=resident)
 
     seen = set()
-    for step, batch in enumerate(take(loader, sampler, 5, size=30)):
+    for step, batch in enumerate(take(loader, sampler, 4, size=30)):
         draw = sampler.draw(step, 30)
         assert batch.patches.shape == (30, 3, PATCH, PATCH)
         assert batch.patches.dtype == torch.uint8
@@ -169,26 +167,23 @@ def test_a_patch_is_what_was_drawn(resident):
     assert loader.failures == {}
 
 
-@RESIDENT
-def test_every_position_of_a_crop_occurs(resident):
+def test_every_position_of_a_crop_occurs():
     """Crops start anywhere from the first to the last row and column that leave room."""
-    loader = Loader(pool_of(images=[survey(122, 123, 0)]), CPU, workers=1, resident=resident)
-    (batch,) = take(loader, by_epoch(1), 1, size=300)
+    loader = Loader(pool_of(images=[survey(122, 123, 0)]), CPU, workers=1, resident=True)
+    (batch,) = take(loader, by_epoch(1), 1, size=150)
 
     corners = {(int(patch[0].min()), int(patch[1].min())) for patch in batch.patches}
 
     assert corners == {(row, column) for row in range(3) for column in range(4)}
 
 
-DAMAGE = {"none": {}, "pixels": {"damaged": [77]}, "header": {"headless": [77]}}
-
-
 @pytest.mark.parametrize("sampling", ["epoch", "area"])
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ["none", "damaged", "headless"])
 def test_where_images_are_kept_changes_nothing(damage, sampling):
-    """Streamed and resident, the batches are the same to the bit, damaged image or not."""
+    """Streamed by one thread or three and resident, the batches are the same to the bit."""
+    options = {} if damage == "none" else {damage: [77]}
     loaders = [
-        Loader(pool_of(**DAMAGE[damage]), CPU, workers=workers, resident=resident)
+        Loader(pool_of(**options), CPU, workers=workers, resident=resident)
         for workers, resident in ((1, False), (3, False), (2, True))
     ]
     assert [loader.resident for loader in loaders] == [False, False, True]
@@ -201,33 +196,24 @@ def test_where_images_are_kept_changes_nothing(damage, sampling):
     require_same(taken[0], taken[1])
     require_same(taken[0], taken[2])
     numbers = {int(patch[2, 0, 0]) for batch in taken[0] for patch in batch.patches}
-    if damage == "none":
-        assert 77 in numbers
-        return
-    assert 77 not in numbers
+    assert (77 in numbers) == (damage == "none")
     for loader in loaders:
-        assert set(loader.failures) == {77}
+        assert set(loader.failures) == set(*options.values())
 
 
-@pytest.fixture(scope="module")
-def photo_folder(tmp_path_factory):
-    """A folder of the album as PNG files; shared, so copy it before changing it."""
-    folder = tmp_path_factory.mktemp("album")
+def test_files_are_read_alike_streamed_and_resident(tmp_path):
+    """Of real files too, one cut off among them; once in memory, the files may go."""
     for number, pixels in enumerate(ALBUM):
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
-    return folder
-
-
-def test_files_are_read_alike_streamed_and_resident(photo_folder, tmp_path):
-    """Of real files too the batches are the same, with one that is cut off among them."""
-    folder = shutil.copytree(photo_folder, tmp_path / "album")
-    cut = folder / "050.png"
+        Image.fromarray(pixels).save(tmp_path / f"{number:03}.png", compress_level=1)
+    cut = tmp_path / "050.png"
     cut.write_bytes(cut.read_bytes()[:300])
-    pool = Pool([Folder(folder)], seed=0)
+    pool = Pool([Folder(tmp_path)], seed=0)
     streamed, resident = (Loader(pool, CPU, workers=3, resident=kept) for kept in (False, True))
 
-    first = take(streamed, by_area(streamed), 20)
-    second = take(resident, by_area(resident), 20)
+    first = take(streamed, by_area(streamed), 12)
+    sampler = by_area(resident)
+    shutil.rmtree(tmp_path)
+    second = take(resident, sampler, 12)
 
     require_same(first, second)
     assert streamed.failures == resident.failures
@@ -235,28 +221,15 @@ def test_files_are_read_alike_streamed_and_resident(photo_folder, tmp_path):
     assert reason.startswith(f"{cut}: ")
 
 
-def test_resident_images_need_no_file(photo_folder, tmp_path):
-    """Once they are in memory, the images are the files' levels, and the files may go."""
-    folder = shutil.copytree(photo_folder, tmp_path / "album")
-    loader = Loader(Pool([Folder(folder)], seed=0), CPU, workers=2, resident=True)
-    shutil.rmtree(folder)
-
-    (batch,) = take(loader, by_epoch(augment="none"), 1, size=COUNT)
-
-    numbers = batch.patches[:, 2, 0, 0].tolist()
-    assert sorted(numbers) == list(range(COUNT))
-
-
 @RESIDENT
-@pytest.mark.parametrize("start", [1, 5, 23])
-def test_batches_go_on_from_any_step(resident, start):
+def test_batches_resume_at_any_step(resident):
     """A resumed run gets the very batches that an undisturbed one would have got."""
     loader = Loader(pool_of(), CPU, workers=2, resident=resident)
-    whole = take(loader, by_epoch(), 26)
+    whole = take(loader, by_epoch(), 12)
 
-    again = take(Loader(loader.pool, CPU, workers=1, resident=resident), by_epoch(), 3, start=start)
-
-    require_same(again, whole[start : start + 3])
+    for start in (1, 9):
+        other = Loader(loader.pool, CPU, workers=1, resident=resident)
+        require_same(take(other, by_epoch(), 3, start=start), whole[start : start + 3])
 
 
 @RESIDENT
@@ -291,29 +264,29 @@ def test_a_process_reads_its_own_rows_alone():
 
 
 @RESIDENT
-@pytest.mark.parametrize(("bad", "stand_in"), [(0, 1), (60, 61), (COUNT - 1, 0)])
+@pytest.mark.parametrize(("bad", "stand_in"), [(60, 61), (COUNT - 1, 0)])
 def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in):
     """The next image of the list, after the last the first, is taken; the reason is kept."""
     loader = Loader(pool_of(damaged=[bad]), CPU, workers=2, resident=resident)
 
-    batches = take(loader, by_epoch(augment="none"), 1, size=COUNT)
+    (batch,) = take(loader, by_epoch(augment="none"), 1, size=COUNT)
 
-    numbers = sorted(batches[0].patches[:, 2, 0, 0].tolist())
+    numbers = sorted(batch.patches[:, 2, 0, 0].tolist())
     assert numbers == sorted([*({*range(COUNT)} - {bad}), stand_in])
     assert loader.failures == {bad: f"{bad}.png: damaged"}
 
 
-def test_neighbours_may_both_be_unreadable():
-    """Where the next image is unreadable as well, the one after it stands in."""
-    images = [ALBUM[0]] * 300
+@RESIDENT
+def test_one_in_a_hundred_may_be_unreadable(resident):
+    """Exactly one in a hundred is not too many; of neighbours the next readable one stands in."""
+    images = [ALBUM[0]] * 200
     images[12] = ALBUM[12]
-    for resident in (False, True):
-        loader = Loader(pool_of(images=images, damaged=[10, 11]), CPU, workers=2, resident=resident)
+    loader = Loader(pool_of(images=images, damaged=[10, 11]), CPU, workers=2, resident=resident)
 
-        (batch,) = take(loader, by_epoch(300, augment="none"), 1, size=300)
+    (batch,) = take(loader, by_epoch(200, augment="none"), 1, size=200)
 
-        assert (batch.patches[:, 2, 0, 0] == 12).sum() == 3
-        assert set(loader.failures) == {10, 11}
+    assert (batch.patches[:, 2, 0, 0] == 12).sum() == 3
+    assert set(loader.failures) == {10, 11}
 
 
 @pytest.mark.parametrize("kind", ["damaged", "headless"])
@@ -327,29 +300,13 @@ def test_more_than_one_in_a_hundred_is_too_many(kind):
     loader = Loader(pool, CPU, workers=1, resident=False)
     with pytest.raises(DataError, match=text + r"[49]0\.png: damaged$"):
         take(loader, by_epoch(), 8)
-
-
-def test_too_many_broken_headers_are_found_before_training():
-    """Sizes are told of all images at first, and so are headers that cannot be read."""
-    loader = Loader(pool_of(headless=[40, 90]), CPU, workers=2, resident=False)
-
-    with pytest.raises(DataError, match=r"2 of 120 images .*; the first: [49]0\.png: no header"):
-        loader.areas()
-
-
-@RESIDENT
-def test_one_in_a_hundred_is_not_too_many(resident):
-    """Exactly one in a hundred may be unreadable."""
-    images = [ALBUM[0]] * 200
-    loader = Loader(pool_of(images=images, damaged=[5, 6]), CPU, workers=2, resident=resident)
-
-    take(loader, by_epoch(200), 10, size=20)
-
-    assert len(loader.failures) == 2
+    if kind == "headless":  # found before training, with the sizes
+        with pytest.raises(DataError, match=text + r"[49]0\.png: no header$"):
+            Loader(pool, CPU, workers=2, resident=False).areas()
 
 
 @pytest.mark.parametrize("resident", [None, False, True])
-@pytest.mark.parametrize("count", [1, 5, COUNT])
+@pytest.mark.parametrize("count", [1, COUNT])
 def test_nothing_readable_is_an_error(count, resident):
     """A set of which nothing can be read ends with one line, not with an endless search."""
     pool = pool_of(images=ALBUM[:count], headless=range(count))
@@ -381,8 +338,8 @@ def test_a_bug_is_not_taken_for_a_damaged_image(resident):
 
 
 @RESIDENT
-def test_leaving_off_ends_the_threads(resident):
-    """When the batches are not wanted any more, no thread is left."""
+def test_closing_the_batches_ends_the_threads(resident):
+    """When the batches are not wanted any more, or reading fails for good, no thread is left."""
     before = own_threads()
     loader = Loader(pool_of(), CPU, workers=3, resident=resident)
     loader.areas()
@@ -391,18 +348,11 @@ def test_leaving_off_ends_the_threads(resident):
     next(batches)
     assert own_threads() > before
     batches.close()
-
     assert own_threads() == before
 
-
-def test_an_error_ends_the_threads():
-    """When reading fails for good, no thread is left either."""
-    before = own_threads()
-    loader = Loader(pool_of(damaged=range(60)), CPU, workers=3, resident=False)
-
+    broken = Loader(pool_of(damaged=range(60)), CPU, workers=3, resident=False)
     with pytest.raises(DataError):
-        take(loader, by_epoch(), 8)
-
+        take(broken, by_epoch(), 8)
     assert own_threads() == before
 
 
@@ -423,7 +373,7 @@ class Watched(Album):
         return pixels
 
     def gone(self):
-        """Take note that a copy was given up."""
+        """Count a copy that was given up."""
         with self.lock:
             self.alive -= 1
 
@@ -462,7 +412,7 @@ class Held(Album):
         return pixels
 
 
-def test_leaving_off_gives_up_what_was_to_be_read(monkeypatch):
+def test_closing_gives_up_what_was_to_be_read(monkeypatch):
     """The batch that is being read is read to its end; those behind it are not begun."""
     album = Held(8)
     given_up = []
@@ -501,7 +451,7 @@ def test_what_fits_into_memory_stays_there(monkeypatch):
 
 
 def test_a_large_set_is_judged_by_a_part_of_it(monkeypatch):
-    """Whether many images fit is told from some hundred headers, not from all of them."""
+    """Whether many images fit is estimated from some hundred headers, not from all of them."""
     album = Album([ALBUM[0]] * 2000)
     asked = []
     monkeypatch.setattr(loading, "_RESIDENT_BYTES", 2000 * ALBUM[0].size - 1)
@@ -514,53 +464,6 @@ def test_a_large_set_is_judged_by_a_part_of_it(monkeypatch):
     assert not loader.resident
     assert 200 <= len(asked) <= 400
     assert max(asked) > 1900
-
-
-# ---- cuts from memory ---------------------------------------------------------------------
-
-CUTS = st.lists(
-    st.tuples(
-        st.sampled_from([0, 1, 3, 4]),
-        st.floats(0, 1, exclude_max=True),
-        st.floats(0, 1, exclude_max=True),
-        st.integers(0, 7),
-    ),
-    min_size=1,
-    max_size=9,
-)
-
-
-@pytest.fixture(scope="module")
-def resident_images():
-    """Noise of odd sizes in memory, with a place that is empty."""
-    generator = torch.Generator().manual_seed(0)
-    images = [
-        size and torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
-        for size in ((120, 120), (131, 257), None, (203, 121), (127, 139))
-    ]
-    return Resident(images, CPU)
-
-
-@given(cuts=CUTS)
-def test_one_indexing_cuts_the_same_patches(resident_images, cuts):
-    """What a GPU gathers at once is what is sliced out one by one."""
-    gathered, sliced = resident_images.gather(cuts), resident_images.cut(cuts)
-
-    assert gathered.dtype == sliced.dtype == torch.uint8
-    assert torch.equal(gathered, sliced)
-
-
-@pytest.mark.parametrize("turn", range(8))
-def test_gathering_turns_as_slicing_does(resident_images, turn):
-    """In each of the eight turns a gathered patch is the sliced one, and the expected one."""
-    image = resident_images.image(1)
-    cuts = [(1, 0.5, 0.25, turn)]
-    pixels = image[:, 6 : 6 + PATCH, 34 : 34 + PATCH].permute(1, 2, 0).numpy()
-
-    expected = planar(TURNS[turn](pixels))
-
-    assert torch.equal(resident_images.cut(cuts)[0], expected)
-    assert torch.equal(resident_images.gather(cuts)[0], expected)
 
 
 @pytest.mark.cuda
@@ -580,27 +483,17 @@ def test_a_gpu_gets_the_same_batches(resident):
         assert batch.scales == other.scales
 
 
-# ---- centres ------------------------------------------------------------------------------
+# ---- centers ------------------------------------------------------------------------------
 
 
 def centers_of(places, size=4, workers=2, **options):
-    """Make the centres of some images, and the source that they are read from."""
+    """Make the centers of some images, and the source that they are read from."""
     album = Album(**options)
     pool = Pool([album], seed=0)
     return Centers(pool, places, CPU, workers=workers, size=size), album
 
 
-def test_the_middle_is_cut():
-    """Of an odd rest the smaller half is above and to the left."""
-    assert torch.equal(
-        center_patch(planar(survey(121, 250, 0))), planar(survey(121, 250, 0))[:, :120, 65:185]
-    )
-    assert torch.equal(
-        center_patch(planar(survey(200, 133, 1))), planar(survey(200, 133, 1))[:, 40:160, 6:126]
-    )
-
-
-def test_centres_come_in_the_order_of_their_places():
+def test_centers_come_in_the_order_of_their_places():
     """Each place gives its image's middle, with the factor of its place and its own draws."""
     places = [3, 9, 10, 41, 99, 118]
     centers, _ = centers_of(places)
@@ -618,7 +511,7 @@ def test_centres_come_in_the_order_of_their_places():
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_centres_are_the_same_each_time(cached, monkeypatch):
+def test_centers_are_the_same_each_time(cached, monkeypatch):
     """Small enough, the patches are read once; else anew each time; they are the same."""
     room = 2 * 10 * 3 * PATCH**2
     monkeypatch.setattr(loading, "_RESIDENT_BYTES", room if cached else room - 1)
@@ -631,7 +524,7 @@ def test_centres_are_the_same_each_time(cached, monkeypatch):
     assert album.reads == (10 if cached else 20)
 
 
-def test_kept_centres_take_other_scales_and_seeds():
+def test_kept_centers_take_other_scales_and_seeds():
     """What is kept are the patches alone: factors and draws are those that are asked for."""
     centers, _ = centers_of(range(8))
     fresh, _ = centers_of(range(8))
@@ -640,7 +533,7 @@ def test_kept_centres_take_other_scales_and_seeds():
     require_same(list(centers.batches([2.0, 4.0], seed=1)), list(fresh.batches([2.0, 4.0], seed=1)))
 
 
-def test_leaving_off_keeps_no_half_set():
+def test_closing_keeps_no_half_set():
     """Patches that were read in part only are read again, all of them."""
     before = own_threads()
     centers, _ = centers_of(range(10))
@@ -654,26 +547,27 @@ def test_leaving_off_keeps_no_half_set():
     assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 10
 
 
-def test_unreadable_centres_are_left_out(monkeypatch):
-    """An image that cannot be read is missing, told once, and shifts nothing of the others."""
-    monkeypatch.setattr(loading, "_RESIDENT_BYTES", 0)
-    whole, _ = centers_of(range(110), size=16)
-    centers, _ = centers_of(range(110), size=16, damaged=[33])
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_unreadable_centers_are_left_out(room, monkeypatch):
+    """An image that cannot be read is missing, named once, and shifts nothing of the others."""
+    monkeypatch.setattr(loading, "_RESIDENT_BYTES", room)
+    whole, _ = centers_of(range(25, 40), size=4)
+    centers, _ = centers_of(range(25, 40), size=4, damaged=[33])
     expected = list(whole.batches([2.0, 3.0], seed=0))
 
     for _ in range(2):
         found = list(centers.batches([2.0, 3.0], seed=0))
-        assert [len(batch.patches) for batch in found] == [16, 16, 15, 16, 16, 16, 14]
-        keep = torch.arange(110) != 33
+        assert [len(batch.patches) for batch in found] == [4, 4, 3, 3]
+        keep = torch.arange(25, 40) != 33
         for name in ("patches", "draws"):
             parts = [torch.cat([getattr(b, name) for b in group]) for group in (expected, found)]
             assert torch.equal(parts[0][keep], parts[1])
         scales = [scale for batch in found for scale in batch.scales]
-        assert scales == [(2.0, 3.0)[place % 2] for place in range(110) if place != 33]
+        assert scales == [(2.0, 3.0)[place % 2] for place in range(25, 40) if place != 33]
     assert centers.failures == ["33.png: damaged"]
 
 
-def test_a_batch_of_unreadable_centres_is_left_out_whole():
+def test_a_batch_of_unreadable_centers_is_left_out_whole():
     """Where no image of a batch can be read there is no batch of nothing."""
     centers, _ = centers_of([4, 5, 6], size=1, damaged=[5])
 
@@ -682,17 +576,9 @@ def test_a_batch_of_unreadable_centres_is_left_out_whole():
     assert [int(batch.patches[0, 2, 0, 0]) for batch in batches] == [4, 6]
 
 
-def test_one_of_few_centres_says_little_about_the_set():
-    """One unreadable image of six that are looked at does not end a run on a set of 120."""
-    centers, _ = centers_of([0, 20, 40, 60, 80, 100], damaged=[60])
-
-    assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 5
-    assert centers.failures == ["60.png: damaged"]
-
-
-def test_too_many_unreadable_centres_are_an_error():
+def test_too_many_unreadable_centers_are_an_error():
     """More than one in a hundred of the set's images, unreadable, is an error here too."""
-    centers, _ = centers_of(range(100), damaged=[60, 70])
+    centers, _ = centers_of(range(55, 75), damaged=[60, 70])
 
     with pytest.raises(DataError, match=r"^2 of 120 images .*; the first: [67]0\.png: damaged$"):
         list(centers.batches([3.0], seed=0))
