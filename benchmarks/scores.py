@@ -1,4 +1,4 @@
-"""Score the shipped weights and put the tables into README.
+"""Score the shipped weights and put the tables into the documents that have their markers.
 
     python benchmarks/scores.py DATA [--only NAME] [--record]
 
@@ -58,7 +58,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Evaluate, write the results and README's tables."""
+    """Evaluate, write the results and the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with set5, set14, celeba, valid_natural")
     parser.add_argument("--only", action="append", choices=BLOCKS, help="remake this table alone")
@@ -110,12 +110,23 @@ def write(blocks: dict[str, Any]) -> None:
 
 
 def put(name: str, text: str) -> None:
-    """Replace a marked block of README."""
-    readme = ROOT / "README.md"
+    """Replace the block between a table's markers, in README or wherever in ``docs/`` it is."""
+    path = page_of(name)
     begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
-    readme.write_text(before + begin + text + end + rest.split(end)[1], encoding="utf-8")
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    path.write_text(before + begin + text + end + rest.split(end)[1], encoding="utf-8")
     print(text)
+
+
+def page_of(name: str) -> Path:
+    """Find the document that has a table's markers."""
+    pages = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    found = [path for path in pages if f"<!-- {name}:begin -->" in path.read_text("utf-8")]
+    if len(found) != 1:
+        sys.exit(
+            f"{len(found)} documents have the markers of {name}; give it one, in README or docs/"
+        )
+    return found[0]
 
 
 def record(blocks: dict[str, Any]) -> None:
@@ -192,7 +203,7 @@ def add(row: Row, method: str, config: EvalConfig) -> None:
 
 
 def measure_strengths(data: Path) -> list[Row]:
-    """Photographs reduced by three, clean and more and more damaged."""
+    """Photographs reduced by three, undegraded and more and more degraded."""
     models = shipped(BLOCKS["strengths"].models)
     return [
         measured(
@@ -221,7 +232,7 @@ def methods(rows: list[Row], wanted: Sequence[str]) -> list[str]:
 
 
 def called(method: str) -> str:
-    """A method as README names it: with options, as one types it."""
+    """A method as the tables name it: with options, as one types it."""
     return f"`{method}`" if " --" in method else method
 
 
@@ -274,14 +285,14 @@ def strength_table(rows: list[Row]) -> str:
 
 
 def strength(row: Row) -> str:
-    """The name of a degradation and, but for the clean one, its ranges."""
+    """The name of a degradation and, but for the undegraded one, its ranges."""
     ranges = STRENGTHS[row["strength"]].partition(",kernel")[0]
     return row["strength"] if ranges == "bicubic" else f"{row['strength']}: `{ranges}`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A marked block of README."""
+    """A table between markers in a document."""
 
     models: tuple[str, ...]
     """Whose numbers these are, as far as they are shipped."""
