@@ -1,6 +1,7 @@
 """The program: its commands and its entry point."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,10 +17,17 @@ from srcli.cli.console import say
 
 __all__ = ["app", "main", "root"]
 
+_COLUMNS = shutil.get_terminal_size().columns
+_BOXES = _COLUMNS >= 80
+"""Whether the help has room for its boxes: they would cut words and option names."""
+
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich" if _BOXES else None,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": None if _BOXES else _COLUMNS,
+    },
     pretty_exceptions_enable=False,
     help="Enlarge real photographs with one residual convolutional autoencoder.",
 )
@@ -88,7 +96,12 @@ def root(
     """Enlarge real photographs with one residual convolutional autoencoder."""
 
 
-app.command(help=upscale.UPSCALE_HELP)(upscale.upscale)
-app.command("eval", help=evaluate.EVAL_HELP)(evaluate.evaluate)
+def _text(markup: str) -> str:
+    """Return a text of the help, without its markup where nothing renders it."""
+    return markup if _BOXES else markup.replace("[bold]", "").replace("[/]", "")
+
+
+app.command(help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
+app.command("eval", help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
 app.command()(models.models)
-app.command(help=train.TRAIN_HELP, epilog=train.TRAIN_EPILOG)(train.train)
+app.command(help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(train.train)

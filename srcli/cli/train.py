@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,6 +65,10 @@ def _option(
     )
 
 
+_value = partial(_option, panel=RECIPE, default="the recipe's")
+"""Declares an option that replaces a value of the recipe."""
+
+
 @reporting()
 def train(
     *,
@@ -103,38 +108,21 @@ def train(
     ] = None,
     scale: Annotated[
         list[float] | None,
-        _option(
-            text="Factor to train for; repeat for more, or to weigh one.",
-            metavar="F",
-            panel=RECIPE,
-            default="the recipe's",
-        ),
+        _value(text="Factor to train for; repeat for more, or to weigh one.", metavar="F"),
     ] = None,
     batch_size: Annotated[
         int | None,
-        _option(
-            text="Patches per step and process.",
-            metavar="N",
-            panel=RECIPE,
-            default="the recipe's",
-        ),
+        _value(text="Patches per step and process.", metavar="N"),
     ] = None,
     lr: Annotated[
         float | None,
-        _option(
-            text="Adam's peak learning rate; Muon's is twice that.",
-            metavar="F",
-            panel=RECIPE,
-            default="the recipe's",
-        ),
+        _value(text="Adam's peak learning rate; Muon's is twice that.", metavar="F"),
     ] = None,
     init_from: Annotated[
         str | None,
-        _option(
+        _value(
             text="Weights to start from, whose shape the net has; none for random ones.",
             metavar="NAME|FILE",
-            panel=RECIPE,
-            default="the recipe's",
         ),
     ] = None,
     seed: Annotated[
