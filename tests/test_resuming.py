@@ -348,7 +348,7 @@ NURSERY = '''
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from srcli.cli.app import app as cli
+from srcli.cli import app as cli
 from srcli.model import weights
 from srcli.training import curves as plots, trainer as training
 from srcli.training.run_directory import RunDirectory
@@ -471,6 +471,11 @@ def command(tmp_path, image_folder, tiny_config):
     ]
 
 
+def saving(command):
+    """Let the command line save at every step."""
+    return ["save_every=1" if part == "save_every=5" else part for part in command]
+
+
 @pytest.mark.parametrize(
     ("number", "step"), [(signal.SIGINT, 1), (signal.SIGTERM, 4)], ids=["SIGINT", "SIGTERM"]
 )
@@ -504,8 +509,8 @@ def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(nursery, comman
     run, told = tmp_path / "run", []
     for moment in MOMENTS:
         begun = (run / "state").exists() and any(run.glob("state/*.safetensors"))
-        order = ["train", "--resume", run] if begun else command
-        ended, said = nursery.run(*order, "--save-every", 1, moment=[*moment, int(signal.SIGKILL)])
+        order = ["train", "--resume", run, "--set", "save_every=1"] if begun else saving(command)
+        ended, said = nursery.run(*order, moment=[*moment, int(signal.SIGKILL)])
         assert ended in (-signal.SIGKILL, 0), said
         told.append(ended)
         if begun:
@@ -520,7 +525,7 @@ def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(nursery, comman
 def test_a_run_killed_at_random_ends_like_an_undisturbed_one(nursery, command, whole, tmp_path):
     """From outside, whenever it happens to be, with a checkpoint at every step."""
     run = tmp_path / "run"
-    order = [*command, "--save-every", 1, "--keep-last", 1]
+    order = [*saving(command), "--set", "keep_last=1"]
     for _ in range(4):
         process = nursery.start(*order)
         with suppress(ProcessLookupError):  # it may have come to its end
@@ -530,9 +535,9 @@ def test_a_run_killed_at_random_ends_like_an_undisturbed_one(nursery, command, w
         ended, said = nursery.end()
         assert ended in {-signal.SIGKILL, 0}, said
         assert any(run.glob("state/step-*"))
-        order = ["train", "--resume", run, "--save-every", 1, "--keep-last", 1]
+        order = ["train", "--resume", run, "--set", "save_every=1", "--set", "keep_last=1"]
 
-    assert nursery.run("train", "--resume", run, "--quiet", "--keep-last", 1) == (0, "")
+    assert nursery.run("train", "--resume", run, "--quiet", "--set", "keep_last=1") == (0, "")
 
     assert steps_of(run) == [STEPS]
     check_same(run, whole["area"])
