@@ -1,4 +1,4 @@
-"""Blocks through a net: every pixel once, in place, from the right context."""
+"""Blocks through a net, and rows that arrive one band at a time."""
 
 import pytest
 import torch
@@ -12,65 +12,68 @@ from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
 
-sides = st.integers(1, 90)
+CPU = torch.device("cpu")
 
 
-def run(image, size, net, *, patch, overlap, fuse, batch_size, stride=6):
+def noise(channels, height, width, seed=1):
+    """Make a picture of noise in [0, 1]."""
+    return torch.rand(channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def grid_of(size, **plan):
+    """Cover a result with blocks for a net of stride 6."""
+    rows, columns = (plan_axis(length, **{"stride": 6, **plan}) for length in size)
+    return Grid(rows=rows, columns=columns)
+
+
+def pointwise(windows):
+    """A net that looks at each pixel alone."""
+    return windows * 0.5 + 0.25
+
+
+def run(image, size, net, *, batch_size=1, **plan):
     """Enlarge in blocks and join the rows, checking that they come in the plan's order."""
-    rows, columns = (
-        plan_axis(length, patch=patch, overlap=overlap, stride=stride, fuse=fuse) for length in size
+    grid = grid_of(size, **plan)
+    spans, bands = zip(
+        *enlarge_rows(Rows.of(image), grid, [Worker(CPU, net)], batch_size), strict=True
     )
-    workers = [Worker(torch.device("cpu"), net)]
-    grid = Grid(rows=rows, columns=columns)
-    spans, bands = zip(*enlarge_rows(Rows.of(image), grid, workers, batch_size), strict=True)
-    assert [(s.start, s.stop) for s in spans] == [(b.keep.start, b.keep.stop) for b in rows]
+    assert list(spans) == [block.keep for block in grid.rows]
     return torch.cat(bands, 1)
 
 
-plans = st.fixed_dictionaries(
-    {
-        "patch": st.sampled_from([6, 12, 36, 120]),
-        "overlap": st.integers(0, 30),
-        "fuse": st.integers(1, 3),
-        "batch_size": st.integers(1, 5),
-    }
-)
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
-    height=sides,
-    width=sides,
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
     scale=st.floats(1, 4),
     channels=st.sampled_from([1, 3]),
-    plan=plans,
+    plan=st.fixed_dictionaries(
+        {
+            "patch": st.sampled_from([6, 12, 36, 120]),
+            "overlap": st.integers(0, 30),
+            "fuse": st.integers(1, 3),
+            "batch_size": st.integers(1, 5),
+        }
+    ),
 )
 def test_a_pointwise_net_is_stitched_exactly(height, width, scale, channels, plan):
     """Whatever the plan, tiling a pointwise net gives bit for bit the untiled result."""
-    image = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(height))
-    size = int(height * scale), int(width * scale)
+    image, size = noise(channels, height, width, height), (int(height * scale), int(width * scale))
 
-    def net(windows):
-        return windows * 0.5 + 0.25
-
-    expected = net(bicubic(image, size))
-    actual = run(image, size, net, **plan)
-
-    assert torch.equal(expected, actual)
+    assert torch.equal(pointwise(bicubic(image, size)), run(image, size, pointwise, **plan))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(height=st.integers(4, 60), width=st.integers(4, 60), fuse=st.integers(1, 3))
 def test_the_nets_phase_is_the_same_in_every_block(height, width, fuse):
     """A net that pools cells of one stride sees the same cells in a block as in the whole."""
-    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(width))
-    size = 3 * height, 3 * width
+    image, size = noise(3, height, width, width), (3 * height, 3 * width)
 
     def net(windows):
         pooled = functional.avg_pool2d(windows, 6)
         return functional.interpolate(pooled, scale_factor=6, mode="nearest")
 
-    whole = run(image, size, net, patch=600, overlap=6, fuse=1, batch_size=1)
+    whole = run(image, size, net, patch=600, overlap=6)
     tiled = run(image, size, net, patch=12, overlap=0, fuse=fuse, batch_size=4)
 
     # The last cell of an axis may reach over the edge: both continue by reflection.
@@ -79,18 +82,57 @@ def test_the_nets_phase_is_the_same_in_every_block(height, width, fuse):
 
 def test_a_net_that_looks_sideways_needs_its_margin():
     """With a margin of its radius a blur is stitched exactly, with none it is not."""
-    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(1))
-    size = 120, 150
+    image, size = noise(3, 40, 50), (120, 150)
 
     def net(windows):
         return functional.avg_pool2d(windows, 7, stride=1, padding=3)
 
-    whole = run(image, size, net, patch=600, overlap=6, fuse=1, batch_size=1)
-    enough = run(image, size, net, patch=30, overlap=6, fuse=1, batch_size=1)
-    none = run(image, size, net, patch=30, overlap=0, fuse=1, batch_size=1)
+    whole = run(image, size, net, patch=600, overlap=6)
 
-    assert float((whole - enough).abs().max()) < 1e-6
-    assert float((whole - none).abs().max()) > 0.05
+    assert float((whole - run(image, size, net, patch=30, overlap=6)).abs().max()) < 1e-6
+    assert float((whole - run(image, size, net, patch=30, overlap=0)).abs().max()) > 0.05
+
+
+# ---- several workers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_workers_share_the_rows_of_blocks(count):
+    """Each does every n-th row of blocks, and the picture is the one of a single device."""
+    image, size = noise(3, 100, 40), (300, 120)
+    done = [0] * count
+    grid = grid_of(size, patch=30, overlap=6)
+
+    def net_of(number):
+        def net(windows):
+            done[number] += len(windows)
+            return pointwise(windows)
+
+        return net
+
+    workers = [Worker(CPU, net_of(number)) for number in range(count)]
+
+    found = list(enlarge_rows(Rows.of(image), grid, workers, 2, quantize))
+
+    assert [span for span, _ in found] == [row.keep for row in grid.rows]
+    expected = quantize(pointwise(bicubic(image, size)))
+    assert torch.equal(torch.cat([band for _, band in found], 1), expected)
+    assert done == [4 * len(range(number, len(grid.rows), count)) for number in range(count)]
+
+
+def test_a_failure_of_one_of_several_workers_is_raised():
+    """The rows before it come, then its error; nothing hangs."""
+
+    def short(_):
+        raise MemoryError
+
+    grid = grid_of((300, 120), patch=30, overlap=6)
+    workers = [Worker(CPU, net) for net in (pointwise, short)]
+    bands = enlarge_rows(Rows.of(noise(3, 100, 40)), grid, workers, 4)
+
+    assert next(bands)[0] == grid.rows[0].keep
+    with pytest.raises(MemoryError):
+        next(bands)
 
 
 # ---- rows ---------------------------------------------------------------------------------
@@ -106,14 +148,14 @@ def cut(image, sizes):
                 top += rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 60),
     sizes=st.lists(st.integers(1, 25), min_size=1, max_size=4),
     wanted=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=8),
     dtype=st.sampled_from([torch.uint8, torch.uint16, torch.float32]),
 )
-def test_rows_are_those_of_the_whole_however_they_come(height, sizes, wanted, dtype):
+def test_rows_are_those_of_the_whole_however_they_arrive(height, sizes, wanted, dtype):
     """Parts that go down the picture, overlapping or not, are cut out of it exactly."""
     image = torch.arange(2 * height * 3).reshape(2, height, 3).to(dtype)
     rows = Rows(cut(image, sizes), (2, height, 3))
@@ -129,13 +171,8 @@ def test_rows_are_those_of_the_whole_however_they_come(height, sizes, wanted, dt
 def test_no_more_rows_are_held_than_are_needed():
     """Of a thousand rows only the bands of the part asked for are taken and kept."""
     taken = []
-
-    def bands():
-        for number in range(100):
-            taken.append(number)
-            yield torch.full((1, 10, 4), float(number))
-
-    rows = Rows(bands(), (1, 1000, 4))
+    bands = (taken.append(number) or torch.full((1, 10, 4), float(number)) for number in range(100))
+    rows = Rows(bands, (1, 1000, 4))
     for first in range(0, 960, 16):
         part = rows.part(first, first + 40)
 
@@ -144,8 +181,8 @@ def test_no_more_rows_are_held_than_are_needed():
         assert part.untyped_storage().nbytes() <= 4 * 4 * (40 + 16 + 2 * 10)
 
 
-def test_rows_that_are_gone_or_never_come_are_refused():
-    """What was forgotten cannot be had again, nor what is below the last row."""
+def test_rows_that_are_released_or_never_arrive_are_refused():
+    """A released row cannot be had again, nor one below the last."""
     rows = Rows(cut(torch.zeros(1, 30, 2), [10]), (1, 50, 2))
     rows.part(12, 20)
 
@@ -156,7 +193,7 @@ def test_rows_that_are_gone_or_never_come_are_refused():
 
 
 def test_a_failure_of_the_rows_stays():
-    """Who asks again hears the same, and not that the picture ends."""
+    """A second request raises the same error, and not that the picture ends."""
 
     def failing():
         yield torch.zeros(1, 5, 2)
@@ -167,55 +204,3 @@ def test_a_failure_of_the_rows_stays():
     for _ in range(2):
         with pytest.raises(MemoryError, match="no room"):
             rows.part(0, 20)
-
-
-# ---- workers -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_several_devices_share_the_rows_of_blocks(count):
-    """Each does every n-th row of blocks, and the picture is the one of a single device."""
-    image = torch.rand(3, 100, 40, generator=torch.Generator().manual_seed(2))
-    size, done = (300, 120), [[] for _ in range(count)]
-
-    def net_of(number):
-        def net(windows):
-            done[number].append(tuple(windows.shape))
-            return windows * 0.5 + 0.25
-
-        return net
-
-    rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in size)
-    workers = [Worker(torch.device("cpu"), net_of(number)) for number in range(count)]
-    grid = Grid(rows=rows, columns=columns)
-
-    found = list(enlarge_rows(Rows.of(image), grid, workers, 2, quantize))
-
-    assert [span for span, _ in found] == [row.keep for row in rows]
-    assert torch.equal(torch.cat([band for _, band in found], 1), expected(image, size))
-    assert [len(one) for one in done] == [
-        2 * len(range(number, len(rows), count)) for number in range(count)
-    ]
-
-
-def expected(image, size):
-    """The whole picture through the pointwise net, in levels."""
-    return quantize(bicubic(image, size) * 0.5 + 0.25)
-
-
-def test_a_failure_on_one_of_several_devices_is_raised():
-    """The rows before it come, then its error; nothing hangs."""
-    image = torch.rand(3, 100, 40, generator=torch.Generator().manual_seed(2))
-
-    def short(_):
-        raise MemoryError
-
-    rows, columns = (plan_axis(one, patch=30, overlap=6, stride=6) for one in (300, 120))
-    workers = [Worker(torch.device("cpu"), net) for net in (lambda windows: windows, short)]
-    bands = enlarge_rows(Rows.of(image), Grid(rows=rows, columns=columns), workers, 4)
-
-    span, _ = next(bands)
-    with pytest.raises(MemoryError):
-        next(bands)
-
-    assert span == rows[0].keep

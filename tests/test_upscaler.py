@@ -1,0 +1,444 @@
+"""Pictures through the upscaler: sizes, steps, colours, number formats, and the Python API."""
+
+import dataclasses
+import io
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+import srcli
+from srcli.errors import UsageError, WeightsError
+from srcli.imaging.images import Metadata, Picture, read
+from srcli.model.config import BASE, ScalePath
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.runner import NetRunner
+from srcli.ops.color import quantize
+from srcli.ops.resample import bicubic
+from srcli.ops.spans import PATCH
+from srcli.training.symmetry import Symmetry
+from srcli.upscaler import Settings, Upscaler
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+SMALL = dataclasses.replace(
+    BASE,
+    widths=(8, 8),
+    encoder=(2,),
+    bottom=1,
+    decoder=(2,),
+    paths=tuple(ScalePath(scale=scale, encoder=(1,), decoder=(1,)) for scale in (2, 4)),
+    symmetric=False,
+)
+"""A small net of the kind of ``base``."""
+
+
+def upscaler(model="base", notice=lambda _: None, **options):
+    """An upscaler in fp32."""
+    return Upscaler(model, settings=Settings(**{"dtype": "fp32", **options}), notice=notice)
+
+
+def correcting(config=SMALL):
+    """A net that changes its input at random."""
+    torch.manual_seed(2)
+    net = ResidualAutoencoder(config)
+    for head in (net.head, *net.heads.values()):
+        torch.nn.init.normal_(head.weight, std=0.02)
+    return net
+
+
+def identity(**options):
+    """An upscaler whose net adds nothing: the bicubic enlargement."""
+    return upscaler(ResidualAutoencoder(SMALL), **options)
+
+
+def photograph(height, width):
+    """The middle of the example photograph, ``(3, H, W)`` 8-bit pixels."""
+    pixels = read(ROOT / "examples" / "originals" / "houses.png").pixels
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    part = pixels[top : top + height, left : left + width].copy()
+    return torch.from_numpy(part).permute(2, 0, 1)
+
+
+def picture(image, alpha=None):
+    """``(C, H, W)`` pixels as a picture."""
+    return Picture(pixels=image.permute(1, 2, 0).contiguous().numpy(), alpha=alpha)
+
+
+def grey(height=9, width=7, dtype=np.uint8):
+    """A grey ramp from black to white."""
+    top = np.iinfo(dtype).max
+    pixels = np.linspace(0, top, height * width).astype(dtype).reshape(height, width, 1)
+    return Picture(pixels=pixels)
+
+
+def whole(model, image, size):
+    """All rows of an enlargement, ``(C, h, w)``."""
+    return torch.cat([band for _, band in model.enlarge(image, size)], 1)
+
+
+# ---- sizes and steps ----------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(height=st.integers(1, 20), width=st.integers(1, 20), scale=st.floats(1, 16))
+def test_any_size_from_one_pixel_up_comes_out_exactly(height, width, scale):
+    """The result has the size asked for, at every factor, and a flat picture stays flat."""
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    image = torch.full((3, height, width), 77, dtype=torch.uint8)
+
+    result = identity().upscale(picture(image), size).pixels
+
+    assert (*size, 3) == result.shape
+    assert np.unique(result).tolist() == [77]
+
+
+def test_an_untrained_correction_is_the_bicubic_filter():
+    """With a net that adds nothing the whole way is bicubic, to the last bit of a pixel."""
+    image = photograph(50, 61)
+
+    actual = identity().upscale(picture(image), (150, 183)).pixels
+
+    assert np.array_equal(quantize(bicubic(image, (150, 183))).permute(1, 2, 0).numpy(), actual)
+
+
+def test_the_same_size_changes_nothing():
+    """Factor 1 gives the pixels back as they are."""
+    given_picture = picture(photograph(20, 30))
+
+    actual = upscaler(correcting()).upscale(given_picture, (20, 30)).pixels
+
+    assert np.array_equal(given_picture.pixels, actual)
+
+
+@pytest.mark.parametrize(
+    ("factor", "steps"), [(1.3, [2]), (2.5, [3]), (3.3, [4]), (6, [3, 2]), (7, [4, 2]), (9, [3, 3])]
+)
+def test_any_factor_is_reached_by_trained_ones(factor, steps):
+    """The net enlarges by what it was trained for, largest first; what is too large is reduced.
+
+    Between two steps the picture is clamped, but not rounded.
+    """
+    image = photograph(20, 24)
+    model = upscaler(correcting())
+    size = round(20 * factor), round(24 * factor)
+
+    actual = whole(model, image, size)
+
+    expected, product = image, 1
+    for number, step in enumerate(steps, 1):
+        product *= step
+        expected = whole(model, expected, (20 * product, 24 * product))
+        expected = expected if number == len(steps) else expected.clamp(0, 1)
+    if product != factor:
+        expected = bicubic(expected, size)
+    assert float((expected - actual).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(61, 72), (60, 73), (61, 71)])
+def test_a_pixel_more_or_less_is_no_other_factor(size):
+    """A size that rounding makes a pixel off a trained factor is enlarged by the net directly."""
+    (step,) = identity()._layout.steps((20, 24), size)
+
+    assert (step.size, step.scale) == (size, 3)
+
+
+def test_a_stretched_size_is_reached_from_above():
+    """Of a result that is stretched neither side is enlarged by the filter."""
+    model = identity()
+
+    for size in [(60, 24), (20, 72), (61, 200), (39, 100)]:
+        last = model._layout.steps((20, 24), size)[-1].size
+        assert last[0] >= size[0]
+        assert last[1] >= size[1]
+        assert whole(model, photograph(20, 24), size).shape[-2:] == size
+
+
+def test_a_net_of_one_factor_takes_that_again():
+    """x4 by a net for x3 is x9, reduced: two steps of x2 would be what it never saw."""
+    steps = Upscaler(correcting(), scales=(3.0,))._layout.steps((20, 24), (80, 96))
+
+    assert [(step.size, step.scale) for step in steps] == [((60, 72), 3), ((180, 216), 3)]
+
+
+@pytest.mark.parametrize("factor", [2, 4, 6])
+def test_a_net_of_one_factor_is_better_than_the_filter_at_others(factor):
+    """``paper`` knows x3 alone, and its pictures beat bicubic ones wherever it is asked."""
+    original = bicubic(photograph(192, 192).double() / 255, (96, 96))
+    image = quantize(bicubic(original, (96 // factor, 96 // factor)))
+
+    restored = whole(upscaler("paper"), image, (96, 96))
+
+    enlarged = bicubic(image.double() / 255, (96, 96))
+    errors = [float((one.double() - original).square().mean()) for one in (restored, enlarged)]
+    assert errors[0] < 0.95 * errors[1]
+
+
+def test_the_shipped_weights_beat_bicubic_on_a_photograph():
+    """Reduced by three and enlarged again, the net's picture is over a decibel closer."""
+    high = photograph(240, 300)
+    low = quantize(bicubic(high, (80, 100)))
+
+    def error(result):
+        return float((quantize(result).float() - high.float()).square().mean())
+
+    plain = error(bicubic(low, (240, 300)))
+    assert 10 * math.log10(plain / error(whole(upscaler(), low, (240, 300)))) > 1
+
+
+def test_smaller_than_the_picture_is_refused():
+    """The tool enlarges; a smaller size is a contradiction."""
+    with pytest.raises(UsageError, match="30x20 cannot be enlarged to 30x19"):
+        whole(identity(), photograph(20, 30), (19, 30))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tile": 100}, "multiple of the net's stride 24, not 100"),
+        ({"tile": 0}, "--tile must be at least 1, not 0"),
+        ({"overlap": -1}, "--overlap must be at least 0, not -1"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(options, text):
+    """A wrong number is reported before any picture is read."""
+    with pytest.raises(UsageError, match=text):
+        identity(**options)
+
+
+# ---- number formats -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_bf16_stays_close_to_fp32(factor):
+    """bf16 changes at most one value in 20, and none by more than two levels."""
+    image, size = photograph(75, 100), (75 * factor, 100 * factor)
+    exact, fast = (
+        whole(upscaler(dtype=dtype), image, size).clamp(0, 1) for dtype in ("fp32", "bf16")
+    )
+
+    difference = (quantize(exact).int() - quantize(fast).int()).abs()
+    assert 0 < float((exact - fast).abs().max()) * 255 < 1.5
+    assert 1 <= int(difference.max()) <= 2
+    assert float((difference > 0).float().mean()) < 0.05
+
+
+def test_a_patch_that_overflows_is_redone_in_fp32_and_reported_once():
+    """A result that is not finite in the fast format comes from fp32 instead."""
+    notices = []
+    model = upscaler(correcting(), notices.append, dtype="bf16", tile=PATCH)
+    image = photograph(50, 100)
+    expected = whole(upscaler(correcting(), tile=PATCH), image, (150, 300))
+    with torch.no_grad():
+        model._runner.nets_on(CPU)[0].head.bias.fill_(math.inf)
+
+    assert torch.equal(expected, whole(model, image, (150, 300)))
+    assert notices == ["a patch was not finite in torch.bfloat16 and was redone in fp32"]
+
+
+def test_a_net_that_is_never_finite_is_refused():
+    """Weights that overflow even in fp32 are named as the cause."""
+    net = ResidualAutoencoder(SMALL)
+    with torch.no_grad():
+        net.head.bias.fill_(math.nan)
+
+    with pytest.raises(WeightsError, match="not finite even in fp32"):
+        whole(upscaler(net), photograph(4, 4), (12, 12))
+
+
+def test_fp16_of_a_gpu_is_no_format_of_the_cpu_that_takes_over():
+    """The CPU, which cannot compute in fp16, chooses its own format."""
+    runner = NetRunner(ResidualAutoencoder(SMALL), CPU, "fp32")
+    runner._device, runner._dtype_name = torch.device("cuda"), "fp16"
+
+    fast, exact = runner.nets_on(CPU)
+
+    assert fast.head.weight.dtype in {torch.float32, torch.bfloat16}
+    assert exact.head.weight.dtype == torch.float32
+
+
+# ---- colours and metadata -----------------------------------------------------------------
+
+
+def test_grey_stays_grey_and_sixteen_bits_stay_sixteen():
+    """One channel in, one out; values between the 8-bit ones survive."""
+    result = upscaler(correcting()).upscale(grey(dtype=np.uint16), (27, 21)).pixels
+
+    assert (27, 21, 1) == result.shape
+    assert result.dtype == np.uint16
+    assert (result % 257 != 0).any()
+
+
+def test_alpha_is_enlarged_by_the_filter_and_hidden_colours_do_not_bleed():
+    """Black under full transparency leaves no dark rim around a white shape."""
+    alpha = np.zeros((20, 24, 1), np.uint8)
+    alpha[:, 10:] = 255
+    image = torch.from_numpy(np.repeat(alpha, 3, 2)).permute(2, 0, 1)
+
+    result = upscaler().upscale(picture(image, alpha), (60, 72))
+
+    expected = quantize(bicubic(torch.from_numpy(alpha).permute(2, 0, 1), (60, 72)))
+    assert np.array_equal(expected.permute(1, 2, 0).numpy(), result.alpha)
+    assert int(result.pixels[result.alpha[..., 0] > 0].min()) >= 250
+
+
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_a_cut_out_has_no_halo(background):
+    """Whatever lies under the transparent pixels, over a ground it is what the ground shows.
+
+    A shape of one colour with soft edges is that colour, as opaque as the filter says, laid over
+    the ground: the arithmetic of premultiplied alpha.
+    """
+    rows, columns = np.mgrid[:24, :30]
+    opacity = np.clip(9.5 - np.hypot(rows - 12, columns - 15), 0, 1)[..., None]
+    alpha = (opacity * 255).round().astype(np.uint8)
+    colour = np.array([230, 40, 90])
+    pixels = np.where(alpha > 0, colour, np.array([0, 255, 0])).astype(np.uint8)
+
+    result = identity().upscale(Picture(pixels=pixels, alpha=alpha), (72, 90))
+
+    def laid(colours, share):
+        return colours / 255 * share + background * (1 - share)
+
+    wide = bicubic(torch.from_numpy(alpha / 255).permute(2, 0, 1), (72, 90))
+    expected = laid(colour, wide.clamp(0, 1).permute(1, 2, 0).numpy())
+    assert np.abs(laid(result.pixels, result.alpha / 255) - expected).max() <= 2 / 255
+
+
+def test_metadata_duration_and_progress():
+    """The result has what the file said of itself; the share done rises to one."""
+    metadata = Metadata(icc_profile=b"profile", exif=None, dpi=(300.0, 300.0))
+    source = Picture(pixels=grey(100, 20).pixels, duration=40.0, metadata=metadata)
+    shares = []
+
+    result = identity(tile=PATCH).upscale(source, (300, 60), shares.append)
+
+    assert (result.metadata, result.duration) == (metadata, 40.0)
+    assert shares == [120 / 300, 240 / 300, 1]
+
+
+# ---- self-ensemble ------------------------------------------------------------------------
+
+
+def test_tta_is_the_mean_of_the_eight_turned_pictures():
+    """Each turned picture alone, turned back, in the mean: the ensemble's result in fp32."""
+    image, size = photograph(40, 40), (120, 120)
+    plain, ensemble = (upscaler(correcting(), overlap=10_000, tta=tta) for tta in (False, True))
+    results = []
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = torch.rot90(image.mT if mirrored else image, quarters, (1, 2))
+            result = torch.rot90(whole(plain, turned, size), -quarters, (1, 2))
+            results.append(result.mT if mirrored else result)
+
+    actual = whole(ensemble, image, size)
+
+    torch.testing.assert_close(actual, torch.stack(results).mean(0), atol=2e-5, rtol=0)
+    assert float((results[0] - actual).abs().max()) > 0.01
+    assert ensemble.patches((40, 40), size) == 8
+    # A block that is not square comes back in its own shape, and grey stays grey.
+    assert ensemble.upscale(grey(9, 50), (27, 150)).pixels.shape == (27, 150, 1)
+
+
+def test_tta_of_a_symmetric_net_is_one_pass():
+    """All eight orientations are alike, so one is computed; a notice says so."""
+    config = dataclasses.replace(SMALL, symmetric=True)
+    net = correcting(config)
+    Symmetry(net, config).begin()
+    notices = []
+    image, size = photograph(40, 40), (120, 120)
+    model = upscaler(net, notices.append, tta=True)
+
+    assert torch.equal(whole(upscaler(net), image, size), whole(model, image, size))
+    assert notices == [
+        "--tta changes nothing with this net: its result is the same in all eight ways"
+    ]
+    assert model.patches((40, 40), size) == 1
+
+
+# ---- from Python --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        *[(mode, mode) for mode in ("L", "LA", "RGB", "RGBA", "I;16")],
+        *[("1", "L"), ("P", "RGB"), ("CMYK", "RGB")],
+    ],
+)
+def test_a_pillow_image_becomes_a_larger_one(mode, expected):
+    """Any mode goes in; what comes out has the size asked for."""
+    image = Image.new(mode, (14, 9), 1 if mode == "1" else 0)
+
+    larger = identity()(image, scale=1.5)
+
+    assert (larger.mode, larger.size) == (expected, (21, 14))
+    assert identity()(image, size=(20, 30)).size == (20, 30)
+    assert image.size == (14, 9)
+
+
+def test_a_pillow_image_keeps_what_it_says_and_is_upright():
+    """The orientation is applied once; profile and EXIF are on the result."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    file = io.BytesIO()
+    Image.new("RGB", (14, 9), "red").save(file, "JPEG", exif=exif, icc_profile=srgb)
+
+    with Image.open(file) as image:
+        larger = identity()(image)
+
+    assert larger.size == (27, 42)
+    assert larger.info["icc_profile"] == srgb
+    assert larger.getexif().get(0x0112, 1) == 1
+    assert larger.getexif()[0x010F] == "Maker"
+
+
+def test_a_pillow_image_is_not_reduced():
+    """A scale below one is a contradiction here as everywhere."""
+    with pytest.raises(UsageError, match="that is smaller"):
+        identity()(Image.new("L", (10, 10)), scale=0.5)
+
+
+def test_one_upscaler_serves_several_threads():
+    """Each thread gets its own picture's result, the same as alone."""
+    model = upscaler(correcting())
+    images = [Image.fromarray(photograph(30 + n, 40).permute(1, 2, 0).numpy()) for n in range(6)]
+    alone = [model(image).tobytes() for image in images]
+
+    with ThreadPoolExecutor(3) as pool:
+        together = [image.tobytes() for image in pool.map(model, images)]
+
+    assert together == alone
+
+
+def test_auto_is_about_files():
+    """Which weights suit a picture is read from its file, so a name is needed here."""
+    with pytest.raises(UsageError, match="auto chooses weights for a file: give a name"):
+        Upscaler("auto")
+
+
+def test_srcli_imports_torch_only_for_the_upscaler():
+    """``import srcli`` brings the errors without waiting for torch; ``Upscaler`` brings it."""
+    code = (
+        "import sys, srcli; assert issubclass(srcli.UsageError, srcli.SrcliError);"
+        "assert 'torch' not in sys.modules; from srcli import Settings, Upscaler;"
+        "print(Upscaler.__module__, Settings.__module__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["srcli.upscaler"] * 2
+    with pytest.raises(AttributeError, match="no attribute 'Downscaler'"):
+        srcli.Downscaler  # noqa: B018 - asking is enough

@@ -1,0 +1,348 @@
+"""Blocks of patches in the upscaler: seams, batches, too little memory, devices, the time taken."""
+
+import dataclasses
+import functools
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from srcli import upscaler as upscaling
+from srcli.imaging.images import Picture, read
+from srcli.model import memory, timing
+from srcli.model.config import BASE, ScalePath
+from srcli.model.memory import BatchPlans, batch_plans
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.runner import NetRunner
+from srcli.model.tiling import enlarge_rows
+from srcli.ops.color import quantize
+from srcli.ops.spans import PATCH
+from srcli.upscaler import Settings, Upscaler
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "originals" / "houses.png"
+
+SMALL = dataclasses.replace(
+    BASE,
+    widths=(8, 8),
+    encoder=(2,),
+    bottom=1,
+    decoder=(2,),
+    paths=tuple(ScalePath(scale=scale, encoder=(1,), decoder=(1,)) for scale in (2, 4)),
+)
+"""A small net of the kind of ``base``."""
+
+
+def upscaler(model="base", notice=lambda _: None, **options):
+    """An upscaler in fp32."""
+    return Upscaler(model, settings=Settings(**{"dtype": "fp32", **options}), notice=notice)
+
+
+def correcting():
+    """A small net that changes its input at random."""
+    torch.manual_seed(2)
+    net = ResidualAutoencoder(SMALL)
+    for head in (net.head, *net.heads.values()):
+        torch.nn.init.normal_(head.weight, std=0.02)
+    return net
+
+
+def photograph(height, width):
+    """The middle of the example photograph, ``(3, H, W)`` 8-bit pixels."""
+    pixels = read(EXAMPLE).pixels
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    part = pixels[top : top + height, left : left + width].copy()
+    return torch.from_numpy(part).permute(2, 0, 1)
+
+
+def whole(model, image, size):
+    """All rows of an enlargement, ``(C, h, w)``."""
+    return torch.cat([band for _, band in model.enlarge(image, size)], 1)
+
+
+# ---- seams --------------------------------------------------------------------------------
+
+
+@functools.cache
+def untiled(model, factor, dtype, source):
+    """A photograph enlarged in one block, with all the context that can matter."""
+    size = tuple(factor * side for side in source)
+    side = -(-max(size) // BASE.common_stride) * BASE.common_stride
+    made = upscaler(model, tile=side, overlap=BASE.at(factor).receptive_margin, dtype=dtype)
+    return quantize(whole(made, photograph(*source), size)).int()
+
+
+def seam_error(factor, source=(75, 100), model="base", dtype="fp32", **options):
+    """Largest difference in 8-bit levels between a tiled result and the untiled one."""
+    size = tuple(factor * side for side in source)
+    tiled = whole(upscaler(model, dtype=dtype, **options), photograph(*source), size)
+    return int((untiled(model, factor, dtype, source) - quantize(tiled).int()).abs().max())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_seams_at_the_default_margin_stay_within_one_level(factor, dtype):
+    """On a real photograph the shipped weights leave no seam of more than one level."""
+    assert seam_error(factor, dtype=dtype, tile=PATCH) <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "factor"),
+    [("photo", 2), ("photo", 3), ("photo", 4), ("faces", 3), ("paper", 3)],
+)
+def test_the_usual_margin_is_enough_for_all_shipped_weights(model, factor):
+    """What was measured with ``base`` holds for the others."""
+    assert seam_error(factor, model=model, tile=PATCH) <= 1
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_seams_at_the_full_receptive_field_are_exactly_zero(factor):
+    """With all the context that can matter, patches compute what the whole picture would."""
+    margin = BASE.at(factor).receptive_margin
+
+    assert seam_error(factor, (45, 65), overlap=margin, tile=PATCH) == 0
+
+
+@pytest.mark.parametrize(("overlap", "most"), [(None, 1), (10_000, 0)])
+def test_fused_patches_leave_no_other_seams(overlap, most, monkeypatch):
+    """Blocks of two patches a side keep to the same limits."""
+    monkeypatch.setitem(memory._FUSE, "cpu", 2)
+
+    assert seam_error(3, (75, 100), overlap=overlap) <= most
+
+
+def test_seams_without_a_margin_are_seen():
+    """The measure can fail: no context leaves more than a level."""
+    assert seam_error(3, overlap=0, tile=PATCH) > 1
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_the_batch_size_changes_nothing(batch_size):
+    """Patches run together are what each is alone."""
+    image = photograph(60, 130)
+    alone, together = (
+        quantize(whole(upscaler(correcting(), tile=PATCH, batch_size=size), image, (180, 390)))
+        for size in (1, batch_size)
+    )
+
+    assert torch.equal(alone, together)
+
+
+# ---- too little memory, several devices ---------------------------------------------------
+
+
+def limited(model, monkeypatch, pixels):
+    """Let the net of a model run out of memory on windows of more than ``pixels`` pixels."""
+    run, sizes = model._runner.run, []
+
+    def exhausted(windows, scale):
+        if windows.shape[0] * windows.shape[-2] * windows.shape[-1] > pixels:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
+        sizes.append(tuple(windows.shape))
+        return run(windows, scale)
+
+    monkeypatch.setattr(model._runner, "run", exhausted)
+    return sizes
+
+
+def test_out_of_memory_makes_the_blocks_smaller_and_the_picture_stays(monkeypatch):
+    """From the row where memory ran out smaller blocks are used: the same picture, one notice."""
+    notices = []
+    image, size = photograph(300, 260), (900, 780)
+    expected = whole(upscaler(correcting(), overlap=10_000), image, size)
+    model = upscaler(correcting(), notices.append, overlap=10_000)
+    bands = model.enlarge(image, size)
+    span, first = next(bands)
+    sizes = limited(model, monkeypatch, 480 * 480)
+
+    rest = list(bands)
+    again = whole(model, image, size)
+
+    assert span.stop < size[0]
+    assert rest[0][0].start == span.stop
+    assert torch.equal(quantize(expected), quantize(torch.cat([first, *(b for _, b in rest)], 1)))
+    assert torch.equal(quantize(expected), quantize(again))
+    assert notices == ["cpu is short of memory: smaller blocks from here on"]
+    assert max(height * width for _, _, height, width in sizes) <= 480 * 480
+
+
+def test_too_little_memory_for_a_single_patch_is_a_memory_error(monkeypatch):
+    """When nothing smaller is left to try, the picture fails as one that does not fit."""
+    model = upscaler(correcting(), batch_size=4, tile=PATCH)
+    sizes = limited(model, monkeypatch, 9)
+
+    with pytest.raises(MemoryError):
+        whole(model, photograph(40, 90), (120, 270))
+
+    assert sizes == []
+
+
+def on_gpus(model, notices, *, fuse=True):
+    """Let a model believe that it computes on GPUs."""
+    plans = batch_plans(torch.device("cuda"), fuse=fuse, batch_size=None)
+    model._plans = BatchPlans(plans, notices.append)
+
+
+def test_a_gpu_out_of_memory_hands_over_to_the_cpu(monkeypatch):
+    """Batches are halved, then blocks, then the CPU takes over; each is announced once."""
+    notices, tried = [], []
+    image, size = photograph(50, 100), (150, 300)
+    model = upscaler(correcting())
+    expected = whole(model, image, size)
+    on_gpus(model, notices)
+
+    def crowded(rows, grid, workers, batch, finish):
+        tried.append((workers[0].device.type, model._plans.current.fuse, batch))
+        if workers[0].device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return enlarge_rows(rows, grid, workers, batch, finish)
+
+    monkeypatch.setattr(upscaling, "enlarge_rows", crowded)
+    actual = [whole(model, image, size) for _ in range(2)]
+
+    cuda = [(8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]
+    assert tried == [("cuda", *each) for each in cuda] + [("cpu", 6, 1)] * 2
+    assert all(torch.equal(expected, each) for each in actual)
+    assert notices == [
+        "cuda is short of memory: smaller blocks from here on",
+        "cuda is out of memory: continuing on the CPU",
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_devices_share_one_picture(monkeypatch, count):
+    """Each computes rows of blocks; the picture is the same."""
+    image, size = photograph(140, 60), (420, 180)
+    model = upscaler(correcting(), tile=PATCH)
+    expected = whole(model, image, size)
+    monkeypatch.setattr(memory, "all_alike", lambda _: (torch.device("cpu"),) * count)
+    on_gpus(model, [], fuse=False)
+
+    assert torch.equal(expected, whole(model, image, size))
+    assert [str(one) for one in model._plans.current.devices] == ["cpu"] * count
+
+
+# ---- the time that an enlargement takes ---------------------------------------------------
+
+
+class Clocked:
+    """A net that only moves a clock, by a millionth of a second for each pixel it is given."""
+
+    def __init__(self, monkeypatch, most=math.inf):
+        self.now, self.windows, self.most = 0.0, [], most
+        self.delays = itertools.repeat(0.0)
+        monkeypatch.setattr(NetRunner, "run", lambda _runner, windows, **_: self.run(windows))
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+
+    def run(self, windows):
+        """Give windows back as they are; those of more than so many pixels do not fit."""
+        pixels = windows.shape[0] * windows[0, 0].numel()
+        if pixels > self.most:
+            raise MemoryError
+        self.windows.append(pixels)
+        self.now += pixels / 1e6 + next(self.delays)
+        return windows
+
+
+@pytest.mark.parametrize(
+    ("source", "factor", "options"),
+    [
+        ((7, 9), 3, {}),
+        ((40, 50), 3, {"tile": 48}),
+        ((75, 31), 2, {"overlap": 0}),
+        ((40, 50), 2.5, {}),
+        ((20, 30), 6, {"batch_size": 3}),
+        ((260, 300), 3, {}),
+        ((260, 300), 3, {"batch_size": 3}),
+    ],
+)
+def test_the_estimated_time_is_that_of_the_windows(source, factor, options, monkeypatch):
+    """Of every step, context included: what a run then takes by the same clock."""
+    clock = Clocked(monkeypatch)
+    made = upscaler(correcting(), **options)
+    size = round(source[0] * factor), round(source[1] * factor)
+    estimate = made.seconds(source, size)
+    begun = clock.now
+
+    whole(made, photograph(*source), size)
+
+    assert estimate == pytest.approx(clock.now - begun)
+
+
+def test_what_is_measured_once_is_known(monkeypatch):
+    """Twenty thousand photos of one kind cost one measurement; another factor or size one more."""
+    clock = Clocked(monkeypatch)
+    made = upscaler(correcting())
+    draws = torch.get_rng_state()
+    one = made.seconds((40, 50), (120, 150))
+    passes = len(clock.windows)
+
+    assert torch.equal(torch.get_rng_state(), draws)
+    assert passes == 5
+    assert made.seconds((40, 50), (120, 150)) == one
+    assert made.seconds((80, 50), (240, 150)) > 1.5 * one
+    assert made.seconds((40, 50), (40, 50)) == 0
+    assert len(clock.windows) == passes
+    made.seconds((40, 50), (160, 200))
+    assert len(clock.windows) == passes + 5
+    made.seconds((900, 900), (2700, 2700))
+    assert 0 < len(clock.windows) - passes - 5 <= 5
+
+
+def test_a_slow_measurement_is_not_repeated(monkeypatch):
+    """On a slow machine the estimate must not take longer than the work."""
+    clock = Clocked(monkeypatch)
+
+    upscaler(correcting(), tile=1440).seconds((400, 400), (1200, 1200))
+
+    assert clock.windows == [(1440 + 2 * SMALL.usual_margin) ** 2]
+
+
+def test_the_fastest_pass_counts(monkeypatch):
+    """What else the machine does now and then is not part of the estimate."""
+    clock = Clocked(monkeypatch)
+    clock.delays = iter([0.1, 0.0, 0.3, 0.0, 0.2])
+
+    seconds = upscaler(correcting()).seconds((40, 40), (120, 120))
+
+    assert seconds == pytest.approx(clock.windows[0] / 1e6)
+
+
+def test_a_measurement_that_finds_too_little_memory_uses_smaller_blocks(monkeypatch):
+    """As a run does; the estimate is then of the smaller blocks."""
+    clock, notices = Clocked(monkeypatch, most=500**2), []
+    made = upscaler(correcting(), notices.append)
+
+    assert made.seconds((400, 400), (1200, 1200)) > 1.2**2
+    assert notices == ["cpu is short of memory: smaller blocks from here on"]
+    assert max(clock.windows) <= 500**2
+
+
+# ---- CUDA ---------------------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_cuda_agrees_with_the_cpu(dtype):
+    """On CUDA the picture is the CPU's fp32 one, as closely as the number format allows."""
+    image = photograph(91, 111)
+    on_cpu = quantize(whole(upscaler(device="cpu"), image, (273, 333))).int()
+    on_cuda = quantize(whole(upscaler(device="cuda", dtype=dtype), image, (273, 333))).int()
+
+    assert int((on_cpu - on_cuda).abs().max()) <= (2 if dtype == "bf16" else 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_the_same_pixels_every_time():
+    """Bands that are copied while others are computed are whole: many small ones, three times."""
+    image = Picture(pixels=photograph(200, 120).permute(1, 2, 0).contiguous().numpy())
+    model = upscaler(device="cuda", tile=12)
+
+    first, *others = (model.upscale(image, (600, 360)).pixels.astype(int) for _ in range(3))
+
+    assert all((first == other).all() for other in others)
+    expected = upscaler(device="cpu", tile=12)
+    assert abs(first - expected.upscale(image, (600, 360)).pixels).max() <= 1
