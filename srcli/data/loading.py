@@ -1,4 +1,4 @@
-"""Patches out of images: read in threads or kept in memory, and cut, on the CPU or the GPU.
+"""Batches of patches: images read in threads or kept in memory, and cut on the CPU or GPU.
 
 Whether the decoded images are kept in memory or decoded as they are needed changes the speed
 and nothing else.
@@ -24,7 +24,7 @@ from srcli.ops.spans import PATCH
 __all__ = ["Batch", "Centers", "Loader", "named_draws"]
 
 _RESIDENT_BYTES = 2 << 30
-"""Decoded images of a CPU run stay in memory up to this; a larger set is decoded as it goes."""
+"""Decoded images of a CPU run stay in memory up to this; a larger set is decoded as needed."""
 
 _RESIDENT_SHARE = 0.4
 """Share of a GPU's free memory that decoded images may take."""
@@ -69,7 +69,7 @@ class Loader:
     ) -> None:
         self.pool = pool
         self.failures: dict[int, str] = {}
-        """Why which images could not be read, as far as they were wanted."""
+        """Why images could not be read, by their place; of those tried so far."""
         self._device, self._workers = device, workers
         if resident is None:
             resident = _mean_bytes(pool) * len(pool) <= _room(device)
@@ -149,7 +149,7 @@ class Loader:
     def _sound(
         self, place: int, top: float, left: float, turn: int
     ) -> tuple[int, float, float, int]:
-        """Take the next image that is there where one could not be read."""
+        """Replace an image that could not be read by the next one that could."""
         while place in self.failures:
             place = (place + 1) % len(self.pool)
         return place, top, left, turn
@@ -164,7 +164,7 @@ class Loader:
 
     def _try(self, place: int) -> Tensor | None:
         if place in self.failures:
-            # Else a thread might look for a readable image for ever, where all have failed.
+            # Else a thread might search for a readable image forever where all have failed.
             _check_failures(self.failures, len(self.pool))
             return None
         try:
@@ -212,7 +212,7 @@ class Centers:
 
     @property
     def failures(self) -> list[str]:
-        """Why images could not be read, as far as they were wanted."""
+        """Why images could not be read, of those tried so far."""
         return list(self._failures.values())
 
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
@@ -258,7 +258,7 @@ class Centers:
             return center_patch(self._pool.read(place))
         except ImageError as error:
             self._failures[place] = str(error)
-            # One of the few images that are looked at says little about the set.
+            # One failure among the few images read here says little about the set.
             _check_failures(self._failures, len(self._pool))
             return None
 
@@ -290,7 +290,7 @@ def _mean_bytes(pool: Pool) -> float:
 
 
 def _room(device: torch.device) -> float:
-    """How many bytes of decoded images may stay in memory."""
+    """Return how many bytes of decoded images may stay in memory."""
     if device.type == "cuda":
         return _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
     return _RESIDENT_BYTES

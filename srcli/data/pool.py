@@ -96,16 +96,16 @@ class Pool:
         """
         source, index = self._at(place)
         pixels = torch.from_numpy(source.read(index)).permute(2, 0, 1)
-        levels = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
-        kept = _Kept.of(*levels.shape[1:])
-        if kept.window != tuple(levels.shape[1:]):
+        values = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
+        kept = _Kept.of(*values.shape[1:])
+        if kept.window != tuple(values.shape[1:]):
             generator = torch.Generator().manual_seed(derive_seed(self._seed, source.key(index)))
             where = torch.rand(2, generator=generator).tolist()
             for axis, side, at in zip((1, 2), kept.window, where, strict=True):
-                levels = levels.narrow(axis, int(at * (levels.shape[axis] - side + 1)), side)
+                values = values.narrow(axis, int(at * (values.shape[axis] - side + 1)), side)
         if kept.size != kept.window:
-            levels = quantize(bicubic(levels, kept.size))
-        return levels.expand(3, -1, -1).contiguous()
+            values = quantize(bicubic(values, kept.size))
+        return values.expand(3, -1, -1).contiguous()
 
     def _at(self, place: int) -> tuple[Source, int]:
         number = int(self._chosen[place])

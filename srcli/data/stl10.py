@@ -99,7 +99,7 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
     """Map a binary of STL-10 into memory: ``(n, 3, 96, 96)``, columns before rows."""
     try:
         size = path.stat().st_size
-        levels = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
+        pixels = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
     except OSError as error:
         raise DataError(
             f"{shown(path)} cannot be read ({reason(error)}); check its permissions and the disk"
@@ -109,7 +109,7 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
             f"{shown(path)} has {size:,} bytes, which is no whole number of images of "
             f"{_BYTES:,}: delete it and download it again with --download or from {_PAGE}"
         )
-    return levels.reshape(-1, 3, _SIDE, _SIDE)
+    return pixels.reshape(-1, 3, _SIDE, _SIDE)
 
 
 def _unpack(root: Path, path: Path, notice: Callable[[str], None]) -> None:

@@ -62,7 +62,7 @@ class Degradation:
     others."""
 
     clean: float = 0.0
-    """Share of the samples that are spared all of it, below 1: plain bicubic."""
+    """Share of the samples that stay undegraded, below 1: plain bicubic."""
 
     def __post_init__(self) -> None:
         """Check every part, wherever it comes from."""

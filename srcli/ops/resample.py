@@ -26,7 +26,7 @@ def bicubic(
     """Resample to ``size``, or only a window of that result.
 
     Args:
-        image: ``(..., H, W)``; integers are taken as levels and brought to [0, 1].
+        image: ``(..., H, W)``; integers are pixel values and brought to [0, 1].
         size: Height and width of the whole result, output pixels.
         window: Rows and columns wanted, output pixels; None for all. Where it reaches outside
             the result, the result is continued by reflection about its edge.
@@ -50,7 +50,7 @@ def resampled(part: Tensor, down: "AxisWeights", across: "AxisWeights") -> Tenso
         across: Weights of columns.
 
     Returns:
-        Floating point, not clamped; integers are taken as levels and brought to [0, 1].
+        Floating point, not clamped; integers are pixel values and brought to [0, 1].
     """
     tall = down.apply(dequantize(part))
     # Rows are gathered several times faster than columns.
@@ -174,7 +174,7 @@ _KERNELS = {
     "lanczos": _Kernel(3.0, _lanczos),
     "cubic": _Kernel(2.0, partial(_cubic, a=_ALIASING_A), widens=False),
 }
-"""By the names of :data:`srcli.model.config.KERNELS`."""
+"""By the names of :data:`srcli.ops.degradation.KERNELS`."""
 
 
 def reflect(index: Tensor, length: int) -> Tensor:
