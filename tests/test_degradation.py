@@ -110,33 +110,6 @@ def test_a_sample_is_reduced_by_the_kernel_drawn(kernel, scale):
     assert not any(torch.equal(found, other) for other in others)
 
 
-def test_each_of_the_kernels_named_is_as_likely():
-    """Each kernel takes the same share of the draws, up to the last below one, in their order."""
-    kernels = ("lanczos", "bilinear", "area")
-    image = noise(6, 6)
-    known = {name: degrade(image, 3, Degradation(kernel=(name,)), uniform(1)) for name in kernels}
-    draws = torch.zeros(300, DRAWS, dtype=torch.float64)
-    draws[:, KERNEL] = (torch.arange(300) + 0.5) / 300
-    draws[-1, KERNEL] = math.nextafter(1, 0)
-
-    found = degrade(image.expand(300, -1, -1, -1), 3, Degradation(kernel=kernels), draws)
-
-    for place, kernel in enumerate(kernels):
-        part = found[100 * place : 100 * (place + 1)]
-        assert torch.equal(part, known[kernel].expand(100, -1, -1, -1))
-
-
-@pytest.mark.parametrize("text", ["blur=0..3", "blur=1,noise=4,jpeg=80"])
-def test_the_bicubic_kernel_changes_no_bit(text):
-    """Naming the kernel that is there anyway is the same degradation."""
-    images, draws, other = noises(3, 48, 48), uniform(3), uniform(3)
-    other[:, KERNEL] = 0.123
-
-    found = degrade(images, 2, Degradation.parse(f"{text},kernel=bicubic"), draws)
-
-    assert torch.equal(found, degrade(images, 2, Degradation.parse(text), other))
-
-
 def test_plain_bicubic_needs_no_draws():
     """By default the pictures are reduced and nothing else, whatever draws come with them."""
     images = noises(2, 48, 36)
@@ -195,10 +168,11 @@ def test_no_deviation_is_plain_bicubic(text):
 
 @pytest.mark.parametrize("sigma", [1.0, 25.0])
 def test_noise_has_the_deviation_asked_for(sigma):
-    """Noise is white: mean 0, its deviation in levels, nothing in common between pixels."""
-    image = torch.full((1, 3, 120, 140), 128 / 255)
+    """Noise is white: mean 0, the deviation drawn of its range, nothing shared by pixels."""
+    image, draws = torch.full((1, 3, 120, 140), 128 / 255), uniform(1)
+    draws[:, 1] = 0.25
 
-    low = degrade(image, 1, Degradation(noise=(sigma, sigma)), uniform(1)) * 255 - 128
+    low = degrade(image, 1, Degradation(noise=(sigma / 2, 2.5 * sigma)), draws) * 255 - 128
 
     count = low.numel()
     assert abs(float(low.mean())) < 4 * sigma / math.sqrt(count)
@@ -206,17 +180,6 @@ def test_noise_has_the_deviation_asked_for(sigma):
     assert float(low.std()) == pytest.approx(math.sqrt(sigma**2 + 1 / 12), rel=0.02)
     for shifted in (low.roll(1, -1), low.roll(1, -2), low.roll(1, -3)):
         assert abs(float((low * shifted).mean())) / sigma**2 < 4 / math.sqrt(count)
-
-
-def test_noise_is_drawn_within_its_range():
-    """The deviation follows the draw from the low end of the range to the high one."""
-    draws = uniform(5)
-    draws[:, 1] = torch.linspace(0, 0.999, 5)
-
-    low = degrade(torch.full((5, 3, 64, 64), 128 / 255), 1, Degradation(noise=(4, 12)), draws)
-
-    found = (low * 255).flatten(1).std(1)
-    torch.testing.assert_close(found, torch.linspace(4, 12, 5), rtol=0.03, atol=0)
 
 
 def test_seeds_close_together_are_different_noise():

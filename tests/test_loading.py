@@ -167,16 +167,6 @@ def test_a_patch_is_what_was_drawn(resident):
     assert loader.failures == {}
 
 
-def test_every_position_of_a_crop_occurs():
-    """Crops start anywhere from the first to the last row and column that leave room."""
-    loader = Loader(pool_of(images=[survey(122, 123, 0)]), CPU, workers=1, resident=True)
-    (batch,) = take(loader, by_epoch(1), 1, size=150)
-
-    corners = {(int(patch[0].min()), int(patch[1].min())) for patch in batch.patches}
-
-    assert corners == {(row, column) for row in range(3) for column in range(4)}
-
-
 @pytest.mark.parametrize("sampling", ["epoch", "area"])
 @pytest.mark.parametrize("damage", ["none", "damaged", "headless"])
 def test_where_images_are_kept_changes_nothing(damage, sampling):
@@ -393,46 +383,6 @@ def test_streaming_holds_few_images(workers):
     assert album.most <= 2 * workers
     assert album.alive == 0
     assert 5 * 24 <= album.reads <= (5 + 2 * workers) * 24
-
-
-class Held(Album):
-    """Reads so many images, then waits until it is let go."""
-
-    def __init__(self, allowed):
-        super().__init__()
-        self.allowed = allowed
-        self.go = threading.Event()
-
-    def read(self, index):
-        """Copy an image, now or later."""
-        pixels = super().read(index)
-        if self.reads > self.allowed:
-            self.go.wait(5)
-            self.go.set()
-        return pixels
-
-
-def test_closing_gives_up_what_was_to_be_read(monkeypatch):
-    """The batch that is being read is read to its end; those behind it are not begun."""
-    album = Held(8)
-    given_up = []
-    cancel = loading.Future.cancel
-
-    def note(future):
-        given_up.append(cancel(future))
-        if len(given_up) == 2:
-            album.go.set()
-        return given_up[-1]
-
-    monkeypatch.setattr(loading.Future, "cancel", note)
-    batches = Loader(Pool([album], seed=0), CPU, workers=1, resident=False).batches(
-        by_epoch(), 0, 8
-    )
-    next(batches)
-    batches.close()
-
-    assert given_up[-1]
-    assert album.reads <= 2 * 8
 
 
 def test_what_fits_into_memory_stays_there(monkeypatch):

@@ -1,17 +1,15 @@
 """Images as one list, what is kept of each, and how the list is split."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.data.folders import Folder
 from srcli.data.pool import Pool, open_pool, split
-from srcli.errors import DataError, ImageError, UsageError
+from srcli.errors import DataError, UsageError
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -138,10 +136,13 @@ def test_a_limit_is_drawn_by_seed_from_all_over_the_list():
         assert int(chosen[-1]) > 150
 
 
-SIDES = st.one_of(st.integers(1, 119), st.integers(120, 300), st.integers(1000, 1300))
+SIDES = st.integers(1, 300) | st.integers(1000, 1100)
 
 
 @settings(max_examples=30)
+@example(height=1, width=4000, channels=3, dtype=np.uint8)
+@example(height=4000, width=1, channels=1, dtype=np.uint8)
+@example(height=119, width=2000, channels=3, dtype=np.uint16)
 @given(
     height=SIDES,
     width=SIDES,
@@ -163,15 +164,6 @@ def test_an_image_has_the_size_reported_before(height, width, channels, dtype):
         assert pool.size(0) == (height, width)
     if channels == 1:
         assert torch.equal(image, image[:1].expand(3, -1, -1))
-
-
-@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (119, 4000)], ids=str)
-def test_slivers_have_the_size_reported_before(size):
-    """However long and thin, an image is within bounds and as large as reported."""
-    pool = Pool([Pictures([noise(*size)])], seed=0)
-
-    assert pool.read(0).shape == (3, *pool.size(0))
-    assert PATCH == min(pool.size(0)) <= max(pool.size(0)) <= 1024
 
 
 @pytest.mark.parametrize(
@@ -250,32 +242,6 @@ def test_sixteen_bits_become_eight(tmp_path):
     image = Pool([Folder(tmp_path)], seed=0).read(0)
 
     assert (image.double() - torch.from_numpy(values / 257.0)).abs().max() <= 0.5
-
-
-def test_a_transparent_palette_is_silent(tmp_path):
-    """A palette image with transparency is read without a warning on the terminal."""
-    grey = (np.arange(130 * 140, dtype=np.uint32).reshape(130, 140) % 251).astype(np.uint8)
-    palette = Image.fromarray(grey).convert("P")
-    palette.save(tmp_path / "palette.png", transparency=b"\x00\x80")
-
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        image = Pool([Folder(tmp_path)], seed=0).read(0)
-
-    assert [str(warning.message) for warning in heard] == []
-    assert torch.equal(image, torch.from_numpy(grey).expand(3, -1, -1))
-
-
-def test_a_damaged_image_is_an_error_of_its_own(tmp_path):
-    """An unreadable file says so when it is asked for, and harms no other."""
-    save(tmp_path / "a.png", noise(120, 120))
-    (tmp_path / "b.png").write_bytes(b"this is no image")
-    pool = Pool([Folder(tmp_path)], seed=0)
-
-    for access in (pool.read, pool.size):
-        with pytest.raises(ImageError, match=r"b\.png: "):
-            access(1)
-    assert pool.read(0).shape == (3, 120, 120)
 
 
 def test_data_sets_are_opened_as_one_union(tmp_path):
