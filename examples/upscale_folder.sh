@@ -3,7 +3,7 @@
 #
 #     upscale_folder.sh photos photos_x3 [more options of srcli upscale]
 #
-# Run it again after a crash or a power cut: it goes on where it was. Exits with 0 if every photo is
+# Run it again after a crash or a power cut: it does what is left. Exits with 0 if every photo is
 # enlarged, 1 if some failed twice (their names are in OUTPUT.failed.txt), or srcli's own code.
 # SRCLI names another command than the installed one.
 set -u
@@ -37,7 +37,7 @@ case $code in
         echo "all of $folder is in $output"
         ;;
     1) echo "some photos failed twice; they are listed in $failed" >&2 ;;
-    130 | 143) echo "stopped; run it again to go on" >&2 ;;
+    130 | 143) echo "stopped; run it again to continue" >&2 ;;
     *) echo "srcli cannot work like this (exit code $code); see its message above" >&2 ;;
 esac
 exit "$code"

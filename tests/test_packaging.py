@@ -78,9 +78,10 @@ def test_the_wheel_carries_code_types_and_weights(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
 
-    modules = {f"srcli/{path.name}" for path in (ROOT / "srcli").glob("*.py")}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srcli").rglob("*.py")}
+    recipes = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srcli").rglob("*.toml")}
     shipped = {f"srcli/_shipped/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
-    assert modules | {"srcli/py.typed"} | shipped <= names
+    assert modules | recipes | {"srcli/py.typed"} | shipped <= names
     assert "srcli/_shipped/base.safetensors" in names
     assert not [name for name in names if name.startswith(("tests", "examples"))]
 
@@ -104,25 +105,21 @@ def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp
     assert np.ptp(images.read(tmp_path / "photo_x3.png").pixels) > 100
 
 
-def test_the_installed_copy_is_what_ran(python, tmp_path):
-    """The environment's own srcli is imported, and its weights are its own."""
+def test_the_console_script_starts_the_installed_copy(python, tmp_path):
+    """The wheel's ``srcli`` is the command line, with the weights of its own environment."""
     code = "import srcli.model.weights as w; print(w.__file__); print(w.resolve('base'))"
-    finished = subprocess.run(
-        [python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    commands = ([python.parent / "srcli", "--version"], ["-I", "-c", code])
+    version, where = (
+        subprocess.run(
+            [python, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for arguments in commands
     )
 
+    assert version == f"srcli {__version__}\n"
     home = python.parent.parent
-    assert all(Path(line).is_relative_to(home) for line in finished.stdout.splitlines())
-
-
-def test_the_console_script_starts_the_command_line(python):
-    """The wheel's ``srcli`` is the command line, in the environment it was installed into."""
-    script = python.parent / "srcli"
-    finished = subprocess.run(
-        [python, script, "--version"], capture_output=True, text=True, check=True
-    )
-
-    assert finished.stdout == f"srcli {__version__}\n"
+    assert len(where.splitlines()) == 2
+    assert all(Path(line).is_relative_to(home) for line in where.splitlines())
 
 
 def test_every_import_is_a_requirement(wheel):
@@ -133,7 +130,7 @@ def test_every_import_is_a_requirement(wheel):
     required = set(re.findall(r"^Requires-Dist: ([\w-]+)", metadata, re.MULTILINE))
 
     imported = set()
-    for path in (ROOT / "srcli").glob("*.py"):
+    for path in (ROOT / "srcli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
