@@ -1,4 +1,4 @@
-"""The README says what the command line can do."""
+"""What README and docs/ promise is there: every command, option, link and size."""
 
 import re
 from pathlib import Path
@@ -6,66 +6,98 @@ from pathlib import Path
 import pytest
 import typer
 
+from srcli import __version__
 from srcli.cli.app import app
+from srcli.training.recipe import settings
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = sorted(
+    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
+)
 
-ROOT = typer.main.get_command(app)
+PAGE_OF = {
+    "": "docs/upscale.md",
+    "upscale": "docs/upscale.md",
+    "train": "docs/train.md",
+    "eval": "docs/eval.md",
+    "models": "docs/eval.md",
+}
+"""Where each command's options are documented."""
 
 TYPERS_OWN = {"--install-completion", "--show-completion"}
 """Options of the root that Typer adds to every program; ``srcli --help`` lists them."""
 
+COMMANDS = {"": typer.main.get_command(app), **typer.main.get_command(app).commands}
+
 
 def options(command):
     """Every spelling of every option of a command, ``-o`` and ``--output`` alike."""
-    return [
+    return {
         spelling
         for parameter in command.params
         if parameter.param_type_name == "option"
         for spelling in (*parameter.opts, *parameter.secondary_opts)
-        if spelling not in TYPERS_OWN
-    ]
+    } - TYPERS_OWN
 
 
-COMMANDS = {"": ROOT, **ROOT.commands}
-NAMED = [(name, option) for name, command in COMMANDS.items() for option in options(command)]
-
-
-@pytest.fixture(scope="module")
-def readme():
-    """The text of the README."""
-    return README.read_text(encoding="utf-8")
-
-
-def test_there_is_something_to_check():
-    """The walk over the command tree finds the commands and their options."""
-    assert set(ROOT.commands) == {"upscale", "eval", "train", "models"}
-    assert ("", "--version") in NAMED
-    assert ("upscale", "-o") in NAMED
-    assert ("train", "--resume") in NAMED
-
-
-@pytest.mark.parametrize("name", sorted(ROOT.commands))
-def test_the_readme_names_every_command(readme, name):
-    """A command that no reader can find might as well not be there."""
-    assert re.search(rf"\bsrcli {name}\b", readme)
-
-
-def section(readme, name):
-    """The part of the README about a command; all of it for one without a part of its own."""
-    parts = [part for part in readme.split("\n## ") if f"`srcli {name}`" in part.split("\n")[0]]
-    return parts[0] if parts else readme
-
-
-@pytest.mark.parametrize(("name", "option"), NAMED)
-def test_the_readme_names_every_option(readme, name, option):
-    """Every spelling of an option stands in its command's section, as a word of its own."""
-    assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", section(readme, name)), (
-        f"README.md does not name {option} of srcli {name}".rstrip()
+def undocumented(text, spellings):
+    """List the spellings that do not stand in a text as words of their own."""
+    return sorted(
+        one for one in spellings if not re.search(rf"(?<![\w-]){re.escape(one)}(?![\w-])", text)
     )
 
 
-def test_three_commands_have_a_section(readme):
-    """The sections are found, so that the search above is not of the whole text."""
-    for name in ("upscale", "eval", "train"):
-        assert len(section(readme, name)) < len(readme) / 2
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_is_documented_on_its_commands_page(name):
+    """Each spelling of each option stands on the page, and README links the page."""
+    page = ROOT / PAGE_OF[name]
+    text = page.read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+
+    assert undocumented(text, options(COMMANDS[name])) == []
+    assert f"srcli {name}".strip() in text
+    assert PAGE_OF[name] in readme
+
+
+def test_a_missing_option_is_seen():
+    """A spelling inside a longer word does not count."""
+    assert undocumented("`--scale-all`, `-o`", {"--scale", "-o"}) == ["--scale"]
+    assert {"--version", "-h"} >= options(COMMANDS[""]) >= {"--version"}
+    assert {"-o", "--output"} <= options(COMMANDS["upscale"])
+
+
+def test_every_field_of_a_recipe_is_documented():
+    """The table of docs/train.md has each field with its meaning and default, and no other."""
+    text = (ROOT / "docs/train.md").read_text(encoding="utf-8")
+    expected = [f"| `{one.name}` | {one.meaning} | `{one.default}` |" for one in settings()]
+
+    assert [
+        line for line in text.splitlines() if re.match(r"\| `\w+` \| .* \| `", line)
+    ] == expected
+
+
+def test_readme_is_two_screens():
+    """Small enough to be read: 6 to 9 KB, with the two commands, the picture and the licence."""
+    text = README.read_text(encoding="utf-8")
+
+    assert 6_000 <= len(text.encode()) <= 9_000
+    for needed in ("make demo", "make test", "paid work", "examples/panels/", "## Limits"):
+        assert needed in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page):
+    """Files and pictures that a page names are in the repository."""
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_changes_name_this_version():
+    """The first entry is what comes next, or this version; this version has an entry."""
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+    assert headings[0] == "Unreleased" or headings[0] == __version__
+    assert __version__ in headings
