@@ -1,0 +1,515 @@
+"""The plan: what results are called, and which of them cannot be."""
+
+import os
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from srcli.errors import NothingToDoError, UsageError
+from srcli.imaging.formats import READABLE_SUFFIXES
+from srcli.ops.spans import TargetSize
+from srcli.upscaling import conflicts
+from srcli.upscaling.lists import write_list
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Job, Selection
+
+KNOWN = " ".join(sorted(READABLE_SUFFIXES))
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory):
+    """Give every example of a property a folder of its own."""
+    folder = tmp_path_factory.mktemp("desk")
+    return (folder / f"{number}" for number in count())
+
+
+def selected(*inputs, **options):
+    """Select files with some options; an output may be text."""
+    if isinstance(options.get("output"), str):
+        options = options | {"output": Path(options["output"])}
+    return Selection(inputs=inputs, **options)
+
+
+def touch(*names):
+    """Make empty files, with their folders: a plan opens none."""
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def targets(*inputs, **options):
+    """Plan and give the results by the entries of their inputs."""
+    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
+
+
+def problems(selection):
+    """What stands in the way of each planned job."""
+    return [job.problem for job in plan(selection)]
+
+
+def names(jobs):
+    """Sources and targets of jobs, as text."""
+    return [(str(job.source), str(job.target)) for job in jobs]
+
+
+def listing(folder="."):
+    """Every file and folder below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+def listed(*entries, name="list.txt"):
+    """Write a list and give the input that stands for it."""
+    write_list(Path(name), entries)
+    return f"@{name}"
+
+
+# ---- options ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 0.999}, "--scale must lie in 1..16, not 0.999"),
+        ({"scale": 16.01}, "--scale must lie in 1..16, not 16.01"),
+        ({"scale": float("nan")}, "--scale must lie in 1..16, not nan"),
+        ({"suffix": "a/b"}, "--suffix 'a/b' must not contain a path separator"),
+        (
+            {"format": "doc"},
+            f"--format doc is unknown: use one of {KNOWN.replace(' ', ', ').replace('.', '')}",
+        ),
+    ],
+)
+def test_an_option_out_of_range_is_refused(options, message):
+    """A value that cannot be meant is refused before any file is looked at."""
+    with pytest.raises(UsageError) as caught:
+        selected("photo.png", **options)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("suffix", ["{name}", "{", "}", "{}", "{scale", "{{scale}}", "{Scale}"])
+def test_unknown_braces_are_refused(suffix):
+    """Only ``{scale}`` means something; the rest is refused, not written into names."""
+    with pytest.raises(UsageError) as caught:
+        selected("a.png", suffix=suffix)
+
+    assert str(caught.value) == (
+        f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known"
+    )
+
+
+@pytest.mark.parametrize("option", ["include", "exclude"])
+@pytest.mark.parametrize("pattern", ["", "/", "./"])
+def test_an_empty_pattern_is_refused(option, pattern):
+    """A pattern that a shell variable left empty is not one that nothing fits."""
+    with pytest.raises(UsageError) as caught:
+        selected("a.png", **{option: (pattern,)})
+
+    assert str(caught.value) == f"--{option} is empty; give a pattern such as *.jpg"
+
+
+# ---- names ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "target"),
+    [
+        ("photo.jpg", {}, "photo_x3.jpg"),
+        ("photo.jpg", {"scale": 1.5}, "photo_x1.5.jpg"),
+        ("photo.jpg", {"suffix": "_large"}, "photo_large.jpg"),
+        ("photo.jpg", {"format": "png"}, "photo_x3.png"),
+        ("photo.jpg", {"format": "png", "suffix": ""}, "photo.png"),
+        ("PHOTO.JPG", {}, "PHOTO_x3.JPG"),
+        ("photo.v1.png", {}, "photo.v1_x3.png"),
+        ("notes.txt", {}, "notes_x3.png"),
+        ("photo", {}, "photo_x3.png"),
+        ("deep/down/photo.jpg", {}, "deep/down/photo_x3.jpg"),
+        ("photo.jpg", {"output": "large.png"}, "large.png"),
+        ("photo.jpg", {"output": "deep/large.webp"}, "deep/large.webp"),
+        ("photo.jpg", {"output": "new"}, "new/photo.jpg"),
+        ("photo.jpg", {"output": "new", "suffix": "_b"}, "new/photo_b.jpg"),
+        ("photo.jpg", {"output": "new", "format": "tiff"}, "new/photo.tiff"),
+        ("photo.jpg", {"output": "made"}, "made/photo.jpg"),
+        ("photo.jpg", {"output": "made.d"}, "made.d/photo.jpg"),
+        ("gone.jpg", {}, "gone_x3.jpg"),
+    ],
+)
+def test_a_file_has_its_result_named(here, source, options, target):
+    """Beside the input with a suffix, in the folder given, or under the file name given."""
+    if source != "gone.jpg":
+        touch(source)
+    for folder in ("made", "made.d"):
+        Path(folder).mkdir()
+    before = listing(here)
+    jobs = plan(selected(source, **options))
+
+    assert jobs == [Job(Path(source), Path(target), source)]
+    assert listing(here) == before, "a plan makes nothing"
+
+
+@pytest.mark.parametrize(
+    ("recursive", "found"),
+    [
+        (False, ["a.PNG", "b.jpg"]),
+        (True, ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]),
+    ],
+)
+def test_a_folder_gets_a_sibling_with_the_same_names(here, recursive, found):
+    """Images keep their names and tree; hidden files, hidden folders and other files stay."""
+    touch("photos/b.jpg", "photos/a.PNG", "photos/sub/c.webp", "photos/sub/deep/d.tif")
+    touch("photos/notes.txt", "photos/.b.jpg", "photos/.cache/e.png", "photos/sub/.f.png")
+    Path("photos/folder.png").mkdir()
+
+    jobs = plan(selected("photos", recursive=recursive))
+
+    assert names(jobs) == [(f"photos/{name}", str(here / "photos_x3" / name)) for name in found]
+    assert problems(selected("photos", recursive=recursive)) == [None] * len(found)
+
+
+@pytest.mark.parametrize(("start", "argument"), [("photos", "."), ("photos/sub", "..")])
+def test_a_folder_named_by_dots_gets_a_sibling_too(here, monkeypatch, start, argument):
+    """``.`` and ``..`` stand for the folder's real name."""
+    touch("photos/a.jpg", "photos/sub/b.jpg")
+    monkeypatch.chdir(start)
+
+    jobs = plan(selected(argument, scale=2))
+
+    assert [job.target for job in jobs] == [here / "photos_x2" / "a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "folder"),
+    [
+        ({"size": "1920x1080"}, "a_1920x1080.png", "photos_1920x1080/a.png"),
+        ({"size": "1920x"}, "a_1920x.png", "photos_1920x/a.png"),
+        ({"size": ">=x1080"}, "a_x1080.png", "photos_x1080/a.png"),
+        ({"suffix": "-{scale}"}, "a-3.png", "photos_x3/a-3.png"),
+        ({"suffix": "{scale}{scale}", "scale": 2.5}, "a2.52.5.png", "photos_x2.5/a2.52.5.png"),
+        ({"suffix": "_{scale}", "size": ">=9x8"}, "a_9x8.png", "photos_9x8/a_9x8.png"),
+    ],
+)
+def test_names_have_the_size(here, options, file, folder):
+    """A size marks names and folders as a factor does, and both can stand inside a suffix."""
+    touch("a.png", "photos/a.png")
+    if "size" in options:
+        options = options | {"size": TargetSize.parse(options["size"])}
+
+    assert targets("a.png", **options) == {"a.png": file}
+    assert targets("photos", **options) == {"photos/./a.png": str(here / folder)}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_name_that_grows_too_long_is_reported():
+    """255 bytes are a name, 256 are none; what counts are bytes, not letters."""
+    fits, long, accents = "a" * 248 + ".png", "b" * 249 + ".png", "é" * 125 + ".png"
+    touch(fits, long, accents)
+
+    first, second, third = problems(selected(fits, long, accents))
+
+    assert first is None
+    assert second == (
+        f"the name of its result {long[:-4]}_x3.png is too long; "
+        "use a shorter --suffix, or --output"
+    )
+    assert third.startswith("the name of its result é")
+    assert problems(selected(fits, long, accents, output="out")) == [None] * 3
+
+
+ODD_NAMES = (
+    "two\nlines",
+    " ",
+    "-",
+    "@x",
+    "\udcff\udc80",
+    "e\u0301",
+    "a\\b",
+    "'\"",
+    "a\r",
+    "\ufeff",
+)
+
+
+@pytest.mark.usefixtures("here")
+def test_odd_names_survive():
+    """Spaces, line ends, bytes that are no UTF-8: each is found, named and listed as it is."""
+    touch(*(f"photos/{stem}.png" for stem in ODD_NAMES))
+
+    jobs = plan(selected("photos", output="out"))
+
+    assert [job.problem for job in jobs] == [None] * len(ODD_NAMES)
+    assert {str(job.target) for job in jobs} == {f"out/{stem}.png" for stem in ODD_NAMES}
+    assert plan(selected(listed(*(job.entry for job in jobs)), output="out")) == jobs
+
+
+@pytest.mark.usefixtures("here")
+def test_a_problem_is_one_printable_line():
+    """Whatever is in a name, what is said about it can be printed."""
+    touch("two\nlines.png", "two\nlines_x3.png", "\udcff.png", "\udcff_x3.png")
+
+    found = problems(selected("two\nlines.png", "\udcff.png"))
+
+    assert found[0] == "two\\nlines_x3.png is there already; use --overwrite or --skip-existing"
+    assert found[1] == "\\udcff_x3.png is there already; use --overwrite or --skip-existing"
+
+
+# ---- what cannot be ---------------------------------------------------------------------
+
+
+INPUT = "its result {} is an input; use --output or --suffix"
+THERE = "{} is there already; use --overwrite or --skip-existing"
+TWICE = "its result {} is also that of {}; rename one of them"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "expected"),
+    [
+        (
+            ["a.png"],
+            {"output": "a.doc"},
+            [f"its result a.doc has no known image suffix; use one of {KNOWN}"],
+        ),
+        (["there.png", "a.png"], {}, [THERE.format("there_x3.png"), None]),
+        (["there.png", "a.png"], {"existing": "skip"}, [None, None]),
+        (["there.png", "a.png"], {"existing": "overwrite"}, [None, None]),
+        *(
+            (
+                ["folder.png"],
+                {"existing": existing},
+                ["its result folder_x3.png is a folder; give another --output"],
+            )
+            for existing in ("error", "skip", "overwrite")
+        ),
+        # Whoever wants one place: none of them is done, the rest is.
+        (
+            ["one/c.png", "two/c.png", "a.png", "photos/c.png"],
+            {"output": "out"},
+            [
+                *(TWICE.format("out/c.png", name) for name in ("two/c.png", "one/c.png")),
+                None,
+                TWICE.format("out/c.png", "one/c.png"),
+            ],
+        ),
+        (
+            ["a.png", "a.jpg"],
+            {"format": "webp", "existing": "skip"},
+            [TWICE.format("a_x3.webp", "a.jpg"), TWICE.format("a_x3.webp", "a.png")],
+        ),
+        # A link to a folder of results makes no second place of it, even before it is filled.
+        (
+            ["one", "two"],
+            {},
+            [
+                TWICE.format("{here}/one_x3/c.png", "two/c.png"),
+                TWICE.format("{here}/two_x3/c.png", "one/c.png"),
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_is_known_before_anything_is_begun(here, inputs, options, expected):
+    """Unknown formats, results that are there, and all of several inputs with one result."""
+    touch("a.png", "a.jpg", "there.png", "there_x3.png", "folder.png", "real/other")
+    touch("one/c.png", "two/c.png", "photos/c.png")
+    Path("folder_x3.png").mkdir()
+    Path("two_x3").symlink_to("real")
+    Path("one_x3").symlink_to("two_x3")
+
+    found = problems(selected(*inputs, **options))
+
+    assert found == [one and one.replace("{here}", str(here)) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "target"),
+    [
+        (["a.png", "a_x3.png"], {}, "a_x3.png"),
+        (["a.png"], {"suffix": ""}, "a.png"),
+        (["a.png"], {"output": "a.png"}, "a.png"),
+        (["a.png"], {"output": "link.png"}, "link.png"),
+        (["link.png"], {"output": "a.png"}, "a.png"),
+        (["photos/b.png"], {"output": "alias"}, "alias/b.png"),
+        (["h.png", "a.png"], {"output": "hard"}, "hard/h.png"),
+        (["s.png", "a.png"], {"output": "hard"}, "hard/s.png"),
+    ],
+)
+@pytest.mark.parametrize("existing", ["error", "overwrite"])
+@pytest.mark.usefixtures("here")
+def test_an_input_is_never_a_target(inputs, options, target, existing):
+    """No option lets a result take the place of any input, and no link hides it."""
+    touch("a.png", "a_x3.png", "photos/b.png", "h.png", "s.png", "hard/other")
+    Path("link.png").symlink_to("a.png")
+    Path("alias").symlink_to("photos", target_is_directory=True)
+    os.link("a.png", "hard/h.png")
+    Path("hard/s.png").symlink_to("../a.png")
+
+    (job, *_) = plan(selected(*inputs, **options, existing=existing))
+
+    assert job.problem == INPUT.format(target)
+    assert not job.again, "given back alone it would replace the other"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (
+            ["a.png", "b.png"],
+            "x.png",
+            "--output x.png is a file name; several inputs need a folder",
+        ),
+        (["*.png"], "x.png", "--output x.png is a file name; several inputs need a folder"),
+        (["photos", "a.png"], "x.png", "--output x.png is a file name; several inputs need"),
+        (["@list.txt"], "x.png", "--output x.png is a file name; several inputs need a folder"),
+        (["photos"], "there.png", "--output there.png is a file; a folder's results need a folder"),
+        (["/./gone/a.png"], None, "/ has no folder beside it; give an --output"),
+        (["/"], None, "/ has no folder beside it; give an --output"),
+        ([""], None, "an input is empty; give a file, a folder or a pattern"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_an_output_that_cannot_serve_is_refused(inputs, output, message):
+    """One line, and nothing is planned."""
+    touch("a.png", "b.png", "photos/c.png", "there.png")
+    Path("list.txt").write_text("a.png\nb.png\n")
+
+    with pytest.raises(UsageError) as caught:
+        plan(selected(*inputs, output=output))
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("folding", [False, True])
+@pytest.mark.usefixtures("here")
+def test_names_that_the_system_takes_for_one_clash(monkeypatch, folding):
+    """On Windows and macOS case and Unicode form make no other name."""
+    monkeypatch.setattr(conflicts, "_FOLDING", folding)
+    touch("a/x.png", "a/e\u0301.png", "a/sub/y.png", "b/X.png", "b/é.png", "b/Sub/y.png", "b/z.png")
+
+    jobs = plan(selected("a", "b", output="out", recursive=True))
+
+    refused = [str(job.source) for job in jobs if job.problem is not None]
+    assert len(refused) == (6 if folding else 0)
+
+
+@pytest.mark.usefixtures("here")
+def test_results_of_an_earlier_run_are_no_inputs_when_it_resumes():
+    """A pattern that matches originals and their results resumes with the originals."""
+    touch("a.png", "a_x3.png", "b.png", "c_x3.png")
+
+    jobs = plan(selected("*.png", existing="skip"))
+
+    assert [str(job.source) for job in jobs] == ["a.png", "b.png", "c_x3.png"]
+    assert [job.problem for job in jobs] == [None] * 3
+
+
+# ---- any tree ---------------------------------------------------------------------------
+
+
+STEMS = st.sampled_from(["a", "b", "a_x3", "A", "a_x3_x3", "\udcff", "n\n"])
+
+
+FILES = st.builds("{}{}".format, STEMS, st.sampled_from([".png", ".jpg", ".PNG", ".txt"]))
+
+
+FOLDERS = st.sampled_from(["", "p/", "p/q/", "p_x3/", "out/", "p/out/", "p/.h/"])
+
+
+PATHS = st.builds("{}{}".format, FOLDERS, FILES)
+
+
+LINKS = st.tuples(PATHS, PATHS, st.booleans())
+
+
+INPUTS = st.one_of(
+    PATHS,
+    st.sampled_from(
+        [".", "p", "./p", "p/", "p/./q", "p/q", "out", "link", "*.png", "p/*", "**/a*", "p/./**"]
+    ),
+)
+
+
+@st.composite
+def selections(draw):
+    """Draw options."""
+    return {
+        "output": draw(st.sampled_from([None, "out", "p/out", "p", "new/deep"])),
+        "suffix": draw(st.sampled_from([None, "", "_x3", "_{scale}"])),
+        "format": draw(st.sampled_from([None, "png"])),
+        "recursive": draw(st.booleans()),
+        "include": draw(st.sampled_from([(), ("*.png",), ("q/**",)])),
+        "exclude": draw(st.sampled_from([(), ("b*",), ("out",)])),
+        "existing": draw(st.sampled_from(["error", "skip", "overwrite"])),
+    }
+
+
+def furnish(folder, files, links):
+    """Make a tree with hard and symbolic links, and go there."""
+    folder.mkdir()
+    os.chdir(folder)
+    for name in ("p/q/a.png", *files):
+        touch(name)
+    Path("link").symlink_to("p/q")
+    Path("p/up").symlink_to("..")
+    for name, origin, hard in links:
+        if not os.path.lexists(name) and Path(origin).exists():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            (os.link if hard else os.symlink)(Path(origin).absolute(), name)
+
+
+@pytest.fixture
+def stay(monkeypatch, tmp_path):
+    """Come back from where the examples went."""
+    monkeypatch.chdir(tmp_path)
+
+
+SITUATIONS = st.fixed_dictionaries(
+    {
+        "files": st.lists(PATHS, max_size=8),
+        "links": st.lists(LINKS, max_size=3),
+        "inputs": st.lists(INPUTS, min_size=1, max_size=3),
+        "options": selections(),
+    }
+)
+
+
+def planned(folder, situation):
+    """Make the tree of a situation and plan; no jobs where there is nothing to do."""
+    furnish(folder, situation["files"], situation["links"])
+    try:
+        return plan(selected(*situation["inputs"], **situation["options"]))
+    except NothingToDoError:
+        return []
+
+
+@pytest.mark.usefixtures("stay")
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(situation=SITUATIONS)
+def test_nothing_is_ever_overwritten_by_chance(desk, situation):
+    """In any tree: no two results have one place, and none that of an input."""
+    jobs = planned(next(desk), situation)
+    good = [job.target for job in jobs if job.problem is None]
+    places = [os.path.realpath(target.parent) + "/" + target.name for target in good]
+
+    assert len(places) == len(set(places))
+    for target in good:
+        assert situation["options"]["existing"] != "error" or not os.path.lexists(target)
+        assert target not in [job.source for job in jobs]
+        if target.exists():
+            assert not any(job.source.exists() and target.samefile(job.source) for job in jobs)
+
+
+@pytest.mark.usefixtures("stay")
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(situation=SITUATIONS, data=st.data())
+def test_a_list_of_what_was_planned_gives_the_same(desk, situation, data):
+    """In any tree: all of it gives the same jobs, and a part of it the same targets."""
+    jobs, options = planned(next(desk), situation), situation["options"]
+    assume(jobs)
+    part = data.draw(st.lists(st.sampled_from(jobs), min_size=1, unique=True))
+
+    assert plan(selected(listed(*(job.entry for job in jobs)), **options)) == jobs
+    again = plan(selected(listed(*(job.entry for job in part)), **options))
+    assert names(again) == names(part)
+    assert [job.entry for job in again] == [job.entry for job in part]

@@ -1,0 +1,467 @@
+"""The inputs of a plan: folders, patterns, trees, lists, stdin and stdout."""
+
+import io
+import os
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from srcli.errors import NothingToDoError
+from srcli.upscaling.lists import write_list
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory):
+    """Give every example of a property a folder of its own."""
+    folder = tmp_path_factory.mktemp("desk")
+    return (folder / f"{number}" for number in count())
+
+
+def selected(*inputs, **options):
+    """Select files with some options; an output may be text."""
+    if isinstance(options.get("output"), str):
+        options = options | {"output": Path(options["output"])}
+    return Selection(inputs=inputs, **options)
+
+
+def touch(*names):
+    """Make empty files, with their folders: a plan opens none."""
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def targets(*inputs, **options):
+    """Plan and give the results by the entries of their inputs."""
+    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
+
+
+def problems(selection):
+    """What stands in the way of each planned job."""
+    return [job.problem for job in plan(selection)]
+
+
+def listed(*entries, name="list.txt"):
+    """Write a list and give the input that stands for it."""
+    write_list(Path(name), entries)
+    return f"@{name}"
+
+
+def sources(*inputs, **options):
+    """Plan and give the files found."""
+    return [str(job.source) for job in plan(selected(*inputs, **options))]
+
+
+def names(jobs):
+    """Sources and targets of jobs, as text."""
+    return [(str(job.source), str(job.target)) for job in jobs]
+
+
+def stdin(data, monkeypatch):
+    """Let stdin hold these bytes."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+# ---- folders and links ------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_jobs_come_in_the_order_of_the_inputs():
+    """Inputs keep their order; inside a folder names are sorted."""
+    touch("z.png", "photos/b.png", "photos/a.png", "a.png")
+
+    jobs = plan(selected("z.png", "photos", "a.png", output=Path("out")))
+
+    assert [str(job.source) for job in jobs] == ["z.png", "photos/a.png", "photos/b.png", "a.png"]
+
+
+@pytest.mark.parametrize("argument", ["photos", "photos/*"])
+@pytest.mark.usefixtures("here")
+def test_names_are_sorted_whatever_the_disk_says(argument):
+    """The order does not depend on that in which the files were made."""
+    touch(*(f"photos/{index * 37 % 100:02}.png" for index in range(100)))
+
+    jobs = plan(selected(argument))
+
+    assert [job.source.name for job in jobs] == [f"{index:02}.png" for index in range(100)]
+
+
+@pytest.mark.usefixtures("here")
+def test_what_systems_leave_in_folders_is_no_input():
+    """Thumbnails of a NAS, forks of a Mac, bins, sidecars and unfinished results are left out."""
+    touch("photos/a.png", "photos/a.png.xmp", "photos/Thumbs.db", "photos/desktop.ini")
+    touch("photos/@eaDir/a.png/SYNO.jpg", "photos/__MACOSX/a.png", "photos/.12ab.srcli-tmp")
+    touch("photos/$RECYCLE.BIN/a.png", "photos/$Recycle.Bin/a.png", "photos/._a.png")
+    touch("photos/System Volume Information/a.png", "photos/.trash/a.png", "photos/b/@eadir/a.png")
+
+    assert sources("photos", recursive=True) == ["photos/a.png"]
+    assert sources("photos/**/*.png") == ["photos/a.png"]
+    assert sources("photos/*/*.png", "photos/a.png") == ["photos/a.png"]
+    assert sources("photos/@eaDir/*/*.jpg") == ["photos/@eaDir/a.png/SYNO.jpg"]
+
+
+@pytest.mark.parametrize("pattern", [None, "photos/**/*.png", "**/*.png"])
+@pytest.mark.usefixtures("here")
+def test_links_to_folders_are_followed_once(pattern):
+    """What is reached in two ways is done once, under its own name; circles end."""
+    touch("photos/real/a.png", "elsewhere/b.png")
+    Path("photos/a link to real").symlink_to("real")
+    Path("photos/real/up").symlink_to("..")
+    Path("photos/real/self").symlink_to(".")
+    Path("photos/to elsewhere").symlink_to("../elsewhere")
+    Path("photos/to elsewhere too").symlink_to("../elsewhere")
+
+    found = sources(pattern or "photos", recursive=True)
+
+    beyond = "elsewhere/b.png" if pattern == "**/*.png" else "photos/to elsewhere/b.png"
+    assert sorted(found) == sorted([beyond, "photos/real/a.png"])
+
+
+@pytest.mark.usefixtures("here")
+def test_links_to_files_are_files():
+    """A link to an image is an input; one that leads nowhere, or to a pipe, is told."""
+    touch("a.bin", "photos/folder.png/b.txt")
+    Path("photos/a.png").symlink_to("../a.bin")
+    Path("photos/b.png").symlink_to("nowhere")
+    Path("photos/c.png").symlink_to("c.png")
+    os.mkfifo("photos/d.png")
+
+    assert [(job.source.name, job.problem is None) for job in plan(selected("photos"))] == [
+        ("a.png", True),
+        ("b.png", False),
+        ("c.png", False),
+        ("d.png", False),
+    ]
+
+
+@pytest.mark.parametrize("pattern", [None, "**/*.png"])
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
+    """It is a job that fails, so that what lies in it is not lost silently."""
+    touch("photos/a.png", "photos/locked/b.png", "photos/z.png")
+    scandir = os.scandir
+
+    def guarded(path="."):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    jobs = plan(selected(pattern or "photos", recursive=True))
+
+    problem = "the folder cannot be read (Permission denied); check the path and its permissions"
+    assert [(str(job.source), job.problem) for job in jobs] == [
+        ("photos/a.png", None),
+        ("photos/locked", problem),
+        ("photos/z.png", None),
+    ]
+    again = plan(selected(jobs[1].entry, recursive=True))
+    assert [job.problem for job in again] == [problem]
+    if pattern is None:
+        monkeypatch.undo()
+        os.chdir(jobs[0].target.parents[1])
+        assert sources(jobs[1].entry) == ["photos/locked/b.png"]
+        assert targets(jobs[1].entry)["photos/./locked/b.png"] == str(
+            jobs[0].target.parent / "locked" / "b.png"
+        )
+
+
+@pytest.mark.parametrize(("recursive", "told"), [(True, ["photos/away"]), (False, [])])
+@pytest.mark.usefixtures("here")
+def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, told):
+    """What seems to be a folder and leads nowhere is not taken for an empty one."""
+    touch("photos/a.png")
+    Path("photos/away").symlink_to("/media/not mounted")
+    Path("photos/notes.txt").symlink_to("/media/notes.txt")
+
+    jobs = plan(selected("photos", recursive=recursive))
+
+    assert [str(job.source) for job in jobs if job.problem is not None] == told
+    assert [str(job.source) for job in jobs if job.problem is None] == ["photos/a.png"]
+
+
+@pytest.mark.parametrize(
+    "inputs", [("photos/a.png", "photos"), ("photos", "photos/./a.png", "./photos/a.png")]
+)
+@pytest.mark.usefixtures("here")
+def test_an_input_named_twice_is_done_once(inputs):
+    """Directly, through its folder or through a link to that: the first naming counts."""
+    touch("photos/a.png")
+    Path("alias").symlink_to("photos")
+
+    jobs = plan(selected(*inputs, "alias", "alias/a.png"))
+
+    assert jobs == plan(selected(inputs[0]))
+
+
+@pytest.mark.usefixtures("here")
+def test_results_inside_the_searched_folder_are_no_inputs():
+    """An output folder below the input folder is left out of the search."""
+    touch("photos/a.png", "photos/out/a.png", "photos/sub/b.png")
+
+    jobs = plan(selected("photos", output=Path("photos/out"), recursive=True, existing="skip"))
+
+    assert [str(job.source) for job in jobs] == ["photos/a.png", "photos/sub/b.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_results_of_one_folder_are_no_inputs_of_another():
+    """A folder of results of this selection is left out wherever the search meets it."""
+    touch("photos/a.png", "photos/2019/b.png", "photos/2019_x3/b.png", "photos_x3/a.png")
+    Path("photos/up").symlink_to("..")
+
+    found = sources("photos", "photos/2019", recursive=True)
+
+    assert found == ["photos/2019/b.png", "photos/a.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_results_that_are_given_are_inputs():
+    """A folder of results is searched where it is named itself."""
+    touch("photos/a.png", "photos_x3/a.png", "real/deep/b.png", "real/c.png")
+    Path("alias").symlink_to("real/deep")
+
+    assert sources("photos", "photos_x3") == ["photos/a.png", "photos_x3/a.png"]
+    assert sources("real/c.png", "alias/../c.png") == ["real/c.png"]
+
+
+@pytest.mark.parametrize(
+    "text", ["x/" * 2000 + "a.png", "y" * 300 + "/a.png", "y" * 300, "loop/a.png", "a.png/b.png"]
+)
+@pytest.mark.usefixtures("here")
+def test_a_path_that_leads_nowhere_is_a_job(text):
+    """What is wrong with it is found when it is read; the plan does not fall over it."""
+    touch("a.png")
+    Path("loop").symlink_to("loop")
+
+    (first, second) = plan(selected(text, "a.png"))
+
+    assert (str(first.source), first.entry) == (text, text)
+    assert second.problem is None
+
+
+# ---- patterns ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_pattern_is_expanded(here, absolute):
+    """What the shell left alone is expanded, sorted, hidden files left out."""
+    touch("photos/b1.jpg", "photos/a1.jpg", "photos/a2.png", "photos/.c1.jpg")
+    start = f"{here}/" if absolute else ""
+
+    jobs = plan(selected(f"{start}photos/*1.jp[ge]"))
+
+    assert names(jobs) == [
+        (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_two_stars_continue_from_folders_alone():
+    """What a pattern matches before ``**`` counts only where it is a folder."""
+    touch("a.png", "one/b.png", "one/two/c.png", "gone.txt")
+
+    assert sources("*/**/*.png", "gone/**") == ["one/b.png", "one/two/c.png"]
+    assert sources("**/*.png", "*/**") == ["a.png", "one/b.png", "one/two/c.png"]
+    assert sources("**/two/**") == ["one/two/c.png"]
+    assert sources("one/**/**/**/c.png") == ["one/two/c.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_whose_name_looks_like_a_pattern_is_itself():
+    """Brackets in the name of a file that exists match nothing but that file."""
+    touch("a[1].png", "a1.png")
+
+    assert names(plan(selected("a[1].png"))) == [("a[1].png", "a[1]_x3.png")]
+
+
+TREE = ("a.JPG", "b.png", "raw/c.jpg", "2019/raw/d.png", "2019/e.jpg", "2019/07/f.jpg", "é.png")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "found"),
+    [
+        (("*.jpg",), (), "a.JPG 2019/07/f.jpg 2019/e.jpg raw/c.jpg"),
+        (("*.jpg",), ("RAW",), "a.JPG 2019/07/f.jpg 2019/e.jpg"),
+        (("[ab].*", "f.*"), (), "a.JPG b.png 2019/07/f.jpg"),
+        (("2019/*.jpg",), (), "2019/e.jpg"),
+        (("2019/**",), (), "2019/raw/d.png 2019/e.jpg 2019/07/f.jpg"),
+        (("2019/",), (), "2019/raw/d.png 2019/e.jpg 2019/07/f.jpg"),
+        (("07/",), (), "2019/07/f.jpg"),
+        (("2019/**/*.jpg",), (), "2019/e.jpg 2019/07/f.jpg"),
+        (("**/raw/*",), (), "raw/c.jpg 2019/raw/d.png"),
+        (("/b.png",), (), "b.png"),
+        (("./*.png",), (), "b.png é.png"),
+        (("*/*",), (), "raw/c.jpg 2019/e.jpg"),
+        (("*/*/*",), ("**/**/[e-z].*",), "2019/raw/d.png"),
+        (("E\u0301.png",), (), "é.png"),
+        ((), ("raw/",), "a.JPG b.png é.png 2019/e.jpg 2019/07/f.jpg"),
+        ((), ("2019/raw", "*.jpg"), "b.png é.png"),
+        ((), ("/raw",), "a.JPG b.png é.png 2019/e.jpg 2019/07/f.jpg 2019/raw/d.png"),
+        ((), ("**/raw/**", "2019/*/f.jpg"), "a.JPG b.png é.png 2019/e.jpg"),
+        ((), ("2019/**",), "a.JPG b.png é.png raw/c.jpg"),
+        (("**",), ("**/*.jpg",), "b.png é.png 2019/raw/d.png"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_patterns_choose_what_is_found(include, exclude, found):
+    """By name at any depth, or by the path below the folder; case and accents' form are alike."""
+    touch(*(f"photos/{name}" for name in TREE))
+
+    for text in ("photos", "photos/**", "photos/**/*.*"):
+        assert sorted(sources(text, recursive=True, include=include, exclude=exclude)) == sorted(
+            f"photos/{name}" for name in found.split()
+        )
+
+
+@pytest.mark.usefixtures("here")
+def test_patterns_leave_alone_what_is_named():
+    """A file given by its name is meant, and so is one in a list; a folder's files are not."""
+    touch("a.png", "b.png", "photos/c.png", "photos/raw/d.png", "photos/raw/deep/e.png")
+    options = {"include": ("*.jpg",), "exclude": ("raw",), "recursive": True}
+
+    assert sources("a.png", listed("b.png", "photos/./raw/d.png", "photos"), **options) == [
+        "a.png",
+        "b.png",
+        "photos/raw/d.png",
+    ]
+    assert sources("photos/./raw", exclude=("raw",), recursive=True) == [
+        "photos/raw/d.png",
+        "photos/raw/deep/e.png",
+    ]
+
+
+@pytest.mark.usefixtures("here")
+def test_many_stars_take_no_time():
+    """A pattern of nothing but stars is not tried in every combination."""
+    touch(f"{'x/' * 30}a.png")
+
+    with pytest.raises(NothingToDoError):
+        plan(selected("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
+
+
+# ---- nothing to do ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("inputs", "recursive", "message"),
+    [
+        (("photos",), False, "no image found in photos (folders below it need -r)"),
+        (("bare",), True, "no image found in bare"),
+        (("*.gif", "bare"), False, "no image found in *.gif, bare (folders below it need -r)"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
+    """Where no image matched, the way to look deeper is told unless it was taken."""
+    touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
+
+    with pytest.raises(NothingToDoError) as caught:
+        plan(selected(*inputs, recursive=recursive))
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.usefixtures("here")
+def test_patterns_that_leave_nothing_are_named():
+    """Where no image fits, the patterns are what to look at."""
+    touch("photos/a.png")
+
+    with pytest.raises(NothingToDoError) as caught:
+        plan(selected("photos", include=("*.jpg", "b*"), exclude=("c",), recursive=True))
+
+    assert str(caught.value) == (
+        "no image found in photos that fits --include *.jpg --include b* --exclude c; "
+        "check the patterns"
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_a_long_command_line_is_not_repeated():
+    """Of many inputs in which nothing was found, the first are named."""
+    for number in range(8):
+        Path(f"{number}\n").mkdir()
+
+    with pytest.raises(NothingToDoError) as caught:
+        plan(selected(*(f"{number}\n" for number in range(8)), recursive=True))
+
+    assert str(caught.value) == r"no image found in 0\n, 1\n, 2\n, 3\n, 4\n and 3 more"
+
+
+# ---- trees ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("photos/./2019/a.png", "photos_x3/2019/a.png"),
+        ("photos//.//2019//a.png", "photos_x3/2019/a.png"),
+        ("./photos/./2019/a.png", "photos_x3/2019/a.png"),
+        ("photos/2019/./a.png", "photos/2019_x3/a.png"),
+        ("photos/2019/../2019/./a.png", "photos/2019_x3/a.png"),
+        ("photos/./2019/./a.png", "photos_x3/2019/a.png"),
+        ("photos/././2019/a.png", "photos_x3/2019/a.png"),
+        ("photos/./gone.png", "photos_x3/gone.png"),
+        ("gone/./gone.png", "gone_x3/gone.png"),
+        ("{here}/photos/./2019/a.png", "photos_x3/2019/a.png"),
+    ],
+)
+def test_a_tree_begins_where_it_is_marked(here, text, target):
+    """What follows ``/./`` is kept below the folder of the results, as if all were given."""
+    touch("photos/2019/a.png")
+    text = text.replace("{here}", str(here))
+
+    (job,) = plan(selected(text, suffix="_b"))
+
+    assert job.source == Path(text)
+    assert job.target == here / target.replace(".png", "_b.png")
+    assert job.entry == text
+    assert targets(text, output="out") == {text: f"out/{target.partition('_x3/')[2]}"}
+
+
+@pytest.mark.parametrize("text", ["./a.png", "photos/./../a.png", "a.png/./"])
+@pytest.mark.usefixtures("here")
+def test_not_every_dot_marks_a_tree(text):
+    """Not one at the beginning, nor one after which the way leads out of the tree again."""
+    touch("a.png", "photos/b.png")
+
+    assert targets(text)[text] == str(Path(text).with_name("a_x3.png"))
+
+
+@pytest.mark.parametrize(
+    "text", ["photos", "photos/", "./photos", "photos/.", "photos/./", "{here}/photos//"]
+)
+def test_a_folder_may_be_written_in_many_ways(here, text):
+    """What a folder gives is listed so that the list gives the same results."""
+    touch("photos/2019/a.png")
+    text = text.replace("{here}", str(here))
+
+    jobs = plan(selected(text, recursive=True))
+
+    assert [str(job.target) for job in jobs] == [str(here / "photos_x3/2019/a.png")]
+    assert plan(selected(listed(*(job.entry for job in jobs)))) == jobs
+
+
+@pytest.mark.parametrize("start", [".", "./", "./.", "..", "../photos/."])
+def test_the_working_directory_is_a_tree_too(here, monkeypatch, start):
+    """Files found by way of dots are listed so that the list gives the same results."""
+    touch("photos/sub/a.png")
+    monkeypatch.chdir("photos/sub" if start == ".." else "photos")
+
+    jobs = plan(selected(start, recursive=True))
+
+    assert [job.target for job in jobs] == [here / "photos_x3/sub/a.png"]
+    assert plan(selected(listed(*(job.entry for job in jobs)))) == jobs
+
+
+@pytest.mark.parametrize("pattern", ["photos/./*/*.png", "photos/./**/*.png"])
+def test_a_pattern_may_have_a_mark(here, pattern):
+    """What it matches is kept below the tree."""
+    touch("photos/2019/a.png")
+
+    assert targets(pattern) == {"photos/./2019/a.png": str(here / "photos_x3/2019/a.png")}

@@ -1,0 +1,293 @@
+"""Lists of paths, and stdin and stdout as inputs and outputs of a plan."""
+
+import io
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srcli.errors import OutputError, UsageError
+from srcli.upscaling.lists import read_list, write_list
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import STREAM, Job, Selection
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory):
+    """Give every example of a property a folder of its own."""
+    folder = tmp_path_factory.mktemp("desk")
+    return (folder / f"{number}" for number in count())
+
+
+def selected(*inputs, **options):
+    """Select files with some options; an output may be text."""
+    if isinstance(options.get("output"), str):
+        options = options | {"output": Path(options["output"])}
+    return Selection(inputs=inputs, **options)
+
+
+def touch(*names):
+    """Make empty files, with their folders: a plan opens none."""
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def targets(*inputs, **options):
+    """Plan and give the results by the entries of their inputs."""
+    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
+
+
+def problems(selection):
+    """What stands in the way of each planned job."""
+    return [job.problem for job in plan(selection)]
+
+
+def listed(*entries, name="list.txt"):
+    """Write a list and give the input that stands for it."""
+    write_list(Path(name), entries)
+    return f"@{name}"
+
+
+def listing(folder="."):
+    """Every file and folder below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+def stdin(data, monkeypatch):
+    """Let stdin hold these bytes."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+# ---- lists ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "entries"),
+    [
+        (b"a.png\nb.png\n", ["a.png", "b.png"]),
+        (b"a.png\r\n\r\nb.png", ["a.png", "b.png"]),
+        (b"\xef\xbb\xbfa.png\n\n", ["a.png"]),
+        (b" a.png \n*.png\n@x\n", [" a.png ", "*.png", "@x"]),
+        (b"a\nb.png\0\0c\r\0", ["a\nb.png", "c\r"]),
+        (b"a.png\0", ["a.png"]),
+        (b"\xff.png\n\xc3\xa9.png\n", ["\udcff.png", "é.png"]),
+        ("a\x0b\x1c\u2028b.png\n".encode(), ["a\x0b\x1c\u2028b.png"]),
+        (b"", []),
+    ],
+)
+@pytest.mark.parametrize("source", ["list.txt", "-"])
+@pytest.mark.usefixtures("here")
+def test_a_list_has_a_path_on_each_line(monkeypatch, data, entries, source):
+    """Lines end as on any system, or with a NUL as find has it; the rest belongs to the name."""
+    Path("list.txt").write_bytes(data)
+    stdin(data, monkeypatch)
+
+    assert read_list(source) == entries
+
+
+NAME = st.text(
+    st.one_of(
+        st.sampled_from("\n\r\ufeff @-/.\udcff"), st.characters(exclude_categories=["Cs", "Cc"])
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(entries=st.lists(NAME, max_size=5))
+def test_a_list_is_read_as_it_was_written(desk, entries):
+    """Whatever paths are written come back as they are."""
+    path = next(desk)
+    write_list(path, iter(entries))
+
+    assert read_list(str(path)) == entries
+
+
+@pytest.mark.usefixtures("here")
+def test_a_list_is_for_people_where_it_can_be():
+    """Plain names stand on lines."""
+    write_list(Path("list.txt"), ["a b.png", "photos/./é.png"])
+
+    assert Path("list.txt").read_bytes() == "a b.png\nphotos/./é.png\n".encode()
+
+
+@pytest.mark.parametrize("entry", ["\ufeffa.png", "a.png\r", "a\nb.png"])
+@pytest.mark.usefixtures("here")
+def test_a_name_that_lines_would_change_is_ended_by_a_nul(entry):
+    """What looks like a byte order mark or the end of a line stays part of the name."""
+    write_list(Path("list.txt"), [entry])
+
+    assert Path("list.txt").read_bytes() == entry.encode() + b"\0"
+    assert read_list("list.txt") == [entry]
+
+
+@pytest.mark.parametrize("path", ["folder", "gone/list.txt", "list.txt/list.txt"])
+def test_a_list_that_cannot_be_written_is_reported(here, path):
+    """The text names the list and why, and nothing is left behind."""
+    touch("list.txt")
+    Path("folder").mkdir()
+    before = listing(here)
+
+    with pytest.raises(OutputError, match=f"^cannot write the list {path}: .*; choose another"):
+        write_list(Path(path), ["a.png"])
+
+    assert listing(here) == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_list_stands_for_its_paths():
+    """Its files and folders are literal, and relative to the working directory."""
+    touch("a.png", "*.png", "@x.png", "photos/b.png", "lists/gone.png")
+    text = listed("*.png", "@x.png", "photos", "gone.png", name="lists/some")
+
+    assert targets(text) == {
+        "*.png": "*_x3.png",
+        "@x.png": "@x_x3.png",
+        "photos/./b.png": str(Path("photos_x3/b.png").absolute()),
+        "gone.png": "gone_x3.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@gone", "cannot read the list gone: No such file or directory; check the path"),
+        ("@x.png", "cannot read the list x.png: No such file or directory; give ./@x.png for the"),
+        ("@folder", "cannot read the list folder: Is a directory; check the path"),
+        ("@", "@ names no list; give @LIST, or @- for one from stdin"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_list_that_cannot_be_read_is_reported(text, message):
+    """A list is not taken for an image, nor for nothing."""
+    touch("@x.png", "a.png", "folder/a.png")
+
+    with pytest.raises(UsageError) as caught:
+        plan(selected("a.png", text))
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_that_looks_like_a_list_is_given_by_its_path():
+    """``./@x.png`` is the file, and a list of it gives it back."""
+    touch("@x.png")
+
+    (job,) = plan(selected("./@x.png"))
+
+    assert (job.source, job.entry) == (Path("@x.png"), "./@x.png")
+    assert plan(selected(listed(job.entry))) == [job]
+
+
+@pytest.mark.parametrize(
+    ("output", "there", "target"),
+    [
+        ("out", None, "out/a.png"),
+        ("out.v2", None, "out.v2/a.png"),
+        ("out.png", None, "out.png"),
+        ("out.png", "folder", "out.png/a.png"),
+        ("out.png", "file", "out.png"),
+        ("-", None, "-"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_the_one_failure_of_several_lands_where_it_belongs(output, there, target):
+    """One file in a list may be left of many: only what can be nothing else is its own name."""
+    touch("a.png")
+    if there == "file":
+        touch(output)
+    elif there == "folder":
+        Path(output).mkdir()
+
+    assert targets(listed("a.png"), output=output, existing="overwrite") == {"a.png": target}
+
+
+# ---- stdin and stdout -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "expected"),
+    [
+        (("-",), {}, {"-": "-"}),
+        (("-", "-"), {}, {"-": "-"}),
+        (("-",), {"output": "-"}, {"-": "-"}),
+        (("-",), {"output": "large.jpg"}, {"-": "large.jpg"}),
+        (("-",), {"output": "out"}, {"-": "out/stdin.png"}),
+        (
+            ("-", "a.png"),
+            {"output": "out", "format": "jpg"},
+            {"-": "out/stdin.jpg", "a.png": "out/a.jpg"},
+        ),
+        (("a.png",), {"output": "-"}, {"a.png": "-"}),
+        (("*.png",), {"output": "-"}, {"a.png": "-"}),
+        (("photos/./b.png",), {"output": "-"}, {"photos/./b.png": "-"}),
+        (("@list.txt",), {"output": "-"}, {"-": "-"}),
+    ],
+)
+@pytest.mark.parametrize("existing", ["error", "skip", "overwrite"])
+@pytest.mark.usefixtures("here")
+def test_a_dash_is_stdin_and_stdout(inputs, options, expected, existing):
+    """Without an output the result of stdin goes to stdout; a list has it by its sign as well."""
+    touch("a.png", "photos/b.png")
+    listed("-")
+
+    assert targets(*inputs, **options, existing=existing) == expected
+    assert problems(selected(*inputs, **options, existing=existing)) == [None] * len(expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (("-", "a.png"), None, "the result of - goes to stdout, alone; give an --output"),
+        (("a.png", "b.png"), "-", "--output - (stdout) takes one file; several need a folder"),
+        (("photos",), "-", "--output - (stdout) takes one file; several need a folder"),
+        (("-", "@-"), "out", "- and @- both read stdin; give the list or the picture as a file"),
+        (("@-",), "out", "- and @- both read stdin; give the list or the picture as a file"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
+    """What would mix two pictures, or a picture and a list, is refused."""
+    touch("a.png", "photos/b.png")
+    stdin(b"-\n", monkeypatch)
+
+    with pytest.raises(UsageError) as caught:
+        plan(selected(*inputs, output=output))
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_that_is_called_dash_is_given_by_its_path():
+    """``./-`` is not stdin."""
+    touch("-")
+
+    (job,) = plan(selected("./-"))
+
+    assert job == Job(Path.cwd() / "-", Path.cwd() / "-_x3.png", "./-")
+    assert job.source != STREAM
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_is_called_dash_is_given_by_its_path():
+    """A folder of that name does not take the place of stdin and stdout."""
+    touch("-/a.png", "b.png")
+
+    assert targets("-") == {"-": "-"}
+    assert targets("b.png", output="-") == {"b.png": "-"}
+    assert targets("./-", output="out") == {"./-/./a.png": "out/a.png"}
+    assert targets(listed("./-/./a.png"), output="out") == {"./-/./a.png": "out/a.png"}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_closed_stdin_holds_no_list(monkeypatch):
+    """Where there is no stdin at all, that is said."""
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with pytest.raises(UsageError, match=r"^there is no stdin to read the list @- from; give "):
+        plan(selected("@-"))
