@@ -1,3 +1,5 @@
+"""PSNR, SSIM and agreement, beside scikit-image and by hand."""
+
 import math
 
 import numpy as np
@@ -42,7 +44,6 @@ def skimage_ssim(image, reference):
     return np.mean(means)
 
 
-@settings(deadline=None)
 @given(offset=st.floats(1e-6, 1.0), sign=st.sampled_from([-1, 1]))
 def test_psnr_of_a_constant_offset_is_its_level(offset, sign):
     """A constant offset d measures -20 log10 d decibels, whatever the picture."""
@@ -93,7 +94,6 @@ def test_ssim_agrees_with_scikit_image(shape, noise):
     np.testing.assert_allclose(ssim(image, reference).numpy(), expected, rtol=0, atol=1e-10)
 
 
-@settings(deadline=None)
 @given(level=st.floats(0, 1), other=st.floats(0, 1))
 def test_ssim_of_flat_images_compares_their_means(level, other):
     """Without variance SSIM is (2ab + C1) / (a² + b² + C1)."""
@@ -104,19 +104,12 @@ def test_ssim_of_flat_images_compares_their_means(level, other):
     assert float(ssim(image, reference)) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_ssim_of_equal_images_is_one(shape):
-    """An image is exactly as similar to itself as can be."""
-    image, _ = random_pair(shape)
-
-    assert ssim(image, image.clone()).tolist() == [1.0] * shape[0]
-
-
 def test_ssim_of_an_inverted_image_is_negative():
     """Structure that runs the other way counts against."""
     _, reference = random_pair((1, 3, 20, 20))
 
     assert -1 <= float(ssim(1 - reference, reference)) < -0.5
+    assert float(ssim(reference, reference.clone())) == 1.0
 
 
 def test_ssim_counts_only_windows_that_lie_inside():
@@ -133,15 +126,7 @@ def test_ssim_counts_only_windows_that_lie_inside():
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
-def test_metrics_are_symmetric(metric):
-    """Which of the two images is the reference does not matter."""
-    image, reference = random_pair((2, 3, 19, 26))
-
-    assert torch.equal(metric(image, reference), metric(reference, image))
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), noise=st.floats(0.01, 0.2), factor=st.floats(1.2, 4.0))
 def test_metrics_fall_as_noise_grows(metric, seed, noise, factor):
     """The same noise, amplified, never measures better."""
@@ -152,33 +137,18 @@ def test_metrics_fall_as_noise_grows(metric, seed, noise, factor):
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, agreement])
-def test_metrics_take_each_image_of_a_batch_by_itself(metric):
-    """A batch measures what its images measure one by one."""
-    image, reference = random_pair((4, 3, 17, 14))
-    pairs = zip(image.split(1), reference.split(1), strict=True)
-    alone = torch.cat([metric(*pair) for pair in pairs])
-
-    torch.testing.assert_close(metric(image, reference), alone, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_metrics_compute_in_float64(metric, dtype):
-    """Whatever the floating dtype, the result is that of the same values in float64."""
-    image, reference = (tensor.to(dtype) for tensor in random_pair((2, 3, 16, 16)))
-    actual = metric(image, reference)
-
-    assert actual.dtype == torch.float64
-    assert torch.equal(actual, metric(image.double(), reference.double()))
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
-def test_metrics_leave_their_inputs_alone(metric):
-    """Nothing is written into what is measured."""
-    image, reference = random_pair((1, 3, 16, 16))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_metrics_of_a_batch_are_those_of_its_images_in_float64(metric, dtype):
+    """Whatever the floating dtype; which image is the reference does not matter."""
+    image, reference = (tensor.to(dtype) for tensor in random_pair((4, 3, 17, 14)))
     before = image.clone(), reference.clone()
-    metric(image, reference)
+    pairs = zip(image.double().split(1), reference.double().split(1), strict=True)
+    alone = torch.cat([metric(*pair) for pair in pairs])
+    together = metric(image, reference)
 
+    assert together.dtype == torch.float64
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+    assert torch.equal(together, metric(reference, image))
     assert torch.equal(image, before[0])
     assert torch.equal(reference, before[1])
 
@@ -199,11 +169,11 @@ def test_metrics_refuse_shapes_that_differ_or_are_no_batch(metric, shape, other)
 
 @pytest.mark.parametrize("metric", [psnr, ssim, agreement])
 def test_metrics_refuse_integers(metric):
-    """Levels of 0..255 would silently measure something else, so they are refused."""
-    levels = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    """Integers of 0..255 would silently measure something else, so they are refused."""
+    integers = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
 
     with pytest.raises(ValueError, match=r"not torch\.uint8 and torch\.float32"):
-        metric(levels, levels.float())
+        metric(integers, integers.float())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 10, 30), (1, 1, 30, 10)], ids=str)
@@ -213,24 +183,17 @@ def test_ssim_refuses_sides_shorter_than_its_window(shape):
         ssim(torch.zeros(shape), torch.zeros(shape))
 
 
-@settings(deadline=None)
-@given(height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(0, 12))
+@given(height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(-1, 12))
 def test_crop_border_cuts_every_side_or_refuses(height, width, border):
     """What is left is the middle; where nothing would be, it is an error."""
     image = torch.arange(2 * height * width).view(2, height, width)
-    if 2 * border >= min(height, width):
+    if border < 0 or 2 * border >= min(height, width):
         with pytest.raises(ValueError, match=f"{border} pixels from {height}x{width} pixels"):
             crop_border(image, border)
         return
     expected = image.numpy()[:, border : height - border, border : width - border]
 
     np.testing.assert_array_equal(crop_border(image, border).numpy(), expected)
-
-
-def test_crop_border_refuses_a_negative_border():
-    """A negative border is a mistake, not a slice from the far end."""
-    with pytest.raises(ValueError, match="cannot cut a border of -1 pixels"):
-        crop_border(torch.zeros(1, 3, 8, 8), -1)
 
 
 def test_agreement_counts_pixels_with_the_same_largest_channel():
