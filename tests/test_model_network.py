@@ -141,16 +141,11 @@ def counted_by_hand(config):
     )
 
 
-def test_the_paper_has_its_parameters():
-    """The paper's net has 1,110,403 parameters, counted on the module and by the function."""
-    net = ResidualAutoencoder(PAPER)
-
-    assert sum(parameter.numel() for parameter in net.parameters()) == PAPER_PARAMETERS
-    assert parameter_count(PAPER) == PAPER_PARAMETERS
-
-
 def test_the_paper_has_its_layers():
-    """On a 120 x 120 patch the layers are the paper's table, row by row, and nothing else."""
+    """On a 120 x 120 patch the layers are the paper's table, row by row, and nothing else.
+
+    1,110,403 parameters and 4.83 GMAC; kernels and padding are checked by hand below.
+    """
     seen = layers(ResidualAutoencoder(PAPER), picture(PATCH, PATCH))
     table = [
         (KINDS[type(layer)], tuple(output.shape[1:]), sum(p.numel() for p in layer.parameters()))
@@ -158,21 +153,9 @@ def test_the_paper_has_its_layers():
     ]
 
     assert table == PAPER_LAYERS
-
-
-def test_the_papers_layers_are_of_its_kind():
-    """Convolutions are 3 x 3 with 'same' zero padding, pools 2 x 2, up-sampling nearest."""
-    kinds = set()
-    for layer, _ in layers(ResidualAutoencoder(PAPER), picture(8, 8)):
-        match layer:
-            case nn.Conv2d():
-                kinds.add((layer.kernel_size, layer.stride, layer.padding, layer.padding_mode))
-            case nn.MaxPool2d():
-                kinds.add((layer.kernel_size, layer.stride, layer.padding))
-            case nn.Upsample():
-                kinds.add((layer.scale_factor, layer.mode))
-
-    assert kinds == {((3, 3), (1, 1), (1, 1), "zeros"), (2, 2, 0), (2.0, "nearest")}
+    assert parameter_count(PAPER) == PAPER_PARAMETERS == sum(row[2] for row in table)
+    assert round(multiply_adds(PAPER) / 1e9, 2) == 4.83
+    assert multiply_adds(PAPER, side=60) * 4 == multiply_adds(PAPER)
 
 
 def paper_by_hand(net, image, join):
@@ -204,20 +187,11 @@ def test_the_papers_skips_join_where_it_says(join):
     """Layer 5 is added to layer 9 and layer 2 to layer 13, or each at its block's end."""
     net = randomised(dataclasses.replace(PAPER, join=join))
     image = picture(20, 28)
+    other = {"first": "last", "last": "first"}[join]
 
+    assert parameter_count(net.config) == PAPER_PARAMETERS
     assert torch.equal(net(image), paper_by_hand(net, image, join))
-
-
-@torch.no_grad()
-def test_the_two_readings_of_the_skips_differ():
-    """Joining first and last have the same parameters but not the same output."""
-    first = randomised(PAPER)
-    last = ResidualAutoencoder(dataclasses.replace(PAPER, join="last"))
-    last.load_state_dict(first.state_dict())
-    image = picture(20, 28)
-
-    assert parameter_count(last.config) == PAPER_PARAMETERS
-    assert (first(image) - last(image)).abs().max() > 0.01
+    assert (net(image) - paper_by_hand(net, image, other)).abs().max() > 0.01
 
 
 @torch.no_grad()
@@ -243,7 +217,7 @@ def test_base_keeps_within_its_budget(scale):
     assert 0 < counter.get_total_flops() / 2 <= 1.5e9
 
 
-@pytest.mark.parametrize("widths", [(4, 5, 6), (6, 6, 6)], ids=["growing", "equal"])
+@pytest.mark.parametrize("widths", [(4, 5, 6), (6, 6, 6)], ids=["rising", "equal"])
 @torch.no_grad()
 def test_what_can_be_configured_can_be_run(widths):
     """Kinds that do not fit together are refused as a configuration, never inside the net."""
@@ -266,12 +240,6 @@ def test_counts_agree_with_counting_by_hand(config):
 
     assert multiply_adds(config) == counted_by_hand(config)
     assert parameter_count(config) == sum(p.numel() for p in net.parameters())
-
-
-def test_the_paper_costs_what_is_said():
-    """The paper's net needs 4.83 GMAC for a patch and a quarter of it for half a side."""
-    assert round(multiply_adds(PAPER) / 1e9, 2) == 4.83
-    assert multiply_adds(PAPER, side=60) * 4 == multiply_adds(PAPER)
 
 
 def test_base_has_the_shape_that_was_designed():
@@ -319,9 +287,10 @@ def test_a_residual_net_by_hand(tiny_config):
 @torch.no_grad()
 def test_training_starts_at_the_input(config):
     """A fresh net that corrects its input changes nothing: its head is zero."""
-    image = picture(2 * config.stride, 3 * config.stride)
+    image = picture(2 * config.common_stride, config.common_stride, count=3)
+    scales = [2, 3, 4] if config.paths else []
 
-    assert torch.equal(ResidualAutoencoder(config)(image), image)
+    assert torch.equal(ResidualAutoencoder(config)(image, scales), image)
 
 
 @every_variant
@@ -351,19 +320,19 @@ def test_a_gradient_reaches_every_parameter(config):
 
 
 @every_variant
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 3), (5, 2)])
 @torch.no_grad()
-def test_the_output_has_the_size_of_the_input(config, rows, columns):
+def test_the_output_has_the_size_of_the_input(config):
     """Any multiple of the stride goes in and comes out, square or not."""
-    image = picture(rows * config.stride, columns * config.stride, count=2)
+    net = randomised(config)
+    for rows, columns in ((1, 1), (1, 3), (5, 2)):
+        image = picture(rows * config.stride, columns * config.stride, count=2)
+        output = net(image)
 
-    output = randomised(config)(image)
-
-    assert output.shape == image.shape
-    assert output.isfinite().all()
+        assert output.shape == image.shape
+        assert output.isfinite().all()
 
 
-@pytest.mark.parametrize("inside", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("inside", [torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("config", [VARIANTS[0], VARIANTS[-1]], ids=name_of)
 @torch.no_grad()
 def test_the_output_has_the_dtype_of_the_input(config, inside):
@@ -393,19 +362,17 @@ def reach(config, axis):
     return max(far - positions[0], positions[-1] - (far + stride - 1))
 
 
-@pytest.mark.parametrize("axis", [2, 3], ids=["rows", "columns"])
-@named_and_small
+REACHES = [(config, axis) for config in (PAPER, BASE, *VARIANTS[::5]) for axis in (2, 3)]
+REACHES += [(config, 3) for config in VARIANTS if config not in VARIANTS[::5]]
+
+
+@pytest.mark.parametrize(("config", "axis"), REACHES)
 def test_the_receptive_margin_is_no_less_and_little_more_than_needed(config, axis):
-    """No pixel beyond the margin has a gradient, and the margin is loose by two strides at most."""
+    """No pixel beyond it has a gradient, and it is loose by two strides at most.
+
+    It covers pools, strided convolutions, both ways up and every join.
+    """
     measured = reach(config, axis)
-
-    assert measured <= config.receptive_margin <= measured + 2 * config.stride
-
-
-@every_variant
-def test_the_receptive_margin_holds_for_every_kind_of_layer(config):
-    """The bound covers pools, strided convolutions, both ways up and every join."""
-    measured = reach(config, 3)
 
     assert 0 < measured <= config.receptive_margin <= measured + 2 * config.stride
 
@@ -480,22 +447,9 @@ def test_pictures_of_several_scales_go_their_own_ways():
     for index, scale in enumerate(scales):
         alone = net(image[index : index + 1], [scale])
         assert torch.allclose(together[index : index + 1], alone, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_net_without_paths_does_not_look_at_scales():
-    """To the paper's net all factors are the same."""
-    net, image = randomised(PAPER), picture(8, 8, count=2)
-
-    assert torch.equal(net(image, [2, 3]), net(image))
-
-
-@torch.no_grad()
-def test_training_of_every_path_starts_at_the_enlargement():
-    """Fresh weights give every picture back, whatever its factor."""
-    image = picture(24, 24, count=3)
-
-    assert torch.equal(ResidualAutoencoder(PATHED)(image, [2, 3, 4]), image)
+    # To a net without paths all factors are the same.
+    paper = randomised(VARIANTS[0])
+    assert torch.equal(paper(image, scales), paper(image))
 
 
 @torch.no_grad()

@@ -1,0 +1,262 @@
+"""The shape of the network: what is read and written, what is derived, what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srcli.errors import UsageError
+from srcli.model.config import BASE, CONFIGS, PAPER, ModelConfig, ScalePath
+from srcli.ops.spans import PATCH
+
+FAMILIES = (
+    {"unit": "convolution", "down": "max-pool", "up": "nearest", "output": "relu"},
+    {"unit": "residual", "down": "convolution", "up": "depth-to-space", "output": "relu"},
+    {"unit": "residual", "down": "convolution", "up": "depth-to-space", "output": "correction"},
+)
+"""Kinds of layers that fit together whatever the widths are."""
+
+
+@st.composite
+def configs(draw):
+    """Draw any numbers for a family of kinds, with two to five levels."""
+    levels = draw(st.integers(2, 4))
+    counts = st.lists(st.integers(1, 4096), min_size=levels - 1, max_size=levels - 1).map(tuple)
+    return ModelConfig(
+        stem=draw(st.sampled_from([1, 3, 5, 15])),  # the stride must divide the patch
+        widths=tuple(draw(st.lists(st.integers(1, 4096), min_size=levels, max_size=levels))),
+        encoder=draw(counts),
+        bottom=draw(st.integers(1, 4096)),
+        decoder=draw(counts),
+        join=draw(st.sampled_from(["first", "last"])),
+        **draw(st.sampled_from(FAMILIES)),
+    )
+
+
+@given(config=configs())
+def test_json_gives_back_the_configuration(config):
+    """What ``to_json`` writes on one line, ``from_json`` reads back equal."""
+    text = config.to_json()
+
+    assert "\n" not in text
+    assert ModelConfig.from_json(text) == config
+
+
+def test_json_names_every_field_in_order():
+    """The JSON is an object of the fields by name, sorted, with lists as lists."""
+    assert PAPER.to_json() == (
+        '{"bottom": 1, "decoder": [2, 2], "down": "max-pool", "encoder": [2, 2], '
+        '"join": "first", "output": "relu", "stem": 1, "unit": "convolution", "up": "nearest", '
+        '"widths": [64, 128, 256]}'
+    )
+    paths = json.loads(BASE.to_json())["paths"]
+    assert paths[0] == {"scale": 2, "encoder": [2], "decoder": [3]}
+    assert ModelConfig.from_json(BASE.to_json()) == BASE
+
+
+def test_a_factor_without_a_path_goes_as_all_others():
+    """What ``at`` gives has no paths; where there is none of its own it is all of the net."""
+    alone = dataclasses.replace(BASE, paths=())
+
+    assert BASE.at(3) == BASE.at(2.5) == BASE.at(None) == alone
+    assert BASE.at(2) == dataclasses.replace(alone, stem=2, encoder=(2,), decoder=(3,))
+    assert BASE.at(4.0) == dataclasses.replace(alone, stem=4)
+    assert (BASE.stride, BASE.at(2).stride, BASE.at(4).stride) == (6, 4, 8)
+    assert BASE.common_stride == 24
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ([(2, (2,), (2,)), (2, (1,), (1,))], r"each scale once, rising, not \[2, 2\]"),
+        ([(4, (2,), (2,)), (2, (1,), (1,))], r"each scale once, rising, not \[4, 2\]"),
+        ([(1, (2,), (2,))], r"whole number of 2\.\.8, not \[1\]"),
+        ([(2.0, (2,), (2,))], r"whole number of 2\.\.8, not \[2\.0\]"),
+        ([(2, (6,), (2,))], r"encoder of the path for scale 2 .* at most \[5\], not \[6\]"),
+        ([(2, (2,), (0,))], r"decoder of the path for scale 2 .* at most \[6\], not \[0\]"),
+        ([(2, (2, 2), (2,))], r"encoder of the path for scale 2 .* not \[2, 2\]"),
+        ([(7, (2,), (2,))], r"the stride 14 of stem 7"),
+    ],
+)
+def test_a_path_that_does_not_fit_is_refused(paths, message):
+    """Scales, counts and strides of the paths are checked like the net's own."""
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(
+            BASE,
+            paths=tuple(ScalePath(scale=s, encoder=e, decoder=d) for s, e, d in paths),
+        )
+
+
+def test_gated_units_are_refused():
+    """What a file of an older srcli says of gates: none is fine, gated units are refused."""
+    values = json.loads(PAPER.to_json())
+
+    assert ModelConfig.from_json(json.dumps(values | {"gated": False})) == PAPER
+    with pytest.raises(UsageError, match="gated units are no longer supported"):
+        ModelConfig.from_json(json.dumps(values | {"gated": True}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paths": BASE.paths}, "paths for scale factors need residual units"),
+        ({"symmetric": True}, "symmetric needs residual units"),
+        ({"join": "before"}, "up nearest needs join first or last and output relu"),
+        ({"output": "correction"}, "up nearest needs join first or last and output relu"),
+        (
+            {"unit": "residual"},
+            "unit, down and up must be convolution, max-pool",
+        ),
+        ({"stem": 7}, "the stride 28 of stem 7 and 3 levels must divide the patch size 120"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(changes, message):
+    """The message names what does not fit."""
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(PAPER, **changes)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (3, "paths must be a list, not 3"),
+        ({"2": 1}, "paths must be a list, not {'2': 1}"),
+        ([7], r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
+        ([{"scale": 2}], r"a path has the fields .*, not \['scale'\]"),
+        ([{"scale": 2, "encoder": 2, "decoder": [2]}], "encoder must be a list of numbers, not 2"),
+    ],
+)
+def test_paths_that_are_none_are_refused(paths, message):
+    """A header's paths may be anything; what is wrong is named."""
+    values = json.loads(BASE.to_json()) | {"paths": paths}
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.from_json(json.dumps(values))
+
+
+def test_the_named_configurations():
+    """The command line knows ``paper`` and ``base``; patches fit both, and neither can change."""
+    assert CONFIGS == {"paper": PAPER, "base": BASE}
+    assert [PATCH % config.common_stride for config in CONFIGS.values()] == [0, 0]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BASE.stem = 2
+
+
+@pytest.mark.parametrize(
+    ("config", "stride"),
+    [
+        (PAPER, 4),
+        (dataclasses.replace(PAPER, stem=5), 20),
+        (dataclasses.replace(PAPER, stem=3, widths=(8, 8), encoder=(1,), decoder=(1,)), 6),
+    ],
+    ids=["paper", "stem-5", "two-levels-stem-3"],
+)
+def test_the_stride_is_a_bottom_position(config, stride):
+    """The stem's factor times two for every level down, and the margin is a multiple of it."""
+    assert config.stride == stride
+    assert config.receptive_margin % stride == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "margin"),
+    [
+        (BASE.at(2), 32),
+        (BASE.at(3), 48),
+        (BASE.at(4), 64),
+        (PAPER, 16),
+        (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 36),
+    ],
+    ids=["x2", "x3", "x4", "paper", "small"],
+)
+def test_the_usual_margin_is_16_positions_of_the_highest_level(config, margin):
+    """In whole strides, and no more than there is to see."""
+    assert config.usual_margin == margin
+    assert margin % config.stride == 0
+    assert margin <= config.receptive_margin
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"unit": "attention"},
+            "unit must be one of convolution, residual, not 'attention'",
+        ),
+        (
+            {"down": "stride"},
+            "down must be one of max-pool, convolution, not 'stride'",
+        ),
+        (
+            {"up": "bilinear"},
+            "up must be one of nearest, depth-to-space, not 'bilinear'",
+        ),
+        ({"join": None}, "join must be one of before, first, last, not None"),
+        ({"output": ""}, "output must be one of relu, correction, not ''"),
+        ({"widths": (64,)}, "widths must name at least two levels, not [64]"),
+        ({"widths": ()}, "widths must name at least two levels, not []"),
+        (
+            {"widths": (8, 8)},
+            "encoder and decoder must name 1 levels for widths [8, 8], not [2, 2] and [2, 2]",
+        ),
+        (
+            {"decoder": (2,)},
+            "encoder and decoder must name 2 levels for widths [64, 128, 256], not [2, 2] and [2]",
+        ),
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused_by_name(changes, message):
+    """A wrong kind or lists that do not match are refused, naming the field and the value."""
+    with pytest.raises(UsageError) as caught:
+        dataclasses.replace(PAPER, **changes)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("number", [0, 4097, 1.5, "3", None, True, [8]], ids=repr)
+@pytest.mark.parametrize("name", ["stem", "widths", "encoder", "bottom", "decoder"])
+def test_numbers_out_of_range_are_refused(name, number):
+    """Every count is a whole number from 1 to 4096, wherever it stands."""
+    value = getattr(PAPER, name)
+    changed = (number, *value[1:]) if isinstance(value, tuple) else number
+
+    with pytest.raises(UsageError, match=r"^stem, widths and unit counts must lie in 1\.\.4096"):
+        dataclasses.replace(PAPER, **{name: changed})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"^the configuration is not JSON: "),
+        ("{", r"^the configuration is not JSON: "),
+        ("[]", r"^a configuration has the fields \['bottom', .*\], not list$"),
+        ("3", r"^a configuration has the fields \['bottom', .*\], not int$"),
+        ("{}", r"^a configuration has the fields \['bottom', .*\], not \[\]$"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(text, message):
+    """Text that is not a JSON object of the right fields is refused, saying what it is."""
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.from_json(text)
+
+
+@pytest.mark.parametrize("name", sorted(json.loads(PAPER.to_json())))
+def test_a_missing_or_renamed_field_is_refused(name):
+    """A configuration without a field, or with another in its place, names what it found."""
+    values = json.loads(PAPER.to_json())
+    del values[name]
+    with pytest.raises(UsageError, match="a configuration has the fields"):
+        ModelConfig.from_json(json.dumps(values))
+    with pytest.raises(UsageError, match=r"not \[.*'surprise'.*\]$"):
+        ModelConfig.from_json(json.dumps(values | {"surprise": 1}))
+
+
+@pytest.mark.parametrize("name", ["widths", "encoder", "decoder"])
+@pytest.mark.parametrize("value", [3, "8", {"0": 8}], ids=repr)
+def test_a_list_that_is_none_is_refused(name, value):
+    """A header whose list of numbers is something else is refused by the field's name."""
+    values = json.loads(PAPER.to_json()) | {name: value}
+
+    with pytest.raises(UsageError, match=rf"^{name} must be a list of numbers, not "):
+        ModelConfig.from_json(json.dumps(values))
