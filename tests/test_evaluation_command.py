@@ -1,0 +1,274 @@
+"""``srcli eval``: what it prints, what it writes, and how it ends."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from srcli.cli.app import app
+from srcli.cli.options import complete_weights
+from srcli.evaluation.config import BASELINE, EvalConfig
+from srcli.evaluation.evaluate import evaluate
+from srcli.upscaler import Settings
+
+
+@pytest.fixture(autouse=True)
+def paired(here, photo):
+    """A working directory with a folder ``HR`` of two pictures, and nothing else."""
+    Path("HR").mkdir()
+    Image.fromarray(photo).save("HR/a.png")
+    Image.fromarray(photo[:50, :70]).save("HR/b.png")
+    return here
+
+
+@pytest.fixture
+def report(tiny_weights):
+    """What the tiny net scores on ``HR``."""
+    settings = Settings(device="cpu", dtype="fp32")
+    return evaluate(EvalConfig(dataset="HR", models=(str(tiny_weights),), settings=settings))
+
+
+def run(*arguments):
+    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
+    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
+    return CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def strictly(text):
+    """Parse JSON as every other program does: without NaN and Infinity."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_holds_scores_means_and_protocol(tiny_weights, report):
+    """One object on stdout, nothing else on either stream; ``-o`` writes the same."""
+    Path("scores.json").write_text("older", encoding="utf-8")
+
+    result = run("HR", "-m", tiny_weights, "--json", "-o", "scores.json")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert Path("scores.json").read_text(encoding="utf-8") == result.stdout
+    assert sorted(path.name for path in Path().iterdir()) == ["HR", "scores.json"]
+    assert strictly(result.stdout) == {
+        "dataset": "HR",
+        "scale": 3.0,
+        "lr": "bicubic",
+        "channel": "y",
+        "crop_border": 3,
+        "device": "cpu",
+        "dtype": "float32",
+        "methods": [BASELINE, str(tiny_weights)],
+        "baselines": [BASELINE],
+        "scores": [
+            {
+                "image": score.image,
+                "method": score.method,
+                "psnr": score.psnr,
+                "ssim": score.ssim,
+                "accuracy": score.accuracy,
+            }
+            for score in report.scores
+        ],
+        "mean": {
+            method: {
+                "psnr": report.mean(method)[0],
+                "ssim": report.mean(method)[1],
+                "accuracy": report.accuracy(method),
+            }
+            for method in report.methods
+        },
+        "has_accuracy": False,
+        "protocol": (
+            "PSNR/SSIM on luma (BT.601 studio range), 3 px border cut, x3, LR: bicubic, "
+            "float32 on cpu"
+        ),
+    }
+
+
+def test_a_perfect_score_is_still_json(plain_weights):
+    """Equal pictures have an infinite PSNR, which JSON has no number for."""
+    Path("flat").mkdir()
+    Image.new("RGB", (60, 48), (10, 200, 30)).save("flat/a.png")
+
+    result = run("flat", "-m", plain_weights, "--json")
+
+    assert result.exit_code == 0
+    score = strictly(result.stdout)["scores"][0]
+    assert (score["psnr"], score["ssim"]) == (None, 1.0)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "SCORES.CSV"])
+def test_a_csv_file_has_a_row_for_every_score(tiny_weights, report, name):
+    """A file that is called .csv is a table: each image and method, then the means."""
+    Path("HR/b.png").rename("HR/b, 1.png")
+
+    result = run("HR", "-m", tiny_weights, "-o", name, "--json")
+
+    assert result.exit_code == 0
+    with Path(name).open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["dataset", "image", "method", "scale", "psnr", "ssim", "accuracy"]
+    values = [(s.image, s.method, s.psnr, s.ssim, s.accuracy) for s in report.scores]
+    values += [("mean", name, *report.mean(name), report.accuracy(name)) for name in report.methods]
+    assert rows == [
+        ["HR", image.replace("b.png", "b, 1.png"), method, "3", *map(str, numbers)]
+        for image, method, *numbers in values
+    ]
+
+
+def test_a_csv_file_can_hold_any_name(tiny_weights):
+    """A file name that is no text, a line break in one, and an infinite PSNR are no obstacle."""
+    Image.new("RGB", (60, 48), (10, 200, 30)).save("HR/flat\n\udcff.png", "PNG")
+
+    result = run("HR", "-m", tiny_weights, "-o", "scores.csv", "-q")
+
+    assert result.exit_code == 0
+    lines = Path("scores.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 3 * 2 + 2
+    assert lines[5].startswith(r"HR,flat\n\udcff.png,bicubic,3,inf,1.0,")
+
+
+@pytest.mark.parametrize(
+    ("given", "methods"),
+    [
+        ((), ["bicubic"]),
+        (("nearest", "lanczos", "nearest"), ["nearest", "lanczos"]),
+        (("none",), []),
+    ],
+    ids=["default", "two", "none"],
+)
+def test_baseline_chooses_the_filters(tiny_weights, given, methods):
+    """Each name is taken once, in the order given; none takes the default away."""
+    options = [word for name in given for word in ("--baseline", name)]
+
+    result = run("HR", "-m", tiny_weights, "--limit", "1", *options, "--json")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["methods"] == [*methods, str(tiny_weights)]
+
+
+NO_SET = (
+    "set5 is not a folder of images; give a folder of HR images, or one with the folders "
+    "HR and LRx3 (benchmark sets such as Set5 and Set14 have to be downloaded by hand), "
+    "or celeba or stl10"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["HR", "--baseline", "none", "--baseline", "bicubic"],
+            2,
+            "--baseline none goes with no other, not with none, bicubic; leave one out",
+        ),
+        (
+            ["HR", "--baseline", "cubic"],
+            2,
+            "--baseline must be one of bicubic, lanczos, bilinear, nearest or none, not 'cubic'",
+        ),
+        (
+            ["HR", "-s", "2", "--scale", "2.5"],
+            2,
+            "--scale is given 2 times (2, 2.5); run srcli eval for each",
+        ),
+        (["set5"], 4, NO_SET),
+    ],
+    ids=["none and more", "unknown filter", "two scales", "set5"],
+)
+def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
+    """The line says what, the value and the way out; nothing is printed on stdout."""
+    result = run(*arguments, "-m", tiny_weights)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == f"error: {message}\n"
+
+
+def rows_of(text):
+    """The cells of each line of the table in a text."""
+    return [
+        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")]
+        for line in text.splitlines()
+        if "│" in line or "┃" in line
+    ]
+
+
+def test_the_table_shows_every_score(tiny_weights, report):
+    """A row for each image and one for the mean, the protocol below; names are no markup."""
+    Path("HR/b.png").rename("HR/b [red] 1.png")
+
+    result = run("HR", "-m", tiny_weights)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    cells = [f"{score.psnr:.2f} / {score.ssim:.4f}" for score in report.scores]
+    means = [f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in map(report.mean, report.methods)]
+    assert rows_of(result.stdout) == [
+        ["image", BASELINE, "tiny.safetensors"],
+        ["a.png", *cells[:2]],
+        ["b [red] 1.png", *cells[2:]],
+        ["mean", *means],
+    ]
+    assert report.protocol in " ".join(result.stdout.split())
+
+
+def test_models_of_one_name_are_distinguished(tiny_weights, plain_weights):
+    """Each run's file is called model.safetensors: the table shows its folder as well."""
+    for folder, source in (("one", tiny_weights), ("two", plain_weights)):
+        Path(folder).mkdir()
+        shutil.copy(source, f"{folder}/model.safetensors")
+
+    result = run("HR", "-m", "one/model.safetensors", "-m", "two/model.safetensors")
+
+    assert rows_of(result.stdout)[0] == [
+        *("image", "bicubic", "one/model.safetensors", "two/model.safetensors")
+    ]
+
+
+def test_quiet_prints_errors_alone(tiny_weights):
+    """No table: the file and the exit code are the result, and errors are still reported."""
+    result = run("HR", "-m", tiny_weights, "-q", "-o", "scores.json")
+    failed = run("HR", "-m", tiny_weights, "-q", "--min-psnr", "60")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert Path("scores.json").exists()
+    assert (failed.exit_code, failed.stdout) == (6, "")
+    assert failed.stderr.endswith("--min-psnr asks for 60\n")
+
+
+def test_a_gate_not_met_ends_with_six(tiny_weights, report):
+    """The scores are printed and written all the same, and one line says which model failed."""
+    mean = report.mean(str(tiny_weights))[0]
+
+    result = run("HR", "-m", tiny_weights, "-o", "scores.json", "--json", "--min-psnr", "60")
+
+    assert result.exit_code == 6
+    assert result.stderr == f"error: {tiny_weights} has {mean:.2f} dB, --min-psnr asks for 60\n"
+    written = json.loads(Path("scores.json").read_text(encoding="utf-8"))
+    assert written["mean"][str(tiny_weights)]["psnr"] == mean
+    assert json.loads(result.stdout) == written
+
+
+def test_the_gate_is_for_models_alone(tiny_weights, plain_weights, report):
+    """The baseline may lie below the gate or above it; every model must reach it."""
+    plain, tiny = report.mean(BASELINE)[0], report.mean(str(tiny_weights))[0]
+    assert tiny < plain - 0.02
+    between = f"{(plain + tiny) / 2:.4f}"
+
+    assert run("HR", "-m", plain_weights, "--min-psnr", between).exit_code == 0
+    assert run("HR", "-m", tiny_weights, "--min-psnr", between).exit_code == 6
+    assert run("HR", "-m", plain_weights, "-m", tiny_weights, "--min-psnr", between).exit_code == 6
+
+
+def test_weights_are_completed_by_name_alone(plain_weights):
+    """Eval measures weights by name: auto is not offered, files are."""
+    shutil.copy(plain_weights, "autumn.safetensors")
+
+    assert complete_weights("au") == ["autumn.safetensors"]
+    assert "base" in complete_weights("")
