@@ -72,6 +72,24 @@ def image_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def celeba(tmp_path_factory):
+    """Twelve faces in the layout of CelebA, four of them for test; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("celeba")
+    faces = folder / "img_align_celeba"
+    faces.mkdir()
+    random = np.random.default_rng(3)
+    lines = []
+    for number in range(1, 13):
+        rows = np.linspace(0, 6, 218)[:, None, None] * random.uniform(1, 5, 3)
+        columns = np.linspace(0, 6, 178)[None, :, None] * random.uniform(1, 5, 3)
+        pixels = (127 + 90 * np.sin(rows + columns)).astype(np.uint8)
+        Image.fromarray(pixels).save(faces / f"{number:06d}.jpg", quality=90)
+        lines.append(f"{number:06d}.jpg {0 if number < 9 else 2}\n")
+    (folder / "list_eval_partition.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """The smallest relative of ``base``: every kind of layer that it has, few channels."""
     return ModelConfig(

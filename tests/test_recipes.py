@@ -149,7 +149,7 @@ def test_a_file_is_a_recipe(here):
         ("gone.toml", None, "--recipe gone.toml cannot be read: No such file or directory; check "),
         ("a.toml", "steps = = 1", "--recipe a.toml: Invalid value (at line 1"),
         ("a.toml", "step = 1", "--recipe a.toml: step: there is no such name (do you mean steps?)"),
-        ("a.toml", 'output = "x"', "--recipe a.toml: output: there is no such name; the names are"),
+        ("a.toml", 'output = "x"', "--recipe a.toml: output: there is no such name; give one of"),
         ("a.toml", "lr = true", "--recipe a.toml: lr must be a number, not True"),
         ("a.toml", "[model]\nwidth = 3", "--recipe a.toml: model.width: there is no such field "),
         ("a.json", '{"steps": 1}', "--recipe a.json: it lacks, or has besides what is known: "),
@@ -239,8 +239,8 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("lrr=1", "--set lrr: there is no such name (do you mean lr?); the names are datasets, "),
-        ("output=x", "--set output: there is no such name; the names are datasets, data_dir, "),
+        ("lrr=1", "--set lrr: there is no such name (do you mean lr?); give one of datasets, "),
+        ("output=x", "--set output: there is no such name; give one of datasets, data_dir, "),
         ("lr.x=1", "--set lr.x: there is no such name"),
         ("lr", "--set lr has no value: write name=value, such as lr=0.0005"),
         ("lr=fast", "--set lr must be a number, not 'fast'"),
@@ -257,7 +257,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("degradation=rain=1", "--degradation has no part 'rain'"),
         ("model=huge", "model huge is neither a name (base, paper) nor a file"),
         ("model=3", "--set model must be base, paper, a JSON file or a table, not 3"),
-        ("model.width=3", "--set model.width: there is no such field (do you mean widths?); the "),
+        ("model.width=3", "--set model.width: there is no such field (do you mean widths?); give "),
         ("model.widths=[3]", "model: widths must name at least two levels, not [3]"),
         ("model.join=x", "model: join must be one of before, first, last, not 'x'"),
     ],
@@ -269,7 +269,7 @@ def test_a_wrong_value_is_one_line(assignment, message):
 
 def test_all_names_are_listed_where_one_is_wrong():
     """Nobody has to search for them."""
-    assert refused("base", ["x=1"]).endswith(f"the names are {', '.join(NAMES)}")
+    assert refused("base", ["x=1"]).endswith(f"give one of {', '.join(NAMES)}")
 
 
 def test_an_option_outweighs_a_value_and_that_the_recipe():

@@ -238,7 +238,7 @@ def _value(name: str, value: Any, prefix: str = "") -> tuple[str, Any]:  # noqa:
     known = [one.name for one in settings()]
     if head not in known or (dot and head != "model"):
         raise UsageError(
-            f"{prefix}{name}: there is no such name{_similar(head, known)}; the names are "
+            f"{prefix}{name}: there is no such name{_similar(head, known)}; give one of "
             f"{', '.join(known)}"
         )
     if head == "model":
@@ -261,8 +261,8 @@ def _table(value: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - any TOM
     for name in table:
         if name not in {"from", *_SHAPE}:
             raise UsageError(
-                f"{prefix}model.{name}: there is no such field{_similar(name, _SHAPE)}; the "
-                f"fields are {', '.join(_SHAPE)}"
+                f"{prefix}model.{name}: there is no such field{_similar(name, _SHAPE)}; "
+                f"give one of {', '.join(_SHAPE)}"
             )
     return table
 

@@ -1,0 +1,296 @@
+"""What a command line cannot do ends in one line and a code, and nothing is written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from srcli import files
+from srcli.cli.app import app
+
+EXACT = ("--device", "cpu", "--dtype", "fp32")
+MODEL = ("-m", "tiny", *EXACT)
+
+WAY_OUT = re.compile(
+    r"(?<!cannot )\b(use|give|choose|check|convert|fetch|make|write|continue|say|must|takes?|"
+    r"asks?|needs?|exclude|neither|has the fields)\b"
+)
+"""A word that says what to do about an error, or what would have been right."""
+
+
+def cases(table):
+    """Read a table of ``arguments | code | text``, a case a line."""
+    rows = [line.split(" | ", 2) for line in table.strip().splitlines()]
+    return pytest.mark.parametrize(
+        ("arguments", "code", "text"),
+        [(shlex.split(row[0]), int(row[1]), row[2]) for row in rows],
+        ids=[row[0] for row in rows],
+    )
+
+
+@pytest.fixture
+def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
+    """A working directory with a photo, the net ``tiny.json``, and ways to go wrong.
+
+    The weights that are shipped are one file called ``tiny``.
+    """
+    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
+    Image.fromarray(photo).save("photo.png")
+    whole = Path("photo.png").read_bytes()
+    Path("cut.png").write_bytes(whole[: len(whole) // 2])
+    Path("notes.png").write_text("no picture", encoding="utf-8")
+    Path("blocker").write_text("in the way", encoding="utf-8")
+    Path("empty").mkdir()
+    Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
+    Path("short.json").write_text("{}", encoding="utf-8")
+    return here
+
+
+def tree(folder):
+    """Every file below a folder with its content, and every folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in Path(folder).rglob("*")
+    }
+
+
+@pytest.fixture
+def refused(desk):
+    """Return a check that a command line ends in one line and a code, with nothing written.
+
+    A text that ends in an ellipsis is the beginning of the line.
+    """
+
+    def check(arguments, code, text):
+        before = tree(desk)
+
+        result = CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
+
+        assert (result.exit_code, result.stdout) == (code, "")
+        if text.endswith("…"):
+            assert result.stderr.startswith(f"error: {text[:-1]}")
+        else:
+            assert result.stderr == f"error: {text}\n"
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.endswith("\n")
+        assert WAY_OUT.search(result.stderr), f"no way out: {result.stderr}"
+        assert tree(desk) == before
+
+    return check
+
+
+@cases(
+    """
+gone.png | 1 | gone.png: no such file; check the path
+blocker/photo.png | 1 | blocker/photo.png: no such file; check the path
+notes.png | 1 | notes.png: not an image in a known format, or damaged at its start; convert it to …
+cut.png | 1 | cut.png: truncated, its end is missing; fetch the file again
+photo.png -o blocker/large.png | 1 | cannot write blocker/large.png: blocker is not a folder…
+photo.png -o blocker | 1 | photo.png: its result blocker has no known image …
+photo.png -o large.doc | 1 | photo.png: its result large.doc has no known …
+photo.png -o photo.png --overwrite | 1 | photo.png: its result photo.png is an input; use --output …
+photo.png -o cut.png | 1 | photo.png: cut.png is there already; use --overwrite or --skip-existing
+photo.png --scale 0 | 2 | --scale must lie in 1..16, not 0
+photo.png --scale nan | 2 | --scale must lie in 1..16, not nan
+photo.png --scale -inf | 2 | --scale must lie in 1..16, not -inf
+photo.png --scale 17 | 2 | --scale must lie in 1..16, not 17
+photo.png --tile 100 | 2 | --tile must be a multiple of the net's stride 12, not 100
+photo.png --tile 0 | 2 | --tile must be at least 1, not 0
+photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
+photo.png --overlap -1 | 2 | --overlap must be at least 0, not -1
+photo.png --overlap x | 2 | --overlap must be a whole number or auto, not 'x'
+photo.png --batch-size 0 | 2 | --batch-size must be at least 1, not 0
+photo.png --quality 101 | 2 | --quality must lie in 1..100, not 101
+photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
+photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
+photo.png cut.png -o large.png | 2 | --output large.png is a file name; several inputs need a folder
+empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
+empty | 3 | no image found in empty (folders below it need -r)
+*.gif | 3 | no image found in *.gif (folders below it need -r)
+"""
+)
+def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
+    """Whatever is wrong is named with the way out, in one line, and nothing is written."""
+    refused(["upscale", *arguments, *MODEL], code, text)
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    """A machine without a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def damaged(desk, tiny_weights):
+    """Weights files that cannot be used, beside the photo."""
+    with safe_open(tiny_weights, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(tiny_weights)
+    save_file(tensors, "foreign.safetensors")
+    save_file(tensors | {"head.bias": tensors["head.bias"] * torch.nan}, "nan.safetensors", header)
+    del tensors["head.bias"]
+    save_file(tensors, "missing.safetensors", header)
+    Path("text.safetensors").write_text("no weights", encoding="utf-8")
+    Path("notes.png").unlink()
+    Path("cut.png").unlink()
+    return desk
+
+
+@pytest.mark.parametrize("command", [["upscale", "photo.png"], ["eval", "."]])
+@cases(
+    """
+empty | 4 | empty is a folder; -m takes a .safetensors file or a name (tiny)
+other | 4 | no weights called other: give a .safetensors file or a name (tiny)
+foreign.safetensors | 4 | foreign.safetensors is not a weights file of srcli (no 'srcli/1' in its …
+missing.safetensors | 4 | missing.safetensors misses tensor head.bias; …
+nan.safetensors | 4 | nan.safetensors: tensor head.bias holds NaN or infinity; use another file
+text.safetensors | 4 | cannot read weights text.safetensors: …
+photo.png | 4 | cannot read weights photo.png: …
+"""
+)
+@pytest.mark.usefixtures("damaged")
+def test_weights_that_cannot_be_used_are_one_line(refused, command, arguments, code, text):
+    """A weights file that is not ours, incomplete or not finite is named; exit code 4."""
+    refused([*command, "-m", *arguments, *EXACT], code, text)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "upscale photo.png -m tiny",
+        "eval . -m tiny",
+        "train --dataset . --steps 1 --set model=tiny.json",
+    ],
+)
+@pytest.mark.usefixtures("no_cuda")
+@cases(
+    """
+--device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda or cuda:N
+--device cuda:x | 2 | --device 'cuda:x' is unknown: use auto, cpu, cuda or cuda:N
+--device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; use --device cpu …
+--device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device torch can use; use --device …
+"""
+)
+def test_a_device_that_is_not_there_is_one_line(refused, command, arguments, code, text):
+    """An unknown device is wrong usage, a missing one has an exit code of its own."""
+    refused([*command.split(), *arguments], code, text)
+
+
+@pytest.mark.parametrize("command", ["upscale photo.png -m tiny", "eval . -m tiny"])
+def test_a_number_format_that_the_device_lacks_is_one_line(refused, command):
+    """It is wrong usage."""
+    text = "--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32"
+    refused([*command.split(), "--device", "cpu", "--dtype", "fp16"], 2, text)
+
+
+@cases(
+    """
+gone | 4 | gone is not a folder of images…
+photo.png | 4 | photo.png is not a folder of images…
+empty | 4 | empty holds no image; give the folder of the HR images
+. --lr gone | 4 | gone is not a folder of images…
+. --scale 1 | 2 | --scale must lie in (1, 16], not 1
+. --scale nan | 2 | --scale must lie in (1, 16], not nan
+. --limit 0 | 2 | --limit must be at least 1, not 0
+. --crop-border -1 | 2 | --crop-border must be at least 0, not -1
+. --tile 7 | 2 | --tile must be a multiple of the net's stride 12, not 7
+good -o blocker/scores.json | 1 | cannot write blocker/scores.json: …
+good -o empty | 1 | cannot write empty: …
+good --min-psnr nan | 2 | --min-psnr …
+. | 1 | cut.png: truncated, its end is missing; fetch the file again
+"""
+)
+def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
+    """Data that is missing, options out of range and a blocked output are named in one line."""
+    Path("good").mkdir()
+    Path("photo.png").rename("good/photo.png")
+    Path("notes.png").rename("photo.png")
+
+    refused(["eval", *arguments, *MODEL], code, text)
+
+
+@cases(
+    """
+--steps 0 | 2 | --steps must be at least 1, not 0
+--scale 2 | 2 | say how long to train: --steps, --epochs or --max-time
+--epochs 0 | 2 | --epochs must be positive, not 0…
+--steps 1 --epochs 1 | 2 | --steps and --epochs both say how long; give one of them
+--max-time soon | 2 | --max-time 'soon' is not a time: write 90m, 1.5h or 600s
+--max-time m | 2 | --max-time 'm' is not a time: write 90m, 1.5h or 600s
+--max-time -5m | 2 | --max-time must be positive, not -300…
+--max-time nan | 2 | --max-time must be positive, not nan
+--steps 1 --lr 0 | 2 | --lr must be positive, not 0…
+--steps 1 --set ema=1 | 2 | ema must lie in [0, 1), not 1…
+--steps 1 --set keep_last=0 | 2 | keep_last must be at least 1, not 0
+--steps 1 --set loss=x | 2 | --set loss must be one of l1, mse, charbonnier, fourier, not 'x'
+--steps 1 --set los=l1 | 2 | --set los: there is no such name (do you mean loss?); give one of …
+--steps 1 --lr 1 --set lr=2 | 2 | --set lr=2.0 and --lr 1.0 differ; give one of them
+--steps 1 --recipe x | 2 | --recipe x is unknown: give base, faces, paper, photo, a .toml file or …
+--steps 1 --scale 1 | 2 | --scale must lie in (1, 8] for training, not 1
+--steps 1 --batch-size 0 | 2 | --batch-size must be at least 1, not 0
+--steps 1 --degradation fog=1 | 2 | --degradation has no part 'fog'…
+--steps 1 --degradation jpeg=0..50 | 2 | --degradation jpeg must be…
+--steps 1 --set model=huge | 2 | model huge is neither a name (base, paper) nor a file…
+--steps 1 --set model=short.json | 2 | model short.json: a configuration has the fields …
+--steps 1 --set model=photo.png | 2 | model photo.png: …
+--steps 1 --init-from other | 4 | no weights called other: give a .safetensors file or a name (tiny)
+--steps 1 --dataset gone | 4 | --dataset gone does not exist; give a folder of images, or one of …
+--steps 1 --dataset photo.png | 4 | --dataset photo.png is a file; give a folder of images, or one …
+--steps 1 --dataset empty | 4 | --dataset empty holds no image …
+--steps 1 --dataset celeba:all | 2 | --dataset celeba:all: celeba has the parts train, …
+--steps 1 --dataset stl10 | 4 | stl10 is not in …
+--steps 1 -o blocker | 1 | cannot write the run directory blocker: …
+--resume empty | 4 | --resume empty: there is no state to resume (state/step-N.safetensors is …
+--resume gone | 4 | --resume gone: there is no state to resume …
+"""
+)
+def test_bad_input_to_train_is_one_line(refused, arguments, code, text):
+    """A run that cannot start says so in one line and leaves no run directory."""
+    command = ["train", *arguments]
+    if "--resume" not in arguments:
+        shape = [] if "model=" in " ".join(arguments) else ["--set", "model=tiny.json"]
+        data = [] if "--dataset" in arguments else ["--dataset", "."]
+        output = [] if "-o" in arguments else ["-o", "run"]
+        command += [*data, *output, *shape, *EXACT]
+
+    refused(command, code, text)
+
+
+def test_train_needs_a_dataset(refused):
+    """Without images there is nothing to learn from."""
+    text = "train needs at least one --dataset: give celeba, stl10 or a folder"
+    refused(["train", "--set", "model=tiny.json", "--steps", "1", *EXACT], 2, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("upscale photo.png --scale x", "--scale"),
+        ("upscale photo.png --threads 0", "--threads"),
+        ("upscale photo.png --sharpen", "--sharpen"),
+        ("upscale", "INPUT"),
+        ("upscale photo.png --dtype fp8", "'auto', 'fp32', 'bf16', 'fp16'"),
+        ("upscale photo.png --metadata drop", "'keep', 'strip'"),
+        ("upscale photo.png --format doc", "'avif', 'tiff', 'tif', 'gif', 'bmp'"),
+        ("eval . --limit x", "--limit"),
+        ("eval . --channel cb", "'y', 'rgb'"),
+        ("train --steps x", "--steps"),
+        ("train --dataset . --dtype fp16", "'auto', 'fp32', 'bf16'"),
+        ("enlarge", "enlarge"),
+    ],
+)
+def test_a_command_line_that_cannot_be_parsed_is_named(desk, arguments, named):
+    """What is no number, no choice, no option or no command is named and ends with 2."""
+    before = tree(desk)
+
+    result = CliRunner().invoke(app, arguments.split())
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+    assert tree(desk) == before
