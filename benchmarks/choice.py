@@ -188,7 +188,7 @@ def scales_of(rows: Sequence[Row]) -> list[int]:
 
 
 def thresholds(rows: Sequence[Row]) -> dict[str, int]:
-    """Tell what ``srcli.upscaling.choose.BEST_CLEANED`` is to be: the means, rounded down."""
+    """Return the means, rounded down; JPEG's is ``srcli.upscaling.choose.BEST_CLEANED``."""
     found = {"JPEG": [100.0], "WEBP": [100.0]}
     for case in CASES:
         if case.format in found:

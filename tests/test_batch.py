@@ -1,4 +1,4 @@
-"""``srcli upscale`` without a terminal: which files, under which names, what becomes of each."""
+"""A batch of files: what becomes of each, in which order, and what a dry run says."""
 
 import dataclasses
 import errno
@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
-from srcli.errors import UsageError, WeightsError
+from srcli.errors import WeightsError
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images, writing
 from srcli.model.network import ResidualAutoencoder
@@ -24,10 +22,8 @@ from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
 from srcli.upscaling.results import Result, Summary
 from srcli.upscaling.selection import Job, Selection
-from srcli.upscaling.sizes import result_size
 
 EXACT = Settings(device="cpu", dtype="fp32")
-ORIENTATION = 0x0112
 
 
 SELECTED = {field.name for field in dataclasses.fields(Selection)}
@@ -64,169 +60,6 @@ def picture(width, height, mode="RGB"):
     channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
     levels = np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return Image.fromarray(levels[..., 0] if channels == 1 else levels)
-
-
-# ---- options ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"quality": 0}, "--quality must lie in 1..100, not 0"),
-        ({"quality": 101}, "--quality must lie in 1..100, not 101"),
-        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
-        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
-        ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
-    ],
-)
-def test_an_option_out_of_range_is_refused(options, message):
-    """A value that cannot be meant is refused before any file is looked at."""
-    with pytest.raises(UsageError) as caught:
-        configured("photo.png", **options)
-
-    assert str(caught.value) == message
-
-
-# ---- run: sizes and pixels ----------------------------------------------------------------
-
-
-@given(width=st.integers(1, 4000), height=st.integers(1, 4000), quarters=st.integers(4, 64))
-def test_every_size_is_exact(width, height, quarters):
-    """Each side is the input's times the factor, halves rounded up, by integer arithmetic."""
-    found = result_size(Selection(inputs=("a.png",), scale=quarters / 4), width, height)
-
-    assert found == ((2 * width * quarters + 4) // 8, (2 * height * quarters + 4) // 8)
-
-
-@pytest.mark.parametrize(
-    ("size", "scale", "larger"),
-    [
-        ((1, 1), 1, (1, 1)),
-        ((1, 1), 1.25, (1, 1)),
-        ((1, 7), 2.5, (3, 18)),
-        ((23, 37), 2, (46, 74)),
-        ((47, 31), 3.7, (174, 115)),
-        ((9, 11), 16, (144, 176)),
-    ],
-)
-def test_the_size_is_exact(here, tiny_weights, size, scale, larger):
-    """The result has that size, from one pixel on and in every number of steps."""
-    picture(*size).save("a.png")
-
-    (result,) = enlarge("a.png", model=tiny_weights, scale=scale, output=Path("b.png"))
-
-    assert (result.status, result.before, result.after) == ("done", size, larger)
-    with Image.open("b.png") as image:
-        assert image.size == larger
-    assert listing(here) == ["a.png", "b.png"]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_net_that_corrects_nothing_leaves_the_bicubic_enlargement(plain_weights, photo):
-    """The whole way, but for the net, agrees with Pillow's filter within a level."""
-    Image.fromarray(photo).save("a.png")
-
-    enlarge("a.png", model=plain_weights)
-
-    height, width = photo.shape[:2]
-    expected = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
-    actual = images.read(Path("a_x3.png")).pixels
-    assert np.abs(actual.astype(int) - np.asarray(expected).astype(int)).max() <= 1
-
-
-@pytest.mark.usefixtures("here")
-def test_the_net_decides_the_result(tiny_weights, photo):
-    """The file holds what the Python interface computes with the same weights."""
-    Image.fromarray(photo).save("a.png")
-
-    enlarge("a.png", model=tiny_weights)
-
-    upscaler = Upscaler(str(tiny_weights), settings=EXACT)
-    height, width = photo.shape[:2]
-    expected = upscaler.upscale(images.read(Path("a.png")), (3 * height, 3 * width))
-    actual = images.read(Path("a_x3.png"))
-    assert np.array_equal(actual.pixels, expected.pixels)
-    bicubic = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
-    assert np.abs(actual.pixels.astype(int) - np.asarray(bicubic).astype(int)).max() > 1
-
-
-@pytest.mark.parametrize(
-    ("mode", "name", "expected"),
-    [
-        ("1", "a.png", "L"),
-        ("L", "a.png", "L"),
-        ("L", "a.jpg", "L"),
-        ("LA", "a.png", "LA"),
-        ("P", "a.png", "RGB"),
-        ("RGB", "a.png", "RGB"),
-        ("RGB", "a.jpg", "RGB"),
-        ("RGBA", "a.png", "RGBA"),
-        ("CMYK", "a.jpg", "RGB"),
-        ("I;16", "a.png", "I;16"),
-    ],
-)
-@pytest.mark.usefixtures("here")
-def test_a_mode_stays_what_it_shows(tiny_weights, mode, name, expected):
-    """Grey stays grey, transparency stays, a palette becomes the colours it stood for."""
-    if mode == "I;16":
-        image = Image.fromarray(np.arange(11 * 7, dtype=np.uint16).reshape(7, 11) * 800)
-    elif mode in {"L", "LA", "RGB", "RGBA"}:
-        image = picture(11, 7, mode)
-    else:
-        image = picture(11, 7).convert(mode)
-    assert image.mode == mode
-    image.save(name)
-
-    enlarge(name, model=tiny_weights, output=Path(f"larger.{name[2:]}"))
-
-    with Image.open(f"larger.{name[2:]}") as larger:
-        assert (larger.mode, larger.size) == (expected, (33, 21))
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "scale"),
-    [
-        ("L", 77, 9),
-        ("LA", (77, 200), 1.5),
-        ("RGB", (10, 128, 255), 9),
-        ("RGBA", (250, 3, 90, 100), 3),
-        ("RGBA", (0, 0, 0, 255), 1),
-        ("I;16", 40_001, 1.5),
-    ],
-)
-@pytest.mark.usefixtures("here")
-def test_a_constant_picture_stays_constant(plain_weights, mode, colour, scale):
-    """No step of the way, up in steps or up and down again, moves a level."""
-    if mode == "I;16":
-        Image.fromarray(np.full((17, 26), colour, np.uint16)).save("a.png")
-    else:
-        Image.new(mode, (26, 17), colour).save("a.png")
-
-    enlarge("a.png", model=plain_weights, scale=scale, output=Path("b.png"))
-
-    with Image.open("b.png") as image:
-        assert image.mode == mode
-        levels = np.asarray(image)
-    assert (levels == np.array(colour)).all(), np.unique(levels)
-
-
-@pytest.mark.parametrize("orientation", [1, 2, 6])
-@pytest.mark.usefixtures("here")
-def test_the_orientation_is_applied(tiny_weights, orientation):
-    """A turned photo comes out upright, and nothing turns it a second time."""
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    image = picture(23, 13)
-    image.save("turned.png", exif=exif)
-    with Image.open("turned.png") as turned:
-        ImageOps.exif_transpose(turned).save("upright.png", exif=b"")
-
-    enlarge("turned.png", "upright.png", model=tiny_weights)
-
-    with Image.open("turned_x3.png") as actual, Image.open("upright_x3.png") as expected:
-        assert actual.size == ((69, 39) if orientation <= 4 else (39, 69))
-        assert actual.getexif().get(ORIENTATION, 1) == 1
-        assert np.array_equal(np.asarray(actual), np.asarray(expected))
 
 
 # ---- run: what becomes of each ------------------------------------------------------------
@@ -447,7 +280,7 @@ def test_progress_rises_to_one(tiny_weights, scale):
     """Of every job the share done never falls, and the last one told is all of it."""
     picture(31, 45).save("a.png")
     picture(5, 40).save("b.png")
-    told = {"a.png": [], "b.png": []}
+    found = {"a.png": [], "b.png": []}
     settings = Settings(device="cpu", dtype="fp32", tile=120)
     config = configured("a.png", "b.png", model=str(tiny_weights), scale=scale, settings=settings)
 
@@ -455,22 +288,22 @@ def test_progress_rises_to_one(tiny_weights, scale):
         batch.run(
             config,
             plan(config.selection),
-            on_progress=lambda job, share: told[job.source.name].append(share),
+            on_progress=lambda job, share: found[job.source.name].append(share),
         )
     )
 
-    for shares in told.values():
+    for shares in found.values():
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-    assert len(told["a.png"]) >= (2 if scale == 16 else 1), "more than the end is told"
+    assert len(found["a.png"]) >= (2 if scale == 16 else 1), "more than the end is told"
 
 
 @pytest.mark.usefixtures("here")
-def test_a_patch_that_overflows_is_redone_and_told_once(tiny_weights, monkeypatch):
+def test_a_patch_that_overflows_is_redone_and_reported_once(tiny_weights, monkeypatch):
     """A result that is not finite is computed again in fp32, with one notice for the batch."""
     picture(31, 45).save("a.png")
     picture(31, 45).save("b.png")
-    told = []
+    found = []
     config = configured("a.png", "b.png", model=str(tiny_weights))
     forward = ResidualAutoencoder.forward
     calls = []
@@ -480,11 +313,11 @@ def test_a_patch_that_overflows_is_redone_and_told_once(tiny_weights, monkeypatc
         return forward(self, image, scales) + (torch.inf if len(calls) % 2 else 0)
 
     monkeypatch.setattr(ResidualAutoencoder, "forward", overflow_every_other_time)
-    results = list(batch.run(config, plan(config.selection), notice=told.append))
+    results = list(batch.run(config, plan(config.selection), notice=found.append))
 
     assert [result.status for result in results] == ["done", "done"]
     assert len(calls) == 4
-    assert told == ["a patch was not finite in torch.float32 and was redone in fp32"]
+    assert found == ["a patch was not finite in torch.float32 and was redone in fp32"]
 
 
 # ---- run: the line ------------------------------------------------------------------------
@@ -551,18 +384,18 @@ def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
 
 @pytest.mark.usefixtures("here")
 def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
-    """What a format cannot hold is told with the first file that it concerns."""
+    """What a format cannot hold is reported with the first file that it concerns."""
     for name in ("a", "b", "c"):
         picture(9, 7, "RGBA" if name != "b" else "RGB").save(f"{name}.png")
-    told = []
+    found = []
     config = configured("*.png", model=str(tiny_weights), format="jpg", output=Path("out"))
 
-    results = list(batch.run(config, plan(config.selection), notice=told.append))
+    results = list(batch.run(config, plan(config.selection), notice=found.append))
 
     assert [len(result.notes) for result in results] == [1, 0, 1]
     assert results[0].notes == results[2].notes
-    assert told == [f"a.png: {results[0].notes[0]}"]
-    assert "transparency" in told[0]
+    assert found == [f"a.png: {results[0].notes[0]}"]
+    assert "transparency" in found[0]
 
 
 @pytest.mark.usefixtures("here")
@@ -570,15 +403,15 @@ def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
     """A GIF comes out as one, with its frames and their timing; progress is over all of them."""
     frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=[50, 70, 90], loop=0)
-    config, told = configured("a.gif", model=str(tiny_weights)), []
+    config, found = configured("a.gif", model=str(tiny_weights)), []
 
     (result,) = batch.run(
-        config, plan(config.selection), on_progress=lambda _job, share: told.append(share)
+        config, plan(config.selection), on_progress=lambda _job, share: found.append(share)
     )
 
     assert (result.status, result.pictures, result.after) == ("done", 3, (27, 21))
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert found == sorted(found)
+    assert found[-1] == 1.0
     album = images.read_album(Path("a_x3.gif"))
     assert [(each.width, each.duration) for each in album.pictures] == [
         (27, 50),
@@ -638,20 +471,20 @@ def test_fail_fast_ends_at_the_first_failure(tiny_weights):
 
 @pytest.mark.usefixtures("here")
 def test_an_interrupt_finishes_what_was_computed(tiny_weights):
-    """Results of the net are written and told before the interrupt goes on; no half file stays."""
+    """Results of the net are written and reported before it ends; no half file stays."""
     for number in range(6):
         picture(9, 7).save(f"{number}.png")
     config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
-    told = []
+    found = []
 
     def interrupt(job, _share):
         if job.source.name == "3.png":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        told.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
+        found.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
 
-    assert [(each.job.source.name, each.status) for each in told] == [
+    assert [(each.job.source.name, each.status) for each in found] == [
         (f"{number}.png", "done") for number in range(3)
     ]
     assert listing("out") == ["0.png", "1.png", "2.png"]
@@ -679,31 +512,6 @@ def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
 
     assert first.message == ("a.png: --size 180x is 18 times its 10x5; choose at most 16 times")
     assert (second.status, second.after) == ("done", (200, 100))
-
-
-# ---- work: one list, several processes ----------------------------------------------------
-
-
-@pytest.mark.usefixtures("here")
-def test_the_summary_counts_what_became_of_all(tiny_weights):
-    """Done, skipped and failed files, the pixels of the results, the failures by their entries."""
-    Path("photos").mkdir()
-    for name in ("a", "b", "c"):
-        picture(9, 7).save(f"photos/{name}.png")
-    Path("photos/b.png").write_bytes(b"broken")
-    touch("out/c.png")
-    config = configured("photos", model=str(tiny_weights), existing="skip", output=Path("out"))
-    told, summary = [], Summary()
-
-    batch.finish(batch.run(config, plan(config.selection)), told.append)
-    for result in told:
-        summary = summary.with_result(result)
-
-    assert (summary.done, summary.skipped, summary.failed, summary.unfinished) == (1, 1, 1, 0)
-    assert summary.pixels == 27 * 21
-    assert summary.failures == ("photos/./b.png",)
-    assert summary.exit_code == 1
-    assert [result.status for result in told] == ["done", "failed", "skipped"]
 
 
 JOB = Job(Path("a.png"), Path("b.png"), "a.png")

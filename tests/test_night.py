@@ -311,8 +311,8 @@ def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, options, ser
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_stopped_run_keeps_and_tells_what_it_did(row, options, server, number, code):
-    """Whole files stay, JSON, list and last line tell the rest, and the same command goes on."""
+def test_a_stopped_run_keeps_and_reports_what_it_did(row, options, server, number, code):
+    """Whole files stay, JSON, list and last line tell the rest, and the same command continues."""
     here = row.parent
     command = [row, *options, "--skip-existing", "--json", "--failed-list", "failed.txt"]
     assert server.run(*command, "-o", "whole")[1] == 1

@@ -124,7 +124,7 @@ def test_links_to_folders_are_followed_once(pattern):
 
 @pytest.mark.usefixtures("here")
 def test_links_to_files_are_files():
-    """A link to an image is an input; one that leads nowhere, or to a pipe, is told."""
+    """A link to an image is an input; one that leads nowhere, or to a pipe, is a problem."""
     touch("a.bin", "photos/folder.png/b.txt")
     Path("photos/a.png").symlink_to("../a.bin")
     Path("photos/b.png").symlink_to("nowhere")
@@ -171,9 +171,9 @@ def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
         )
 
 
-@pytest.mark.parametrize(("recursive", "told"), [(True, ["photos/away"]), (False, [])])
+@pytest.mark.parametrize(("recursive", "found"), [(True, ["photos/away"]), (False, [])])
 @pytest.mark.usefixtures("here")
-def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, told):
+def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, found):
     """What seems to be a folder and leads nowhere is not taken for an empty one."""
     touch("photos/a.png")
     Path("photos/away").symlink_to("/media/not mounted")
@@ -181,7 +181,7 @@ def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, told):
 
     jobs = plan(selected("photos", recursive=recursive))
 
-    assert [str(job.source) for job in jobs if job.problem is not None] == told
+    assert [str(job.source) for job in jobs if job.problem is not None] == found
     assert [str(job.source) for job in jobs if job.problem is None] == ["photos/a.png"]
 
 

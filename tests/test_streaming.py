@@ -77,8 +77,8 @@ def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request
 
     assert (held.status, streamed.status) == ("done", "done")
     assert Path(f"held_{name}").read_bytes() == Path(f"streamed_{name}").read_bytes()
-    told = [dataclasses.replace(one, job=None, seconds=0) for one in (held, streamed)]
-    assert told[0] == told[1]
+    found = [dataclasses.replace(one, job=None, seconds=0) for one in (held, streamed)]
+    assert found[0] == found[1]
     assert held.after == (270, 450)
 
 

@@ -361,7 +361,7 @@ def _check_stdout(selection: "Selection") -> None:
 
 
 def _check_failed_list(path: Path | None) -> None:
-    """Refuse what would only fail after the night, or cost a photo.
+    """Refuse what would only fail at the end, or cost a photo.
 
     ``--failed-list *.jpg`` without a name before it would replace the first of them.
     """

@@ -42,7 +42,7 @@ def read_list(source: str) -> list[str]:
 def write_list(path: Path, entries: Iterable[str]) -> None:
     """Write a list of paths that :func:`read_list` reads as they are, whole or not at all.
 
-    One a line; each ended by a NUL where a name could not be told from the end of its line.
+    One a line; each ended by a NUL where a name contains what ends a line.
 
     Args:
         path: The file, replaced if it is there; its folder must exist.

@@ -43,7 +43,7 @@ class Share:
             ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
             ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
         ):
-            if size_name in environment or rank_name == "RANK" in environment:
+            if size_name in environment or (rank_name == "RANK" and rank_name in environment):
                 size = _number(environment, size_name, least=1)
                 rank = _number(environment, rank_name)
                 if rank >= size:

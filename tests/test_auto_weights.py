@@ -1,0 +1,288 @@
+"""``-m auto`` in a batch and on the command line: each file gets the weights that suit it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from srcli import files
+from srcli import upscaler as upscaling
+from srcli.cli.app import app
+from srcli.errors import DeviceError, UsageError, WeightsError
+from srcli.model import weights
+from srcli.model.network import ResidualAutoencoder
+from srcli.upscaler import Settings, Upscaler
+from srcli.upscaling import batch, nets
+from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.estimate import estimate
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
+
+
+@pytest.fixture(scope="module")
+def small(photo):
+    """A picture of 40 x 24 pixels."""
+    return Image.fromarray(photo[:24, :40])
+
+
+@pytest.fixture
+def two_nets(tiny_config, tmp_path, monkeypatch):
+    """Ship two nets, ``base`` and ``photo``, whose results differ: their files by name."""
+    shipped = {}
+    for name, seed in (("base", 3), ("photo", 4)):
+        torch.manual_seed(seed)
+        net = ResidualAutoencoder(tiny_config)
+        nn.init.normal_(net.head.weight, std=0.02)
+        shipped[name] = tmp_path / "weights" / f"{name}.safetensors"
+        shipped[name].parent.mkdir(exist_ok=True)
+        weights.save(shipped[name], net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
+    monkeypatch.setattr(files, "shipped", lambda: shipped)
+    return shipped
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The names of the weights that a batch loads, in order."""
+    names = []
+
+    class Watched(Upscaler):
+        def __init__(self, model, **options):
+            names.append(model)
+            super().__init__(model, **options)
+
+    monkeypatch.setattr(nets, "Upscaler", Watched)
+    return names
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, small):
+    """A working directory with a degraded photo, a clean one and a broken one."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    small.save("in/a.png")
+    small.save("in/b.jpg", quality=50)
+    small.save("in/c.jpg", quality=98)
+    Path("in/d.jpg").write_bytes(b"broken")
+    return tmp_path
+
+
+EXACT = Settings(device="cpu", dtype="fp32")
+
+
+def configured(*inputs, **options):
+    """Options of a batch on the CPU that chooses for each file."""
+    names = {"existing", "output"} & options.keys()
+    selection = Selection(inputs=inputs, **{name: options.pop(name) for name in names})
+    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
+
+
+def ran(*inputs, **options):
+    """Plan and run a batch."""
+    config = configured(*inputs, **options)
+    return list(batch.run(config, plan(config.selection)))
+
+
+def pixels(path):
+    """Decode a result."""
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_a_batch_chooses_for_each_file(made):
+    """Each result is that of the chosen weights, named with the reason; each is loaded once."""
+    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out"))
+
+    assert [(one.model, one.model_reason) for one in results] == [
+        ("base", "lossless PNG: base"),
+        ("photo", "JPEG of quality 50: photo"),
+        ("base", "JPEG of quality 98: base"),
+        (None, None),
+    ]
+    assert made == ["base", "photo"]
+    given = ran("in/a.png", "in/b.jpg", output=Path("base"), model="base")
+    assert [(one.model, one.model_reason) for one in given] == [("base", None)] * 2
+    assert np.array_equal(pixels("out/a.png"), pixels("base/a.png"))
+    assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
+    ran("in/b.jpg", output=Path("photo"), model="photo")
+    assert np.array_equal(pixels("out/b.jpg"), pixels("photo/b.jpg"))
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize(("file", "name"), [("in/a.png", "base"), ("in/b.jpg", "photo")])
+def test_only_what_is_needed_is_loaded(made, file, name):
+    """Weights that no file needs are never read beyond their header."""
+    found = []
+    config = configured(file)
+
+    (result,) = batch.run(
+        config, plan(config.selection), on_ready=lambda name, net: found.append((name, net.dtype))
+    )
+
+    assert result.status == "done"
+    assert made == [name]
+    assert found == [(name, torch.float32)]
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_a_dry_run_chooses_as_the_run_does(made):
+    """The forecast of each file names the weights and the reason of its result."""
+    config = configured("in", output=Path("out"))
+    jobs = plan(config.selection)
+
+    estimated = list(estimate(config, jobs))
+    results = list(batch.run(config, jobs))
+
+    assert [one.status for one in estimated] == ["planned"] * 3 + ["failed"]
+    assert [(one.model, one.model_reason) for one in estimated] == [
+        (one.model, one.model_reason) for one in results
+    ]
+    assert made == ["base", "photo"] * 2
+    assert not [one for one in estimated[:3] if one.patches < 1 or one.memory < 1]
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("name", ["base", "photo"])
+def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, name):
+    """Whichever it is, and whatever the files need: nothing is begun."""
+    two_nets[name].write_bytes(b"no weights")
+    config = configured("in", output=Path("out"))
+
+    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+        next(batch.run(config, plan(config.selection)))
+    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+        next(estimate(config, plan(config.selection)))
+
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_without_base_nothing_is_begun(monkeypatch, tiny_weights):
+    """Auto falls back on base, so it must be there."""
+    monkeypatch.setattr(files, "shipped", lambda: {"photo": tiny_weights})
+
+    with pytest.raises(WeightsError, match="no weights called base"):
+        ran("in", output=Path("out"))
+
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
+    """They fail with the exit code of missing weights; the others are done."""
+    data = bytearray(two_nets["photo"].read_bytes())
+    data[-400:] = b"\xff" * 400
+    two_nets["photo"].write_bytes(data)
+
+    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", output=Path("out"))
+
+    assert [one.status for one in results] == ["done", "failed", "done"]
+    assert (results[1].exit_code, results[1].model) == (WeightsError.exit_code, "photo")
+    assert results[1].message.startswith("in/b.jpg: ")
+    assert "holds NaN or infinity; use another file" in results[1].message
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"device": "cuda:77"}, DeviceError, "cuda:77"),
+        ({"device": "tpu"}, UsageError, "tpu"),
+        ({"dtype": "fp8"}, UsageError, "fp8"),
+        ({"tile": 7}, UsageError, "7"),
+    ],
+)
+def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
+    """A device or tile that cannot be is told once, not for each file, as with given weights."""
+    config = configured("in", output=Path("out"), settings=Settings(**settings))
+    given = configured("in", output=Path("out"), settings=Settings(**settings), model="base")
+
+    with pytest.raises(error, match=message) as caught:
+        next(batch.run(config, plan(config.selection)))
+    with pytest.raises(error, match=message) as known:
+        next(batch.run(given, plan(given.selection)))
+
+    assert str(caught.value) == str(known.value)
+    assert made == ["base"]
+    assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_two_nets_short_of_memory_say_so_once(monkeypatch):
+    """Each goes down its own ladder; what is worth knowing is told once."""
+    original, found = upscaling.enlarge_rows, []
+    failing = iter([True, False, True, False])
+
+    def scarce(*arguments):
+        if next(failing):
+            raise MemoryError
+        return original(*arguments)
+
+    monkeypatch.setattr(upscaling, "enlarge_rows", scarce)
+    config = configured("in/a.png", "in/b.jpg", output=Path("out"))
+
+    results = list(batch.run(config, plan(config.selection), notice=found.append))
+
+    assert next(failing, None) is None
+    assert [one.model for one in results] == ["base", "photo"]
+    assert [one.status for one in results] == ["done", "done"]
+    assert found == ["cpu is short of memory: smaller blocks from here on"]
+
+
+def run(*arguments, **options):
+    """Run ``srcli upscale`` in this process without a choice of weights."""
+    command = ["upscale", *arguments, "--device", "cpu", "--dtype", "fp32", "-j", "1"]
+    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_the_default_is_auto_and_says_why():
+    """``-v`` names the weights of each file and the reason, and what was loaded when it was."""
+    result = run("in", "-o", "out", "-v")
+
+    assert result.exit_code == 1
+    ready = [line for line in result.stderr.splitlines() if " on cpu in " in line]
+    assert ready == ["base on cpu in float32", "photo on cpu in float32"]
+    for line in (
+        r"out/a.png  120x72  from in/a.png 40x24 in ",
+        r"out/b.jpg  120x72  from in/b.jpg 40x24 in ",
+    ):
+        assert line in result.stderr
+    assert result.stderr.count("(lossless PNG: base)\n") == 1
+    assert result.stderr.count("(JPEG of quality 50: photo)\n") == 1
+    assert "quality" not in run("in", "-o", "quiet").stderr
+    estimated = run("in/b.jpg", "-n", "-v")
+    assert estimated.stderr.splitlines()[0].endswith(" s  (JPEG of quality 50: photo)")
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.parametrize("more", [[], ["-n"]], ids=["run", "dry"])
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("auto", [["photo", "JPEG of quality 50: photo"], [None, None]]),
+        ("base", [["base", None], ["base", None]]),
+    ],
+)
+def test_json_has_the_weights_and_the_reason(more, model, expected):
+    """Every object names both, null where nothing was chosen; given weights have no reason."""
+    result = run("in/b.jpg", "in/d.jpg", "-o", "out", "--json", "-m", model, *more)
+    *lines, _ = map(json.loads, result.stdout.splitlines())
+
+    assert [[line["model"], line["model_reason"]] for line in lines] == expected
+
+
+@pytest.mark.usefixtures("desk", "two_nets")
+def test_stdin_is_chosen_for_too():
+    """What comes through a pipe is told by its header, as a file is."""
+    data = Path("in/b.jpg").read_bytes()
+
+    result = run("-", "-o", "out.png", "-v", input=data)
+
+    assert result.exit_code == 0
+    assert "(JPEG of quality 50: photo)" in result.stderr

@@ -1,0 +1,209 @@
+"""A batch of files: the options, and the sizes and pixels of the results."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from srcli.errors import UsageError
+from srcli.imaging import images
+from srcli.upscaler import Settings, Upscaler
+from srcli.upscaling import batch
+from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import Selection
+from srcli.upscaling.sizes import result_size
+
+EXACT = Settings(device="cpu", dtype="fp32")
+
+
+ORIENTATION = 0x0112
+
+
+SELECTED = {field.name for field in dataclasses.fields(Selection)}
+
+
+def configured(*inputs, **options):
+    """Options of a batch that computes in fp32 on the CPU."""
+    chosen = {name: options.pop(name) for name in SELECTED & options.keys()}
+    selection = Selection(inputs=inputs, **chosen)
+    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
+
+
+def listing(folder="."):
+    """Every file and folder below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+
+
+def enlarge(*inputs, model, **options):
+    """Plan and run a batch."""
+    config = configured(*inputs, model=str(model), **options)
+    return list(batch.run(config, plan(config.selection)))
+
+
+def picture(width, height, mode="RGB"):
+    """Draw noise: no two pixels are expected to be alike."""
+    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
+    levels = np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.fromarray(levels[..., 0] if channels == 1 else levels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quality": 0}, "--quality must lie in 1..100, not 0"),
+        ({"quality": 101}, "--quality must lie in 1..100, not 101"),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
+        ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(options, message):
+    """A value that cannot be meant is refused before any file is looked at."""
+    with pytest.raises(UsageError) as caught:
+        configured("photo.png", **options)
+
+    assert str(caught.value) == message
+
+
+@given(width=st.integers(1, 4000), height=st.integers(1, 4000), quarters=st.integers(4, 64))
+def test_every_size_is_exact(width, height, quarters):
+    """Each side is the input's times the factor, halves rounded up, by integer arithmetic."""
+    found = result_size(Selection(inputs=("a.png",), scale=quarters / 4), width, height)
+
+    assert found == ((2 * width * quarters + 4) // 8, (2 * height * quarters + 4) // 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "larger"),
+    [
+        ((1, 1), 1, (1, 1)),
+        ((1, 1), 1.25, (1, 1)),
+        ((1, 7), 2.5, (3, 18)),
+        ((23, 37), 2, (46, 74)),
+        ((47, 31), 3.7, (174, 115)),
+        ((9, 11), 16, (144, 176)),
+    ],
+)
+def test_the_size_is_exact(here, tiny_weights, size, scale, larger):
+    """The result has that size, from one pixel on and in every number of steps."""
+    picture(*size).save("a.png")
+
+    (result,) = enlarge("a.png", model=tiny_weights, scale=scale, output=Path("b.png"))
+
+    assert (result.status, result.before, result.after) == ("done", size, larger)
+    with Image.open("b.png") as image:
+        assert image.size == larger
+    assert listing(here) == ["a.png", "b.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_net_that_corrects_nothing_leaves_the_bicubic_enlargement(plain_weights, photo):
+    """The whole way, but for the net, agrees with Pillow's filter within a level."""
+    Image.fromarray(photo).save("a.png")
+
+    enlarge("a.png", model=plain_weights)
+
+    height, width = photo.shape[:2]
+    expected = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
+    actual = images.read(Path("a_x3.png")).pixels
+    assert np.abs(actual.astype(int) - np.asarray(expected).astype(int)).max() <= 1
+
+
+@pytest.mark.usefixtures("here")
+def test_the_net_decides_the_result(tiny_weights, photo):
+    """The file holds what the Python interface computes with the same weights."""
+    Image.fromarray(photo).save("a.png")
+
+    enlarge("a.png", model=tiny_weights)
+
+    upscaler = Upscaler(str(tiny_weights), settings=EXACT)
+    height, width = photo.shape[:2]
+    expected = upscaler.upscale(images.read(Path("a.png")), (3 * height, 3 * width))
+    actual = images.read(Path("a_x3.png"))
+    assert np.array_equal(actual.pixels, expected.pixels)
+    bicubic = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
+    assert np.abs(actual.pixels.astype(int) - np.asarray(bicubic).astype(int)).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "expected"),
+    [
+        ("1", "a.png", "L"),
+        ("L", "a.png", "L"),
+        ("L", "a.jpg", "L"),
+        ("LA", "a.png", "LA"),
+        ("P", "a.png", "RGB"),
+        ("RGB", "a.png", "RGB"),
+        ("RGB", "a.jpg", "RGB"),
+        ("RGBA", "a.png", "RGBA"),
+        ("CMYK", "a.jpg", "RGB"),
+        ("I;16", "a.png", "I;16"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_mode_stays_what_it_shows(tiny_weights, mode, name, expected):
+    """Grey stays grey, transparency stays, a palette becomes the colours it stood for."""
+    if mode == "I;16":
+        image = Image.fromarray(np.arange(11 * 7, dtype=np.uint16).reshape(7, 11) * 800)
+    elif mode in {"L", "LA", "RGB", "RGBA"}:
+        image = picture(11, 7, mode)
+    else:
+        image = picture(11, 7).convert(mode)
+    assert image.mode == mode
+    image.save(name)
+
+    enlarge(name, model=tiny_weights, output=Path(f"larger.{name[2:]}"))
+
+    with Image.open(f"larger.{name[2:]}") as larger:
+        assert (larger.mode, larger.size) == (expected, (33, 21))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "scale"),
+    [
+        ("L", 77, 9),
+        ("LA", (77, 200), 1.5),
+        ("RGB", (10, 128, 255), 9),
+        ("RGBA", (250, 3, 90, 100), 3),
+        ("RGBA", (0, 0, 0, 255), 1),
+        ("I;16", 40_001, 1.5),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_constant_picture_stays_constant(plain_weights, mode, colour, scale):
+    """No step of the way, up in steps or up and down again, moves a level."""
+    if mode == "I;16":
+        Image.fromarray(np.full((17, 26), colour, np.uint16)).save("a.png")
+    else:
+        Image.new(mode, (26, 17), colour).save("a.png")
+
+    enlarge("a.png", model=plain_weights, scale=scale, output=Path("b.png"))
+
+    with Image.open("b.png") as image:
+        assert image.mode == mode
+        levels = np.asarray(image)
+    assert (levels == np.array(colour)).all(), np.unique(levels)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 6])
+@pytest.mark.usefixtures("here")
+def test_the_orientation_is_applied(tiny_weights, orientation):
+    """A turned photo comes out upright, and nothing turns it a second time."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image = picture(23, 13)
+    image.save("turned.png", exif=exif)
+    with Image.open("turned.png") as turned:
+        ImageOps.exif_transpose(turned).save("upright.png", exif=b"")
+
+    enlarge("turned.png", "upright.png", model=tiny_weights)
+
+    with Image.open("turned_x3.png") as actual, Image.open("upright_x3.png") as expected:
+        assert actual.size == ((69, 39) if orientation <= 4 else (39, 69))
+        assert actual.getexif().get(ORIENTATION, 1) == 1
+        assert np.array_equal(np.asarray(actual), np.asarray(expected))

@@ -1,0 +1,372 @@
+"""``srcli upscale`` in a script: lists of failures, the objects of ``--json``, dry runs."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from srcli import files
+from srcli.cli.app import app
+from srcli.errors import WeightsError
+from srcli.imaging import images
+from srcli.upscaler import Upscaler
+
+ROOT = Path(__file__).parents[1]
+
+
+EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, tiny_weights):
+    """A working directory with a folder ``in`` of pictures, one of them broken.
+
+    The weights that are shipped are one file called ``tiny``.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
+    Path("in/sub").mkdir(parents=True)
+    draw = np.random.default_rng(3)
+    for name, shape in (("a.png", (11, 13, 3)), ("b.jpg", (9, 16, 3)), ("sub/c.png", (7, 5))):
+        Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8)).save(Path("in", name))
+    Path("in/broken.png").write_bytes(b"broken")
+    return tmp_path
+
+
+def run(*arguments, **options):
+    """Run ``srcli upscale`` in this process; an error that is not ours fails the test."""
+    command = ["upscale", *map(str, arguments), *EXACT]
+    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
+
+
+def mend():
+    """Put a picture where the broken one was."""
+    shutil.copy("in/a.png", "in/broken.png")
+
+
+def tree(folder="."):
+    """Every file below a folder with its content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def lines_of(result):
+    """The objects of ``--json``: those of the files, and the summary."""
+    *lines, summary = map(json.loads, result.stdout.splitlines())
+    return lines, summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (["in", "-r"], "in_x3/broken.png"),
+        (["in", "-r", "-o", "out"], "out/broken.png"),
+        (["in/./broken.png", "in/a.png", "-o", "out"], "out/broken.png"),
+        (["in/broken.png", "in/a.png"], "in/broken_x3.png"),
+        (["in/*.png"], "in/broken_x3.png"),
+        (["in/broken.png", "-o", "out.png"], "out.png"),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_list_of_failures_puts_results_where_they_belonged(arguments, target):
+    """The same command with ``@LIST`` instead of the inputs does what was left, and only that."""
+    options = [part for part in arguments if part.startswith("-")]
+    options += arguments[arguments.index("-o") + 1 :] if "-o" in arguments else []
+    assert run(*arguments, "--failed-list", "failed.txt").exit_code == 1
+    before = tree()
+    mend()
+
+    result = run("@failed.txt", *options, "--failed-list", "failed.txt")
+
+    assert result.exit_code == 0, result.stderr
+    made = {name for name, content in tree().items() if before.get(name) != content}
+    assert made == {target, "in/broken.png", "failed.txt"}
+    assert Path("failed.txt").read_bytes() == b""
+    assert images.read_size(Path(target)) == (39, 33)
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_list_is_empty_where_nothing_failed():
+    """A script can look for its size; given back it is nothing to do."""
+    Path("failed.txt").write_text("in/old.png\n")
+
+    assert run("in/a.png", "--failed-list", "failed.txt").exit_code == 0
+    assert Path("failed.txt").read_bytes() == b""
+
+    result = run("@failed.txt")
+
+    assert result.exit_code == 3
+    assert result.stderr == "error: no image found in @failed.txt (folders below it need -r)\n"
+
+
+@pytest.mark.usefixtures("desk")
+def test_what_would_replace_something_else_is_not_listed():
+    """It counts and is named; given back with ``--overwrite`` it would cost an input.
+
+    ``b.jpg`` and ``b.png`` want one name, ``a.png`` that of another input.
+    """
+    shutil.copy("in/a.png", "in/b.png")
+    shutil.copy("in/a.png", "a_x3.png")
+    shutil.copy("in/a.png", "a.png")
+    inputs = ["a.png", "a_x3.png", "in/b.jpg", "in/b.png", "in/broken.png"]
+    options = ["-f", "png", "--failed-list", "failed.txt", "--json"]
+
+    result = run(*inputs, *options)
+
+    assert result.exit_code == 1
+    lines, summary = lines_of(result)
+    assert [line["status"] for line in lines] == ["failed", "done", "failed", "failed", "failed"]
+    failed = ["a.png", "in/b.jpg", "in/b.png", "in/broken.png"]
+    assert summary["failed_inputs"] == failed
+    assert result.stderr.splitlines()[-1].endswith(f"4 failed: {', '.join(failed)}")
+    assert Path("failed.txt").read_text().splitlines() == failed[1:]
+    before = tree()
+
+    assert run("@failed.txt", *options, "--overwrite").exit_code == 1
+    assert tree() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("in", 1, "cannot write in: it is a folder; give another --failed-list"),
+        ("no/a.txt", 1, "cannot write no/a.txt: no is no writable folder; give another …"),
+        ("in/a.png", 2, "--failed-list in/a.png is named like an image; give a name such as …"),
+        ("new.JPG", 2, "--failed-list new.JPG is named like an image; give a name such as …"),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_list_that_could_not_be_written_is_refused_at_once(path, code, message):
+    """Not after the night; and no photo is replaced where the list's name was forgotten."""
+    before = tree()
+
+    result = run("in", "-r", "--failed-list", path)
+
+    assert result.exit_code == code
+    assert result.stderr.startswith(f"error: {message.removesuffix('…')}")
+    assert tree() == before
+
+
+@pytest.mark.usefixtures("desk")
+def test_fail_fast_keeps_the_list_that_it_reads():
+    """What was not begun is still in it; another list names the failure alone."""
+    Path("list.txt").write_text("in/broken.png\nin/a.png\nin/b.jpg\nin/sub/c.png\n")
+    listed = Path("list.txt").read_bytes()
+
+    result = run("@list.txt", "--fail-fast", "--failed-list", "list.txt")
+
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"\d done, 0 skipped, 1 failed, \d not begun: in/broken.png",
+        result.stderr.splitlines()[-1],
+    )
+    assert Path("list.txt").read_bytes() == listed
+
+    run("@list.txt", "--fail-fast", "--failed-list", "other.txt", "--overwrite")
+
+    assert Path("other.txt").read_text() == "in/broken.png\n"
+
+
+ODD_NAMES = [
+    " ",
+    "-r",
+    "two\nlines",
+    "car\rriage",
+    "@list",
+    "[red]*?",
+    "\N{LATIN SMALL LETTER A WITH DIAERESIS}\N{SNOWMAN}",
+    os.fsdecode(b"\xff\xfe"),
+    "x" * 251,
+    "{scale}",
+    "'\"$(id)",
+    "\x1b[31mred",
+    "a" + "\N{COMBINING DIAERESIS}",
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.usefixtures("desk")
+def test_odd_names_are_done_reported_and_listed():
+    """Whatever a file is called: its result has the name, its line is one, and it can be listed."""
+    Path("odd").mkdir()
+    for name in ODD_NAMES:
+        Path("odd", f"{name}.png").write_bytes(b"broken")
+
+    result = run("odd", "--failed-list", "failed.txt", "--json")
+
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == len(ODD_NAMES) + 1
+    assert all(line.isprintable() for line in result.stderr.splitlines())
+    assert len(lines_of(result)[0]) == len(ODD_NAMES)
+    for name in ODD_NAMES:
+        shutil.copy("in/sub/c.png", f"odd/{name}.png")
+
+    again = run("@failed.txt", "--json")
+
+    assert again.exit_code == 0, again.stderr
+    assert sorted(tree("odd_x3")) == sorted(f"{name}.png" for name in ODD_NAMES)
+    assert all(line.isprintable() for line in again.stderr.splitlines())
+
+
+def documented():
+    """The fields that docs/upscale.md promises: of a file, and of the summary."""
+    text = (ROOT / "docs/upscale.md").read_text(encoding="utf-8")
+    tables = re.split(r"\| field of .*\n", text)[1:]
+    return [
+        [name for row in table.split("\n\n")[0].splitlines() for name in names_in(row)]
+        for table in tables
+    ]
+
+
+def names_in(row):
+    """The names in the first cell of a table's row."""
+    return re.findall(r"`(\w+)`", row.split("|")[1])
+
+
+@pytest.mark.usefixtures("desk")
+def test_json_has_the_documented_fields():
+    """One object a file in the order of the inputs, then the summary; nothing else on stdout."""
+    shutil.copy("in/a.png", "in/a_x3.png")
+    inputs = ["in/b.jpg", "in/a.png", "in/broken.png", "gone.png", "in/sub/c.png"]
+    Path("in/sub/c_x3.png").write_bytes(b"there")
+
+    result = run(*inputs, "--json", "--skip-existing", "-v")
+
+    lines, summary = lines_of(result)
+    fields, totals = documented()
+    assert all(sorted(line) == sorted(fields) for line in lines)
+    assert sorted(summary) == sorted(totals)
+    assert [line["input"] for line in lines] == [line["entry"] for line in lines] == inputs
+    assert [line["status"] for line in lines] == ["done", "skipped", "failed", "failed", "skipped"]
+    assert [line["exit_code"] for line in lines] == [0, 0, 1, 1, 0]
+    assert [bool(line["message"]) for line in lines] == [False, True, True, True, True]
+    done = lines[0]
+    assert (done["width"], done["height"]) == (16, 9)
+    assert (done["output_width"], done["output_height"]) == (48, 27)
+    assert (done["output"], done["pictures"], done["model"]) == ("in/b_x3.jpg", 1, "tiny")
+    assert done["seconds"] > 0
+    assert summary["seconds"] > 0
+    assert {name: summary[name] for name in totals if name != "seconds"} == {
+        "summary": True,
+        "planned": 0,
+        "patches": None,
+        "memory": None,
+        "done": 1,
+        "skipped": 2,
+        "failed": 2,
+        "unfinished": 0,
+        "megapixels": 0.001,
+        "failed_inputs": ["in/broken.png", "gone.png"],
+        "exit_code": 1,
+        "rank": 0,
+        "world_size": 1,
+    }
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("options", [["-q"], ["-v"], ["-n"]])
+@pytest.mark.usefixtures("desk")
+def test_json_is_all_that_is_on_stdout(options):
+    """However much is found, every line of stdout is an object."""
+    result = run("in", "-r", "--json", *options)
+
+    lines, summary = lines_of(result)
+    assert (len(lines), summary["summary"]) == (4, True)
+    assert result.exit_code == summary["exit_code"] == 1
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_writes_nothing_and_estimates_the_run():
+    """Its fields are documented; sizes, frames and failures are those of the run after it."""
+    frames = [Image.new("L", (8, 6), level) for level in (0, 90, 200)]
+    frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:], duration=50)
+    before = tree()
+
+    dry = run("in", "-r", "-n", "--json", "--failed-list", "failed.txt")
+
+    assert tree() == before
+    assert not Path("in_x3").exists()
+    planned, totals = lines_of(dry)
+    fields, whole = documented()
+    assert all(sorted(line) == sorted(fields) for line in planned)
+    assert sorted(totals) == sorted(whole)
+
+    real = run("in", "-r", "--json")
+
+    same = {"input", "output", "entry", "width", "height", "output_width", "output_height"}
+    same |= {"pictures", "model", "model_reason"}
+    done, summary = lines_of(real)
+    good = [line["status"] != "failed" for line in done]
+    assert [line["status"] == "planned" for line in planned] == good
+    for estimated, found, is_good in zip(planned, done, good, strict=True):
+        assert {name: estimated[name] for name in same} == {name: found[name] for name in same}
+        assert estimated["patches"] == (found["pictures"] if is_good else None)
+        assert ((estimated["memory"] or 0) > 1e8) == is_good
+        assert (estimated["seconds"] > 0) == is_good
+    assert (totals["planned"], totals["failed"]) == (summary["done"], summary["failed"]) == (4, 1)
+    assert totals["patches"] == 6
+    assert totals["seconds"] == pytest.approx(sum(line["seconds"] for line in planned), abs=0.01)
+    assert dry.exit_code == real.exit_code == 1
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_of_what_is_there_has_nothing_to_do():
+    """``--skip-existing`` is estimated too."""
+    run("in/a.png")
+
+    result = run("in/a.png", "-n", "--skip-existing")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.splitlines() == [
+        "skipped: in/a_x3.png is there already",
+        "0 to do, 1 skipped, 0 failing: 0 megapixels, 0 patches, about 0.0 GB of memory and 0.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "one", "both"),
+    [
+        (4.2, "4.2 s", "8.4 s"),
+        (70, "70 s", "2 min"),
+        (3600, "60 min", "2.0 h"),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_reports_the_time_of_each_and_of_all(seconds, one, both, monkeypatch):
+    """A blink in tenths of a second, a night in hours."""
+    monkeypatch.setattr(Upscaler, "seconds", lambda *_: seconds)
+
+    result = run("in/a.png", "in/sub/c.png", "-n")
+
+    first, second, total = result.stderr.splitlines()
+    assert first.endswith(f"1 patches, about 0.3 GB, {one}")
+    assert second.endswith(f"1 patches, about 0.3 GB, {one}")
+    assert total.endswith(f"2 patches, about 0.3 GB of memory and {both}")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), WeightsError("not finite")])
+@pytest.mark.usefixtures("desk")
+def test_a_dry_run_fails_where_the_net_would(error, monkeypatch):
+    """Each file has its line, as in the run."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Upscaler, "seconds", fails)
+    monkeypatch.setattr(Upscaler, "bands", fails)
+
+    dry = run("in/a.png", "in/sub/c.png", "-n")
+    real = run("in/a.png", "in/sub/c.png")
+
+    assert dry.stderr.splitlines()[:2] == real.stderr.splitlines()[:2]
+    assert dry.exit_code == real.exit_code
