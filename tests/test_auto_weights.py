@@ -198,7 +198,7 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     ],
 )
 def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
-    """A device or tile that cannot be is told once, not for each file, as with given weights."""
+    """A device or tile that cannot be is reported once, not for each file, as with given weights."""
     config = configured("in", output=Path("out"), settings=Settings(**settings))
     given = configured("in", output=Path("out"), settings=Settings(**settings), model="base")
 
@@ -214,7 +214,7 @@ def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, er
 
 @pytest.mark.usefixtures("desk", "two_nets")
 def test_two_nets_short_of_memory_say_so_once(monkeypatch):
-    """Each goes down its own ladder; what is worth knowing is told once."""
+    """Each goes down its own ladder; what is worth knowing is reported once."""
     original, found = upscaling.enlarge_rows, []
     failing = iter([True, False, True, False])
 
@@ -279,7 +279,7 @@ def test_json_has_the_weights_and_the_reason(more, model, expected):
 
 @pytest.mark.usefixtures("desk", "two_nets")
 def test_stdin_is_chosen_for_too():
-    """What comes through a pipe is told by its header, as a file is."""
+    """What comes through a pipe has a header too, as a file is."""
     data = Path("in/b.jpg").read_bytes()
 
     result = run("-", "-o", "out.png", "-v", input=data)

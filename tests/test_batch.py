@@ -1,8 +1,6 @@
 """A batch of files: what becomes of each, in which order, and what a dry run says."""
 
 import dataclasses
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from PIL import Image
 
 from srcli.errors import WeightsError
 from srcli.files import TEMPORARY_SUFFIX
-from srcli.imaging import images, writing
+from srcli.imaging import images
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Settings, Upscaler
@@ -193,28 +191,6 @@ def test_a_link_at_the_target_is_replaced_not_followed(here, tiny_weights):
     assert listing(here) == ["a.png", "b.png", "precious.png"]
 
 
-def test_a_full_disk_leaves_the_old_result(here, tiny_weights, monkeypatch):
-    """A file whose writing breaks off in the middle neither appears nor replaces one."""
-
-    def break_off(_album, stream, *_rest, **_options):
-        stream.write(b"half a pict")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    picture(9, 7).save("a.png")
-    picture(9, 7).save("b.png")
-    Path("a_x3.png").write_text("an older result", encoding="utf-8")
-    monkeypatch.setattr(writing, "_encode", break_off)
-
-    results = enlarge("a.png", "b.png", model=tiny_weights, existing="overwrite")
-
-    assert [(result.status, result.message) for result in results] == [
-        ("failed", f"{name}: the disk is full; free some space or choose another folder")
-        for name in ("a_x3.png", "b_x3.png")
-    ]
-    assert listing(here) == ["a.png", "a_x3.png", "b.png"]
-    assert Path("a_x3.png").read_text(encoding="utf-8") == "an older result"
-
-
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("error", "code", "message"),
@@ -264,7 +240,7 @@ def test_a_path_that_leads_nowhere_costs_only_itself(tiny_weights, kind):
 
 @pytest.mark.usefixtures("here")
 def test_damaged_weights_stop_before_the_first_job(tiny_weights):
-    """What concerns every input is told once and for all, with nothing begun."""
+    """What concerns every input is reported once and for all, with nothing begun."""
     picture(9, 7).save("a.png")
     Path("cut.safetensors").write_bytes(tiny_weights.read_bytes()[:-8])
 
@@ -277,7 +253,7 @@ def test_damaged_weights_stop_before_the_first_job(tiny_weights):
 @pytest.mark.parametrize("scale", [1, 16])
 @pytest.mark.usefixtures("here")
 def test_progress_rises_to_one(tiny_weights, scale):
-    """Of every job the share done never falls, and the last one told is all of it."""
+    """Of every job the share done never falls, and the last one is all of it."""
     picture(31, 45).save("a.png")
     picture(5, 40).save("b.png")
     found = {"a.png": [], "b.png": []}
@@ -295,7 +271,7 @@ def test_progress_rises_to_one(tiny_weights, scale):
     for shares in found.values():
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-    assert len(found["a.png"]) >= (2 if scale == 16 else 1), "more than the end is told"
+    assert len(found["a.png"]) >= (2 if scale == 16 else 1), "more than the end is reported"
 
 
 @pytest.mark.usefixtures("here")

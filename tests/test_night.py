@@ -360,7 +360,7 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, options, server, numbe
 
 
 def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, options, server):
-    """Wherever it hits: no traceback, no temporary file, and what is told done is what is there."""
+    """Wherever it hits: no traceback, no temporary file, and what is reported done is there."""
     begun = time.perf_counter()
     assert server.run(row, *options, "-o", "whole")[1] == 1
     seconds = time.perf_counter() - begun
@@ -371,7 +371,7 @@ def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, op
         time.sleep(seconds * (number + moments.random()) / 8)
         process.send((signal.SIGINT, signal.SIGTERM)[number % 2])
 
-        # Negative: before the command begins, or when all is told and torch tidies up.
+        # Negative: before the command begins, or when all is reported and torch tidies up.
         assert process.wait() in {130, 143, 1, -signal.SIGINT, -signal.SIGTERM}
         left = contents(here / f"out{number}") if Path(f"out{number}").exists() else {}
         assert left.items() <= expected.items()

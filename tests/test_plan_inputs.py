@@ -358,7 +358,7 @@ def test_many_stars_take_no_time():
 )
 @pytest.mark.usefixtures("here")
 def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
-    """Where no image matched, the way to look deeper is told unless it was taken."""
+    """Where no image matched, the way to look deeper is said unless it was taken."""
     touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
 
     with pytest.raises(NothingToDoError) as caught:

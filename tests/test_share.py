@@ -100,7 +100,7 @@ def test_each_file_is_done_once_and_shares_are_even(sizes, world_size):
 
 @pytest.mark.usefixtures("here")
 def test_the_order_of_the_plan_does_not_matter():
-    """Equal sizes are told apart by their paths; the pixels of all frames count."""
+    """Equal sizes are distinguished by their paths; the pixels of all frames count."""
     for name, size in (("a.png", 8), ("b.png", 8), ("c.png", 8), ("large.jpg", 90)):
         Image.new("RGB", (size, size)).save(name)
     frames = [Image.new("L", (60, 60), level) for level in (0, 90, 200, 255)]

@@ -155,7 +155,7 @@ def test_a_damaged_input_leaves_nothing(plain_weights):
 
 @pytest.mark.usefixtures("here", "streaming")
 def test_a_net_that_fails_halfway_leaves_nothing(plain_weights, monkeypatch):
-    """The writer is told; neither its file nor its folder is there, and the next file is done."""
+    """The writer stops; neither its file nor its folder is there, and the next file is done."""
     images.write(images.Picture(pixels=levels(400, 60)), Path("a.png"))
     images.write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
     bands = Upscaler.bands
@@ -332,7 +332,7 @@ def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, str
 @pytest.mark.usefixtures("here", "two_gpus")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
-    """What either was at is left without a trace; what was done before is told and stays."""
+    """What either was at is left without a trace; what was done before is reported and stays."""
     if streamed:
         monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
     names = [f"{number}.png" for number in range(6)]
@@ -363,7 +363,7 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
 
 @pytest.mark.usefixtures("here", "two_gpus")
 def test_a_failure_on_one_device_costs_one_file(plain_weights):
-    """The others are done by both, and the failed one is told in its place."""
+    """The others are done by both, and the failed one is reported in its place."""
     write_noise("a.png", "b.png", "c.png")
     Path("b.png").write_bytes(Path("b.png").read_bytes()[:200])
 
