@@ -198,7 +198,7 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     ],
 )
 def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
-    """A device or tile that cannot be is reported once, not for each file, as with given weights."""
+    """A device or tile that cannot be is reported once, as with given weights."""
     config = configured("in", output=Path("out"), settings=Settings(**settings))
     given = configured("in", output=Path("out"), settings=Settings(**settings), model="base")
 
