@@ -183,18 +183,6 @@ def test_verbose_reports_from_what_and_how_fast():
 
 
 @pytest.mark.usefixtures("desk")
-def test_quiet_leaves_failures_alone():
-    """``-q`` is silent for what is done and skipped, and only for that."""
-    assert run("upscale", "photo.png", "-q", *MODEL).output == ""
-    assert run("upscale", "photo.png", "-q", "--skip-existing", *MODEL).output == ""
-
-    failed = run("upscale", "photo.png", "gone.png", "-q", "--overwrite", *MODEL)
-
-    assert failed.exit_code == 1
-    assert failed.stderr == "error: gone.png: no such file; check the path\n"
-
-
-@pytest.mark.usefixtures("desk")
 def test_the_exit_code_says_that_one_of_many_failed():
     """The others are done, every file has its line, and a last one counts them."""
     Image.new("L", (5, 4)).save("grey.png")

@@ -249,9 +249,11 @@ class TrainConfig:
             UsageError: If it is not that, saying why.
         """
         try:
-            values: dict[str, Any] = json.loads(text)
+            values: Any = json.loads(text)
+            if not isinstance(values, dict):
+                raise UsageError("it is no JSON object")
             names = {one.name for one in fields(cls)}
-            _modernise(values, names)
+            _upgrade(values, names)
             if set(values) != names:
                 odd = ", ".join(sorted(set(values) ^ names))
                 raise UsageError(f"it lacks, or has besides what is known: {odd}")
@@ -261,7 +263,7 @@ class TrainConfig:
             raise UsageError(str(error)) from error
 
 
-def _modernise(values: dict[str, Any], names: set[str]) -> None:
+def _upgrade(values: dict[str, Any], names: set[str]) -> None:
     """Bring the options of a run that an earlier version began to those of this one."""
     for name in sorted((_REMOVED.keys() | _REMOVED_DETAILS) & set(values)):
         value = values.pop(name)
