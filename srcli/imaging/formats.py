@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 
 from srcli.files import is_file
 
@@ -159,16 +159,18 @@ def files_in(folder: Path, *, recursive: bool) -> list[Path]:
 
 
 class PillowSilence:
-    """Keeps Pillow's warnings off the terminal while any thread is inside.
+    """Keeps Pillow's warnings off the terminal, and its limits away, while any thread is inside.
 
     ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
-    threads that leave in another order than they entered would leave it swapped.
+    threads that leave in another order than they entered would leave it swapped. Who opens
+    a file here has to check its size before its pixels are loaded.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
         self._before = warnings.catch_warnings()
+        self._limits: tuple[int | None, int] = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
 
     def __enter__(self) -> None:
         with self._lock:
@@ -176,8 +178,10 @@ class PillowSilence:
                 self._before = warnings.catch_warnings()
                 self._before.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                self._limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+                Image.MAX_IMAGE_PIXELS = None
+                # A profile of more than a megabyte must not cost the picture.
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -185,6 +189,7 @@ class PillowSilence:
             self._inside -= 1
             if self._inside == 0:
                 self._before.__exit__(None, None, None)
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._limits
 
 
 PILLOW_SILENCE: Final = PillowSilence()

@@ -6,20 +6,13 @@ knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours
 ``writing`` the rest.
 """
 
+from srcli.imaging.coding import Header
 from srcli.imaging.encoding import streams
 from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
+from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.imaging.profiles import stripped
-from srcli.imaging.reading import (
-    MAX_PIXELS,
-    Header,
-    from_pillow,
-    read,
-    read_album,
-    read_header,
-    read_size,
-    scan,
-)
+from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
 from srcli.imaging.scanning import Scan
 from srcli.imaging.writing import (
     check_size,

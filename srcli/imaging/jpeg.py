@@ -9,8 +9,8 @@ from threading import Event, Thread
 from typing import Any, BinaryIO, Final
 
 from srcli.imaging.bands import Rows
-from srcli.imaging.deep import vips
 from srcli.imaging.png import write_bare_png
+from srcli.imaging.vips import vips
 
 __all__ = ["write_jpeg_rows"]
 

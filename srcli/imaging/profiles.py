@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from srcli.imaging.deep import vips
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture
+from srcli.imaging.vips import vips
 
 __all__ = ["rgb_of", "stripped", "to_srgb"]
 

@@ -3,22 +3,25 @@
 PNG, TIFF and JPEG by libvips, whose decoders go from top to bottom; PPM has nothing to decode.
 """
 
-import os
-import struct
-import zlib
+import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ImageFile, PpmImagePlugin
 
-from srcli.imaging.deep import TiffPages, ppm_levels, vips_bands
+from srcli.imaging import pages as tags
+from srcli.imaging.coding import Header
+from srcli.imaging.metadata import page_metadata
+from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Coding, Levels, Metadata
+from srcli.imaging.pillow import PillowFile
+from srcli.imaging.ppm import Ppm, ppm_levels
+from srcli.imaging.tiffs import TiffFile
+from srcli.imaging.vips import decoded_bands
 
-__all__ = ["Bands", "PngBones", "Scan", "bands_of", "png_bones"]
+__all__ = ["Plan", "Scan", "plan_of"]
 
 Bands = Callable[[BinaryIO], Iterator[Levels]]
 """Decodes an open file from top to bottom: ``hxWxC`` of a few rows each."""
@@ -55,6 +58,15 @@ class Scan:
     It raises :class:`srcli.errors.ImageError` where the file turns out to be damaged."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a file is read by bands."""
+
+    bands: Bands
+    header: Header
+    metadata: Metadata
+
+
 _ROWS: Final = 128
 """Rows of a band: whole blocks of a JPEG, and few enough to be nothing beside a picture."""
 
@@ -68,252 +80,123 @@ _MOST_STEP: Final = 1 << 25
 """Most bytes of a strip, or of a row of tiles, of a compressed TIFF: bands are made of them."""
 
 _MOST_PACKED: Final = 1 << 23
-"""Most bytes of a compressed strip or tile: libtiff refuses or holds what is larger."""
+"""Most bytes of a compressed strip or tile: libtiff holds it as a whole."""
+
+_CHOPPED: Final = 1 << 13
+"""Bytes of the strips that libtiff makes of one long one (its ``STRIP_SIZE_DEFAULT``)."""
+
+_SCANNED_PNGS: Final = {(bits, kind, 0) for bits in (8, 16) for kind in (0, 2)}
+"""Bits, colour type (grey, RGB) and interlacing."""
 
 
-def bands_of(image: ImageFile.ImageFile, bits: int) -> Bands | None:
-    """Tell how a picture is decoded by bands, to the same levels as Pillow decodes it whole.
-
-    Args:
-        image: As Pillow opened it, upright, of one picture without transparency; not loaded.
-        bits: Of its levels, 8 or 16.
-
-    Returns:
-        What decodes the file; None where its pixels are of a kind that cannot be read so.
-    """
-    channels = _CHANNELS.get(image.mode, 0)
-    shape = (image.height, image.width, channels)
-    if not channels:
-        return None
-    rows = max(1, min(_ROWS, _BAND_BYTES // (image.width * channels * bits // 8)))
-    if isinstance(image, TiffPages):
-        return _tiff_bands(image, shape, rows, bits)
-    if isinstance(image, PpmImagePlugin.PpmImageFile):
-        return _ppm_bands_of(image, shape, rows, bits)
-    loader = {"PNG": "pngload", "JPEG": "jpegload", "MPO": "jpegload"}.get(str(image.format))
-    if loader is None:
-        return None
-    rows = max(_STEP, rows // _STEP * _STEP)
-    return partial(vips_bands, loader, shape=shape, bits=bits, rows=rows)
-
-
-_CHANNELS: Final = {"L": 1, "I": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "I;16N": 1, "RGB": 3}
-"""Pillow's modes without transparency whose levels need no conversion."""
-
-# ---- TIFF ---------------------------------------------------------------------------------
-
-_COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _STRIP_ROWS = 259, 262, 266, 278
-_TILE_WIDTH, _TILE_ROWS = 322, 323
-
-_UNPACKED: Final = 1
-_JPEG: Final = 7
-
-_SAME_PACKINGS: Final = {_UNPACKED, 5, _JPEG, 8, 32773, 32946}
-"""None, LZW, JPEG, Deflate, PackBits, and Deflate by its old number."""
-
-_YCBCR: Final = 6
-"""A photometric interpretation, which JPEG undoes."""
-
-
-def _tiff_bands(
-    image: TiffPages, shape: tuple[int, int, int], rows: int, bits: int
-) -> Bands | None:
-    if image.refusal is not None or not _is_plain_tiff(image, shape[2], bits):
-        return None
-    tags, parts = image.tag_v2, [*image.parts()]
-    tiled, packing = _TILE_WIDTH in tags, tags.get(_COMPRESSION, _UNPACKED)
-    step = tags.get(_TILE_ROWS if tiled else _STRIP_ROWS, image.height)
-    if not isinstance(step, int) or step < 1:
-        return None
-    if packing == _UNPACKED and not tiled:
-        stored = np.dtype(f"{'<' if tags.prefix == b'II' else '>'}u{bits // 8}")
-        layout = _Strips(parts=parts, rows=min(step, image.height), shape=shape, dtype=stored)
-        return partial(_raw_bands, layout=layout, rows=rows) if layout.are_whole else None
-    sizes = [count for _, count in parts]
-    pixel = shape[2] * bits // 8
-    if packing == _UNPACKED:  # what is missing of a tile libtiff takes for black
-        sound = min(sizes, default=0) >= step * int(tags.get(_TILE_WIDTH, 0)) * pixel
-    else:
-        sound = max(sizes, default=0) <= _MOST_PACKED
-    if not tiled and step > _ROWS:
-        step = _STEP  # libvips decodes such strips row by row
-    if not sound or step * image.width * pixel > _MOST_STEP:
-        return None
-    # What is left of a strip or tile after a band would be forgotten.
-    rows = max(1, rows // step) * step
-    return partial(vips_bands, "tiffload", shape=shape, bits=bits, rows=rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Strips:
-    """Where the levels of a TIFF stand that are not compressed."""
-
-    parts: list[tuple[int, int]]
-    """The place and the length of every strip."""
-
-    rows: int
-    """Of a strip, but perhaps the last."""
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    """As they are stored."""
-
-    @property
-    def row_bytes(self) -> int:
-        return self.shape[1] * self.shape[2] * self.dtype.itemsize
-
-    @property
-    def are_whole(self) -> bool:
-        """Whether there are as many as there should be, and none is too short."""
-        tops = range(0, self.shape[0], self.rows)
-        return len(tops) == len(self.parts) and all(
-            count >= min(self.rows, self.shape[0] - top) * self.row_bytes
-            for top, (_, count) in zip(tops, self.parts, strict=True)
-        )
-
-    def places(self, top: int, end: int) -> Iterator[tuple[int, int]]:
-        """List where rows are, and how many bytes."""
-        while top < end:
-            number, row = divmod(top, self.rows)
-            count = min(end - top, self.rows - row)
-            yield self.parts[number][0] + row * self.row_bytes, count * self.row_bytes
-            top += count
-
-
-def _raw_bands(stream: BinaryIO, *, layout: _Strips, rows: int) -> Iterator[Levels]:
-    height, width, channels = layout.shape
-    for top in range(0, height, rows):
-        end = min(top + rows, height)
-        pieces = [_read_at(stream, *place) for place in layout.places(top, end)]
-        yield _native(b"".join(pieces), layout.dtype).reshape(end - top, width, channels)
-
-
-def _native(data: bytes, stored: np.dtype[Any]) -> NDArray[Any]:
-    """Copy levels, in the machine's order of bytes."""
-    return np.frombuffer(data, stored).astype(stored.newbyteorder("="))
-
-
-def _read_at(stream: BinaryIO, start: int, count: int) -> bytes:
-    stream.seek(start)
-    data = stream.read(count)
-    if len(data) < count:
-        raise EOFError("unexpected end of file")
-    return data
-
-
-def _is_plain_tiff(image: TiffPages, channels: int, bits: int) -> bool:
-    """Whether a page is stored in a way in which libvips and Pillow find the same levels."""
-    tags = image.tag_v2
-    packing = tags.get(_COMPRESSION, _UNPACKED)
-    means = {1} if channels == 1 else ({2, _YCBCR} if packing == _JPEG else {2})
-    return (
-        packing in _SAME_PACKINGS
-        and tags.get(_PHOTOMETRIC) in means
-        and tags.get(_FILL_ORDER, 1) == 1
-        and image.is_unsigned(samples=channels, depth=bits)
-        and not image.is_separate
-    )
-
-
-# ---- PPM ----------------------------------------------------------------------------------
-
-
-def _ppm_bands_of(
-    image: PpmImagePlugin.PpmImageFile, shape: tuple[int, int, int], rows: int, bits: int
-) -> Bands | None:
-    """See that levels stand there as bytes; of grey that is scaled Pillow has its own rounding."""
-    tile = image.tile[0]
-    top = tile.args[-1] if isinstance(tile.args, tuple) else 65535 if bits == 16 else 255
-    deep_colour = shape[2] == 3 and isinstance(top, int) and top > 255
-    if tile.codec_name != "raw" and not (tile.codec_name == "ppm" and deep_colour):
-        return None
-    return partial(_ppm_bands, start=tile.offset, shape=shape, rows=rows, top=top)
-
-
-def _ppm_bands(
-    stream: BinaryIO, *, start: int, shape: tuple[int, int, int], rows: int, top: int
-) -> Iterator[Levels]:
-    height, width, channels = shape
-    stream.seek(start)
-    for row in range(0, height, rows):
-        size = (width, min(rows, height - row))
-        data = stream.read(size[0] * size[1] * channels * (1 if top <= 255 else 2))
-        yield ppm_levels(data, size, top, channels=channels, plain=False)
-
-
-# ---- PNG ----------------------------------------------------------------------------------
-
-_PIECE: Final = 1 << 20
-"""Bytes of a chunk that are looked at together."""
-
-_PIXEL_CHUNKS: Final = {b"IHDR", b"IDAT", b"PLTE", b"tRNS"}
-"""The chunks that decide what the pixels are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PngBones:
-    """A PNG without its compressed pixels."""
-
-    data: bytes
-    """Its signature and its other chunks, as far as they are whole."""
-
-    sound: bool
-    """Whether the checksums of what makes its pixels are right, as far as it is whole."""
-
-    runs: int
-    """How many times its pixels begin: 1, or chunks that are no pixels lie between them."""
-
-    ended: bool
-    """Whether it has its last chunk."""
-
-    @property
-    def kind(self) -> tuple[int, int, int]:
-        """Bits a sample, the colour type, and whether it is interlaced; zeros without a header."""
-        header = self.data[16:29]
-        return (header[8], header[9], header[12]) if len(header) == 13 else (0, 0, 0)
-
-
-def png_bones(stream: IO[bytes], *, checked: bool = True) -> PngBones:
-    """Go through a PNG, a piece at a time, and keep what is not compressed pixels.
+def plan_of(file: PillowFile | TiffFile) -> Plan | None:
+    """Return how a file is read by bands, to the same pixels as when it is read whole.
 
     Args:
-        stream: A PNG, or the beginning of one, seekable; its position stays.
-        checked: Whether to read the pixels, for the sake of their checksums.
+        file: An open file, not decoded yet.
 
     Returns:
-        All that it says besides its pixels, and whether these are as they were written.
+        What decodes it; None where what it holds takes more than decoding, or is of a kind that
+        cannot be read so.
+
+    Raises:
+        ValueError, EOFError, zlib.error: If it is damaged in a way that its decoder would miss.
     """
-    position = stream.tell()
-    end = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    kept, sound, runs, before = [stream.read(8)], True, 0, b""
+    header = file.header()
+    if file.is_moving or header.alpha:
+        return None
+    if isinstance(file, TiffFile):
+        return _plan_of_page(file.first, header)
+    if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I", "I;16"}:
+        return None
+    shape = (header.height, header.width, header.channels)
+    rows = _rows_of(header)
+    bands: Bands | None = None
+    if file.ppm is not None and not file.ppm.plain:
+        bands = partial(_ppm_bands, ppm=file.ppm, rows=rows)
+    elif file.format == "PNG" and _is_sound_png(file):
+        bands = partial(decoded_bands, "pngload", shape=shape, bits=header.bits, rows=rows)
+    elif file.format == "JPEG" and _has_end_mark(file.stream):
+        bands = partial(decoded_bands, "jpegload", shape=shape, bits=header.bits, rows=rows)
+    if bands is None:
+        return None
+    file.announce()
+    return Plan(bands=bands, header=header, metadata=file.metadata(header.channels))
+
+
+def _rows_of(header: Header) -> int:
+    row_bytes = header.width * header.channels * header.bits // 8
+    return max(_STEP, min(_ROWS, _BAND_BYTES // row_bytes) // _STEP * _STEP)
+
+
+def _is_sound_png(file: PillowFile) -> bool:
+    chunks = file.chunks
+    assert chunks is not None
+    if chunks.damaged:
+        raise ValueError("broken PNG checksum")
+    return chunks.kind in _SCANNED_PNGS and chunks.runs == 1 and chunks.ended
+
+
+def _has_end_mark(stream: BinaryIO) -> bool:
+    """Whether a JPEG has an end mark behind its header, where Pillow has stopped reading."""
+    start = stream.tell()
     try:
-        while before != b"IEND" and len(head := stream.read(8)) == 8:
-            length, name = struct.unpack(">I4s", head)
-            if stream.tell() + length + 4 > end:
-                break
-            runs += name == b"IDAT" != before
-            before = name
-            if name in {b"IDAT", b"fdAT"}:
-                told = checked and name == b"IDAT"
-                sound = (not told or _is_sound(stream, name, length)) and sound
-                stream.seek(0 if told else length + 4, os.SEEK_CUR)
-                continue
-            kept += (head, stream.read(length + 4))
-            right = zlib.crc32(kept[-1][:-4], zlib.crc32(name)) == int.from_bytes(kept[-1][-4:])
-            sound = sound and (right or name not in _PIXEL_CHUNKS)
-    finally:
-        stream.seek(position)
-    return PngBones(data=b"".join(kept), sound=sound, runs=runs, ended=before == b"IEND")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.rfind(b"\xff\xd9", start) >= 0
+    except (OSError, ValueError):  # no file of the system's
+        return False
 
 
-def _is_sound(stream: IO[bytes], name: bytes, length: int) -> bool:
-    """Read a chunk to its end and compare its checksum."""
-    checksum = zlib.crc32(name)
-    while length:
-        piece = stream.read(min(length, _PIECE))
-        if not piece:
-            return True  # cut off meanwhile: not for a checksum to say
-        checksum = zlib.crc32(piece, checksum)
-        length -= len(piece)
-    return checksum == int.from_bytes(stream.read(4))
+def _ppm_bands(stream: BinaryIO, *, ppm: Ppm, rows: int) -> Iterator[Levels]:
+    width, height = ppm.size
+    stream.seek(ppm.start)
+    for top in range(0, height, rows):
+        part = replace(ppm, size=(width, min(rows, height - top)))
+        bytes_each = 1 if ppm.top == 255 else 2
+        yield ppm_levels(stream.read(width * part.size[1] * ppm.channels * bytes_each), part)
+
+
+def _plan_of_page(page: Page, header: Header) -> Plan | None:
+    """Plan a page that is stored plainly, in strips or tiles of moderate size."""
+    plain = {tags.GREY, tags.RGB} | ({tags.YCBCR} if page.packing == tags.JPEG else set())
+    samples = page.numbers(tags.BITS, 1)
+    formats = {*page.numbers(tags.SAMPLE_FORMAT, 1)}
+    if (
+        page.photometric not in plain
+        or page.orientation != 1
+        or page.is_separate
+        or page.samples != header.channels
+        or {*samples} not in ({8}, {16})
+        or formats != {1}
+    ):
+        return None
+    step = _step_of(page, header)
+    if step is None:
+        return None
+    page.check()
+    shape = (header.height, header.width, header.channels)
+    rows = max(1, _rows_of(header) // step) * step
+    metadata, note = page_metadata(page)
+    if note is not None:
+        return None
+    bands = partial(decoded_bands, "tiffload", shape=shape, bits=header.bits, rows=rows)
+    return Plan(bands=bands, header=header, metadata=metadata)
+
+
+def _step_of(page: Page, header: Header) -> int | None:
+    """Return the rows of a strip or tile; ``None`` where they are too large to be held."""
+    tiled = tags.TILE_WIDTH in page.entries
+    step = page.number(tags.TILE_ROWS if tiled else tags.STRIP_ROWS, header.height)
+    step = min(step, header.height) if not tiled else step
+    row_bytes = header.width * header.channels * header.bits // 8
+    sizes = [count for _, count in page.parts()]
+    packed = page.packing != tags.UNPACKED
+    if step < 1 or (packed and max(sizes, default=0) > _MOST_PACKED):
+        return None
+    if not tiled:
+        if not packed and len(sizes) == 1:
+            step = max(1, _CHOPPED // row_bytes)
+        elif step > _ROWS:
+            return _STEP  # libvips decodes such strips row by row
+        step *= max(1, _STEP // step)  # and low ones together
+    return step if step * row_bytes <= _MOST_STEP else None

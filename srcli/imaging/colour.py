@@ -1,0 +1,172 @@
+"""Colours that a file describes without an ICC profile, and the profile that says the same.
+
+Cameras name Adobe RGB in their EXIF (DCF 2.0), PNG has cICP, gAMA and cHRM, AVIF and HEIF nclx.
+A profile made of them travels through every format that holds one.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from srcli.imaging.chunks import Chunks
+
+__all__ = ["adobe_rgb_of", "from_code_points", "from_png", "nclx_in"]
+
+Described = tuple[bytes | None, str | None]
+"""A profile, where sRGB is not meant, and a line about what cannot be kept."""
+
+Primaries = tuple[float, ...]
+"""x and y of white, red, green and blue."""
+
+_D65: Final = (0.3127, 0.3290)
+_SRGB: Final = (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+_ADOBE_RGB: Final = (*_D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+
+_PRIMARIES: Final[dict[int, Primaries]] = {
+    1: _SRGB,
+    4: (0.310, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+}
+"""Colour primaries by their numbers in ITU-T H.273, table 2."""
+
+_SRGB_CURVE: Final = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+_BT709_CURVE: Final = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+
+_CURVES: Final[dict[int, tuple[float, ...]]] = {
+    1: _BT709_CURVE,
+    4: (2.2,),
+    5: (2.8,),
+    6: _BT709_CURVE,
+    8: (1.0,),
+    13: _SRGB_CURVE,
+    14: _BT709_CURVE,
+    15: _BT709_CURVE,
+}
+"""Transfer characteristics (H.273, table 3) as parametric curves of ICC (ICC.1:2022, 10.18)."""
+
+_HDR: Final = {16: "PQ", 18: "HLG"}
+
+
+def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
+    """Return a profile of Adobe RGB where EXIF says so as DCF has it: R03, or ColorSpace 2.
+
+    Args:
+        exif: Of a file without a profile.
+        channels: 1 where its pixels are grey, 3 where they are RGB.
+
+    Returns:
+        The profile; ``None`` where EXIF does not say so.
+    """
+    space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
+    index = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
+    if space == 2 or (space == 0xFFFF and index.startswith("R03")):
+        return _profile(_ADOBE_RGB, (563 / 256,), channels)
+    return None
+
+
+def from_png(chunks: Chunks, channels: int) -> Described:
+    """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2).
+
+    Args:
+        chunks: Of the PNG.
+        channels: 1 where its pixels are grey, 3 where they are RGB.
+    """
+    if chunks.find(b"sRGB") is not None:
+        return None, None
+    gamma, places = chunks.find(b"gAMA"), chunks.find(b"cHRM")
+    power = int.from_bytes(gamma[:4]) / 100_000 if gamma else 0.0
+    primaries: Primaries = _SRGB
+    if places is not None and len(places) >= 32:
+        primaries = tuple(number / 100_000 for number in struct.unpack(">8I", places[:32]))
+    usual = not power or abs(power - 0.45455) < 0.001
+    if usual and np.allclose(primaries, _SRGB, atol=0.002):
+        return None, None
+    return _profile(primaries, (1 / power,) if power else _SRGB_CURVE, channels), None
+
+
+def from_code_points(primaries: int, transfer: int, channels: int) -> Described:
+    """Say what two numbers of H.273 mean, as in cICP and nclx.
+
+    Args:
+        primaries: Colour primaries.
+        transfer: Transfer characteristics.
+        channels: 1 where the pixels are grey, 3 where they are RGB.
+    """
+    if transfer in _HDR:
+        return None, f"HDR ({_HDR[transfer]}) cannot be kept: its colours are going to look flat"
+    curve, places = _CURVES.get(transfer, _SRGB_CURVE), _PRIMARIES.get(primaries, _SRGB)
+    if (curve, places) == (_SRGB_CURVE, _SRGB):
+        return None, None
+    return _profile(places, curve, channels), None
+
+
+def nclx_in(start: bytes) -> tuple[int, int, int] | None:
+    """Find the primaries, transfer and matrix in the boxes of an AVIF or HEIF (ISO 14496-12)."""
+    box = start.partition(b"colrnclx")[2][:6]
+    return struct.unpack(">3H", box) if len(box) == 6 else None
+
+
+# ---- ICC profiles -------------------------------------------------------------------------
+
+_D50: Final = (0.9642, 1.0, 0.8249)
+"""White of ICC's connection space."""
+
+_BRADFORD: Final = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
+
+
+def _profile(primaries: Primaries, curve: tuple[float, ...], channels: int) -> bytes | None:
+    """Make a profile of primaries and one curve (ICC.1:2022); ``None`` where they are nonsense."""
+    points = np.array(primaries).reshape(4, 2)
+    if (points[:, 1] <= 0).any() or not all(np.isfinite(curve)) or curve[0] <= 0:
+        return None
+    white, *colours = ((x / y, 1.0, (1 - x - y) / y) for x, y in points)
+    matrix = np.array(colours).T
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        return None
+    matrix = matrix * np.linalg.solve(matrix, white)
+    cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    adapted = np.linalg.solve(_BRADFORD, cones[:, None] * (_BRADFORD @ matrix))
+    shape = b"para" + struct.pack(">IHH", 0, 3 if len(curve) > 1 else 0, 0) + _fixed(curve)
+    text = b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, 10, 28)
+    text += "srcli".encode("utf-16-be")
+    tags = {b"desc": text, b"cprt": text, b"wtpt": _xyz(_D50)}
+    if channels == 1:
+        tags[b"kTRC"] = shape
+    else:
+        for letter, column in zip(b"rgb", adapted.T, strict=True):
+            tags[bytes((letter,)) + b"XYZ"] = _xyz(column)
+            tags[bytes((letter,)) + b"TRC"] = shape
+    return _assembled(tags, b"GRAY" if channels == 1 else b"RGB ")
+
+
+def _assembled(tags: dict[bytes, bytes], space: bytes) -> bytes:
+    start = 128 + 4 + 12 * len(tags)
+    table, content = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", start + len(content), len(value))
+        content += value + b"\0" * (-len(value) % 4)
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s4sI4s4s8sI12s48s",
+        *(start + len(content), b"", 0x04300000, b"mntr", space, b"XYZ ", b"\x07\xe8\0\1\0\1"),
+        *(b"acsp", b"", 0, b"", b"", b"", 1, _fixed(_D50), b""),
+    )
+    return header + table + content
+
+
+def _fixed(numbers: Sequence[float] | np.ndarray) -> bytes:
+    """Encode numbers as ICC has them: sixteen bits before the point, sixteen behind it."""
+    return b"".join(struct.pack(">i", round(float(number) * 65536)) for number in numbers)
+
+
+def _xyz(numbers: Sequence[float] | np.ndarray) -> bytes:
+    return b"XYZ \0\0\0\0" + _fixed(numbers)

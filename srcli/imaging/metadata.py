@@ -1,0 +1,251 @@
+"""What a file says besides its pixels, as it was found.
+
+What is broken is left out: metadata never costs the picture.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from PIL import ExifTags, Image
+
+from srcli.imaging.pages import Page
+from srcli.imaging.pictures import Metadata
+
+__all__ = ["left_behind", "metadata_of", "orientation_of", "page_metadata", "profile_for", "sound"]
+
+_T = TypeVar("_T")
+
+_XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+_RAW_PROFILE: Final = "Raw profile type "
+"""How ImageMagick begins the keywords of PNG texts that are no texts."""
+
+_IPTC_RESOURCE: Final = 0x0404
+"""What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
+
+_EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
+"""What a JPEG's segments of extended XMP begin with (XMP part 3, 1.1.3.1)."""
+
+
+def sound(get: Callable[[], _T]) -> _T | None:
+    """Return what hostile bytes say, or nothing where they cannot be understood."""
+    try:
+        return get()
+    except Exception:  # noqa: BLE001 - broken metadata raises anything, and must not cost the picture
+        return None
+
+
+def metadata_of(image: Image.Image, channels: int) -> Metadata:
+    """Collect everything that an open image says besides its pixels.
+
+    Args:
+        image: An image as Pillow opened it, its file still open; of several frames, the current
+            one.
+        channels: 1 where its pixels are going to be grey, 3 where they are RGB.
+
+    Returns:
+        What is sound of it.
+    """
+    info = image.info
+    comment = info.get("comment")
+    text = getattr(image, "text", {}) if image.format == "PNG" else {}
+    return Metadata(
+        icc_profile=profile_for(info.get("icc_profile"), channels),
+        exif=sound(lambda: _exif_block(info)),
+        xmp=sound(lambda: _xmp_packet(info)),
+        iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(_IPTC_RESOURCE, b""))),
+        dpi=sound(lambda: _dpi(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
+        text=tuple(
+            (str(key), str(value))
+            for key, value in text.items()
+            if key != _XMP_KEYWORD and not key.startswith(_RAW_PROFILE)
+        ),
+        comment=comment if isinstance(comment, bytes) and comment else None,
+    )
+
+
+def profile_for(profile: object, channels: int) -> bytes | None:
+    """Return a profile only if its header says that it describes pixels of this kind.
+
+    Args:
+        profile: Anything; a profile is bytes.
+        channels: 1 for grey, 3 for RGB.
+    """
+    space = b"GRAY" if channels == 1 else b"RGB "
+    return profile if isinstance(profile, bytes) and profile[16:20] == space else None
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8; 1 (upright) where there is none or it is broken."""
+    # Not the getexif of a PNG, which would decode its pixels.
+    value = sound(lambda: Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _raw_profile(info: dict[Any, Any], *names: str) -> bytes | None:
+    """Decode what ImageMagick stores as a PNG's text: a name, a length, and hex digits."""
+    texts = (info.get(_RAW_PROFILE + name) for name in names)
+    found = next((text for text in texts if isinstance(text, str)), None)
+    return None if found is None else bytes.fromhex("".join(found.split("\n")[3:]))
+
+
+def _exif_block(info: dict[Any, Any]) -> bytes | None:
+    block = info.get("exif") or _raw_profile(info, "exif", "APP1")
+    if not isinstance(block, bytes):
+        return None
+    block = block.removeprefix(b"Exif\0\0")
+    return b"Exif\0\0" + block if block[:4] in {b"II*\0", b"MM\0*"} else None
+
+
+def _xmp_packet(info: dict[Any, Any]) -> bytes | None:
+    found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp")
+    packet = found.encode(errors="replace") if isinstance(found, str) else found
+    return _as_utf8(packet).rstrip(b"\0") or None if isinstance(packet, bytes) else None
+
+
+def _as_utf8(packet: bytes) -> bytes:
+    """Turn a packet in UTF-16 or UTF-32, which the standard allows, into UTF-8."""
+    zeros = packet[:8].count(0)
+    if zeros < 3 or not packet.strip(b"\0"):
+        return packet
+    wide = "utf-32" if zeros > 4 else "utf-16"
+    little = packet[:2] == b"\xff\xfe" or packet[:1] == b"<"
+    text = packet.decode(f"{wide}-{'le' if little else 'be'}", errors="replace")
+    return text.removeprefix("\ufeff").encode(errors="replace")
+
+
+def extended_xmp(segments: list[tuple[str, bytes]]) -> bytes | None:
+    """Put the parts of a JPEG's extended XMP together; ``None`` where one is missing."""
+    parts: dict[int, bytes] = {}
+    total = 0
+    for name, content in segments:
+        if name == "APP1" and content.startswith(_EXTENSION):
+            head = content[len(_EXTENSION) + 32 :]
+            total = int.from_bytes(head[:4])
+            parts[int.from_bytes(head[4:8])] = head[8:]
+    joined = b"".join(parts[place] for place in sorted(parts))
+    return joined if joined and len(joined) == total else None
+
+
+def _whole_records(data: bytes) -> bytes | None:
+    """Cut IPTC records (IIM 4.2, 1.6) behind the last one that is whole: there may be padding."""
+    end = 0
+    while end + 5 <= len(data) and data[end] == 0x1C:
+        following = end + 5 + int.from_bytes(data[end + 3 : end + 5])
+        if data[end + 3] >= 0x80 or following > len(data):  # a long one states its length elsewhere
+            break
+        end = following
+    return data[:end] or None
+
+
+def _dpi(value: object) -> tuple[float, float] | None:
+    """Take a resolution for what it is only if it is one."""
+    if not isinstance(value, tuple):
+        return None
+    across, down = map(float, value)
+    fits = all(math.isfinite(side) and 0 < side < 65536 for side in (across, down))
+    return (across, down) if fits and (across, down) != (1, 1) else None
+
+
+def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
+    """Return the resolution that EXIF states; WebP and AVIF have no other place for it."""
+    unit = {2: 1.0, 3: 2.54}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
+    sides = (exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution])
+    return _dpi(tuple(float(side) * unit for side in sides))
+
+
+# ---- what does not travel -----------------------------------------------------------------
+
+_PARTS: Final = {
+    "the video of a motion photo": re.compile(rb"MotionPhoto\W{1,4}1|MicroVideo\W{1,4}1"),
+    "a gain map": re.compile(rb"hdrgm:|HDRGainMap|GainMap"),
+    "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth|depthmap"),
+}
+
+
+def left_behind(xmp: bytes | None, further: int) -> str | None:
+    """Name the parts of a file that do not travel with its picture, in one line.
+
+    Args:
+        xmp: Its XMP, which announces some of them.
+        further: Pictures that the file holds besides the one that is read.
+    """
+    parts = [name for name, pattern in _PARTS.items() if pattern.search(xmp or b"")]
+    further -= sum("map" in name for name in parts)
+    if further > 0:
+        parts.append(f"{further} further picture{'s' if further > 1 else ''}")
+    return f"left out: {', '.join(parts)}" if parts else None
+
+
+# ---- TIFF ---------------------------------------------------------------------------------
+
+_TEXT_TAGS: Final = frozenset(
+    {269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
+)
+"""Tags of a TIFF's own directory that describe the picture and not the file."""
+
+_XMP_TAG, _IPTC_TAG, _PROFILE_TAG = 700, 33723, 34675
+_EXIF, _GPS, _NOTES = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.MakerNote
+
+
+def page_metadata(page: Page) -> tuple[Metadata, str | None]:
+    """Collect what a page of a TIFF says, and a line about what cannot be kept.
+
+    The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
+    of a maker's note too, which is therefore left out.
+    """
+    exif = Image.Exif()
+    exif.endian = page.order
+    noted = False
+    block = None
+    if not (page.big and page.order == ">"):
+        block, noted = sound(lambda: _page_exif(page)) or (None, False)
+    xmp = sound(lambda: page.raw(_XMP_TAG)) or None
+    metadata = Metadata(
+        icc_profile=profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels),
+        exif=block,
+        xmp=_as_utf8(xmp).rstrip(b"\0") or None if xmp else None,
+        iptc=sound(lambda: _page_iptc(page)),
+        dpi=sound(lambda: _page_dpi(page)),
+        orientation=page.orientation,
+        size=page.upright_size,
+    )
+    note = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
+    return metadata, note if noted else None
+
+
+def _page_exif(page: Page) -> tuple[bytes | None, bool]:
+    """Make a block of what describes the picture; and whether it had a maker's note."""
+    stored = Image.Exif()
+    stored.bigtiff, stored.endian = page.big, page.order
+    stored.load_from_fp(page.stream, page.where)
+    block = Image.Exif()
+    block.endian = page.order
+    for tag in _TEXT_TAGS & stored.keys():
+        block[tag] = stored[tag]
+    noted = False
+    for tag in (_EXIF, _GPS):
+        part = dict(stored.get_ifd(tag))
+        noted = noted or part.pop(_NOTES, None) is not None
+        if part:
+            block[tag] = part
+    return block.tobytes() if len(block) else None, noted
+
+
+def _page_iptc(page: Page) -> bytes | None:
+    data = page.raw(_IPTC_TAG)
+    if data[:1] != b"\x1c":  # some writers take the text for numbers
+        data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
+    return _whole_records(data)
+
+
+def _page_dpi(page: Page) -> tuple[float, float] | None:
+    unit = {2: 1.0, 3: 2.54}[page.number(296, 2)]
+    order = "little" if page.order == "<" else "big"
+    sides = []
+    for tag in (282, 283):
+        raw = page.raw(tag)
+        over, under = (int.from_bytes(raw[at : at + 4], order) for at in (0, 4))  # type: ignore[arg-type]
+        sides.append(over / under * unit)
+    return _dpi(tuple(sides))

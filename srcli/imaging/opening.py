@@ -1,0 +1,200 @@
+"""Opening image files: what they are, how large they may be, and what is wrong with them."""
+
+import errno
+import importlib
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, NoReturn
+
+from PIL import Image, UnidentifiedImageError
+
+from srcli.errors import ImageError
+from srcli.files import one_line, reason
+from srcli.imaging.formats import BUILT, PILLOW_SILENCE
+from srcli.imaging.pages import RAW
+from srcli.imaging.pillow import PillowFile
+
+__all__ = ["MAX_PIXELS", "check_pixels", "named", "opened", "problem_of", "too_many"]
+
+MAX_PIXELS: Final = 178_956_970
+"""Most pixels of a file, all frames together, unless more are asked for.
+
+Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
+"""
+
+
+@contextmanager
+def named(path: Path, limit: int = MAX_PIXELS) -> Iterator[None]:
+    """Report whatever goes wrong with a file as one ``ImageError`` that names it."""
+    try:
+        yield
+    # Decoders are fed hostile bytes and raise whatever their parsing runs into:
+    # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
+    # All of it means the same to a user: this file is not readable.
+    except Exception as error:
+        raise ImageError(f"{one_line(str(path))}: {problem_of(error, limit)}") from error
+
+
+@contextmanager
+def opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO]:
+    """Open a file that is not empty; its problems are reported while it is open."""
+    with (
+        named(path, max_pixels),
+        PILLOW_SILENCE,
+        path.open("rb") if data is None else io.BytesIO(data) as file,
+    ):
+        # A pipe cannot be rewound, as telling formats apart needs.
+        stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
+        if not stream.read(1):
+            _refuse("empty (0 bytes); fetch the file again")
+        stream.seek(0)
+        yield stream
+
+
+@contextmanager
+def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[PillowFile]:
+    """Let Pillow find out what a stream holds, and check that it is not too large."""
+    start = stream.read(40)
+    stream.seek(0)
+    if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
+        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+        check_pixels((next(sides), next(sides)), 1, limit)
+    with Image.open(stream, formats=[*BUILT, *_extra_formats(start)]) as image:
+        check_pixels(image.size, 1, limit)
+        yield PillowFile(image, stream, limit, notes)
+
+
+# ---- formats that need more, or are not read ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Extra:
+    """A format that a separate package decodes."""
+
+    name: str
+    package: str
+    register: str | None
+    """What makes the package known to Pillow; ``None``: importing it does."""
+
+    extra: str
+    """The part of srcli that brings it."""
+
+
+_HEIC: Final = _Extra(
+    name="HEIF", package="pillow_heif", register="register_heif_opener", extra="heic"
+)
+_JXL: Final = _Extra(name="JXL", package="pillow_jxl", register=None, extra="jxl")
+
+_HEIC_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+_RAW_STARTS: Final = (
+    *(b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM"),
+    b"II\x1a\0\0\0HEAPCCDR",
+)
+"""How files of Fujifilm, Panasonic, Olympus, Sigma, Minolta and old Canon cameras begin."""
+
+
+def is_heic(start: bytes) -> bool:
+    """Tell a HEIC by its first bytes (ISO/IEC 23008-12, 10.2)."""
+    brands = start[16:40]
+    main = start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+    return main and b"avif" not in brands
+
+
+def _extra_formats(start: bytes) -> list[str]:
+    """Name the formats that have to be made known to Pillow for a file that begins so."""
+    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
+        _refuse(RAW)
+    if start.startswith(b"8BPS"):
+        _refuse("a Photoshop document, which is not read; export it as TIFF or PNG")
+    if is_heic(start):
+        return [_registered(_HEIC, "HEIC")]
+    if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":
+        return [_registered(_JXL, "JPEG XL")]
+    return []
+
+
+def _registered(extra: _Extra, shown: str) -> str:
+    try:
+        package = importlib.import_module(extra.package)
+    except ImportError:
+        _refuse(
+            f"{shown} needs a package that is not installed: pip install 'srcli[{extra.extra}]', "
+            "or convert it to JPEG"
+        )
+    if extra.register is not None:
+        getattr(package, extra.register)()
+    return extra.name
+
+
+# ---- problems -----------------------------------------------------------------------------
+
+
+def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
+    """Refuse what would take more memory than was agreed to.
+
+    Raises:
+        ImageError: If it has more pixels than the limit.
+    """
+    width, height = size
+    if width * height * frames > limit:
+        several = f"{frames} frames of " if frames > 1 else ""
+        _refuse(f"{several}{width}x{height} pixels {too_many(limit)}")
+
+
+def too_many(limit: int) -> str:
+    """Say that pixels are more than a limit, and the way out."""
+    if limit == MAX_PIXELS:
+        most = f"the {limit / 1e6:.0f} million that are decoded by default"
+    else:
+        most = f"the {limit} that --max-pixels allows"
+    return f"are more than {most} (a decompression bomb?); raise --max-pixels if you trust it"
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise ImageError(problem)
+
+
+_PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
+    ((FileNotFoundError, NotADirectoryError), "no such file; check the path"),
+    ((IsADirectoryError,), "a folder, not an image file; name files in it"),
+    ((PermissionError,), "no permission to read it; change its permissions"),
+    (
+        (UnidentifiedImageError,),
+        "not an image in a known format, or damaged at its start; convert it to PNG or JPEG",
+    ),
+    ((MemoryError,), "does not fit into memory; cut it into parts"),
+)
+
+_TRUNCATION: Final = re.compile(
+    "truncated|not enough|unexpected end|premature end of jpeg image|end of file|eof|read error",
+    re.IGNORECASE,
+)
+
+
+def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
+    """Say what is wrong with a file, and a way out, in one line.
+
+    Args:
+        error: What opening or decoding it raised.
+        limit: Most pixels that may be decoded.
+    """
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its pixels {too_many(limit)}"
+    for kinds, problem in _PROBLEMS:
+        if isinstance(error, kinds):
+            return problem
+    # What the system refuses; but codecs seek to nonsense offsets, which it calls invalid.
+    if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+        return f"cannot be read ({reason(error)}); check the path and the disk"
+    if isinstance(error, EOFError) or _TRUNCATION.search(str(error)):
+        return "truncated, its end is missing; fetch the file again"
+    foreign = str(error).startswith("Unsupported")
+    what = "of a kind that is not read" if foreign else "damaged"
+    return f"{what} ({reason(error)}); {'convert it to PNG' if foreign else 'fetch the file again'}"

@@ -1,0 +1,265 @@
+"""The directories of a TIFF or BigTIFF: the tags of each page, and what they mean."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import IO, Any, Final
+
+from srcli.errors import ImageError
+
+__all__ = ["RAW", "Page", "is_tiff", "pages_of"]
+
+SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
+TILE_WIDTH, TILE_ROWS, TILES, TILE_BYTES, SUB_DIRECTORIES = 322, 323, 324, 325, 330
+EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING, DNG_VERSION = 338, 339, 347, 530, 50706
+
+_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
+"""Types of TIFF whose values are integers, and how :mod:`struct` names them."""
+
+_SIZES: Final = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8, 17: 8}
+"""Bytes of a value of the other types."""
+
+UNPACKED, JPEG = 1, 7
+_DEFLATED: Final = {8, 32946}
+INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+LAB: Final = {8, 9, 10}
+_SENSOR: Final = {32803, 34892}
+"""Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
+
+_PIXEL_TAGS: Final = (258, 320, 338, 339, 347, 529, 530, 532)
+"""The tags with longer values without which pixels are not what they were: bits, colour map,
+kinds of samples, tables of JPEG, coefficients."""
+
+_MOST_PAGES: Final = 65536
+
+RAW: Final = "a camera raw, which is not read; develop it first"
+
+
+def is_tiff(start: bytes) -> bool:
+    """Tell a TIFF or BigTIFF by its first four bytes."""
+    return start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+class Page:
+    """One directory of a TIFF; values are read from the file when they are asked for."""
+
+    def __init__(self, stream: IO[bytes], where: int, index: int, order: str, *, big: bool) -> None:
+        """Read the list of tags.
+
+        Raises:
+            EOFError: If it is cut off.
+        """
+        self.stream, self.where, self.index = stream, where, index
+        self.order, self.big = order, big
+        layout = f"{order}HHQ8s" if big else f"{order}HHL4s"
+        (count,) = self._read(where, f"{order}{'Q' if big else 'H'}")
+        start, step = where + (8 if big else 2), struct.calcsize(layout)
+        self.entries: dict[int, tuple[int, int, int, int]] = {}
+        """Type, count, place of the value, and place of the entry, by tag."""
+
+        for place in range(start, start + min(count, 65536) * step, step):
+            tag, kind, values, inline = self._read(place, layout)
+            size = values * self._size(kind)
+            known = place + (12 if big else 8)
+            at = known if size <= len(inline) else int.from_bytes(inline, self._byteorder)
+            self.entries.setdefault(tag, (kind, values, at, place))
+        (self.following,) = self._read(start + count * step, f"{order}{'Q' if big else 'L'}")
+
+    @property
+    def _byteorder(self) -> Any:  # noqa: ANN401 - one of two literals
+        return "little" if self.order == "<" else "big"
+
+    def _size(self, kind: int) -> int:
+        return struct.calcsize(f"={_NUMBERS[kind]}") if kind in _NUMBERS else _SIZES.get(kind, 0)
+
+    def _read(self, where: int, layout: str) -> tuple[Any, ...]:
+        self.stream.seek(where)
+        data = self.stream.read(struct.calcsize(layout))
+        if len(data) < struct.calcsize(layout):
+            raise EOFError("unexpected end of file")
+        return struct.unpack(layout, data)
+
+    def raw(self, tag: int) -> bytes:
+        """Return the bytes of a value; none where there is no such tag.
+
+        Raises:
+            EOFError: If they lie behind the end of the file.
+        """
+        kind, count, at, _ = self.entries.get(tag, (7, 0, 0, 0))
+        self.stream.seek(at)
+        size = count * self._size(kind)
+        data = self.stream.read(size)
+        if len(data) < size:
+            raise EOFError("unexpected end of file")
+        return data
+
+    def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
+        """Return the integers of a tag, or what holds where it is missing or none."""
+        kind, count, *_ = self.entries.get(tag, (0, 0))
+        if kind not in _NUMBERS or not count:
+            return default
+        return struct.unpack(f"{self.order}{count}{_NUMBERS[kind]}", self.raw(tag))
+
+    def number(self, tag: int, default: int) -> int:
+        """Return the first integer of a tag."""
+        return self.numbers(tag, default)[0]
+
+    # ---- what the tags mean ---------------------------------------------------------------
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        width, height = self.number(WIDTH, 0), self.number(HEIGHT, 0)
+        if width < 1 or height < 1:
+            raise ValueError("its size is missing")
+        return width, height
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once it is turned."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8 as in EXIF; 1 where it is broken."""
+        value = self.number(ORIENTATION, 1)
+        return value if 1 <= value <= 8 else 1
+
+    @cached_property
+    def photometric(self) -> int:
+        """What the numbers stand for; RGB where a broken file of three samples is silent."""
+        return self.number(PHOTOMETRIC, RGB if self.samples > 2 else GREY)
+
+    @cached_property
+    def samples(self) -> int:
+        """Numbers of a pixel."""
+        return self.number(SAMPLES, 1)
+
+    @cached_property
+    def depth(self) -> int:
+        """Bits of the deepest sample."""
+        return max(self.numbers(BITS, 1))
+
+    @property
+    def packing(self) -> int:
+        """The number of its compression."""
+        return self.number(COMPRESSION, UNPACKED)
+
+    @property
+    def channels(self) -> int:
+        """1 where it is grey, 3 where it becomes RGB."""
+        return 1 if self.photometric in {INVERTED_GREY, GREY} else 3
+
+    @property
+    def bits(self) -> int:
+        """8 or 16: of the pixel values that it becomes."""
+        return 16 if self.depth > 8 and self.photometric not in {CMYK, PALETTE} else 8
+
+    @property
+    def opacity(self) -> int | None:
+        """Which sample is the opacity, if one is."""
+        colours = {PALETTE: 1, CMYK: 4}.get(self.photometric, self.channels)
+        kinds = self.numbers(EXTRA_SAMPLES, 0)
+        return colours if self.samples > colours and kinds[0] in {1, 2} else None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it is a smaller copy or the mask of another page."""
+        return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether the samples of a pixel are stored apart, each in a plane of its own."""
+        return self.samples > 1 and self.number(PLANAR, 1) == 2
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
+        return self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """List where its strips or tiles are, and how long."""
+        for starts, counts in ((STRIPS, STRIP_BYTES), (TILES, TILE_BYTES)):
+            yield from zip(self.numbers(starts), self.numbers(counts), strict=False)
+
+    def check(self) -> None:
+        """Look for damage of the pixels that libtiff would not see.
+
+        Raises:
+            EOFError: If a strip or tile, or what decodes them, ends behind the file.
+            zlib.error: If one is deflated and its checksum is wrong: libtiff stops at the last
+                pixel, which comes before it.
+        """
+        for tag in _PIXEL_TAGS:
+            self.raw(tag)
+        end = self.stream.seek(0, 2)
+        most = self.samples * self.depth * self.size[0] * self.size[1]
+        for start, count in self.parts():
+            if start + count > end:
+                raise EOFError("unexpected end of file")
+            if self.packing in _DEFLATED:
+                self.stream.seek(start)
+                _inflate(self.stream.read(count), most)
+
+    def patched(self, data: bytes, changes: dict[int, tuple[int, int] | int]) -> bytes:
+        """Copy the file with some values of this directory changed where they stand.
+
+        Args:
+            data: The file.
+            changes: By tag, another number, or the first and the count of the values that are
+                left. Tags that are missing stay so.
+        """
+        changed = bytearray(data)
+        for tag, change in changes.items():
+            if tag not in self.entries:
+                continue
+            kind, _, at, place = self.entries[tag]
+            inline = place + (12 if self.big else 8)
+            count, size = 1, self._size(kind)
+            if isinstance(change, int):
+                value = struct.pack(f"{self.order}{_NUMBERS[kind]}", change)
+            else:
+                first, count = change
+                at += first * size
+                value = data[at : at + count * size]
+            if len(value) > (8 if self.big else 4):
+                value = struct.pack(f"{self.order}{'Q' if self.big else 'L'}", at)
+            changed[inline : inline + len(value)] = value
+            struct.pack_into(f"{self.order}{'Q' if self.big else 'L'}", changed, place + 4, count)
+        return bytes(changed)
+
+
+def _inflate(packed: bytes, most: int) -> None:
+    """Inflate for the sake of the checksum; far more than ``most`` bytes are not followed."""
+    stream = zlib.decompressobj()
+    while packed and not stream.eof and most > -(1 << 20):
+        most -= len(stream.decompress(packed, 1 << 20))
+        packed = stream.unconsumed_tail
+
+
+def pages_of(stream: IO[bytes]) -> Iterator[Page]:
+    """Go from directory to directory.
+
+    Raises:
+        EOFError: If one is cut off.
+        ImageError: If the file is a camera raw.
+    """
+    stream.seek(0)
+    start = stream.read(16)
+    order, big = ("<" if start[:2] == b"II" else ">"), 43 in start[2:4]
+    if start[8:10] == b"CR" and start[:2] == b"II":
+        raise ImageError(RAW)
+    (where,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", start, 8 if big else 4)
+    seen: set[int] = set()
+    while where and where not in seen and len(seen) < _MOST_PAGES:
+        page = Page(stream, where, len(seen), order, big=big)
+        if page.is_raw:
+            raise ImageError(RAW)
+        seen.add(where)
+        where = page.following
+        yield page
+    if not seen:
+        raise ValueError("it has no page")

@@ -1,0 +1,400 @@
+"""Pictures that Pillow decodes: what a file holds, frame by frame, as arrays.
+
+PNG of 16 bits, which Pillow would cut to 8, is decoded by libvips, and PPM of 16 bits by numpy.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import BinaryIO, Final, cast
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from srcli.errors import ImageError
+from srcli.imaging import colour
+from srcli.imaging.chunks import Chunks, png_chunks
+from srcli.imaging.coding import Header, coding_of
+from srcli.imaging.metadata import left_behind, metadata_of, orientation_of, sound
+from srcli.imaging.pictures import Levels, Metadata, Picture
+from srcli.imaging.ppm import Ppm, ppm_levels
+from srcli.imaging.profiles import rgb_of
+from srcli.imaging.turning import turned, upright
+from srcli.imaging.vips import decoded
+
+__all__ = ["CONVERTED", "PillowFile", "levels_of", "of_one_kind"]
+
+_STRIP_BYTES: Final = 1 << 22
+"""How much of a picture, as Pillow holds it, is converted together."""
+
+_MOST_BOXES: Final = 1 << 16
+"""Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
+
+_GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+"""Pillow's modes of grey pictures."""
+
+CONVERTED: Final = {"CMYK", "LAB"}
+"""Pillow's modes that become RGB through a profile."""
+
+_TARGET_MODES: Final = {
+    **{mode: mode for mode in ("L", "LA", "RGB", "RGBA")},
+    "1": "L",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "PA": "RGBA",
+    **dict.fromkeys(("RGBX", "P", "YCbCr", "HSV"), "RGB"),
+}
+"""Pillow's modes, and the one of ours that each is converted to."""
+
+_TRANSPARENT: Final = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
+"""What they are converted to where one colour, or some of a palette, are transparent."""
+
+
+class PillowFile:
+    """An image file that Pillow has opened."""
+
+    def __init__(
+        self, image: ImageFile.ImageFile, stream: BinaryIO, limit: int, notes: dict[str, None]
+    ) -> None:
+        """Look at what is there, without decoding a pixel.
+
+        Args:
+            image: As it was opened.
+            stream: What it was opened from, seekable.
+            limit: Most pixels that may be decoded.
+            notes: Takes what had to be changed, each once and in order.
+        """
+        self.image, self.stream, self.limit, self.notes = image, stream, limit, notes
+        self.format = "JPEG" if image.format == "MPO" else str(image.format)
+        self.position = 1
+        """Which frame is being decoded, from 1."""
+
+        self.chunks: Chunks | None = None
+        self.holder: Image.Image = image
+        """What metadata is taken from."""
+
+        if self.format == "PNG":
+            # Texts and EXIF may follow the pixels, which Pillow would decode to get there.
+            self.chunks = png_chunks(stream)
+            self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
+            self.holder.load()
+            _forget_texts(image)
+        self.ppm = Ppm.of(image) if self.format == "PPM" else None
+        self.frames = self._frames()
+
+    def _frames(self) -> range:
+        """Number the frames that are shown, as Pillow counts them."""
+        if self.format not in {"GIF", "PNG", "WEBP", "AVIF"}:
+            return range(1)
+        count = int(getattr(self.image, "n_frames", 1))
+        if self.format == "GIF" and not self._has_end_mark():
+            self.notes["it has no end mark: frames may be missing"] = None
+        first = int(bool(getattr(self.image, "default_image", False)) and count > 1)
+        return range(first, count)
+
+    def _has_end_mark(self) -> bool:
+        position = self.stream.tell()
+        self.stream.seek(0)
+        data = self.stream.read()
+        self.stream.seek(position)
+        return data.rstrip(b"\0")[-1:] == b";"
+
+    # ---- what the header says -------------------------------------------------------------
+
+    def count(self) -> int:
+        """Count the frames that are shown."""
+        return len(self.frames)
+
+    def header(self) -> Header:
+        """Return what the file says before it is decoded."""
+        width, height = self.upright_size
+        coding = coding_of(self.image, self.stream)
+        return Header(
+            width=width,
+            height=height,
+            frames=self.count(),
+            channels=self.channels,
+            alpha=self.alpha,
+            bits=self.bits,
+            format=coding.format,
+            coding=coding,
+        )
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it is an animation."""
+        return len(self.frames) > 1
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8 as in EXIF."""
+        return orientation_of(self.holder)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        return self.image.size
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once it is turned."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    @property
+    def channels(self) -> int:
+        """1 where pixels are grey, 3 where they become RGB; of a GIF by its first palette."""
+        return 1 if self.image.mode in _GREY_MODES else 3
+
+    @property
+    def alpha(self) -> bool:
+        """Whether pixels may be transparent."""
+        return bool(self.image.has_transparency_data) or (self.is_moving and self.format == "GIF")
+
+    @property
+    def bits(self) -> int:
+        """8 or 16, of the pixel values that it becomes."""
+        wide = self.image.mode.startswith("I") or (self.ppm is not None and self.ppm.top > 255)
+        if self.chunks is not None:
+            wide = self.chunks.kind[0] == 16 and not self.is_moving
+        return 16 if wide else 8
+
+    @property
+    def loop(self) -> int | None:
+        """How often an animation plays, 0 for ever; GIF counts how often it is repeated."""
+        found = self.image.info.get("loop")
+        if not isinstance(found, int):
+            return None
+        return found + 1 if found and self.format == "GIF" else found
+
+    # ---- decoding -------------------------------------------------------------------------
+
+    def pictures(self) -> Iterator[Picture]:
+        """Decode one frame after the other."""
+        self.announce()
+        description = None
+        for number in self.frames:
+            self.position = number - self.frames[0] + 1
+            if self.chunks is not None and self.position in self.chunks.damaged:
+                raise ValueError("broken PNG checksum")
+            self._seek(number)
+            pixels, alpha = self._decoded()
+            if description is None:  # after decoding: EXIF of a GIF or WebP may come late
+                description = self.metadata(pixels.shape[2])
+            if self.is_moving and alpha is not None and int(alpha.min()) == 255:
+                alpha = None
+            yield Picture(
+                pixels=pixels,
+                alpha=alpha,
+                metadata=description,
+                duration=self._duration() if self.is_moving else None,
+            )
+
+    def _seek(self, number: int) -> None:
+        if number != self.image.tell():
+            self.image.seek(number)
+
+    def _duration(self) -> float | None:
+        """Milliseconds; a GIF that says none means none."""
+        found = self.image.info.get("duration", 0)
+        return float(found) if isinstance(found, int | float) else None
+
+    def announce(self) -> None:
+        """Say what is going to be lost."""
+        if self.frames[0]:
+            self.notes["the picture that stands in for the animation is left out"] = None
+        bits = 16 if self.is_moving and self.chunks and self.chunks.kind[0] == 16 else 8
+        if self.format in {"AVIF", "HEIF"}:
+            bits = _av1_bits(self._start())
+        if bits > 8:
+            self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
+        further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
+        packet = self.holder.info.get("xmp")
+        note = left_behind(packet if isinstance(packet, bytes) else None, further)
+        if note is not None:
+            self.notes[note] = None
+
+    def _start(self) -> bytes:
+        self.stream.seek(0)
+        return self.stream.read(_MOST_BOXES)
+
+    def _content(self) -> bytes:
+        self.stream.seek(0)
+        return self.stream.read()
+
+    def _decoded(self) -> tuple[Levels, Levels | None]:
+        """Decode pixels and opacity of the current frame, turned upright."""
+        image: Image.Image = self.image
+        if self.ppm is not None and self.ppm.top > 255:
+            return ppm_levels(self._content()[self.ppm.start :], self.ppm), None
+        if self.chunks is not None and self._is_for_libvips():
+            pixels = decoded("pngload_buffer", self._content(), image.size)
+            colours = 1 if pixels.shape[2] < 3 else 3
+            alpha = pixels[..., colours:] if pixels.shape[2] > colours else None
+            return (
+                upright(pixels[..., :colours], self.orientation),
+                None if alpha is None else upright(alpha, self.orientation),
+            )
+        try:
+            image.load()
+        except OSError:
+            completed = _completed(self._content()) if self.format == "JPEG" else None
+            if completed is None:
+                raise
+            self.notes["its end mark is missing; every pixel is there"] = None
+            image = completed
+        _forget_texts(image)
+        if image.mode in CONVERTED:
+            image, note = rgb_of(image)
+            self.notes[note] = None
+        return levels_of(image, self.orientation)
+
+    def _is_for_libvips(self) -> bool:
+        """Whether Pillow would lose bits of a PNG, or miss the one colour that is clear."""
+        assert self.chunks is not None
+        depth, kind, _ = self.chunks.kind
+        few_greys = depth < 8 and kind == 0 and self.chunks.find(b"tRNS") is not None
+        return not self.is_moving and (depth == 16 or few_greys)
+
+    def metadata(self, channels: int) -> Metadata:
+        """Collect what the file says besides the pixels, colours included.
+
+        Args:
+            channels: 1 where its pixels are going to be grey, 3 where they are RGB.
+        """
+        metadata = replace(
+            metadata_of(self.holder, channels),
+            orientation=self.orientation,
+            size=self.upright_size,
+            colour_chunks=self.chunks.of_colours() if self.chunks is not None else (),
+        )
+        if self.image.mode in CONVERTED:
+            return replace(metadata, icc_profile=None)
+        return replace(metadata, icc_profile=self._profile(metadata.icc_profile, channels))
+
+    def _profile(self, embedded: bytes | None, channels: int) -> bytes | None:
+        """Return the profile that holds: the file's, or one of what the file says instead."""
+        described: colour.Described = None, None
+        points = self.chunks.find(b"cICP") if self.chunks is not None else None
+        if points is not None and len(points) >= 2:
+            described = colour.from_code_points(points[0], points[1], channels)
+            embedded = None
+        elif embedded is None and self.chunks is not None:
+            described = colour.from_png(self.chunks, channels)
+        elif embedded is None and self.format in {"AVIF", "HEIF"}:
+            nclx = colour.nclx_in(self._start())
+            described = colour.from_code_points(*nclx[:2], channels) if nclx else described
+        if described[1] is not None:
+            self.notes[described[1]] = None
+        profile = embedded or described[0]
+        if profile is None and self.format in {"JPEG", "WEBP", "HEIF"}:
+            return sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
+        return profile
+
+
+def _forget_texts(image: Image.Image) -> None:
+    """Drop texts whose keywords Pillow would take for its own fields, such as transparency."""
+    for key in [key for key, value in image.info.items() if isinstance(value, str)]:
+        del image.info[key]
+
+
+def _av1_bits(start: bytes) -> int:
+    """Return the depth that the first AV1 or HEVC configuration states.
+
+    AV1-ISOBMFF 2.3.3; ISO/IEC 14496-15, 8.3.3.1.
+    """
+    box = start.partition(b"av1C")[2]
+    if len(box) > 2:
+        return (12 if box[2] & 0x20 else 10) if box[2] & 0x40 else 8
+    box = start.partition(b"hvcC")[2]
+    return 8 + (box[17] & 7) if len(box) > 17 else 8
+
+
+def _completed(data: bytes) -> Image.Image | None:
+    """Decode a JPEG without end mark; ``None`` where more is missing.
+
+    libvips says whether the decoder had to make something up, Pillow does not.
+    """
+    for ended in (data + b"\xff\xd9", data.rstrip(b"\0") + b"\xff\xd9"):
+        with suppress(Exception), Image.open(io.BytesIO(ended), formats=["JPEG"]) as image:
+            decoded("jpegload_buffer", ended, image.size, fail_on="warning")
+            image.load()
+            return image
+    return None
+
+
+# ---- Pillow's images as arrays ------------------------------------------------------------
+
+
+_UNTURNED: Final = {6: 8, 8: 6}
+"""The orientations that do not undo themselves."""
+
+
+def levels_of(image: Image.Image, orientation: int = 1) -> tuple[Levels, Levels | None]:
+    """Split a decoded image into its pixels and its opacity, if any, turned upright.
+
+    It is converted strip by strip, so that a second copy of it is never whole.
+
+    Raises:
+        ImageError: If its mode has no range of levels, or they are outside of 16 bits.
+    """
+    target = _target_of(image)
+    dtype = np.uint16 if target.startswith("I") else np.uint8
+    size = (image.height, image.width) if orientation < 5 else (image.width, image.height)
+    pixels = np.empty((*size, 3 if target.startswith("RGB") else 1), dtype)
+    alpha = np.empty((*size, 1), dtype) if target.endswith("A") else None
+    back = _UNTURNED.get(orientation, orientation)
+    rows = max(1, _STRIP_BYTES // (4 * image.width))
+    for top in range(0, image.height, rows):
+        place = slice(top, min(top + rows, image.height))
+        strip = image.crop((0, place.start, image.width, place.stop))
+        levels = np.asarray(strip if strip.mode == target else strip.convert(target))
+        levels = levels.reshape(strip.height, strip.width, -1)
+        turned(pixels, back)[place] = levels[..., : pixels.shape[2]]
+        if alpha is not None:
+            turned(alpha, back)[place] = levels[..., -1:]
+    return pixels, alpha
+
+
+def _target_of(image: Image.Image) -> str:
+    """Name the mode that an image is converted to."""
+    if image.mode.startswith("I"):
+        # Modes of 16 bits have no extrema outside; Pillow's type is that of all modes together.
+        low, high = cast("tuple[int, int]", image.getextrema()) if image.mode == "I" else (0, 0)
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"32-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
+            )
+        return image.mode
+    if image.mode in _TRANSPARENT and "transparency" in image.info:
+        return _TRANSPARENT[image.mode]
+    if image.mode == "P" and image.has_transparency_data:
+        return "RGBA"
+    if image.mode not in _TARGET_MODES:
+        raise ImageError(
+            f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
+        )
+    return _TARGET_MODES[image.mode]
+
+
+def of_one_kind(pictures: list[Picture]) -> list[Picture]:
+    """Give all frames an opacity if one has it, and RGB if one is coloured; else make them grey."""
+    clear = any(picture.alpha is not None for picture in pictures)
+    coloured = not all(_is_grey(picture.pixels) for picture in pictures)
+    return [_as_kind(picture, clear=clear, coloured=coloured) for picture in pictures]
+
+
+def _is_grey(pixels: Levels) -> bool:
+    return bool((pixels[..., :1] == pixels[..., 1:]).all())
+
+
+def _as_kind(picture: Picture, *, clear: bool, coloured: bool) -> Picture:
+    pixels, alpha = picture.pixels, picture.alpha
+    if clear and alpha is None:
+        shape = (picture.height, picture.width, 1)
+        alpha = np.full(shape, np.iinfo(pixels.dtype).max, pixels.dtype)
+    if coloured != (pixels.shape[2] == 3):
+        wide = np.repeat(pixels, 3, axis=2) if coloured else pixels[..., :1].copy()
+        pixels = cast("Levels", wide)
+    return replace(picture, pixels=pixels, alpha=alpha)
