@@ -363,18 +363,6 @@ def test_tiff_directories_begin_on_even_bytes(tmp_path):
         assert offsets[0] != offsets[1]
 
 
-def test_pointers_inside_exif_do_not_dangle(saved):
-    """The interoperability directory is dropped together with the pointer to it."""
-    exif = Image.Exif()
-    exif[ExifTags.IFD.Exif] = {
-        ExifTags.Base.ISOSpeedRatings: 640,
-        ExifTags.IFD.Interop: {1: "R98"},
-    }
-    picture = read(saved(as_image(RGB), "a.png", exif=exif.tobytes()))
-
-    assert parsed(picture.metadata.exif)[1] == {ExifTags.Base.ISOSpeedRatings: 640}
-
-
 def test_tiff_layout_tags_do_not_become_exif(saved, tmp_path):
     """Of a TIFF's tags only those that describe the picture are kept, and they can be written."""
     path = saved(as_image(RGB), "a.tiff", exif=exif_block(), compression=None)

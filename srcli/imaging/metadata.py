@@ -5,6 +5,7 @@ What is broken is left out: metadata never costs the picture.
 
 import math
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -95,7 +96,10 @@ def _exif_block(info: dict[Any, Any]) -> bytes | None:
     if not isinstance(block, bytes):
         return None
     block = block.removeprefix(b"Exif\0\0")
-    return b"Exif\0\0" + block if block[:4] in {b"II*\0", b"MM\0*"} else None
+    order = {b"II*\0": "<", b"MM\0*": ">"}[block[:4]]
+    (where,) = struct.unpack_from(f"{order}L", block, 4)
+    (count,) = struct.unpack_from(f"{order}H", block, where)
+    return b"Exif\0\0" + block if where + 2 + 12 * count <= len(block) else None
 
 
 def _xmp_packet(info: dict[Any, Any]) -> bytes | None:
@@ -209,7 +213,7 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
         iptc=sound(lambda: _page_iptc(page)),
         dpi=sound(lambda: _page_dpi(page)),
         orientation=page.orientation,
-        size=page.upright_size,
+        size=page.upright_size if block or xmp else None,
     )
     note = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
     return metadata, note if noted else None

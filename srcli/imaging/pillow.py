@@ -263,10 +263,11 @@ class PillowFile:
         Args:
             channels: 1 where its pixels are going to be grey, 3 where they are RGB.
         """
+        metadata = metadata_of(self.holder, channels)
         metadata = replace(
-            metadata_of(self.holder, channels),
+            metadata,
             orientation=self.orientation,
-            size=self.upright_size,
+            size=self.upright_size if metadata.exif or metadata.xmp else None,
             colour_chunks=self.chunks.of_colours() if self.chunks is not None else (),
         )
         if self.image.mode in CONVERTED:

@@ -244,6 +244,6 @@ def from_pillow(image: Image.Image) -> Picture:
         metadata = metadata_of(image, pixels.shape[2])
         if converted is not image:
             metadata = replace(metadata, icc_profile=None)
-        size = (pixels.shape[1], pixels.shape[0])
+        size = (pixels.shape[1], pixels.shape[0]) if metadata.exif or metadata.xmp else None
         metadata = replace(metadata, orientation=orientation, size=size)
         return Picture(pixels=pixels, alpha=alpha, metadata=metadata)
