@@ -89,50 +89,26 @@ def test_a_path_that_does_not_fit_is_refused(paths, message):
         )
 
 
-def test_gated_units_are_refused():
-    """What a file of an older srcli says of gates: none is fine, gated units are refused."""
-    values = json.loads(PAPER.to_json())
-
-    assert ModelConfig.from_json(json.dumps(values | {"gated": False})) == PAPER
-    with pytest.raises(UsageError, match="gated units are no longer supported"):
-        ModelConfig.from_json(json.dumps(values | {"gated": True}))
-
-
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("config", "stride", "margin"),
     [
-        ({"paths": BASE.paths}, "paths for scale factors need residual units"),
-        ({"symmetric": True}, "symmetric needs residual units"),
-        ({"join": "before"}, "up nearest needs join first or last and output relu"),
-        ({"output": "correction"}, "up nearest needs join first or last and output relu"),
-        (
-            {"unit": "residual"},
-            "unit, down and up must be convolution, max-pool",
-        ),
-        ({"stem": 7}, "the stride 28 of stem 7 and 3 levels must divide the patch size 120"),
+        (BASE.at(2), 4, 32),
+        (BASE.at(3), 6, 48),
+        (BASE.at(4), 8, 64),
+        (PAPER, 4, 16),
+        (dataclasses.replace(PAPER, stem=5), 20, 80),
+        (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 6, 36),
     ],
+    ids=["x2", "x3", "x4", "paper", "stem-5", "small"],
 )
-def test_parts_that_do_not_fit_each_other_are_refused(changes, message):
-    """The message names what does not fit."""
-    with pytest.raises(UsageError, match=message):
-        dataclasses.replace(PAPER, **changes)
+def test_the_stride_and_the_usual_margin(config, stride, margin):
+    """The stem's factor times two for every level down; 16 positions of the highest level.
 
-
-@pytest.mark.parametrize(
-    ("paths", "message"),
-    [
-        (3, "paths must be a list, not 3"),
-        ({"2": 1}, "paths must be a list, not {'2': 1}"),
-        ([7], r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
-        ([{"scale": 2}], r"a path has the fields .*, not \['scale'\]"),
-        ([{"scale": 2, "encoder": 2, "decoder": [2]}], "encoder must be a list of numbers, not 2"),
-    ],
-)
-def test_paths_that_are_none_are_refused(paths, message):
-    """A header's paths may be anything; what is wrong is named."""
-    values = json.loads(BASE.to_json()) | {"paths": paths}
-    with pytest.raises(UsageError, match=message):
-        ModelConfig.from_json(json.dumps(values))
+    In whole strides, and no more than the net can see.
+    """
+    assert (config.stride, config.usual_margin) == (stride, margin)
+    assert margin % stride == config.receptive_margin % stride == 0
+    assert margin <= config.receptive_margin
 
 
 def test_the_named_configurations():
@@ -144,53 +120,11 @@ def test_the_named_configurations():
 
 
 @pytest.mark.parametrize(
-    ("config", "stride"),
-    [
-        (PAPER, 4),
-        (dataclasses.replace(PAPER, stem=5), 20),
-        (dataclasses.replace(PAPER, stem=3, widths=(8, 8), encoder=(1,), decoder=(1,)), 6),
-    ],
-    ids=["paper", "stem-5", "two-levels-stem-3"],
-)
-def test_the_stride_is_a_bottom_position(config, stride):
-    """The stem's factor times two for every level down, and the margin is a multiple of it."""
-    assert config.stride == stride
-    assert config.receptive_margin % stride == 0
-
-
-@pytest.mark.parametrize(
-    ("config", "margin"),
-    [
-        (BASE.at(2), 32),
-        (BASE.at(3), 48),
-        (BASE.at(4), 64),
-        (PAPER, 16),
-        (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 36),
-    ],
-    ids=["x2", "x3", "x4", "paper", "small"],
-)
-def test_the_usual_margin_is_16_positions_of_the_highest_level(config, margin):
-    """In whole strides, and no more than there is to see."""
-    assert config.usual_margin == margin
-    assert margin % config.stride == 0
-    assert margin <= config.receptive_margin
-
-
-@pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"unit": "attention"},
-            "unit must be one of convolution, residual, not 'attention'",
-        ),
-        (
-            {"down": "stride"},
-            "down must be one of max-pool, convolution, not 'stride'",
-        ),
-        (
-            {"up": "bilinear"},
-            "up must be one of nearest, depth-to-space, not 'bilinear'",
-        ),
+        ({"unit": "attention"}, "unit must be one of convolution, residual, not 'attention'"),
+        ({"down": "stride"}, "down must be one of max-pool, convolution, not 'stride'"),
+        ({"up": "bilinear"}, "up must be one of nearest, depth-to-space, not 'bilinear'"),
         ({"join": None}, "join must be one of before, first, last, not None"),
         ({"output": ""}, "output must be one of relu, correction, not ''"),
         ({"widths": (64,)}, "widths must name at least two levels, not [64]"),
@@ -203,15 +137,21 @@ def test_the_usual_margin_is_16_positions_of_the_highest_level(config, margin):
             {"decoder": (2,)},
             "encoder and decoder must name 2 levels for widths [64, 128, 256], not [2, 2] and [2]",
         ),
+        ({"paths": BASE.paths}, "paths for scale factors need residual units"),
+        ({"symmetric": True}, "symmetric needs residual units"),
+        ({"join": "before"}, "up nearest needs join first or last and output relu"),
+        ({"output": "correction"}, "up nearest needs join first or last and output relu"),
+        ({"unit": "residual"}, "unit, down and up must be convolution, max-pool, nearest or "),
+        ({"stem": 7}, "the stride 28 of stem 7 and 3 levels must divide the patch size 120"),
     ],
     ids=str,
 )
 def test_contradictions_are_refused_by_name(changes, message):
-    """A wrong kind or lists that do not match are refused, naming the field and the value."""
+    """Wrong kinds, lists that do not match, parts that do not fit: the message names them."""
     with pytest.raises(UsageError) as caught:
         dataclasses.replace(PAPER, **changes)
 
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("number", [0, 4097, 1.5, "3", None, True, [8]], ids=repr)
@@ -225,38 +165,56 @@ def test_numbers_out_of_range_are_refused(name, number):
         dataclasses.replace(PAPER, **{name: changed})
 
 
+FIELDS = r"^a configuration has the fields \['bottom', .*\], not "
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", r"^the configuration is not JSON: "),
         ("{", r"^the configuration is not JSON: "),
-        ("[]", r"^a configuration has the fields \['bottom', .*\], not list$"),
-        ("3", r"^a configuration has the fields \['bottom', .*\], not int$"),
-        ("{}", r"^a configuration has the fields \['bottom', .*\], not \[\]$"),
+        ("[]", rf"{FIELDS}list$"),
+        ("3", rf"{FIELDS}int$"),
+        ("{}", rf"{FIELDS}\[\]$"),
     ],
 )
 def test_what_is_no_configuration_is_refused(text, message):
-    """Text that is not a JSON object of the right fields is refused, saying what it is."""
+    """Text that is not a JSON object is refused, saying what it is."""
     with pytest.raises(UsageError, match=message):
         ModelConfig.from_json(text)
 
 
-@pytest.mark.parametrize("name", sorted(json.loads(PAPER.to_json())))
-def test_a_missing_or_renamed_field_is_refused(name):
-    """A configuration without a field, or with another in its place, names what it found."""
-    values = json.loads(PAPER.to_json())
-    del values[name]
-    with pytest.raises(UsageError, match="a configuration has the fields"):
-        ModelConfig.from_json(json.dumps(values))
-    with pytest.raises(UsageError, match=r"not \[.*'surprise'.*\]$"):
-        ModelConfig.from_json(json.dumps(values | {"surprise": 1}))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({name: None}, FIELDS) for name in json.loads(PAPER.to_json())),
+        ({"surprise": 1}, rf"{FIELDS}\[.*'surprise'.*\]$"),
+        ({"widths": 3}, "^widths must be a list of numbers, not 3"),
+        ({"encoder": "8"}, "^encoder must be a list of numbers, not '8'"),
+        ({"decoder": {"0": 8}}, "^decoder must be a list of numbers, not {'0': 8}"),
+        ({"paths": 3}, "paths must be a list, not 3"),
+        ({"paths": {"2": 1}}, "paths must be a list, not {'2': 1}"),
+        ({"paths": [7]}, r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
+        ({"paths": [{"scale": 2}]}, r"a path has the fields .*, not \['scale'\]"),
+        (
+            {"paths": [{"scale": 2, "encoder": 2, "decoder": [2]}]},
+            "encoder must be a list of numbers, not 2",
+        ),
+        ({"gated": True}, "gated units are no longer supported; use weights without them"),
+    ],
+    ids=str,
+)
+def test_fields_that_cannot_be_are_refused(changes, message):
+    """A header may hold anything; what is missing (here None) or wrong is named."""
+    values = json.loads(PAPER.to_json()) | changes
+    text = json.dumps({name: value for name, value in values.items() if value is not None})
+
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.from_json(text)
 
 
-@pytest.mark.parametrize("name", ["widths", "encoder", "decoder"])
-@pytest.mark.parametrize("value", [3, "8", {"0": 8}], ids=repr)
-def test_a_list_that_is_none_is_refused(name, value):
-    """A header whose list of numbers is something else is refused by the field's name."""
-    values = json.loads(PAPER.to_json()) | {name: value}
-
-    with pytest.raises(UsageError, match=rf"^{name} must be a list of numbers, not "):
-        ModelConfig.from_json(json.dumps(values))
+def test_a_file_that_says_it_is_not_gated_is_read():
+    """The options of older runs name the removed field."""
+    assert ModelConfig.from_json(json.dumps(json.loads(PAPER.to_json()) | {"gated": False})) == (
+        PAPER
+    )

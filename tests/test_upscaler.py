@@ -103,21 +103,14 @@ def test_any_size_from_one_pixel_up_comes_out_exactly(height, width, scale):
 
 
 def test_an_untrained_correction_is_the_bicubic_filter():
-    """With a net that adds nothing the whole way is bicubic, to the last bit of a pixel."""
+    """With a net that adds nothing the whole way is bicubic; factor 1 changes nothing."""
     image = photograph(50, 61)
 
     actual = identity().upscale(picture(image), (150, 183)).pixels
 
     assert np.array_equal(quantize(bicubic(image, (150, 183))).permute(1, 2, 0).numpy(), actual)
-
-
-def test_the_same_size_changes_nothing():
-    """Factor 1 gives the pixels back as they are."""
-    given_picture = picture(photograph(20, 30))
-
-    actual = upscaler(correcting()).upscale(given_picture, (20, 30)).pixels
-
-    assert np.array_equal(given_picture.pixels, actual)
+    same = upscaler(correcting()).upscale(picture(image), (50, 61)).pixels
+    assert np.array_equal(picture(image).pixels, same)
 
 
 @pytest.mark.parametrize(
@@ -144,30 +137,25 @@ def test_any_factor_is_reached_by_trained_ones(factor, steps):
     assert float((expected - actual).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("size", [(61, 72), (60, 73), (61, 71)])
-def test_a_pixel_more_or_less_is_no_other_factor(size):
-    """A size that rounding makes a pixel off a trained factor is enlarged by the net directly."""
-    (step,) = identity()._layout.steps((20, 24), size)
+@pytest.mark.parametrize(
+    ("scales", "size", "steps"),
+    [
+        # What rounding makes a pixel off a trained factor is enlarged by the net directly.
+        *(((2, 3, 4), size, [(size, 3)]) for size in [(61, 72), (60, 73), (61, 71)]),
+        # Of a result that is stretched neither side is enlarged by the filter.
+        ((2, 3, 4), (60, 24), [((60, 72), 3)]),
+        ((2, 3, 4), (61, 200), [((60, 72), 3), ((180, 216), 3)]),
+        ((2, 3, 4), (39, 100), [((60, 72), 3), ((120, 144), 2)]),
+        # By a net for x3, x4 is x9, reduced: two steps of x2 would be what it never saw.
+        ((3,), (80, 96), [((60, 72), 3), ((180, 216), 3)]),
+    ],
+)
+def test_the_steps_to_a_size(scales, size, steps):
+    """A picture of 20 x 24 reaches a size by trained factors, each one step."""
+    found = Upscaler(correcting(), scales=scales)._layout.steps((20, 24), size)
 
-    assert (step.size, step.scale) == (size, 3)
-
-
-def test_a_stretched_size_is_reached_from_above():
-    """Of a result that is stretched neither side is enlarged by the filter."""
-    model = identity()
-
-    for size in [(60, 24), (20, 72), (61, 200), (39, 100)]:
-        last = model._layout.steps((20, 24), size)[-1].size
-        assert last[0] >= size[0]
-        assert last[1] >= size[1]
-        assert whole(model, photograph(20, 24), size).shape[-2:] == size
-
-
-def test_a_net_of_one_factor_takes_that_again():
-    """x4 by a net for x3 is x9, reduced: two steps of x2 would be what it never saw."""
-    steps = Upscaler(correcting(), scales=(3.0,))._layout.steps((20, 24), (80, 96))
-
-    assert [(step.size, step.scale) for step in steps] == [((60, 72), 3), ((180, 216), 3)]
+    assert [(step.size, step.scale) for step in found] == steps
+    assert whole(Upscaler(correcting(), scales=scales), photograph(20, 24), size).shape[1:] == size
 
 
 @pytest.mark.parametrize("factor", [2, 4, 6])
@@ -199,6 +187,8 @@ def test_smaller_than_the_picture_is_refused():
     """The tool enlarges; a smaller size is a contradiction."""
     with pytest.raises(UsageError, match="30x20 cannot be enlarged to 30x19"):
         whole(identity(), photograph(20, 30), (19, 30))
+    with pytest.raises(UsageError, match="that is smaller"):
+        identity()(Image.new("L", (10, 10)), scale=0.5)
 
 
 @pytest.mark.parametrize(
@@ -402,12 +392,6 @@ def test_a_pillow_image_keeps_what_it_says_and_is_upright():
     assert larger.info["icc_profile"] == srgb
     assert larger.getexif().get(0x0112, 1) == 1
     assert larger.getexif()[0x010F] == "Maker"
-
-
-def test_a_pillow_image_is_not_reduced():
-    """A scale below one is a contradiction here as everywhere."""
-    with pytest.raises(UsageError, match="that is smaller"):
-        identity()(Image.new("L", (10, 10)), scale=0.5)
 
 
 def test_one_upscaler_serves_several_threads():
