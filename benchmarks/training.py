@@ -29,8 +29,8 @@ from srcli.data.sampling import Sampler
 from srcli.model.config import CONFIGS
 from srcli.ops.devices import resolve_dtype
 from srcli.training.config import TrainConfig
+from srcli.training.estimate import dry_run
 from srcli.training.recipe import load
-from srcli.training.trainer import dry_run
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
@@ -83,7 +83,7 @@ def main() -> None:
 @contextmanager
 def torch_alone() -> Iterator[None]:
     """Share each layer among all threads."""
-    with patch("srcli.training.trainer.threads", lambda _: nullcontext()):
+    with patch("srcli.training.compute.batch_threads", lambda _: nullcontext()):
         yield
 
 

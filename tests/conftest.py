@@ -1,7 +1,10 @@
 """What every test runs under, and the fixtures that more than one file uses."""
 
+import csv
 import os
 import signal
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,13 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
+from srcli.files import TEMPORARY_SUFFIX
 from srcli.model import weights
 from srcli.model.config import ModelConfig, ScalePath
 from srcli.model.network import ResidualAutoencoder
+from srcli.ops.degradation import Degradation
+from srcli.training.config import TrainConfig
+from srcli.training.trainer import TrainReport, train
 
 # Read when Typer and rich are imported, so set before anything imports them.
 os.environ.update({"NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"})
@@ -126,6 +133,222 @@ def plain_weights(tiny_config, tmp_path_factory):
     net = ResidualAutoencoder(tiny_config)
     weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
     return path
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a training run left in its directory."""
+
+    path: Path
+
+    @property
+    def log(self):
+        """The lines of the log without the time, one dictionary each."""
+        with (self.path / "log.csv").open(newline="", encoding="utf-8") as file:
+            return [
+                {name: cell for name, cell in row.items() if name != "seconds"}
+                for row in csv.DictReader(file)
+            ]
+
+    @property
+    def steps(self):
+        """The steps that there are checkpoints of."""
+        return sorted(int(path.stem[5:]) for path in (self.path / "state").iterdir())
+
+    @property
+    def newest(self):
+        """The newest checkpoint."""
+        return max((self.path / "state").glob("step-*.safetensors"))
+
+    @property
+    def state(self):
+        """The tensors of the newest checkpoint: net, average, optimizer, what is not yet logged."""
+        return weights.read_tensors(self.newest)[1]
+
+    def part(self, name):
+        """Read one part of the newest checkpoint, such as ``net``."""
+        state = self.state
+        return {key.removeprefix(f"{name}."): state[key] for key in state if key.startswith(name)}
+
+    @property
+    def weights(self):
+        """The tensors of the weights."""
+        return weights.read_tensors(self.path / "model.safetensors")[1]
+
+    @property
+    def header(self):
+        """The header of the weights."""
+        return weights.read_header(self.path / "model.safetensors")
+
+
+def same_tensors(left, right):
+    """Whether two sets of tensors are equal to the last bit."""
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+@pytest.fixture(scope="session")
+def saved_run():
+    """The class that reads what a run left."""
+    return SavedRun
+
+
+@pytest.fixture(scope="session")
+def same():
+    """The function that compares two sets of tensors bit by bit."""
+    return same_tensors
+
+
+@pytest.fixture(scope="session")
+def run_options(image_folder, tiny_config):
+    """Return a function that makes the options of a short run in a folder, with changes."""
+
+    def make(output, **changes):
+        values = {
+            "output": output,
+            "datasets": (str(image_folder),),
+            "data_dir": output.parent,
+            "model": tiny_config,
+            "batch_size": 4,
+            "lr": 1e-3,
+            "loss": "l1",
+            "steps": 4,
+            "warmup": 2,
+            "device": "cpu",
+            "dtype": "fp32",
+            "workers": 1,
+        }
+        return TrainConfig(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def options(run_options, tmp_path):
+    """Return a function that makes the options of a short run of a name, with changes."""
+
+    def make(name="run", **changes):
+        return run_options(tmp_path / name, **changes)
+
+    return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no pictures: most of the time of a short run."""
+    for name in ("draw_curves", "draw_samples"):
+        monkeypatch.setattr(f"srcli.training.trainer.{name}", lambda *_: None)
+
+
+@dataclass
+class FinishedRun:
+    """A run that is over, and what was seen of it on the way."""
+
+    config: TrainConfig
+    report: TrainReport
+    progress: list
+    saved: SavedRun
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, run_options):
+    """Sixty steps of a tiny net, trained once, for all tests that only look."""
+    config = run_options(
+        tmp_path_factory.mktemp("runs") / "deeper" / "run",
+        scales=(3.0, 3.0, 4.0),
+        steps=60,
+        warmup=10,
+        lr=5e-3,
+        seed=5,
+        eval_every=25,
+    )
+    progress = []
+    report = train(config, on_progress=progress.append)
+    return FinishedRun(config, report, progress, SavedRun(config.output))
+
+
+KINDS = {
+    "area": {"sampling": "area", "eval_every": 3},
+    "epoch": {"sampling": "epoch", "eval_every": None, "loss": "mse", "augment": "none"},
+}
+"""How ``undisturbed`` runs draw images. Evaluations are at 3, 6, 9, 10, or every second step."""
+
+
+class Resumable:
+    """Makes options of ten steps that have every kind of work, and compares how runs ended."""
+
+    def __init__(self, make, images):
+        self._make, self._images = make, images
+
+    def options(self, output, kind="area", **changes):
+        """Make the options of a run."""
+        values = {
+            "scales": (2.0, 3.0),
+            "degradation": Degradation.parse("blur=0..1,noise=0..5,jpeg=50..95"),
+            "loss": "fourier",
+            "steps": 10,
+            "warmup": 3,
+            "lr": 3e-3,
+            "ema": 0.99,
+            "save_every": 5,
+        }
+        return self._make(output, **(values | KINDS[kind] | changes))
+
+    def command(self, output):
+        """Make the command line of the kind "area"."""
+        shape = output.parent / "tiny.json"
+        shape.write_text(self.options(output).model.to_json(), encoding="utf-8")
+        return [
+            *("train", "--dataset", self._images, "--set", f"model={shape}"),
+            *("--scale", 2, "--scale", 3, "--degradation", "blur=0..1,noise=0..5,jpeg=50..95"),
+            *("--batch-size", 4, "--steps", 10, "--set", "warmup=3", "--lr", 3e-3),
+            *("--set", "ema=0.99", "--set", "eval_every=3", "--set", "save_every=5"),
+            *("--device", "cpu", "--dtype", "fp32", "--set", "workers=1"),
+            *("--threads", 1, "--output", output),
+        ]
+
+    @staticmethod
+    def hasten(patch):
+        """Log at steps 1, 4 and 8 besides evaluations, and draw nothing."""
+        patch.setattr("srcli.training.trainer._LOG_EVERY", 4)
+        for name in ("draw_curves", "draw_samples"):
+            patch.setattr(f"srcli.training.trainer.{name}", lambda *_: None)
+
+    @staticmethod
+    def check_same(run, other):
+        """Check that two runs ended alike: weights, state and log, and no file more or less."""
+        found, expected = SavedRun(run), SavedRun(other)
+        assert same_tensors(found.weights, expected.weights)
+        assert found.newest.name == expected.newest.name
+        assert same_tensors(found.state, expected.state)
+        assert found.log == expected.log
+        assert not list(run.rglob(f"*{TEMPORARY_SUFFIX}"))
+        made = {path.name for path in run.iterdir() if path.suffix != ".png"}
+        assert made == {"log.csv", "model.safetensors", "options.json", "state"}
+
+    @staticmethod
+    def check_beginning(run, other, step):
+        """Check that a run which was stopped holds the beginning of another one."""
+        found, expected = SavedRun(run), SavedRun(other)
+        assert found.steps[-1] == found.header.training["steps"] == step
+        assert found.log == [row for row in expected.log if int(row["step"]) <= step]
+        weights.load(run / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def resumable(run_options, image_folder):
+    """What makes runs to be stopped, and compares them with undisturbed ones."""
+    return Resumable(run_options, image_folder)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(resumable, tmp_path_factory):
+    """Runs that were never stopped, by their kind."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        resumable.hasten(patch)
+        for kind in KINDS:
+            train(resumable.options(folder / kind, kind))
+    return {kind: folder / kind for kind in KINDS}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from srcli.cli.app import app
 from srcli.data import downloads
 from srcli.model import weights
 from srcli.model.config import PAPER
-from srcli.training.distributed import Team
+from srcli.training.distributed import ProcessGroup
 from srcli.training.run_directory import load_options
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
@@ -157,7 +157,7 @@ def test_a_dry_run_of_a_part_can_be_read_by_a_script(part, images):
 @pytest.mark.usefixtures("desk")
 def test_a_run_that_another_process_was_asked_to_stop_is_interrupted(monkeypatch):
     """The signal need not have come to the main process: it says 143 and how to resume."""
-    monkeypatch.setattr(Team, "agree", lambda _, *, stop, seconds: (not stop, seconds))
+    monkeypatch.setattr(ProcessGroup, "agree", lambda _, *, stop, seconds: (not stop, seconds))
 
     result = run("train", "--dataset", "celeba", "--steps", "9", "-o", "run", *TINY)
 

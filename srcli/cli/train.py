@@ -33,7 +33,8 @@ from srcli.training.settings import settings
 
 if TYPE_CHECKING:
     from srcli.training.config import TrainConfig
-    from srcli.training.trainer import Plan, Progress, TrainReport
+    from srcli.training.estimate import Plan
+    from srcli.training.reports import Progress, TrainReport
 
 __all__ = ["TRAIN_EPILOG", "TRAIN_HELP", "train"]
 
@@ -259,9 +260,9 @@ def _is_main_process() -> bool:
 
 def _dry_run(config: "TrainConfig", *, resume: bool, as_json: bool) -> None:
     """Print what a run would do and how long it would take."""
-    from srcli.training import trainer
+    from srcli.training import estimate
 
-    plan = trainer.dry_run(config, resume=resume, on_message=lambda line: say(f"warning: {line}"))
+    plan = estimate.dry_run(config, resume=resume, on_message=lambda line: say(f"warning: {line}"))
     if _is_main_process():
         typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _plan_lines(plan))
 

@@ -1,15 +1,15 @@
-"""Several processes that train one net: who is who, and the little that they tell each other.
+"""Several processes that train one net: the process group, and the little that they exchange.
 
-``torchrun`` starts the processes and says in RANK, LOCAL_RANK and WORLD_SIZE which one each is.
-Gradients are PyTorch's own business (DistributedDataParallel); here are the sums of a score,
-the agreement on when to stop, and who says what went wrong.
+``torchrun`` starts the processes and sets RANK, LOCAL_RANK and WORLD_SIZE of each. Gradients are
+PyTorch's own business (DistributedDataParallel); here are the sums of a score, the agreement on
+when to stop, and which process reports an error.
 """
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from traceback import clear_frames
 
@@ -19,35 +19,58 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from srcli.errors import SrcliError, TrainingError, UsageError
+from srcli.ops.devices import resolve_device
+from srcli.training.config import TrainConfig
 
-__all__ = ["Team", "join_team", "place"]
+__all__ = ["ProcessGroup", "join_process_group", "torchrun_ranks"]
 
 _JOINED = count()
-"""Numbers the teams that a process joins one after the other: each has its own store."""
+"""Numbers the groups that a process joins one after the other: each has its own store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """One process's view of all of them; alone, nothing is sent to anybody."""
+class ProcessGroup:
+    """One process's view of all of them; a single process sends nothing to anybody."""
 
     device: torch.device
     """What this process computes on."""
 
     rank: int = 0
     size: int = 1
+    store: Store | None = None
+    """Text that the processes share; None for a single one."""
+
+    def share(self, config: TrainConfig, *, resume: bool) -> TrainConfig:
+        """Split a run's batch among the processes.
+
+        Args:
+            config: The run's options.
+            resume: Whether the run was begun before: then it keeps its batch, whoever shares it.
+
+        Raises:
+            UsageError: If the batch of a resumed run cannot be split evenly.
+        """
+        if not resume:
+            return replace(config, processes=self.size)
+        if config.batch % self.size:
+            raise UsageError(
+                f"--resume {config.output}: its batch of {config.batch} patches cannot be shared "
+                f"by {self.size} processes; use a number of processes that divides it"
+            )
+        return replace(config, batch_size=config.batch // self.size, processes=self.size)
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes the files and talks."""
         return self.rank == 0
 
     def rows(self, size: int) -> slice:
-        """Say which rows of a batch of ``size`` patches are this process's."""
+        """Return which rows of a batch of ``size`` patches are this process's."""
         own = size // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
     def agree(self, *, stop: bool, seconds: float) -> tuple[bool, float]:
-        """Settle whether anybody wants to stop, and the leader's clock as everybody's.
+        """Settle whether any process wants to stop, and the main process's clock as everybody's.
 
         Without it processes would stop at different steps, and wait for each other for ever.
 
@@ -56,102 +79,99 @@ class Team:
         """
         if self.size == 1:
             return stop, seconds
-        votes = torch.tensor([float(stop), seconds if self.leads else 0.0], dtype=torch.float64)
+        votes = torch.tensor(
+            [float(stop), seconds if self.is_main_process else 0.0], dtype=torch.float64
+        )
         distributed.all_reduce(votes, distributed.ReduceOp.MAX)
         return bool(votes[0]), float(votes[1])
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up ``values``, a CPU tensor, over all processes."""
+        """Return the sum of ``values``, a CPU tensor, over all processes."""
         if self.size > 1:
             distributed.all_reduce(values, distributed.ReduceOp.SUM)
         return values
 
     def mean(self, values: Tensor) -> Tensor:
-        """Average ``values`` over all processes, in ``float64``; alone they stay as they are."""
+        """Return the average of ``values`` over all processes, of one those very values."""
         if self.size == 1:
             return values
         return (self.sum(values.double().cpu()) / self.size).to(values.device)
 
     def gather(self, lines: Sequence[str]) -> list[str]:
-        """Bring together what all processes have to tell: each line once, sorted."""
-        if self.size == 1:
+        """Return the lines of all processes, each once, sorted; to be called once in a run."""
+        if self.store is None:
             return sorted(set(lines))
-        own = "".join(f"{line}\n" for line in lines).encode()
-        longest = torch.tensor(len(own))
-        distributed.all_reduce(longest, distributed.ReduceOp.MAX)
-        text = torch.full((int(longest) + 1,), ord("\n"), dtype=torch.uint8)
-        text[: len(own)] = torch.tensor(list(own), dtype=torch.uint8)
-        texts = [torch.empty_like(text) for _ in range(self.size)]
-        distributed.all_gather(texts, text)
-        whole = bytes(torch.cat(texts).tolist()).decode()
-        return sorted(set(whole.split("\n")) - {""})
+        self.store.set(f"lines/{self.rank}", "\n".join(lines))
+        texts = [self.store.get(f"lines/{rank}").decode() for rank in range(self.size)]
+        return sorted({line for text in texts for line in text.split("\n")} - {""})
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Return when all processes have come here."""
         if self.size > 1:
             distributed.barrier()
 
 
-def place() -> tuple[int, int, int]:
-    """Read rank, local rank and number of processes from what ``torchrun`` sets.
-
-    Returns:
-        RANK, LOCAL_RANK and WORLD_SIZE; 0, 0 and 1 where they are not set.
-
-    Raises:
-        UsageError: If the variables are no whole numbers in range.
-    """
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    texts = (os.environ.get(name, default) for name, default in zip(names, "001", strict=True))
-    try:
-        rank, local, size = (int(text) for text in texts)
-    except ValueError as error:
-        raise UsageError(f"{', '.join(names)} must be whole numbers: use torchrun") from error
-    if not (0 <= rank < size and local >= 0):
-        raise UsageError(f"RANK {rank} is not below WORLD_SIZE {size}: use torchrun")
-    return rank, local, size
-
-
 @contextmanager
-def join_team(pick: Callable[[int, int], torch.device]) -> Iterator[Team]:
+def join_process_group(device_name: str) -> Iterator[ProcessGroup]:
     """Join the processes that ``torchrun`` started: gloo on CPU, NCCL on CUDA.
 
-    The first process to fail says why; the others, which meet the same error or find the first
-    one gone, end without a word. What holds a net under DistributedDataParallel has to be gone
-    when the block ends: let a function do the work.
+    The first process to fail reports why; the others, which meet the same error or find the first
+    one gone, end silently. What holds a net under DistributedDataParallel has to be gone when the
+    block ends: let a function do the work.
 
     Args:
-        pick: Called with the place of this process on its machine and with the number of all
-            of them; says what it trains on.
+        device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; of several processes on GPUs each
+            takes one of its own.
 
     Yields:
-        The team; that of one if there is no ``torchrun``.
+        The group; that of one if there is no ``torchrun``.
 
     Raises:
-        UsageError: If the processes cannot find each other.
-        TrainingError: If another one ended and did not say why.
-        SystemExit: If another one said why.
+        UsageError: If the processes cannot find each other, or there is no device of that name.
+        DeviceError: If the device is not on this machine.
+        TrainingError: If another process ended and did not report why.
+        SystemExit: If another process reported why.
     """
-    rank, local, size = place()
+    rank, local_rank, size = torchrun_ranks()
     if size == 1:
-        yield Team(pick(local, size))
+        yield ProcessGroup(resolve_device(device_name))
         return
-    store = _meet(size)
+    store = _shared_store(size)
     try:
-        with _one_voice(store):
-            device = pick(local, size)
+        with _one_report(store):
+            device = resolve_device(device_name)
+            if device.type == "cuda":
+                device = resolve_device(f"cuda:{local_rank}")
+                torch.cuda.set_device(device)
             # Votes and sums are CPU tensors and go through gloo wherever the net is: asking the
             # GPU each step would make it wait for the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
-            yield Team(device, rank, size)
+            yield ProcessGroup(device, rank, size, store)
     except BaseException as error:
         _clear(error)
         raise
-    finally:  # not before it is settled who speaks: the others notice that this one is gone
+    finally:  # only when it is settled who reports: the others notice that this one is gone
         if distributed.is_initialized():
             gc.collect()
             distributed.destroy_process_group()
+
+
+def torchrun_ranks() -> tuple[int, int, int]:
+    """Read RANK, LOCAL_RANK and WORLD_SIZE; 0, 0 and 1 where they are not set.
+
+    Raises:
+        UsageError: If they are no whole numbers in range.
+    """
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    texts = (os.environ.get(name, default) for name, default in zip(names, "001", strict=True))
+    try:
+        rank, local_rank, size = (int(text) for text in texts)
+    except ValueError as error:
+        raise UsageError(f"{', '.join(names)} must be whole numbers: use torchrun") from error
+    if not (0 <= rank < size and local_rank >= 0):
+        raise UsageError(f"RANK {rank} is not below WORLD_SIZE {size}: use torchrun")
+    return rank, local_rank, size
 
 
 def _clear(error: BaseException | None) -> None:
@@ -165,7 +185,7 @@ def _clear(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _meet(size: int) -> Store:
+def _shared_store(size: int) -> Store:
     """Find the store that all processes share."""
     try:
         store, _, _ = next(rendezvous("env://"))
@@ -178,7 +198,7 @@ def _meet(size: int) -> Store:
 
 
 @contextmanager
-def _one_voice(store: Store) -> Iterator[None]:
+def _one_report(store: Store) -> Iterator[None]:
     """Let one process alone raise what went wrong, and the others end."""
     try:
         yield
@@ -202,5 +222,5 @@ def _is_first(store: Store) -> bool:
     """Whether no other process has failed before."""
     try:
         return bool(store.add("failed", 1) == 1)
-    except RuntimeError:  # who kept the store is gone, and has said why
+    except RuntimeError:  # the process that kept the store is gone, and has reported why
         return False

@@ -20,7 +20,7 @@ from srcli.errors import UsageError
 from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.model.weights import read_header, resolve
 from srcli.training.config import CHANGEABLE, TrainConfig, option_of, typed
-from srcli.training.distributed import place
+from srcli.training.distributed import torchrun_ranks
 from srcli.training.run_directory import load_options
 from srcli.training.settings import settings
 
@@ -176,7 +176,7 @@ def _from_options(text: str) -> Recipe:
     """Read the options of a run: the same run again, its batch shared by the processes of now."""
     config = TrainConfig.from_json(text)
     values = {one.name: getattr(config, one.name) for one in settings()}
-    size = place()[2]
+    size = torchrun_ranks()[2]
     if config.batch % size:
         raise UsageError(
             f"its batch of {config.batch} patches cannot be shared by {size} processes; use a "

@@ -7,15 +7,16 @@
     curves.png                 both against the epoch
     samples.png                LR, output and HR of a few images that were not trained on
     skipped.txt                images that could not be read, if there were any
-    state/step-N.safetensors   net, EMA, optimiser and log: what --resume continues from
+    state/step-N.safetensors   net, EMA, optimizer and log: what --resume continues from
     model.safetensors          the weights, ready for ``srcli upscale -m``
 """
 
 import csv
 import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,9 @@ from torch import Tensor
 
 from srcli.data.sources import absolute
 from srcli.errors import DataError, OutputError, UsageError, WeightsError
-from srcli.files import TEMPORARY_SUFFIX, is_file, is_folder, is_there, replacing
+from srcli.files import is_file, is_folder, is_there, replacing, sweep
 from srcli.model import weights
 from srcli.model.config import ModelConfig
-from srcli.training import curves as plots
 from srcli.training.config import TrainConfig
 
 __all__ = ["Row", "RunDirectory", "load_options"]
@@ -55,7 +55,7 @@ class Row:
     """The bicubic input's, on the same images."""
 
     def cells(self) -> list[str]:
-        """Write the values as text; one that is missing as nothing."""
+        """Return the values as text; a missing one is empty."""
         return [
             "" if value is None else str(value) if isinstance(value, int) else f"{value:.8g}"
             for value in astuple(self)
@@ -90,7 +90,7 @@ class RunDirectory:
         self._state = path / "state"
         self._log = path / "log.csv"
 
-    def refuse(self) -> None:
+    def require_new(self) -> None:
         """Find out before images are loaded whether a new run cannot be kept here.
 
         Raises:
@@ -117,33 +117,29 @@ class RunDirectory:
         Raises:
             OutputError: If it cannot be written.
         """
-        try:
+        # Absolute, so that the run can be resumed from any directory.
+        kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
+        with self._writing("the run directory"):
             self._state.mkdir(parents=True, exist_ok=True)
-            self._tidy()
-            # Absolute, so that the run can be resumed from any directory.
-            kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
+            self._remove_leftovers()
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
             self._log.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise self._problem("the run directory", error) from error
 
-    def take_up(self, step: int) -> None:
-        """Drop what a stopped run logged after its checkpoint: it comes again.
+    def resume_at(self, step: int) -> None:
+        """Drop what a stopped run logged after its checkpoint: those steps are taken again.
 
         Raises:
             DataError: If the log cannot be read.
             OutputError: If it cannot be written.
         """
         rows = [row for row in self.rows() if row.step <= step]
-        try:
-            self._tidy()
+        with self._writing("log.csv"):
+            self._remove_leftovers()
             with replacing(self._log) as temporary, temporary.open("w", newline="") as file:
                 lines = csv.writer(file, lineterminator="\n")
                 lines.writerow(_COLUMNS)
                 lines.writerows(row.cells() for row in rows)
-        except OSError as error:
-            raise self._problem("log.csv", error) from error
 
     def log(self, row: Row) -> None:
         """Append a line to the log.
@@ -151,13 +147,13 @@ class RunDirectory:
         Raises:
             OutputError: If it cannot be written.
         """
-        try:
-            with self._log.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerow(row.cells())
-                file.flush()
-                os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
-        except OSError as error:
-            raise self._problem("log.csv", error) from error
+        with (
+            self._writing("log.csv"),
+            self._log.open("a", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file, lineterminator="\n").writerow(row.cells())
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
     def rows(self) -> list[Row]:
         """Read the log.
@@ -179,34 +175,46 @@ class RunDirectory:
     def save(
         self,
         step: int,
-        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Mapping[str, Tensor]],
         progress: Mapping[str, Any],
         *,
         keep_last: int,
     ) -> None:
         """Write a checkpoint, whole or not at all; the oldest ones go when it is there.
 
+        Args:
+            step: Its number.
+            state: The tensors of each part of the run (net, optimizer, ...) by their names.
+            progress: What else the run is resumed from.
+            keep_last: How many checkpoints stay.
+
         Raises:
             OutputError: If it cannot be written; the older ones stay then.
         """
         path = self._state / f"step-{step:08d}.safetensors"
-        try:
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, named in state.items()
+            for name, tensor in named.items()
+        }
+        with self._writing("the checkpoint"):
             weights.write_tensors(path, tensors, {"progress": json.dumps(dict(progress))})
             # A newer one was damaged, or the run would not have come by here again.
             kept = [one for one in self._checkpoints() if one <= path][-keep_last:]
             for other in set(self._checkpoints()) - set(kept):
                 other.unlink(missing_ok=True)
-        except (OSError, WeightsError) as error:
-            raise self._problem("the checkpoint", error) from error
 
-    def load(self, notice: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def load(
+        self, notice: Callable[[str], None]
+    ) -> tuple[dict[str, Any], Mapping[str, dict[str, Tensor]]]:
         """Read the newest checkpoint that can be read.
 
         Args:
             notice: Called with one line for a newer one that is damaged.
 
         Returns:
-            What :meth:`save` was given: progress and tensors.
+            What :meth:`save` was given: progress and state, in which a part that is missing is
+            empty.
 
         Raises:
             DataError: If there is none.
@@ -214,7 +222,7 @@ class RunDirectory:
         for path in reversed(self._checkpoints()):
             try:
                 metadata, tensors = weights.read_tensors(path)
-                return json.loads(metadata["progress"]), tensors
+                return json.loads(metadata["progress"]), _by_part(tensors)
             except (WeightsError, ValueError, LookupError) as error:
                 notice(f"{path.name} cannot be read and is passed over: {error}")
         raise DataError(
@@ -230,68 +238,52 @@ class RunDirectory:
         Raises:
             OutputError: If they cannot be written.
         """
-        try:
+        with self._writing("the weights"):
             weights.save(self.weights, tensors, config, record)
-        except WeightsError as error:
-            raise self._problem("the weights", error) from error
 
-    def skipped(self, reasons: Sequence[str]) -> None:
+    def list_skipped(self, reasons: Sequence[str]) -> Path:
         """List the images that could not be read, besides those that are listed already.
+
+        Returns:
+            The file that has them all.
 
         Raises:
             OutputError: If the list cannot be written.
         """
         path = self.path / "skipped.txt"
-        try:
+        with self._writing("skipped.txt"):
             known = path.read_text(encoding="utf-8").splitlines() if is_file(path) else []
             with replacing(path) as temporary:
                 lines = sorted({*known, *reasons})
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        except OSError as error:
-            raise self._problem("skipped.txt", error) from error
-
-    def draw_curves(self, loss: str) -> None:
-        """Draw ``curves.png`` from the log.
-
-        Args:
-            loss: What the loss is, for the panel's title.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
-        rows = self.rows()
-        trained = _between_evaluations(rows)
-        tested = [row for row in rows if row.eval_loss is not None]
-        panels = {
-            f"loss ({loss})": [
-                _curve("training", trained, "loss"),
-                _curve("evaluation", tested, "eval_loss"),
-            ],
-            "accuracy": [
-                _curve("training", trained, "accuracy"),
-                _curve("evaluation", tested, "eval_accuracy"),
-            ],
-            "PSNR, dB": [
-                _curve("evaluation", tested, "eval_psnr"),
-                _curve("bicubic", tested, "baseline_psnr"),
-            ],
-        }
-        plots.curves(self.path / "curves.png", panels, title=self.path.name)
+        return path
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self._state.glob("step-*.safetensors"))
 
-    def _tidy(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Remove what a process left that was killed while it wrote."""
         for folder in (self.path, self._state):
-            for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-                leftover.unlink(missing_ok=True)
+            sweep(folder)
 
-    def _problem(self, what: str, error: Exception) -> OutputError:
-        reason = getattr(error, "strerror", None) or str(error)
-        return OutputError(
-            f"cannot write {what} in {self.path}: {reason}; make room or give another --output"
-        )
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Turn what the file system says into an error with a way out."""
+        try:
+            yield
+        except (OSError, WeightsError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(
+                f"cannot write {what} in {self.path}: {reason}; make room or give another --output"
+            ) from error
+
+
+def _by_part(tensors: Mapping[str, Tensor]) -> Mapping[str, dict[str, Tensor]]:
+    state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    for full_name, tensor in tensors.items():
+        part, _, name = full_name.partition(".")
+        state[part][name] = tensor
+    return state
 
 
 def load_options(directory: Path) -> TrainConfig:
@@ -313,28 +305,3 @@ def load_options(directory: Path) -> TrainConfig:
             f"--resume {directory}: options.json cannot be used: {error}; give the run directory "
             "of a run of this version"
         ) from error
-
-
-def _between_evaluations(rows: Sequence[Row]) -> list[Row]:
-    """Average the training values of the lines up to each evaluation, weighted by steps."""
-    result: list[Row] = []
-    loss = accuracy = 0.0
-    counted = before = 0
-    evaluated = any(row.eval_loss is not None for row in rows)
-    for row in rows:
-        steps, before = row.step - before, row.step
-        loss, accuracy = loss + row.loss * steps, accuracy + row.accuracy * steps
-        counted += steps
-        if (row.eval_loss is not None or not evaluated) and counted:
-            result.append(replace(row, loss=loss / counted, accuracy=accuracy / counted))
-            loss, accuracy, counted = 0.0, 0.0, 0
-    return result
-
-
-def _curve(label: str, rows: Sequence[Row], field: str) -> plots.Curve:
-    values = [getattr(row, field) for row in rows]
-    return plots.Curve(
-        label=label,
-        x=[row.epoch for row in rows],
-        y=[math.nan if value is None else value for value in values],
-    )

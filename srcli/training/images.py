@@ -1,0 +1,139 @@
+"""The images of a run: which are trained and evaluated on, and their patches."""
+
+import math
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+
+from torch import Tensor
+
+from srcli.data.degrading import training_input
+from srcli.data.loading import Batch, Centers, Loader
+from srcli.data.pool import open_pool, split
+from srcli.data.sampling import Sampler
+from srcli.errors import DataError
+from srcli.ops.color import dequantize
+from srcli.ops.degradation import Degradation
+from srcli.training.config import TrainConfig
+from srcli.training.distributed import ProcessGroup
+
+__all__ = ["TrainingImages", "input_and_target", "total_steps"]
+
+_SAMPLES = 4
+
+
+class TrainingImages:
+    """All images of a run, split, and what draws patches from them.
+
+    Args:
+        config: The run's options, its batch already shared among the processes.
+        group: The processes that train together.
+        notice: Called with one line for anything worth knowing.
+
+    Raises:
+        DataError: If a data set is missing or empty, or too much of it unreadable.
+    """
+
+    def __init__(
+        self, config: TrainConfig, group: ProcessGroup, notice: Callable[[str], None]
+    ) -> None:
+        self._config, self._group = config, group
+        if not group.is_main_process:
+            group.wait()  # the main process may have an archive to unpack
+        pool = open_pool(config.datasets, config.data_dir, config.seed, notice)
+        pool = pool.limited(config.limit)
+        if group.is_main_process:
+            group.wait()
+        self.fingerprint = pool.fingerprint()
+        """Names the images: a resumed run needs those that it was begun with."""
+
+        self.splits = split(pool, config.seed, config.split)
+        self._workers = config.workers or os.cpu_count() or 1
+        self.loader = Loader(self.splits.train, group.device, workers=self._workers)
+        self._sampler = Sampler(
+            len(self.splits.train),
+            config.seed,
+            scales=config.scales,
+            augment=config.augment,
+            areas=self.loader.areas() if config.sampling == "area" else None,
+            balanced=config.balanced,
+        )
+        self.epoch_steps = self._sampler.steps_per_epoch(config.batch)
+        self.total_steps = total_steps(config, len(self.splits.train), self.epoch_steps)
+        self.held_out = self._centers_of_held_out()
+        if self.held_out is None:
+            notice(
+                f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
+                "show training alone; give more images"
+            )
+
+    def batches(self, step: int) -> Generator[Batch]:
+        """Read this process's patches of all steps from ``step`` on, without end."""
+        size = self._config.batch
+        return self.loader.batches(self._sampler, step, size, self._group.rows(size))
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """Read this process's share of the patches to evaluate on, always the same ones."""
+        if self.held_out is not None:
+            yield from self.held_out.batches(self._config.scales, self._config.seed)
+
+    def samples(self) -> Iterator[Batch]:
+        """Read the middle of a few images not trained on; those that cannot be read are left out.
+
+        Yields:
+            Batches of one patch each.
+        """
+        held = self.splits.test if len(self.splits.test) else self.splits.evaluation
+        count = min(_SAMPLES, len(held))
+        for place in (i * len(held) // count for i in range(count)):
+            alone = Centers(held, [place], self._group.device, workers=1, size=1)
+            with suppress(DataError):
+                yield from alone.batches(self._config.scales, self._config.seed)
+
+    def epoch(self, step: int) -> float:
+        """Return how many passes over the training images so many steps are."""
+        if self._config.sampling == "epoch":
+            return step / self.epoch_steps
+        return step * self._config.batch / len(self.splits.train)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why images could not be read, as far as this process wanted them."""
+        held_out = [] if self.held_out is None else self.held_out.failures
+        return [*self.loader.failures.values(), *held_out]
+
+    def _centers_of_held_out(self) -> Centers | None:
+        """Choose the evaluation images, evenly spread, and of them those of this process."""
+        config, group, held = self._config, self._group, self.splits.evaluation
+        total = len(held)
+        if not total:
+            return None
+        count = min(total, config.eval_images or total)
+        places = [i * total // count for i in range(count)][group.rank :: group.size]
+        return Centers(held, places, group.device, workers=self._workers, size=config.batch_size)
+
+
+def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | None:
+    """Return how many steps a run has; None where its time is all that ends it.
+
+    Args:
+        config: The run's options.
+        images: How many are trained on.
+        epoch_steps: Steps in which every image has its turn.
+    """
+    if config.epochs is None:
+        return config.steps
+    if config.sampling == "epoch":
+        return max(1, math.ceil(config.epochs * epoch_steps))
+    return max(1, math.ceil(config.epochs * images / config.batch))
+
+
+def input_and_target(batch: Batch, degradation: Degradation) -> tuple[Tensor, Tensor]:
+    """Return what the net is shown of a batch and what it should make of it.
+
+    Returns:
+        The degraded patches, enlarged again by bicubic, and the originals: both
+        ``(N, 3, 120, 120)`` in [0, 1].
+    """
+    target = dequantize(batch.patches)
+    return training_input(target, batch.scales, degradation, batch.draws), target

@@ -1,0 +1,118 @@
+"""The pictures in a run directory: the curves of its log, and samples of what the net makes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srcli.data.degrading import degrade
+from srcli.data.loading import Batch
+from srcli.ops.color import quantize
+from srcli.ops.degradation import Degradation
+from srcli.ops.metrics import psnr
+from srcli.training import curves
+from srcli.training.images import TrainingImages, input_and_target
+from srcli.training.run_directory import Row
+
+__all__ = ["draw_curves", "draw_samples"]
+
+Restore = Callable[[Tensor, Sequence[float]], Tensor]
+"""Takes enlarged pictures and their scales, ``(N, 3, H, W)``, and returns what the net makes."""
+
+
+def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
+    """Draw loss, accuracy and PSNR against the epoch.
+
+    Args:
+        path: The PNG file.
+        rows: The log.
+        loss: The loss's name, for the panel's title.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    trained = _between_evaluations(rows)
+    tested = [row for row in rows if row.eval_loss is not None]
+    panels = {
+        f"loss ({loss})": [
+            _curve("training", trained, "loss"),
+            _curve("evaluation", tested, "eval_loss"),
+        ],
+        "accuracy": [
+            _curve("training", trained, "accuracy"),
+            _curve("evaluation", tested, "eval_accuracy"),
+        ],
+        "PSNR, dB": [
+            _curve("evaluation", tested, "eval_psnr"),
+            _curve("bicubic", tested, "baseline_psnr"),
+        ],
+    }
+    curves.curves(path, panels, title=path.parent.name)
+
+
+@torch.no_grad()
+def draw_samples(
+    path: Path, images: TrainingImages, degradation: Degradation, restore: Restore
+) -> None:
+    """Draw LR, output and HR of a few images that the net was not trained on.
+
+    Args:
+        path: The PNG file; it is not written where no image can be read.
+        images: Where the samples come from.
+        degradation: How LR is made of HR.
+        restore: The net.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    rows, captions = [], []
+    for batch in images.samples():
+        pictures, scores = _sample(batch, degradation, restore)
+        rows.append([_pixels(picture[0]) for picture in pictures])
+        captions.append([f"bicubic {scores[0]:.2f} dB", f"{scores[1]:.2f} dB", ""])
+    if rows:
+        curves.samples(path, ["LR", "output", "HR"], rows, captions)
+
+
+def _sample(
+    batch: Batch, degradation: Degradation, restore: Restore
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[float, float]]:
+    """Return LR, output and HR of a patch, and the PSNR of bicubic and of the output."""
+    image, target = input_and_target(batch, degradation)
+    output = restore(image, batch.scales).clamp(0, 1)
+    low = degrade(target, batch.scales[0], degradation, batch.draws)
+    before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
+    return (low, output, target), (before, after)
+
+
+def _pixels(picture: Tensor) -> Any:  # noqa: ANN401 - numpy's array type says no more here
+    return quantize(picture).permute(1, 2, 0).cpu().numpy()
+
+
+def _between_evaluations(rows: Sequence[Row]) -> list[Row]:
+    """Average the training values of the lines up to each evaluation, weighted by steps."""
+    result: list[Row] = []
+    loss = accuracy = 0.0
+    counted = before = 0
+    evaluated = any(row.eval_loss is not None for row in rows)
+    for row in rows:
+        steps, before = row.step - before, row.step
+        loss, accuracy = loss + row.loss * steps, accuracy + row.accuracy * steps
+        counted += steps
+        if (row.eval_loss is not None or not evaluated) and counted:
+            result.append(replace(row, loss=loss / counted, accuracy=accuracy / counted))
+            loss, accuracy, counted = 0.0, 0.0, 0
+    return result
+
+
+def _curve(label: str, rows: Sequence[Row], field: str) -> curves.Curve:
+    values = [getattr(row, field) for row in rows]
+    return curves.Curve(
+        label=label,
+        x=[row.epoch for row in rows],
+        y=[math.nan if value is None else value for value in values],
+    )

@@ -1,0 +1,133 @@
+"""A dry run: what it counts and measures, and that it changes nothing."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from srcli.errors import DataError, DeviceError, UsageError
+from srcli.model.network import multiply_adds, parameter_count
+from srcli.ops.degradation import Degradation
+from srcli.training import estimate
+from srcli.training.distributed import ProcessGroup
+from srcli.training.estimate import dry_run
+from srcli.training.trainer import Trainer, train
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    """Measure by as few steps as a dry run can do with."""
+    monkeypatch.setattr(estimate, "_BURST_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory, image_folder):
+    """A folder of 110 images."""
+    folder = tmp_path_factory.mktemp("crowd")
+    for index in range(110):
+        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            {"train_images": 108, "held_images": 2, "evaluation_images": 2, "test_images": 0}
+            | {"batch": 4, "steps_per_epoch": 27, "steps": 4, "patches": 16, "evaluations": 1},
+        ),
+        (
+            {"split": "paper", "sampling": "epoch", "steps": None, "epochs": 10, "eval_every": None}
+            | {"eval_images": None, "batch_size": 8},
+            {"train_images": 32, "held_images": 77, "evaluation_images": 77, "test_images": 1}
+            | {"batch": 8, "steps_per_epoch": 4, "steps": 40, "patches": 320, "evaluations": 10},
+        ),
+        (
+            {"eval_images": 1, "eval_every": 3, "steps": 10},
+            {"evaluation_images": 1, "held_images": 2, "evaluations": 4},
+        ),
+        (
+            {"steps": None, "max_seconds": 600},
+            {"steps": None, "patches": None, "evaluations": None, "seconds": 600},
+        ),
+        ({"steps": 10**9, "max_seconds": 60}, {"seconds": 60}),
+        ({"limit": 1}, {"train_images": 1, "held_images": 0, "evaluations": 0}),
+    ],
+    ids=["base", "paper", "evaluations", "time", "steps and time", "one image"],
+)
+def test_a_dry_run_counts(options, crowd, changes, expected):
+    """Images of each part, steps, patches and evaluations are those of the run."""
+    plan = dry_run(options(datasets=(str(crowd),), **changes))
+
+    assert {name: getattr(plan, name) for name in expected} == expected
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("every", [2, 3, 100])
+def test_a_dry_run_counts_the_evaluations_that_there_will_be(options, saved_run, every):
+    """The one at the end is counted too, and once."""
+    config = options(eval_every=every)
+
+    plan = dry_run(config)
+    train(config)
+
+    assert plan.evaluations == sum(row["eval_psnr"] != "" for row in saved_run(config.output).log)
+
+
+def test_a_dry_run_measures_and_writes_nothing(options, tmp_path, tiny_config):
+    """Speed and time are positive and fit together; the net is counted, and the memory."""
+    plan = dry_run(options(steps=1000, degradation=Degradation.parse("jpeg=50..90")))
+
+    assert (plan.device, plan.dtype, plan.processes, plan.resident) == ("cpu", "float32", 1, True)
+    assert plan.parameters == parameter_count(tiny_config)
+    mean = sum(multiply_adds(tiny_config.at(scale)) for scale in (2, 2, 3, 3, 4)) / 5
+    assert plan.gmac_per_patch == pytest.approx(mean / 1e9)
+    assert 0 < plan.patches_per_second < 1e6
+    assert plan.seconds >= plan.patches / plan.patches_per_second
+    assert math.isfinite(plan.seconds)
+    assert 50e6 < plan.memory < 100e9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_resumed_run_needs_no_weights_to_start_from(options, tmp_path):
+    """They were needed once: the run has its own."""
+    gone = options(init_from=tmp_path / "gone.safetensors", batch_size=3)
+
+    plan = dry_run(replace(gone, processes=2), resume=True)
+
+    assert (plan.processes, plan.batch) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"), [({"datasets": ("nowhere",)}, DataError), ({"dtype": "fp16"}, UsageError)]
+)
+def test_a_dry_run_refuses_what_a_run_would(options, changes, error):
+    """Data that is missing and options that contradict each other are found."""
+    with pytest.raises(error):
+        dry_run(options(**changes))
+
+
+def test_a_dry_run_reports_too_little_memory(options, monkeypatch):
+    """The burst finds a batch that does not fit, in the run's own words."""
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "_measure", fail)
+
+    with pytest.raises(DeviceError, match=r"use a smaller --batch-size than 4$"):
+        dry_run(options())
+
+
+def test_the_burst_changes_no_weights(options, same):
+    """The steps that are measured have a learning rate of zero."""
+    trainer = Trainer(options(), ProcessGroup(torch.device("cpu")), pytest.fail)
+    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
+
+    estimate._seconds_of_a_step(trainer)
+
+    assert trainer.step > 0
+    assert same(before, trainer.net.state_dict())

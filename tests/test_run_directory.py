@@ -1,0 +1,465 @@
+"""A run directory: what is written when, what is kept, and what is made of what is damaged."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srcli.errors import DataError, OutputError
+from srcli.files import TEMPORARY_SUFFIX
+from srcli.model import weights
+from srcli.training import run_directory
+from srcli.training.config import TrainConfig
+from srcli.training.run_directory import Row, RunDirectory, load_options
+
+COLUMNS = (
+    "step,epoch,patches,seconds,lr,loss,accuracy,eval_loss,eval_accuracy,eval_psnr,baseline_psnr"
+)
+PLAIN = {"epoch": 0.5, "patches": 40, "seconds": 1.25, "lr": 1e-3, "loss": 0.1, "accuracy": 0.9}
+SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
+
+
+@pytest.fixture
+def config(tmp_path, tiny_config):
+    """Options of a run in a folder that is not there yet."""
+    return TrainConfig(
+        output=tmp_path / "runs" / "one",
+        datasets=(str(tmp_path / "photos"), "stl10:train"),
+        data_dir=tmp_path,
+        model=tiny_config,
+        steps=10,
+    )
+
+
+@pytest.fixture
+def directory(config):
+    """A run directory before step one."""
+    run = RunDirectory(config.output)
+    run.begin(config)
+    return run
+
+
+def row(step, **changes):
+    """Make a line of the log."""
+    return Row(step=step, **(PLAIN | changes))
+
+
+def save(directory, step, keep_last=2, value=0.0):
+    """Save a checkpoint of one tensor."""
+    state = {"net": {"x": torch.full((3,), value)}}
+    directory.save(step, state, {"step": step}, keep_last=keep_last)
+
+
+def leftovers(directory):
+    """List unfinished files."""
+    return list(directory.path.rglob(f"*{TEMPORARY_SUFFIX}"))
+
+
+def no_room(*_, **__):
+    """Fail as a full disk does."""
+    raise OSError(28, "No space left on device")
+
+
+# Beginning
+
+
+def test_a_run_begins_with_its_options_and_an_empty_log(config, directory):
+    """Before step one there are the options, a log of its header alone, and a place for state."""
+    names = sorted(path.name for path in config.output.iterdir())
+
+    assert names == ["log.csv", "options.json", "state"]
+    assert (config.output / "log.csv").read_text(encoding="utf-8") == COLUMNS + "\n"
+    assert directory.rows() == []
+    kept = TrainConfig.from_json((config.output / "options.json").read_text(encoding="utf-8"))
+    assert kept == config
+
+
+def test_a_new_directory_is_not_refused(config, directory):
+    """Neither a path that is not there nor a run that never saved is in the way."""
+    RunDirectory(config.output / "deeper" / "still").require_new()
+    directory.log(row(1))
+
+    directory.require_new()
+
+
+def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
+    """What is there is never overwritten; the ways out are named."""
+    directory.weights.touch()
+    with pytest.raises(OutputError) as alone:
+        directory.require_new()
+    save(directory, 3)
+    with pytest.raises(OutputError) as caught:
+        directory.require_new()
+
+    assert str(alone.value) == (
+        f"{config.output} already holds trained weights; give another --output"
+    )
+    assert str(caught.value) == (
+        f"{config.output} already holds a run: continue it with --resume {config.output}, "
+        "or give another --output"
+    )
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_in_the_directorys_place_is_refused(tmp_path, below):
+    """A path that is a file, or lies below one, names that file."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / below
+
+    with pytest.raises(OutputError) as caught:
+        RunDirectory(path).require_new()
+
+    assert str(caught.value) == (
+        f"cannot write the run directory {path}: {tmp_path / 'file'} is not a folder; "
+        "give another --output"
+    )
+
+
+# The log
+
+
+def test_the_log_has_its_columns(config, directory):
+    """A line without an evaluation leaves its cells empty; numbers have eight digits."""
+    directory.log(row(1, loss=1 / 3))
+    directory.log(row(100, **SCORED))
+
+    assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == [
+        COLUMNS,
+        "1,0.5,40,1.25,0.001,0.33333333,0.9,,,,",
+        "100,0.5,40,1.25,0.001,0.1,0.9,0.08,0.92,30.25,29.5",
+    ]
+
+
+@given(
+    st.integers(1, 10**12),
+    st.integers(1, 10**15),
+    st.floats(0, 1e6),
+    st.none() | st.floats(-100, 100),
+)
+def test_a_line_reads_back(step, patches, loss, score):
+    """Counts come back exactly however long the run, measures to eight digits."""
+    line = row(step, patches=patches, loss=loss, eval_psnr=score)
+    cells = dict(zip(COLUMNS.split(","), line.cells(), strict=True))
+
+    read = Row.read(cells)
+
+    assert (read.step, read.patches) == (step, patches)
+    assert type(read.step) is type(read.patches) is int
+    assert read.loss == pytest.approx(loss, rel=1e-7)
+    assert read.eval_psnr == (None if score is None else pytest.approx(score, rel=1e-7))
+    assert Row.read(dict(zip(COLUMNS.split(","), read.cells(), strict=True))) == read
+
+
+def test_an_unfinished_last_line_does_not_count(directory, config):
+    """However short a killed process or a power cut left the last line, those before it stay."""
+    path = config.output / "log.csv"
+    directory.log(row(1))
+    whole = path.read_bytes()
+    directory.log(row(2, **SCORED))
+    last = path.read_bytes().removeprefix(whole)
+    assert last.endswith(b"29.5\n")
+
+    for size in range(len(last)):
+        path.write_bytes(whole + last[:size])
+        assert directory.rows() == [row(1)]
+
+
+def test_a_log_that_is_cut_in_its_header_is_empty(directory, config):
+    """A log without a single whole line holds nothing, and is made anew."""
+    (config.output / "log.csv").write_text("step,epo", encoding="utf-8")
+
+    assert directory.rows() == []
+    directory.resume_at(5)
+    assert (config.output / "log.csv").read_text(encoding="utf-8") == COLUMNS + "\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"\xff\xfe\n",
+        b"a,b\n1,2\n",
+        COLUMNS.encode() + b"\n1,x,1,1,1,1,1,,,,\n",
+        COLUMNS.encode() + b"\n1.5,1,1,1,1,1,1,,,,\n",
+    ],
+    ids=["missing", "binary", "foreign", "no number", "half a step"],
+)
+def test_a_damaged_log_is_one_line(directory, config, content):
+    """A log that cannot be read is named; nothing is made up in its place."""
+    path = config.output / "log.csv"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(DataError) as caught:
+        directory.resume_at(1)
+
+    text = str(caught.value)
+    assert text.startswith(f"{path} cannot be read (")
+    assert text.endswith("); start again with another --output")
+    assert "\n" not in text
+
+
+def test_resuming_drops_the_lines_after_the_checkpoint(directory, config):
+    """Steps that are taken again are logged again; the lines before stay to the letter."""
+    for step in (1, 5, 10, 15):
+        directory.log(row(step, loss=step / 7, **SCORED))
+    before = (config.output / "log.csv").read_text(encoding="utf-8").splitlines()
+
+    directory.resume_at(10)
+
+    assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == before[:4]
+
+
+def test_resuming_and_beginning_clear_what_a_killed_process_left(directory, config):
+    """Unfinished files of ours go from the run's own folders, files of others stay."""
+    other = config.output / "pictures" / f".x{TEMPORARY_SUFFIX}"
+    other.parent.mkdir()
+    for step in (directory.resume_at, lambda _: directory.begin(config)):
+        for folder in (config.output, config.output / "state", other.parent):
+            (folder / f".x{TEMPORARY_SUFFIX}").touch()
+
+        step(0)
+
+        assert leftovers(directory) == [other]
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_reads_back(directory):
+    """Progress and tensors come back as they were; a part without a tensor is empty."""
+    state = {
+        "net": {"stem.weight": torch.rand(2, 3), "x": torch.empty(0)},
+        "optimizer": {"adam.0.step": torch.tensor(3.0)},
+        "recent": {},
+    }
+    directory.save(3, state, {"step": 3, "seconds": 1.5}, keep_last=2)
+
+    progress, read = directory.load(pytest.fail)
+
+    assert progress == {"step": 3, "seconds": 1.5}
+    for part, tensors in state.items():
+        assert read[part].keys() == tensors.keys()
+        assert all(torch.equal(read[part][name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("keep_last", [1, 3])
+def test_as_many_checkpoints_are_kept_as_asked(directory, saved_run, keep_last):
+    """The newest N stay, the older ones go when a newer one is whole; fewer later, if asked."""
+    for count in range(1, 6):
+        save(directory, 10 * count, keep_last)
+        expected = [10 * one for one in range(1, count + 1)][-keep_last:]
+        assert saved_run(directory.path).steps == expected
+    assert leftovers(directory) == []
+
+    save(directory, 60, keep_last=1)
+
+    assert saved_run(directory.path).steps == [60]
+
+
+@pytest.mark.parametrize("keep_last", [1, 2])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(directory, saved_run, keep_last):
+    """It is passed over with a notice; once the run has saved anew, only good ones are kept."""
+    save(directory, 4, value=4.0)
+    save(directory, 6, value=6.0)
+    damaged = saved_run(directory.path).newest
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    notices = []
+
+    progress, state = directory.load(notices.append)
+    save(directory, 5, keep_last, value=5.0)
+
+    assert progress == {"step": 4}
+    assert state["net"]["x"].tolist() == [4.0] * 3
+    (notice,) = notices
+    assert notice.startswith("step-00000006.safetensors cannot be read and is passed over: ")
+    assert "\n" not in notice
+    assert saved_run(directory.path).steps == [4, 5][-keep_last:]
+    assert directory.load(pytest.fail)[0] == {"step": 5}
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 500, None], ids=["empty", "zeros", "foreign"])
+def test_without_a_readable_checkpoint_there_is_no_run(directory, config, content):
+    """When every checkpoint is damaged, or none is ours, it is one line naming the folder."""
+    path = config.output / "state" / "step-00000001.safetensors"
+    if content is None:
+        weights.write_tensors(path, {"a": torch.zeros(1)}, {})
+    else:
+        path.write_bytes(content)
+    notices = []
+
+    with pytest.raises(DataError) as caught:
+        directory.load(notices.append)
+
+    assert str(caught.value) == (
+        f"--resume {config.output}: no checkpoint in {config.output / 'state'} can be read; "
+        "give another run directory, or start again with another --output"
+    )
+    assert len(notices) == 1
+    assert "\n" not in notices[0]
+
+
+def test_the_weights_say_how_they_were_made(directory, tiny_config):
+    """The record given to the weights is in their header."""
+    directory.save_weights({"x": torch.zeros(1)}, tiny_config, {"steps": 4, "scales": [3.0]})
+
+    header = weights.read_header(directory.weights)
+
+    assert (header.config, header.training) == (tiny_config, {"steps": 4, "scales": [3.0]})
+
+
+def test_unreadable_images_are_listed(directory, config):
+    """skipped.txt holds one line an image, those of the sessions before included."""
+    path = config.output / "skipped.txt"
+
+    assert directory.list_skipped(["b.png: no image", "a.png: cut"]) == path
+    assert path.read_text(encoding="utf-8") == "a.png: cut\nb.png: no image\n"
+    directory.list_skipped(["b.png: no image", "c.png: cut"])
+    assert path.read_text(encoding="utf-8") == "a.png: cut\nb.png: no image\nc.png: cut\n"
+
+
+# A full disk
+
+
+@pytest.mark.parametrize(
+    ("what", "place", "write"),
+    [
+        ("the run directory", (Path, "mkdir"), lambda run, config: run.begin(config)),
+        ("the run directory", (run_directory, "replacing"), lambda run, config: run.begin(config)),
+        ("log.csv", (Path, "open"), lambda run, _: run.log(row(1))),
+        ("log.csv", (run_directory, "replacing"), lambda run, _: run.resume_at(1)),
+        ("the checkpoint", (weights, "save_file"), lambda run, _: save(run, 3, keep_last=1)),
+        ("skipped.txt", (run_directory, "replacing"), lambda run, _: run.list_skipped(["x"])),
+        (
+            "the weights",
+            (weights, "save_file"),
+            lambda run, config: run.save_weights({"x": torch.ones(1)}, config.model, {}),
+        ),
+    ],
+    ids=["begin", "options", "log", "resume", "checkpoint", "skipped", "weights"],
+)
+def test_what_cannot_be_written_is_one_line(directory, config, what, place, write):
+    """A full disk is reported by its own words, with the way out; what was there stays."""
+    directory.log(row(7))
+    save(directory, 1)
+    save(directory, 2)
+    directory.save_weights({"x": torch.zeros(1)}, config.model, {})
+    before = {path: path.read_bytes() for path in config.output.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*place, no_room)
+        with pytest.raises(OutputError) as caught:
+            write(directory, config)
+
+    text = str(caught.value)
+    assert text.startswith(f"cannot write {what} in {config.output}: ")
+    assert text.endswith("No space left on device; make room or give another --output")
+    assert "\n" not in text
+    assert {p: p.read_bytes() for p in config.output.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_a_real_write_that_fails_half_way_leaves_the_older_checkpoint(directory, saved_run):
+    """When the system stops a file from growing, the save fails whole in a line of ours."""
+    import resource
+
+    save(directory, 2, keep_last=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = {"net": {"x": torch.zeros(100_000)}}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OutputError) as caught:
+            directory.save(3, large, {"step": 3}, keep_last=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    text = str(caught.value)
+    assert text.startswith(f"cannot write the checkpoint in {directory.path}: ")
+    assert text.endswith("; make room or give another --output")
+    assert "\n" not in text
+    assert saved_run(directory.path).steps == [2]
+    assert leftovers(directory) == []
+    assert directory.load(pytest.fail)[0] == {"step": 2}
+
+
+# Options of a run to resume
+
+
+def test_options_are_read_where_the_run_lies_now(directory, config, tmp_path):
+    """The options of a run that was moved name the folder that it was moved to."""
+    save(directory, 1)
+    assert load_options(config.output) == config
+
+    config.output.rename(tmp_path / "moved")
+
+    moved = dataclasses.replace(config, output=tmp_path / "moved")
+    assert load_options(tmp_path / "moved") == moved
+
+
+def test_folders_are_kept_as_absolute_ones(config, tmp_path, monkeypatch):
+    """A run may be resumed from another working directory; a data set's name stays a name."""
+    monkeypatch.chdir(tmp_path)
+    run = RunDirectory(Path("here"))
+    run.begin(dataclasses.replace(config, datasets=("photos", "celeba:valid")))
+    save(run, 1)
+
+    monkeypatch.chdir("/")
+
+    kept = load_options(tmp_path / "here").datasets
+    assert kept == (str(tmp_path / "photos"), "celeba:valid")
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["empty folder", "never saved"])
+def test_resuming_needs_a_state(config, tmp_path, begun):
+    """A folder without a checkpoint is no run that could be continued."""
+    folder = config.output if begun else tmp_path
+    if begun:
+        RunDirectory(folder).begin(config)
+
+    with pytest.raises(DataError) as caught:
+        load_options(folder)
+
+    assert str(caught.value) == (
+        f"--resume {folder}: there is no state to resume (state/step-N.safetensors is missing); "
+        "give a run directory of srcli train"
+    )
+
+
+def changed(path, **values):
+    """Change fields of a file of options."""
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (Path.unlink, "No such file"),
+        (lambda path: path.write_text(path.read_text()[:-30]), "Expecting"),
+        (lambda path: path.write_text("[]"), "it lacks, or has besides what is known: "),
+        (lambda path: path.write_text('{"steps": 3}'), "it lacks, or has besides what is known: "),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "'utf-8' codec"),
+        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+        (lambda path: changed(path, loss="l3"), "loss must be one of "),
+        (lambda path: changed(path, schedule="trapezoid"), "not 'trapezoid'"),
+        (lambda path: changed(path, candidates=2), "candidates is 2, which this version"),
+    ],
+    ids=["missing", "cut", "list", "poor", "binary", "folder", "loss", "trapezoid", "candidates"],
+)
+def test_options_that_cannot_be_used_are_one_line(directory, config, damage, reason):
+    """Options that cannot be read name the directory, the reason and the way out."""
+    save(directory, 1)
+    damage(config.output / "options.json")
+
+    with pytest.raises(DataError) as caught:
+        load_options(config.output)
+
+    text = str(caught.value)
+    assert text.startswith(f"--resume {config.output}: options.json cannot be used: ")
+    assert reason in text
+    assert text.endswith("; give the run directory of a run of this version")
+    assert "\n" not in text

@@ -1,0 +1,291 @@
+"""What ends a run early or keeps it from starting, and what it leaves then."""
+
+import itertools
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from srcli.data import loading
+from srcli.data.pool import open_pool, split
+from srcli.errors import (
+    DataError,
+    DeviceError,
+    OutputError,
+    TrainingError,
+    UsageError,
+    WeightsError,
+)
+from srcli.model import weights
+from srcli.training.reports import skipped_lines
+from srcli.training.trainer import Trainer, train
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture
+def crowd(tmp_path, image_folder):
+    """Copy the images of the folder until there are 110: enough for one to be damaged."""
+    folder = tmp_path / "crowd"
+    folder.mkdir()
+    for index in range(110):
+        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
+    return folder
+
+
+def splits_of(config):
+    """Split the images as the run does."""
+    return split(
+        open_pool(config.datasets, config.data_dir, config.seed), config.seed, config.split
+    )
+
+
+# Refused before anything is written
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"datasets": ("nowhere",)}, DataError),
+        ({"datasets": ("celeba",)}, DataError),
+        ({"init_from": Path("nowhere.safetensors")}, WeightsError),
+        ({"device": "cuda:99"}, DeviceError),
+        ({"device": "abacus"}, UsageError),
+        ({"dtype": "fp16"}, UsageError),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_start_leaves_nothing(options, here, changes, error):
+    """What is refused before the first step is refused before anything is written."""
+    config = options(**changes)
+
+    with pytest.raises(error) as caught:
+        train(config)
+
+    assert "\n" not in str(caught.value)
+    assert not list(here.iterdir())
+
+
+def test_a_directory_with_a_run_is_refused(finished):
+    """A run is never overwritten, and no image is looked at first; the two ways out are named."""
+    output = finished.config.output
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+
+    with pytest.raises(OutputError) as caught:
+        train(finished.config)
+
+    assert str(caught.value) == (
+        f"{output} already holds a run: continue it with --resume {output}, "
+        "or give another --output"
+    )
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_file_in_the_directorys_place_is_reported_first(options, tmp_path):
+    """An output that cannot be a directory is named before any image is read."""
+    (tmp_path / "run").touch()
+
+    with pytest.raises(OutputError, match=f"^cannot write the run directory {tmp_path / 'run'}: "):
+        train(options(datasets=("nowhere",)))
+
+
+def test_a_set_that_is_mostly_damaged_ends_the_run(options, crowd):
+    """More than one image in a hundred stops the run before anything is written."""
+    config = options(datasets=(str(crowd),))
+    for place in (3, 50):
+        (crowd / splits_of(config).train.label(place)).write_bytes(b"no image")
+
+    with pytest.raises(DataError) as caught:
+        train(config)
+
+    text = str(caught.value)
+    assert text.startswith("2 of 108 images cannot be read, more than 1%: remove or replace them; ")
+    assert "\n" not in text
+    assert not config.output.exists()
+
+
+# Losses and weights that are not finite
+
+
+@pytest.fixture
+def bad_step(monkeypatch):
+    """Return a function that makes the loss of one step no finite number."""
+    original = Trainer._measure
+
+    def spoil(bad, value=math.nan):
+        steps = itertools.count(1)
+
+        def spoiled(trainer, batch):
+            loss, accuracy = original(trainer, batch)
+            return loss * (value if next(steps) == bad else 1), accuracy
+
+        monkeypatch.setattr(Trainer, "_measure", spoiled)
+
+    return spoil
+
+
+@pytest.mark.parametrize(("bad", "value"), [(1, math.inf), (5, math.nan), (8, math.nan)])
+def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, bad_step, bad, value):
+    """The step is named exactly; the last good state and the lines before it stay."""
+    config = options(steps=8, eval_every=3, save_every=2)
+    bad_step(bad, value)
+
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+
+    assert str(caught.value) == (
+        f"the loss is no longer finite at step {bad}: resume from the last checkpoint or "
+        "train again with a lower --lr than 0.001"
+    )
+    saved = saved_run(config.output)
+    last = (bad - 1) // 2 * 2
+    assert saved.steps == [step for step in (last - 2, last) if step > 0]
+    assert [int(row["step"]) for row in saved.log] == [step for step in (1, 3, 6) if step < bad]
+    if saved.steps:
+        assert all(tensor.isfinite().all() for tensor in saved.state.values())
+        weights.load(config.output / "model.safetensors")
+
+
+def test_a_run_that_blew_up_can_be_continued(options, saved_run, same, bad_step):
+    """From the last good state a run continues as one that never met the bad step."""
+    config, clean = options(steps=6, save_every=2), options("clean", steps=6, save_every=2)
+    train(clean)
+    bad_step(5)
+    with pytest.raises(TrainingError):
+        train(config)
+
+    train(config, resume=True)  # the fifth step it takes is not there
+
+    assert same(saved_run(config.output).state, saved_run(clean.output).state)
+
+
+def test_a_blown_up_run_that_is_stopped_saves_nothing(options, saved_run):
+    """Stopping a run whose loss is not finite ends with the error, not with its weights."""
+    config = options(lr=1e10, warmup=0, steps=100)
+    stops = iter([False] * 6 + [True])
+
+    with pytest.raises(TrainingError, match=r"at step \d: .* lower --lr than 1e\+10") as caught:
+        train(config, should_stop=lambda: next(stops))
+
+    assert caught.value.exit_code == 1
+    assert not (config.output / "model.safetensors").exists()
+    assert saved_run(config.output).steps == []
+
+
+def test_weights_that_are_not_finite_are_not_saved(options, saved_run, monkeypatch):
+    """Weights that a last step spoiled are found before they replace good ones."""
+    config = options(steps=3, save_every=2)
+    original = Trainer.train_step
+
+    def spoiling(trainer, batch, lr):
+        original(trainer, batch, lr)
+        if trainer.step == 3:
+            with torch.no_grad():
+                next(trainer.net.parameters()).mul_(math.nan)
+
+    monkeypatch.setattr(Trainer, "train_step", spoiling)
+
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+
+    assert str(caught.value) == (
+        "the weights are no longer finite at step 3: resume from the last checkpoint or train "
+        "again with a lower --lr than 0.001"
+    )
+    assert saved_run(config.output).steps == [2]
+    weights.load(config.output / "model.safetensors")
+
+
+# Memory, disk and images
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("_measure", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")),
+        ("restore", RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you")),
+    ],
+    ids=["step, gpu", "evaluation, cpu"],
+)
+def test_too_little_memory_is_reported(options, monkeypatch, place, error):
+    """Whatever runs out of memory, in a step or an evaluation, says what to make smaller."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Trainer, place, fail)
+
+    with pytest.raises(DeviceError) as caught:
+        train(options(batch_size=7, steps=1))
+
+    assert str(caught.value) == "cpu is out of memory: use a smaller --batch-size than 7"
+
+
+def test_a_bug_is_not_taken_for_a_lack_of_memory(options, monkeypatch):
+    """Any other error of torch comes through as it is."""
+
+    def fail(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(Trainer, "_measure", fail)
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(options())
+
+
+def test_a_full_disk_leaves_a_run_that_can_be_resumed(options, saved_run, same, monkeypatch):
+    """A save that fails is one line; with room again the run ends as if nothing had been."""
+    config, clean = options(steps=6, save_every=2), options("clean", steps=6, save_every=2)
+    train(clean)
+    original, calls = weights.save_file, itertools.count(1)
+
+    def failing(*arguments):
+        if next(calls) == 3:  # the second checkpoint: each save writes state and weights
+            raise OSError(28, "No space left on device")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "save_file", failing)
+        with pytest.raises(OutputError) as caught:
+            train(config)
+    report = train(config, resume=True)
+
+    assert str(caught.value).startswith(f"cannot write the checkpoint in {config.output}: ")
+    assert "No space left on device" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert report.finished
+    assert same(saved_run(config.output).state, saved_run(clean.output).state)
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["kept", "decoded"])
+def test_unreadable_images_are_counted_and_named(options, crowd, monkeypatch, resident):
+    """A damaged image in a hundred costs a line at the end, and the run continues without it."""
+    if not resident:
+        monkeypatch.setattr(loading, "_RESIDENT_BYTES", 0)
+    config = options(datasets=(str(crowd),), sampling="epoch", steps=7, batch_size=16)
+    broken = splits_of(config).train.label(40)
+    whole = (crowd / broken).read_bytes()
+    (crowd / broken).write_bytes(whole[: len(whole) // 2])
+    notices = []
+
+    report = train(config, on_message=notices.append)
+
+    assert (report.step, report.skipped, report.finished) == (7, 1, True)
+    assert notices[0] == "1 images could not be read and were left out:"
+    assert notices[1].startswith(f"  {broken}: ")
+    assert len(notices) == 2
+    listed = (config.output / "skipped.txt").read_text(encoding="utf-8")
+    assert listed == notices[1].strip() + "\n"
+
+
+def test_many_unreadable_images_are_named_in_the_file_alone():
+    """Ten are named at the end, the rest is counted; the file has them all."""
+    lines = skipped_lines([f"{place:02}.png: cut" for place in range(13)], Path("skipped.txt"))
+
+    assert lines == [
+        "13 images could not be read and were left out:",
+        *[f"  {place:02}.png: cut" for place in range(10)],
+        "  and 3 more: skipped.txt",
+    ]

@@ -1,0 +1,132 @@
+"""The pictures in a run directory: the curves of a log, and samples of what the net makes."""
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from srcli.data.pool import open_pool, split
+from srcli.errors import OutputError
+from srcli.model import weights
+from srcli.ops.color import dequantize
+from srcli.training import curves
+from srcli.training.distributed import ProcessGroup
+from srcli.training.images import TrainingImages
+from srcli.training.pictures import draw_curves, draw_samples
+from srcli.training.run_directory import Row
+
+PLAIN = {"patches": 40, "seconds": 1.25, "lr": 1e-3}
+SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
+
+
+def row(step, loss=0.1, accuracy=0.9, **changes):
+    """Make a line of the log at an epoch of ten steps."""
+    values = {"epoch": step / 10, "loss": loss, "accuracy": accuracy}
+    return Row(step=step, **(PLAIN | values | changes))
+
+
+def images_of(config):
+    """Open the images of a run."""
+    return TrainingImages(config, ProcessGroup(torch.device("cpu")), print)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return a function that gives the curves that are drawn of a log."""
+
+    def draw(*rows):
+        calls = []
+        monkeypatch.setattr(curves, "curves", lambda *a, **k: calls.append((a, k)))
+        draw_curves(Path("runs/one/curves.png"), rows, "mse")
+        ((path, panels), named) = calls[0]
+        assert (path, named) == (Path("runs/one/curves.png"), {"title": "one"})
+        return {
+            (panel, curve.label): (curve.x, curve.y)
+            for panel, lines in panels.items()
+            for curve in lines
+        }
+
+    return draw
+
+
+def test_curves_show_both_losses_and_accuracies(drawn):
+    """Training values are means between evaluations, weighted by their steps."""
+    found = drawn(
+        row(1, loss=1.0, accuracy=0.5),
+        row(10, loss=0.4, accuracy=0.7, **SCORED),
+        row(20, loss=0.2, accuracy=0.8, **(SCORED | {"eval_loss": 0.3})),
+    )
+
+    assert list(found) == [
+        ("loss (mse)", "training"),
+        ("loss (mse)", "evaluation"),
+        ("accuracy", "training"),
+        ("accuracy", "evaluation"),
+        ("PSNR, dB", "evaluation"),
+        ("PSNR, dB", "bicubic"),
+    ]
+    x, y = found["loss (mse)", "training"]
+    assert x == [1.0, 2.0]
+    assert y == pytest.approx([(1.0 + 9 * 0.4) / 10, 0.2])
+    assert found["loss (mse)", "evaluation"] == ([1.0, 2.0], [0.08, 0.3])
+    assert found["accuracy", "training"][1] == pytest.approx([(0.5 + 9 * 0.7) / 10, 0.8])
+    assert found["PSNR, dB", "bicubic"] == ([1.0, 2.0], [29.5, 29.5])
+
+
+def test_curves_without_an_evaluation_show_every_line(drawn):
+    """A run of one image has training curves alone."""
+    found = drawn(row(10, loss=0.4), row(30, loss=0.2))
+
+    assert found["loss (mse)", "training"] == ([1.0, 3.0], [0.4, 0.2])
+    assert found["loss (mse)", "evaluation"] == ([], [])
+
+
+def test_curves_that_cannot_be_written_are_one_line(tmp_path):
+    """A missing folder at the last picture is an error like any other."""
+    with pytest.raises(OutputError, match="No such file") as caught:
+        draw_curves(tmp_path / "gone" / "curves.png", [row(1, loss=math.nan)], "l1")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
+    """A sample is LR, output and HR of an image not trained on, with its own two scores."""
+    sheets = []
+    monkeypatch.setattr(curves, "samples", lambda *sheet: sheets.append(sheet))
+    images = images_of(finished.config)
+    net, _ = weights.load(Path(finished.report.weights))
+
+    draw_samples(Path("samples.png"), images, finished.config.degradation, net)
+
+    ((path, titles, rows, captions),) = sheets
+    (batch,) = images.evaluation_batches()
+    target, scores = dequantize(batch.patches), finished.report.scores
+    assert (path, titles) == (Path("samples.png"), ["LR", "output", "HR"])
+    ((low, output, high),) = rows
+    assert (low.shape, output.shape, high.shape) == ((40, 40, 3), (120, 120, 3), (120, 120, 3))
+    assert torch.equal(torch.from_numpy(high), (target[0] * 255).round().byte().permute(1, 2, 0))
+    assert captions == [[f"bicubic {scores.baseline_psnr:.2f} dB", f"{scores.psnr:.2f} dB", ""]]
+
+
+def test_a_damaged_sample_costs_no_more_than_its_picture(options, tmp_path, image_folder):
+    """An image for the samples alone that cannot be read leaves the others to be drawn."""
+    folder = tmp_path / "crowd"
+    folder.mkdir()
+    for index in range(110):
+        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
+    config = options(datasets=(str(folder),), split="paper", eval_images=1)
+    test = split(open_pool(config.datasets, tmp_path, 0), 0, "paper").test
+    assert len(test) == 1
+    path = tmp_path / "samples.png"
+
+    draw_samples(path, images_of(config), config.degradation, lambda image, _: image)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+    path.unlink()
+    (folder / test.label(0)).write_bytes(b"no image")
+    draw_samples(path, images_of(config), config.degradation, lambda image, _: image)
+
+    assert not path.exists()
