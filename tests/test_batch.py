@@ -1,4 +1,4 @@
-"""A batch of files: what becomes of each, in which order, and what a dry run says."""
+"""A batch of files: what becomes of each, and what a dry run says."""
 
 import dataclasses
 from pathlib import Path
@@ -8,18 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from srcli.errors import WeightsError
-from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch, pipeline
+from srcli.upscaling import batch
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
-from srcli.upscaling.results import Result, Summary
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.selection import Selection
 
 EXACT = Settings(device="cpu", dtype="fp32")
 
@@ -58,9 +55,6 @@ def picture(width, height, mode="RGB"):
     channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
     levels = np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return Image.fromarray(levels[..., 0] if channels == 1 else levels)
-
-
-# ---- run: what becomes of each ------------------------------------------------------------
 
 
 def test_a_bad_file_costs_only_itself(here, tiny_weights):
@@ -121,17 +115,6 @@ def test_a_result_too_large_for_its_format_leaves_no_folder(here, tiny_weights):
         "write PNG or TIFF"
     )
     assert listing(here) == ["wide.webp"]
-
-
-def test_output_folders_are_made(here, tiny_weights):
-    """Every folder of the output's path is made, and the tree below a folder is kept."""
-    Path("photos/sub").mkdir(parents=True)
-    picture(9, 7).save("photos/sub/a.png")
-
-    (result,) = enlarge("photos", model=tiny_weights, output=Path("x/y"), recursive=True)
-
-    assert result.status == "done"
-    assert listing(here / "x") == ["y", "y/sub", "y/sub/a.png"]
 
 
 def test_a_file_in_the_way_of_the_folder_fails(here, tiny_weights):
@@ -238,18 +221,6 @@ def test_a_path_that_leads_nowhere_costs_only_itself(tiny_weights, kind):
     assert first.message.startswith(bad)
 
 
-@pytest.mark.usefixtures("here")
-def test_damaged_weights_stop_before_the_first_job(tiny_weights):
-    """What concerns every input is reported once and for all, with nothing begun."""
-    picture(9, 7).save("a.png")
-    Path("cut.safetensors").write_bytes(tiny_weights.read_bytes()[:-8])
-
-    with pytest.raises(WeightsError, match=r"cut\.safetensors"):
-        enlarge("a.png", model="cut.safetensors")
-
-    assert listing() == ["a.png", "cut.safetensors"]
-
-
 @pytest.mark.parametrize("scale", [1, 16])
 @pytest.mark.usefixtures("here")
 def test_progress_rises_to_one(tiny_weights, scale):
@@ -294,84 +265,6 @@ def test_a_patch_that_overflows_is_redone_and_reported_once(tiny_weights, monkey
     assert [result.status for result in results] == ["done", "done"]
     assert len(calls) == 4
     assert found == ["a patch was not finite in torch.float32 and was redone in fp32"]
-
-
-# ---- run: the line ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.usefixtures("here")
-def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
-    """However long each takes to read and write, the order and the pictures stay."""
-    sizes = [(90, 70), (3, 2), (60, 80), (5, 5), (2, 9), (70, 9)]
-    for number, size in enumerate(sizes):
-        picture(*size).save(f"{number}.png")
-    Path("2.png").write_bytes(b"broken")
-
-    results = enlarge("*.png", model=tiny_weights, jobs=threads, output=Path("out"))
-
-    assert [result.job.source.name for result in results] == [f"{n}.png" for n in range(6)]
-    assert [result.status for result in results].count("done") == 5
-    for number, (width, height) in enumerate(sizes):
-        if number != 2:
-            assert images.read_size(Path(f"out/{number}.png")) == (3 * width, 3 * height)
-
-
-@pytest.mark.usefixtures("here")
-def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
-    """What is read before the net is ready for it is bounded, whatever the number of files."""
-    for number in range(12):
-        picture(9, 7).save(f"{number:02}.png")
-    config = configured("*.png", model=str(tiny_weights), jobs=2, output=Path("out"))
-    taken = []
-
-    def jobs():
-        for job in plan(config.selection):
-            taken.append(job)
-            yield job
-
-    results = batch.run(config, jobs())
-    next(results)
-
-    assert 1 <= len(taken) <= 2 + 2 + 3
-    assert len(list(results)) == 11
-
-
-@pytest.mark.usefixtures("here")
-def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
-    """Where what waits for the net or the disk is large, no more than one file waits."""
-    for number in range(6):
-        picture(30, 20).save(f"{number}.png")
-    monkeypatch.setattr(pipeline, "_MOST_WAITING", 1)
-    config = configured("*.png", model=str(tiny_weights), jobs=4, output=Path("out"))
-    works, full = [], pipeline._is_full
-
-    def observed(some):
-        works.append(sum(work.bytes > 0 for work in some))
-        return full(some)
-
-    monkeypatch.setattr(pipeline, "_is_full", observed)
-
-    results = list(batch.run(config, plan(config.selection)))
-
-    assert [result.status for result in results] == ["done"] * 6
-    assert max(works) <= 5
-
-
-@pytest.mark.usefixtures("here")
-def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
-    """What a format cannot hold is reported with the first file that it concerns."""
-    for name in ("a", "b", "c"):
-        picture(9, 7, "RGBA" if name != "b" else "RGB").save(f"{name}.png")
-    found = []
-    config = configured("*.png", model=str(tiny_weights), format="jpg", output=Path("out"))
-
-    results = list(batch.run(config, plan(config.selection), notice=found.append))
-
-    assert [len(result.notes) for result in results] == [1, 0, 1]
-    assert results[0].notes == results[2].notes
-    assert found == [f"a.png: {results[0].notes[0]}"]
-    assert "transparency" in found[0]
 
 
 @pytest.mark.usefixtures("here")
@@ -430,55 +323,6 @@ def test_a_bomb_costs_only_itself_and_can_be_allowed(tiny_weights):
 
 
 @pytest.mark.usefixtures("here")
-def test_fail_fast_ends_at_the_first_failure(tiny_weights):
-    """What was computed meanwhile is finished; nothing else is begun."""
-    for name in ("a", "c", "d", "e", "f", "g", "h", "i"):
-        picture(9, 7).save(f"{name}.png")
-    Path("b.png").write_bytes(b"broken")
-
-    results = enlarge("*.png", model=tiny_weights, fail_fast=True, jobs=1, output=Path("out"))
-
-    assert [result.status for result in results[:2]] == ["done", "failed"]
-    assert len(results) <= 4
-    assert {result.status for result in results[2:]} <= {"done"}
-    done = [result.job.source.name for result in results if result.status == "done"]
-    assert listing("out") == done
-
-
-@pytest.mark.usefixtures("here")
-def test_an_interrupt_finishes_what_was_computed(tiny_weights):
-    """Results of the net are written and reported before it ends; no half file stays."""
-    for number in range(6):
-        picture(9, 7).save(f"{number}.png")
-    config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
-    found = []
-
-    def interrupt(job, _share):
-        if job.source.name == "3.png":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        found.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
-
-    assert [(each.job.source.name, each.status) for each in found] == [
-        (f"{number}.png", "done") for number in range(3)
-    ]
-    assert listing("out") == ["0.png", "1.png", "2.png"]
-
-
-@pytest.mark.usefixtures("here")
-def test_leftovers_in_the_folders_of_results_are_swept(tiny_weights):
-    """The unfinished file of a run that was killed goes when the next one comes by."""
-    picture(9, 7).save("a.png")
-    Path("out").mkdir()
-    Path(f"out/.0123456789ab{TEMPORARY_SUFFIX}").write_bytes(b"half")
-
-    enlarge("a.png", model=tiny_weights, output=Path("out"))
-
-    assert listing("out") == ["a.png"]
-
-
-@pytest.mark.usefixtures("here")
 def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
     """A target size that is more than sixteen times the picture fails with the factor."""
     picture(10, 5).save("a.png")
@@ -490,49 +334,7 @@ def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
     assert (second.status, second.after) == ("done", (200, 100))
 
 
-JOB = Job(Path("a.png"), Path("b.png"), "a.png")
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"), [([0, 0], 0), ([0, 1], 1), ([5, 0], 5), ([5, 1], 1), ([5, 5], 5)]
-)
-def test_out_of_memory_alone_has_a_code_of_its_own(codes, expected):
-    """The exit code is 5 if nothing but memory was short, 1 if anything else failed."""
-    summary = Summary()
-    for code in codes:
-        status = "failed" if code else "done"
-        summary = summary.with_result(Result(job=JOB, status=status, exit_code=code))
-
-    assert summary.exit_code == expected
-
-
 # ---- the dry run -----------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("here")
-def test_a_dry_run_says_what_a_run_does(tiny_weights):
-    """Targets, sizes and pictures are those of the run after it; nothing is written before."""
-    picture(130, 50).save("a.png")
-    frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
-    frames[0].save("b.gif", save_all=True, append_images=frames[1:])
-    Path("c.png").write_bytes(b"broken")
-    picture(9, 7).save("d.png")
-    touch("d_x3.png")
-    config = configured("*.png", "*.gif", model=str(tiny_weights), existing="skip")
-    jobs = [job for job in plan(config.selection) if job.source.name != "d_x3.png"]
-    before = listing()
-
-    estimated = list(estimate(config, jobs))
-
-    assert listing() == before
-    results = list(batch.run(config, jobs))
-    as_planned = {"done": "planned"}
-    assert [(one.job, one.after, one.pictures, one.status) for one in estimated] == [
-        (one.job, one.after, one.pictures, as_planned.get(one.status, one.status))
-        for one in results
-    ]
-    assert [one.patches for one in estimated] == [4 * 2, None, None, 3]
-    assert all(one.memory > 10**8 for one in estimated if one.status == "planned")
 
 
 @pytest.mark.usefixtures("here")

@@ -219,43 +219,6 @@ def test_a_name_that_grows_too_long_is_reported():
     assert problems(selected(fits, long, accents, output="out")) == [None] * 3
 
 
-ODD_NAMES = (
-    "two\nlines",
-    " ",
-    "-",
-    "@x",
-    "\udcff\udc80",
-    "e\u0301",
-    "a\\b",
-    "'\"",
-    "a\r",
-    "\ufeff",
-)
-
-
-@pytest.mark.usefixtures("here")
-def test_odd_names_survive():
-    """Spaces, line ends, bytes that are no UTF-8: each is found, named and listed as it is."""
-    touch(*(f"photos/{stem}.png" for stem in ODD_NAMES))
-
-    jobs = plan(selected("photos", output="out"))
-
-    assert [job.problem for job in jobs] == [None] * len(ODD_NAMES)
-    assert {str(job.target) for job in jobs} == {f"out/{stem}.png" for stem in ODD_NAMES}
-    assert plan(selected(listed(*(job.entry for job in jobs)), output="out")) == jobs
-
-
-@pytest.mark.usefixtures("here")
-def test_a_problem_is_one_printable_line():
-    """Whatever is in a name, what is said about it can be printed."""
-    touch("two\nlines.png", "two\nlines_x3.png", "\udcff.png", "\udcff_x3.png")
-
-    found = problems(selected("two\nlines.png", "\udcff.png"))
-
-    assert found[0] == "two\\nlines_x3.png is there already; use --overwrite or --skip-existing"
-    assert found[1] == "\\udcff_x3.png is there already; use --overwrite or --skip-existing"
-
-
 # ---- what cannot be ---------------------------------------------------------------------
 
 

@@ -431,37 +431,3 @@ def test_not_every_dot_marks_a_tree(text):
     touch("a.png", "photos/b.png")
 
     assert targets(text)[text] == str(Path(text).with_name("a_x3.png"))
-
-
-@pytest.mark.parametrize(
-    "text", ["photos", "photos/", "./photos", "photos/.", "photos/./", "{here}/photos//"]
-)
-def test_a_folder_may_be_written_in_many_ways(here, text):
-    """What a folder gives is listed so that the list gives the same results."""
-    touch("photos/2019/a.png")
-    text = text.replace("{here}", str(here))
-
-    jobs = plan(selected(text, recursive=True))
-
-    assert [str(job.target) for job in jobs] == [str(here / "photos_x3/2019/a.png")]
-    assert plan(selected(listed(*(job.entry for job in jobs)))) == jobs
-
-
-@pytest.mark.parametrize("start", [".", "./", "./.", "..", "../photos/."])
-def test_the_working_directory_is_a_tree_too(here, monkeypatch, start):
-    """Files found by way of dots are listed so that the list gives the same results."""
-    touch("photos/sub/a.png")
-    monkeypatch.chdir("photos/sub" if start == ".." else "photos")
-
-    jobs = plan(selected(start, recursive=True))
-
-    assert [job.target for job in jobs] == [here / "photos_x3/sub/a.png"]
-    assert plan(selected(listed(*(job.entry for job in jobs)))) == jobs
-
-
-@pytest.mark.parametrize("pattern", ["photos/./*/*.png", "photos/./**/*.png"])
-def test_a_pattern_may_have_a_mark(here, pattern):
-    """What it matches is kept below the tree."""
-    touch("photos/2019/a.png")
-
-    assert targets(pattern) == {"photos/./2019/a.png": str(here / "photos_x3/2019/a.png")}

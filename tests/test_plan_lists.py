@@ -116,16 +116,6 @@ def test_a_list_is_for_people_where_it_can_be():
     assert Path("list.txt").read_bytes() == "a b.png\nphotos/./é.png\n".encode()
 
 
-@pytest.mark.parametrize("entry", ["\ufeffa.png", "a.png\r", "a\nb.png"])
-@pytest.mark.usefixtures("here")
-def test_a_name_that_lines_would_change_is_ended_by_a_nul(entry):
-    """What looks like a byte order mark or the end of a line stays part of the name."""
-    write_list(Path("list.txt"), [entry])
-
-    assert Path("list.txt").read_bytes() == entry.encode() + b"\0"
-    assert read_list("list.txt") == [entry]
-
-
 @pytest.mark.parametrize("path", ["folder", "gone/list.txt", "list.txt/list.txt"])
 def test_a_list_that_cannot_be_written_is_reported(here, path):
     """The text names the list and why, and nothing is left behind."""

@@ -245,20 +245,6 @@ def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
     assert result.exit_code == 0, result.stderr
 
 
-@pytest.mark.usefixtures("desk")
-def test_results_inside_the_inputs_folder_are_no_inputs():
-    """However often it is run, the tree does not grow."""
-    mend()
-    command = ["in", "-r", "-o", "in/large", "--skip-existing"]
-    assert run(*command).exit_code == 0
-    before = tree()
-
-    result = run(*command)
-
-    assert result.stderr.splitlines()[-1] == "0 done, 4 skipped, 0 failed"
-    assert tree() == before
-
-
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
 @pytest.mark.usefixtures("desk")
 def test_a_result_has_the_permissions_of_a_new_file():
