@@ -1,0 +1,255 @@
+"""Directories of tags in EXIF blocks and TIFF files: where each value stands, and new ones.
+
+TIFF Revision 6.0 (Adobe, 1992), section 2; BigTIFF as libtiff has it. Values are carried as bytes,
+so that text in any encoding and types that others do not know come out as they went in.
+"""
+
+import io
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import numpy as np
+
+__all__ = [
+    "EXIF",
+    "GPS",
+    "INTEROP",
+    "LONG",
+    "MAIN",
+    "PARENTS",
+    "RATIONAL",
+    "SHORT",
+    "Directory",
+    "Entry",
+    "Layout",
+    "add_tags",
+    "entries_at",
+    "laid_out",
+    "layout_of",
+    "loaded",
+    "pages_of",
+    "walk",
+]
+
+Directory = dict[int, tuple[int, bytes]]
+"""Tags, each with its type and the bytes of its value."""
+
+MAIN: Final = 0
+EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005
+PARENTS: Final = {EXIF: MAIN, GPS: MAIN, INTEROP: EXIF}
+"""Tags that point at another directory, and the directory that they stand in."""
+
+SHORT, LONG, RATIONAL, _LONG8 = 3, 4, 5, 16
+_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES.update({16: 8, 17: 8, 18: 8, 129: 1})
+"""Bytes of one value of a type; 16 to 18 are BigTIFF's, 129 is EXIF 3.0's UTF-8."""
+
+_MOST_LOADED: Final = 1 << 26
+"""Bytes of values that a sound directory stays far below; overlapping ones could ask for more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a directory, where it stands."""
+
+    directory: int
+    tag: int
+    kind: int
+    count: int
+    place: int
+    """Where the entry itself begins."""
+
+    start: int
+    """Where its value begins."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value; 0 for a type that is not known."""
+        return _SIZES.get(self.kind, 0) * self.count
+
+
+class Layout:
+    """How numbers are stored: either byte order, TIFF or BigTIFF."""
+
+    def __init__(self, order: str, *, big: bool) -> None:
+        self.order, self.big = order, big
+        self.counting = f"{order}{'Q' if big else 'H'}"
+        self.item = f"{order}HH{'Q' if big else 'I'}"
+        self.offset = f"{order}{'Q' if big else 'I'}"
+        self.room = 8 if big else 4
+        self.step = struct.calcsize(self.item) + self.room
+        self.first = struct.calcsize(self.counting)
+        self.link = 8 if big else 4
+        """Where the header says where the first directory is."""
+
+    def number(self, stream: BinaryIO, place: int, code: str) -> int:
+        """Read one number."""
+        return int(struct.unpack(code, _read(stream, place, struct.calcsize(code)))[0])
+
+
+def _read(stream: BinaryIO, place: int, count: int) -> bytes:
+    stream.seek(place)
+    data = stream.read(count)
+    if len(data) != count:
+        raise ValueError("it ends too early")
+    return data
+
+
+def layout_of(stream: BinaryIO) -> Layout:
+    """Read from the first bytes of a TIFF or EXIF block how its numbers are stored."""
+    start = _read(stream, 0, 4)
+    for order, marks in {"<": (b"II*\0", b"II+\0"), ">": (b"MM\0*", b"MM\0+")}.items():
+        if start in marks:
+            return Layout(order, big=start == marks[1])
+    raise ValueError("no TIFF header")
+
+
+# ---- reading ------------------------------------------------------------------------------
+
+
+def entries_at(stream: BinaryIO, layout: Layout, place: int, directory: int) -> list[Entry]:
+    """Read the entries of one directory; ValueError if it is not all there."""
+    count = layout.number(stream, place, layout.counting)
+    table = _read(stream, place + layout.first, count * layout.step + layout.room)
+    found = []
+    for number in range(count):
+        at = number * layout.step
+        tag, kind, values = struct.unpack_from(layout.item, table, at)
+        start = place + layout.first + at + layout.step - layout.room
+        if _SIZES.get(kind, 0) * values > layout.room:
+            (start,) = struct.unpack_from(layout.offset, table, at + layout.step - layout.room)
+        where = place + layout.first + at
+        found.append(
+            Entry(directory=directory, tag=tag, kind=kind, count=values, place=where, start=start)
+        )
+    return found
+
+
+def walk(
+    stream: BinaryIO, layout: Layout, place: int
+) -> tuple[dict[int, list[Entry]], list[Entry]]:
+    """Read a directory and those it points at; entries that lead nowhere come second.
+
+    Raises:
+        ValueError: If the first directory is not all there.
+    """
+    end = stream.seek(0, io.SEEK_END)
+    found = {MAIN: entries_at(stream, layout, place, MAIN)}
+    seen, bad = {place}, []
+    for pointer, parent in PARENTS.items():
+        for entry in [each for each in found.get(parent, []) if each.tag == pointer]:
+            try:
+                target = layout.number(stream, entry.start, layout.offset)
+                entries = entries_at(stream, layout, target, pointer)
+            except (ValueError, OverflowError, OSError):
+                bad.append(entry)
+                continue
+            if target in seen:  # it leads in a circle
+                bad.append(entry)
+            else:
+                found[pointer] = entries
+                seen.add(target)
+    outside = (
+        each for entries in found.values() for each in entries if each.start + each.size > end
+    )
+    return found, [*bad, *outside]
+
+
+def loaded(
+    stream: BinaryIO, layout: Layout, entries: Iterable[Entry], *, order: str | None = None
+) -> Directory:
+    """Load values, in another byte order if one is given."""
+    found, total = {}, 0
+    for entry in entries:
+        total += entry.size
+        if total > _MOST_LOADED:
+            raise ValueError("its values overlap")
+        if entry.size:
+            data = _read(stream, entry.start, entry.size)
+            found[entry.tag] = (entry.kind, _in_order(entry.kind, data, layout.order, order))
+    return found
+
+
+def _in_order(kind: int, data: bytes, old: str, new: str | None) -> bytes:
+    width = 4 if kind in {RATIONAL, 10} else _SIZES[kind]
+    if new in {None, old} or width == 1:
+        return data
+    return np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes()
+
+
+# ---- laying out ---------------------------------------------------------------------------
+
+
+def _laid(directory: Directory, place: int, layout: Layout, following: int = 0) -> bytes:
+    """Lay out one directory and its long values behind it."""
+    table, values = struct.pack(layout.counting, len(directory)), bytearray()
+    behind = place + layout.first + len(directory) * layout.step + layout.room
+    for tag, (kind, data) in sorted(directory.items()):
+        table += struct.pack(layout.item, tag, kind, len(data) // _SIZES[kind])
+        if len(data) <= layout.room:
+            table += data.ljust(layout.room, b"\0")
+        else:
+            table += struct.pack(layout.offset, behind + len(values))
+            values += data + b"\0" * (len(data) % 2)
+    return table + struct.pack(layout.offset, following) + bytes(values)
+
+
+def laid_out(parts: dict[int, Directory], place: int, layout: Layout, following: int = 0) -> bytes:
+    """Lay out directories one behind the other, the first one first, and their pointers."""
+    kind = _LONG8 if layout.big else LONG
+    parts = {number: dict(part) for number, part in sorted(parts.items())}
+    for number in [each for each in parts if each != MAIN]:
+        parts.setdefault(PARENTS[number], {})[number] = (kind, bytes(layout.room))
+    parts = {number: parts[number] for number in sorted(parts)}
+    end = place
+    for number, part in parts.items():
+        if number != MAIN:
+            parts[PARENTS[number]][number] = (kind, struct.pack(layout.offset, end))
+        end += len(_laid(part, 0, layout))
+    result = b""
+    for number, part in parts.items():
+        result += _laid(part, place + len(result), layout, following if number == MAIN else 0)
+    return result
+
+
+def add_tags(stream: BinaryIO, link: int | None, parts: dict[int, Directory]) -> int:
+    """Add tags to a directory of a TIFF or an EXIF block; the new one is put at its end.
+
+    Args:
+        stream: The TIFF, open for reading and writing; what it holds stays where it is.
+        link: Where the offset of the directory stands; None: that of the first one.
+        parts: What to add to the directory (0), and directories that it is to point at. A tag
+            without bytes is taken out.
+
+    Returns:
+        Where the offset of the next directory stands; 0 there ends the list.
+    """
+    layout = layout_of(stream)
+    link = layout.link if link is None else link
+    place = layout.number(stream, link, layout.offset)
+    entries = entries_at(stream, layout, place, MAIN)
+    main = loaded(stream, layout, entries) | parts.get(MAIN, {})
+    main = {tag: value for tag, value in main.items() if value[1]}
+    after = place + layout.first + len(entries) * layout.step
+    following = layout.number(stream, after, layout.offset)
+    end = stream.seek(0, io.SEEK_END)
+    end += stream.write(b"\0" * (end % 2))
+    pointers = {number for number in parts if number != MAIN}
+    laid = laid_out({**parts, MAIN: main}, end, layout, following)
+    stream.write(laid)
+    stream.seek(link)
+    stream.write(struct.pack(layout.offset, end))
+    count = len(main.keys() | {each for each in pointers if PARENTS[each] == MAIN})
+    return end + layout.first + count * layout.step
+
+
+def pages_of(stream: BinaryIO) -> Iterator[int]:
+    """Go through the directories of a TIFF: where the offset of each stands."""
+    layout = layout_of(stream)
+    link = layout.link
+    while place := layout.number(stream, link, layout.offset):
+        yield link
+        count = layout.number(stream, place, layout.counting)
+        link = place + layout.first + count * layout.step

@@ -1,0 +1,419 @@
+"""XMP packets: what speaks of pixels follows them, what speaks of parts left behind goes.
+
+XMP Specification (ISO 16684-1) and its parts; Metadata Working Group Guidelines 2.0 for regions.
+A packet that declares entities is not parsed at all, so that none can blow up.
+"""
+
+import hashlib
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+from xml.dom import minidom
+from xml.parsers import expat
+
+from srcli.imaging.exif import turned
+from srcli.imaging.pictures import Picture
+
+__all__ = ["fitted_xmp", "joined", "split", "without_location"]
+
+_RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_TIFF: Final = "http://ns.adobe.com/tiff/1.0/"
+_EXIF: Final = "http://ns.adobe.com/exif/1.0/"
+_NOTE: Final = "http://ns.adobe.com/xmp/note/"
+_PANORAMA: Final = "http://ns.google.com/photos/1.0/panorama/"
+_DIMENSIONS: Final = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_AREA: Final = "http://ns.adobe.com/xmp/sType/Area#"
+_REGION: Final = "http://ns.microsoft.com/photo/1.2/t/Region#"
+_CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
+_CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
+_XAP: Final = "http://ns.adobe.com/xap/1.0/"
+
+_LEFT_BEHIND: Final = (
+    "http://ns.google.com/photos/1.0/container/",
+    "http://ns.google.com/photos/1.0/depthmap/",
+    "http://ns.google.com/photos/1.0/image/",
+    "http://ns.google.com/photos/1.0/audio/",
+    "http://ns.google.com/photos/dd/1.0/",
+    "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "http://ns.apple.com/HDRGainMap/1.0/",
+    "http://ns.apple.com/pixeldatainfo/1.0/",
+)
+"""How the names begin of what describes videos, depth, gain maps and further pictures."""
+
+_MOST: Final = 1 << 24
+"""Bytes of a packet that is looked into; no sound one comes near."""
+
+_PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
+"""Room that programs leave to change a packet in its place."""
+
+_Node = minidom.Element | minidom.Attr
+
+
+class _UnsafeError(ValueError):
+    """A packet that must not, or cannot, be parsed."""
+
+
+# ---- reading and writing ------------------------------------------------------------------
+
+
+def _parsed(packet: bytes) -> minidom.Document:
+    """Parse a packet that declares nothing.
+
+    Raises:
+        _UnsafeError: If it is too long, no XML, or has a document type.
+    """
+    if len(packet) > _MOST:
+        raise _UnsafeError("too long")
+    checker = expat.ParserCreate()
+    checker.StartDoctypeDeclHandler = _refuse
+    data = _as_utf8(packet)
+    try:
+        checker.Parse(data, True)
+        return minidom.parseString(data)  # noqa: S318 - the checker has refused what could harm
+    except (expat.ExpatError, UnicodeError, RecursionError) as error:
+        raise _UnsafeError("no XML") from error
+
+
+def _refuse(*_: object) -> None:
+    raise _UnsafeError("entities")
+
+
+def _as_utf8(packet: bytes) -> bytes:
+    """Turn a packet in UTF-16 or UTF-32, which the standard allows, into UTF-8."""
+    start = packet.strip(b"\0 \r\n\t")
+    zeros = packet[:8].count(0)
+    if zeros < 3:
+        return start.removeprefix(b"\xef\xbb\xbf")
+    wide = "utf-32" if zeros > 4 else "utf-16"
+    little = packet[:2] == b"\xff\xfe" or packet[:1] == b"<"
+    text = packet.decode(f"{wide}-{'le' if little else 'be'}", errors="replace")
+    return text.strip("\0\ufeff \r\n\t").encode(errors="replace")
+
+
+def _serialised(document: minidom.Document) -> bytes:
+    return "\n".join(node.toxml() for node in document.childNodes).encode()
+
+
+def _descriptions(document: minidom.Document) -> list[minidom.Element]:
+    return list(document.getElementsByTagNameNS(_RDF, "Description"))
+
+
+def _nodes(document: minidom.Document) -> Iterator[_Node]:
+    """Go through all elements and attributes."""
+    for element in document.getElementsByTagName("*"):
+        yield element
+        yield from list(element.attributes.values())
+
+
+def _text(node: _Node) -> str:
+    if isinstance(node, minidom.Attr):
+        return node.value
+    return "".join(child.data for child in node.childNodes if isinstance(child, minidom.Text))
+
+
+def _put(node: _Node, value: str) -> None:
+    if isinstance(node, minidom.Attr):
+        node.value = value
+        return
+    for child in list(node.childNodes):
+        node.removeChild(child)
+    text = minidom.Text()
+    text.data = value
+    node.appendChild(text)
+
+
+def _take_out(node: _Node) -> None:
+    if isinstance(node, minidom.Attr):
+        if node.ownerElement is not None:
+            node.ownerElement.removeAttributeNode(node)
+    elif node.parentNode is not None:
+        node.parentNode.removeChild(node)
+
+
+# ---- what follows the pixels --------------------------------------------------------------
+
+
+def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
+    """Make a picture's XMP speak of the pixels that are going to be written.
+
+    Args:
+        picture: What is going to be written.
+
+    Returns:
+        The packet in UTF-8, as it was where nothing had to change, or None; and what was lost,
+        a line each.
+    """
+    packet = picture.metadata.xmp
+    if not packet:
+        return None, ()
+    try:
+        document = _parsed(packet)
+        before = _serialised(document)
+        notes = _fitted(document, picture)
+        after = _serialised(document)
+        return (_as_utf8(packet) if after == before else after), notes
+    except _UnsafeError as error:
+        return None, (f"XMP cannot be read safely ({error}): dropped",)
+    except RecursionError:
+        return None, ("XMP is nested too deeply: dropped",)
+
+
+def _fitted(document: minidom.Document, picture: Picture) -> tuple[str, ...]:
+    notes: dict[str, None] = {}
+    for node in list(_nodes(document)):
+        space, name = node.namespaceURI or "", node.localName or ""
+        if _is_left_behind(space, name):
+            _take_out(node)
+        elif space == _TIFF and name == "Orientation":
+            _put(node, "1")
+        elif (space, name) in {(_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension")}:
+            _put(node, str(picture.width))
+        elif (space, name) in {(_TIFF, "ImageLength"), (_EXIF, "PixelYDimension")}:
+            _put(node, str(picture.height))
+        elif name in {"SubjectArea", "SubjectLocation"} and space == _EXIF:
+            _take_out(node)
+            notes[f"XMP {name} cannot follow the new size: dropped"] = None
+    for follow in (_panorama, _crop, _areas, _regions):
+        for note in follow(document, picture):
+            notes[note] = None
+    return tuple(notes)
+
+
+def _is_left_behind(space: str, name: str) -> bool:
+    video = space == _CAMERA and name.startswith(("MotionPhoto", "MicroVideo"))
+    stale = (space, name) in {(_XAP, "Thumbnails"), (_NOTE, "HasExtendedXMP")}
+    return video or stale or space.startswith(_LEFT_BEHIND)
+
+
+def _named(document: minidom.Document, space: str) -> dict[str, list[_Node]]:
+    found: dict[str, list[_Node]] = {}
+    for node in _nodes(document):
+        if node.namespaceURI == space:
+            found.setdefault(node.localName or "", []).append(node)
+    return found
+
+
+def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    """Scale the sizes of a photo sphere, in pixels."""
+    size = picture.metadata.size
+    pixels = re.compile(r"(Cropped|Full|LargestValid).*(Left|Width|Top|Height)(Pixels)?$")
+    for name, nodes in _named(document, _PANORAMA).items():
+        found = pixels.match(name)
+        if found and (size is None or picture.metadata.orientation != 1):
+            yield "the sizes of a photo sphere (GPano) cannot follow the pixels: dropped"
+            _each(_named(document, _PANORAMA), _take_out)
+            return
+        if found and size is not None:
+            across = found[2] in {"Left", "Width"}
+            ratio = picture.width / size[0] if across else picture.height / size[1]
+            for node in nodes:
+                _scale(node, ratio)
+
+
+def _each(found: dict[str, list[_Node]], do: Callable[[_Node], None]) -> None:
+    for nodes in found.values():
+        for node in nodes:
+            do(node)
+
+
+def _scale(node: _Node, ratio: float) -> None:
+    try:
+        _put(node, str(round(float(_text(node)) * ratio)))
+    except (ValueError, OverflowError):
+        _take_out(node)
+
+
+def _crop(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    """Drop the crop of a raw developer where it does not fit turned pixels."""
+    found = {
+        name: nodes
+        for name, nodes in _named(document, _CROP).items()
+        if name.startswith("Crop") and name != "CropConstrainToWarp"
+    }
+    sized = [each for name in ("CropWidth", "CropHeight") for each in found.get(name, [])]
+    if found and (picture.metadata.orientation != 1 or sized):
+        yield "XMP crop cannot follow the pixels: dropped"
+        _each(found, _take_out)
+
+
+def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    """Turn the regions of the Metadata Working Group, and state the size they apply to."""
+    size, orientation = picture.metadata.size, picture.metadata.orientation
+    for element in document.getElementsByTagName("*"):
+        values = _numbers(element, _DIMENSIONS, ("w", "h"))
+        if values and _local(element) in {"AppliedToDimensions", "Description", "li"}:
+            _set(element, _DIMENSIONS, {"w": picture.width, "h": picture.height})
+        places = _numbers(element, _AREA, ("x", "y"))
+        if places is None or orientation == 1:
+            continue
+        unit = _property(element, _AREA, "unit")
+        if size is None or (unit is not None and _text(unit) != "normalized"):
+            yield "XMP regions cannot follow the pixels: dropped"
+            _take_out(element)
+            continue
+        x, y = turned(*places, orientation)
+        sides = _numbers(element, _AREA, ("w", "h")) if orientation >= 5 else None
+        extent = {"w": sides[1], "h": sides[0]} if sides else {}
+        _set(element, _AREA, {"x": x, "y": y, **extent})
+
+
+def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    """Turn the rectangles of Microsoft: left, top, width and height in parts of the sides."""
+    orientation = picture.metadata.orientation
+    for node in _named(document, _REGION).get("Rectangle", []) if orientation != 1 else []:
+        try:
+            left, top, width, height = map(float, _text(node).split(","))
+        except ValueError:
+            _take_out(node)
+            yield "XMP regions cannot follow the pixels: dropped"
+            continue
+        x, y = turned(left + width / 2, top + height / 2, orientation)
+        width, height = (height, width) if orientation >= 5 else (width, height)
+        _put(node, ", ".join(f"{v:.6g}" for v in (x - width / 2, y - height / 2, width, height)))
+
+
+def _local(node: minidom.Node | None) -> str:
+    name = node.localName if isinstance(node, minidom.Element) else None
+    return name or ""
+
+
+def _property(element: minidom.Element, space: str, name: str) -> _Node | None:
+    """Find a property of a structure, which is an attribute or an element."""
+    attribute = element.getAttributeNodeNS(space, name)
+    if attribute is not None:
+        return attribute
+    children = (each for each in element.childNodes if isinstance(each, minidom.Element))
+    return next((e for e in children if (e.namespaceURI, e.localName) == (space, name)), None)
+
+
+def _numbers(
+    element: minidom.Element, space: str, names: tuple[str, ...]
+) -> tuple[float, float] | None:
+    try:
+        found = [_property(element, space, name) for name in names]
+        first, second = (float(_text(node)) for node in found if node is not None)
+    except ValueError:
+        return None
+    return first, second
+
+
+def _set(element: minidom.Element, space: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        node = _property(element, space, name)
+        if node is not None:
+            _put(node, f"{value:.9g}")
+
+
+# ---- long packets, and the place ----------------------------------------------------------
+
+
+def without_location(packet: bytes) -> bytes | None:
+    """Take the GPS properties out of a packet; None where it cannot be looked into."""
+    try:
+        document = _parsed(packet)
+        for node in list(_nodes(document)):
+            if node.namespaceURI == _EXIF and (node.localName or "").startswith("GPS"):
+                _take_out(node)
+        return _serialised(document)
+    except (_UnsafeError, RecursionError):
+        return None
+
+
+def joined(packet: bytes, extension: bytes) -> bytes:
+    """Put the extension of a JPEG's XMP back into its packet.
+
+    Args:
+        packet: The main packet.
+        extension: The properties that did not fit into it, a packet as well.
+
+    Returns:
+        One packet; the main one alone where either cannot be read.
+    """
+    try:
+        document, more = _parsed(packet), _parsed(extension)
+        _move(more, document)
+        return _serialised(document)
+    except (_UnsafeError, RecursionError):
+        return packet
+
+
+def _move(source: minidom.Document, target: minidom.Document) -> None:
+    """Put the descriptions of one packet behind those of another."""
+    roots = target.getElementsByTagNameNS(_RDF, "RDF")
+    for description in _descriptions(source) if roots else []:
+        if _local(description.parentNode) == "RDF":
+            _declare(description)
+            roots[0].appendChild(target.importNode(description, True))
+
+
+def _declare(element: minidom.Element) -> None:
+    """Repeat in an element the prefixes that are declared around it."""
+    around = element.parentNode
+    while isinstance(around, minidom.Element):
+        for attribute in list(around.attributes.values()):
+            if attribute.name.startswith("xmlns") and not element.hasAttribute(attribute.name):
+                element.setAttribute(attribute.name, attribute.value)
+        around = around.parentNode
+
+
+def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
+    """Divide a packet that is too long for one segment of a JPEG (ISO 16684-3, section 1.1.3.1).
+
+    Args:
+        packet: A packet as :func:`fitted_xmp` gives it.
+        most: Bytes that the main packet may have, and about what a further segment may have.
+
+    Returns:
+        The main packet, and the contents of the segments that hold the rest; None where it
+        cannot be divided.
+    """
+    packet = _PADDING.sub(b"\n", packet)
+    if len(packet) <= most:
+        return packet, ()
+    try:
+        document, rest = _parsed(packet), _parsed(packet)
+        pairs = zip(_properties(document), _properties(rest), strict=True)
+        length, room = len(packet), most - 256  # for the name of the extension
+        for moved, kept in sorted(pairs, key=lambda pair: -_length(pair[0])):
+            _take_out(moved if length > room else kept)
+            length -= _length(moved)
+        (root,) = rest.getElementsByTagNameNS(_RDF, "RDF")
+        _declare(root)
+        extension = root.toxml().encode()
+        name = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper()
+        description = _descriptions(document)[0]
+        description.setAttribute("xmlns:xmpNote", _NOTE)
+        description.setAttribute("xmpNote:HasExtendedXMP", name)
+        main = _serialised(document)
+    except (_UnsafeError, RecursionError, IndexError, ValueError):
+        return None
+    step = most - 256
+    head = b"http://ns.adobe.com/xmp/extension/\0" + name.encode()
+    segments = (
+        head + struct.pack(">II", len(extension), start) + extension[start : start + step]
+        for start in range(0, len(extension), step)
+    )
+    return (main, tuple(segments)) if len(main) <= most else None
+
+
+def _length(node: _Node) -> int:
+    """Bytes that a property takes."""
+    if isinstance(node, minidom.Attr):
+        return len(node.name) + len(node.value.encode()) + 4
+    return len(node.toxml().encode())
+
+
+def _properties(document: minidom.Document) -> list[_Node]:
+    """List the properties of the packet itself, which descriptions below the root hold."""
+    found: list[_Node] = []
+    for description in _descriptions(document):
+        if _local(description.parentNode) != "RDF":
+            continue
+        found += [e for e in description.childNodes if isinstance(e, minidom.Element)]
+        found += [
+            each
+            for each in list(description.attributes.values())
+            if each.namespaceURI not in {_RDF, "http://www.w3.org/2000/xmlns/"}
+        ]
+    return found
