@@ -18,6 +18,7 @@ __all__ = [
     "one_line",
     "reason",
     "replacing",
+    "scratch",
     "shipped",
     "sweep",
 ]
@@ -89,14 +90,31 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OSError: What the file system says.
     """
-    temporary, lock = _locked(target.parent)
-    _UNFINISHED.add(temporary)
-    try:
+    with scratch(target.parent) as temporary:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
         _sync_folder(target.parent)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a file that is gone after the block, and that :func:`sweep` finds after a crash.
+
+    Args:
+        folder: Where; it must exist.
+
+    Yields:
+        The path of the file, which is there and empty.
+
+    Raises:
+        OSError: What the file system says.
+    """
+    temporary, lock = _locked(folder)
+    _UNFINISHED.add(temporary)
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
         _UNFINISHED.discard(temporary)

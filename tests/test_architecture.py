@@ -32,7 +32,6 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONLY_IN = {
     "PIL": ("imaging",),
     "gdown": ("data.downloads",),
-    "isal": ("imaging.deflate",),
     "matplotlib": ("training.curves", "evaluation.panels"),
     "pathspec": ("upscaling.patterns",),
     "pyvips": ("imaging",),

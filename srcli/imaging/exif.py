@@ -201,13 +201,14 @@ def turned(x: float, y: float, orientation: int) -> tuple[float, float]:
     )
 
 
-def fitted_exif(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
+def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None, tuple[str, ...]]:
     """Change in a picture's EXIF what speaks of its pixels, where it stands.
 
     The orientation becomes 1, sizes and places follow the picture, the thumbnail goes.
 
     Args:
         picture: What is going to be written.
+        upright: Whether to say that it stands upright; else no orientation is left.
 
     Returns:
         The block, or None where there is none; and what was lost, a line each.
@@ -216,13 +217,15 @@ def fitted_exif(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
     if block is None:
         return None, ()
     try:
-        data, notes = _patched(bytearray(block.removeprefix(_PREFIX)), picture)
+        data, notes = _patched(bytearray(block.removeprefix(_PREFIX)), picture, upright=upright)
     except (ValueError, OverflowError, struct.error):
         return None, (DAMAGED,)
     return (_PREFIX + bytes(data) if data else None), notes
 
 
-def _patched(data: bytearray, picture: Picture) -> tuple[bytearray, tuple[str, ...]]:
+def _patched(
+    data: bytearray, picture: Picture, *, upright: bool
+) -> tuple[bytearray, tuple[str, ...]]:
     stream = io.BytesIO(data)
     layout = layout_of(stream)
     if layout.big:
@@ -231,7 +234,8 @@ def _patched(data: bytearray, picture: Picture) -> tuple[bytearray, tuple[str, .
     found, bad = walk(stream, layout, first)
     notes = [_PARTLY] if bad else []
     gone = {*(each.place for each in bad)}
-    gone |= {each.place for each in found[MAIN] if each.tag in _STORAGE}
+    left_out = _STORAGE if upright else _STORAGE | {_ORIENTATION}
+    gone |= {each.place for each in found[MAIN] if each.tag in left_out}
     for entry in [each for part in found.values() for each in part if each.place not in gone]:
         if not _followed(data, layout, entry, picture):
             gone.add(entry.place)

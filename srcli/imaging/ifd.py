@@ -17,6 +17,7 @@ __all__ = [
     "GPS",
     "INTEROP",
     "LONG",
+    "LONG8",
     "MAIN",
     "PARENTS",
     "RATIONAL",
@@ -41,7 +42,7 @@ EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005
 PARENTS: Final = {EXIF: MAIN, GPS: MAIN, INTEROP: EXIF}
 """Tags that point at another directory, and the directory that they stand in."""
 
-SHORT, LONG, RATIONAL, _LONG8 = 3, 4, 5, 16
+SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES.update({16: 8, 17: 8, 18: 8, 129: 1})
 """Bytes of one value of a type; 16 to 18 are BigTIFF's, 129 is EXIF 3.0's UTF-8."""
@@ -83,6 +84,11 @@ class Layout:
         self.first = struct.calcsize(self.counting)
         self.link = 8 if big else 4
         """Where the header says where the first directory is."""
+
+    def numbers(self, kind: int, *values: int) -> tuple[int, bytes]:
+        """Make a value of whole numbers of one type."""
+        code = {SHORT: "H", LONG: "I", LONG8: "Q"}[kind]
+        return kind, struct.pack(f"{self.order}{len(values)}{code}", *values)
 
     def number(self, stream: BinaryIO, place: int, code: str) -> int:
         """Read one number."""
@@ -198,7 +204,7 @@ def _laid(directory: Directory, place: int, layout: Layout, following: int = 0) 
 
 def laid_out(parts: dict[int, Directory], place: int, layout: Layout, following: int = 0) -> bytes:
     """Lay out directories one behind the other, the first one first, and their pointers."""
-    kind = _LONG8 if layout.big else LONG
+    kind = LONG8 if layout.big else LONG
     parts = {number: dict(part) for number, part in sorted(parts.items())}
     for number in [each for each in parts if each != MAIN]:
         parts.setdefault(PARENTS[number], {})[number] = (kind, bytes(layout.room))

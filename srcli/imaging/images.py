@@ -7,13 +7,14 @@ knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours
 """
 
 from srcli.imaging.coding import Header
-from srcli.imaging.encoding import streams
+from srcli.imaging.embedding import metadata_without_location, without_location
 from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, is_image
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.imaging.profiles import stripped
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
 from srcli.imaging.scanning import Scan
+from srcli.imaging.streaming import streams
 from srcli.imaging.writing import (
     check_size,
     to_pillow,
@@ -39,6 +40,7 @@ __all__ = [
     "format_of",
     "from_pillow",
     "is_image",
+    "metadata_without_location",
     "read",
     "read_album",
     "read_header",
@@ -47,6 +49,7 @@ __all__ = [
     "streams",
     "stripped",
     "to_pillow",
+    "without_location",
     "write",
     "write_album",
     "write_rows",

@@ -3,9 +3,9 @@
 import errno
 import io
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,18 +15,16 @@ from PIL import Image
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
 from srcli.imaging.bands import Rows
-from srcli.imaging.directories import exif_block
-from srcli.imaging.encoding import encode, encode_rows, image_of, streams, too_long
+from srcli.imaging.embedding import Embedded, embedded, holds_profile
+from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of, encode, image_of
 from srcli.imaging.fitting import eight_bits, over_white, rounded
 from srcli.imaging.formats import BUILT, FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
-from srcli.imaging.gif import MOST_COLOURS, clear_of
 from srcli.imaging.pictures import Album, Picture
 from srcli.imaging.profiles import to_srgb
-from srcli.imaging.tags import dpi_of, exif_for, profile_for, xmp_for
+from srcli.imaging.streaming import streams, write_pages, write_still
 
 __all__ = [
     "check_size",
-    "losses",
     "to_pillow",
     "write",
     "write_album",
@@ -88,7 +86,7 @@ def write_album(
             PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
 
     Returns:
-        What the format could not hold, as :func:`losses` says it.
+        What the format could not hold, a short line each.
 
     Raises:
         OutputError: If the suffix or format is unknown, a picture too large for the format,
@@ -98,9 +96,9 @@ def write_album(
         name = _known_format(path, format)
         _check_target(path)
         _check_sizes(album, name)
+        how = Encoding(format=name, quality=quality, lossless=lossless, loop=album.loop)
         with _appearing(path) as stream:
-            _encode(album, stream, name, quality=quality, lossless=lossless)
-        return losses(album, name, lossless=lossless)
+            return _encode(album, stream, how, path.parent)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
     except Exception as error:
         raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
@@ -133,7 +131,7 @@ def write_rows(
         lossless: As for :func:`write_album`.
 
     Returns:
-        What the format could not hold, as :func:`losses` says it.
+        What the format could not hold, a short line each.
 
     Raises:
         OutputError: As :func:`write_album`; before the first band is asked for, where possible.
@@ -146,8 +144,13 @@ def write_rows(
         _check_target(path)
         rows = Rows(bands, height=height, fit=_fit_for(name))
         _check_size(rows.width, height, name)
+        how = Encoding(format=name, quality=quality, lossless=lossless)
         with _appearing(path) as stream:
-            return _encode_rows(rows, stream, name, quality=quality, lossless=lossless)
+            if not streams(name):
+                return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
+            metadata = embedded(rows.raw, name)
+            write_still(rows, stream, how, metadata, path.parent)
+            return _notes(Album(pictures=(rows.raw,)), how, [metadata])
     except Exception as error:
         if rows is not None and rows.failure is not None:
             raise rows.failure from None
@@ -174,7 +177,7 @@ def write_stream(
         lossless: As for :func:`write_album`.
 
     Returns:
-        What the format could not hold, as :func:`losses` says it.
+        What the format could not hold, a short line each.
 
     Raises:
         OutputError: If the format is unknown, a picture too large for it, or the stream
@@ -185,9 +188,9 @@ def write_stream(
         name = _known_format(Path(where), format)
         _check_sizes(album, name)
         whole = io.BytesIO()
+        how = Encoding(format=name, quality=quality, lossless=lossless, loop=album.loop)
         with PILLOW_SILENCE:
-            _encode(album, whole, name, quality=quality, lossless=lossless)
-            notes = losses(album, name, lossless=lossless)
+            notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
         stream.flush()
     except Exception as error:
@@ -207,14 +210,14 @@ def to_pillow(picture: Picture) -> Image.Image:
         profile, EXIF, XMP and resolution.
     """
     image = image_of(picture)
-    exif = exif_for(picture)
-    found = {
-        "icc_profile": profile_for(picture.metadata.icc_profile, picture.pixels.shape[2]),
-        "exif": None if exif is None else exif_block(exif),
-        "xmp": xmp_for(picture),
-        "dpi": dpi_of(picture.metadata.dpi),
+    found = embedded(picture, "PNG").metadata
+    kept = {
+        "icc_profile": found.icc_profile,
+        "exif": found.exif,
+        "xmp": found.xmp,
+        "dpi": found.dpi,
     }
-    image.info |= {key: value for key, value in found.items() if value}
+    image.info |= {key: value for key, value in kept.items() if value}
     return image
 
 
@@ -307,26 +310,17 @@ class _Sink(io.FileIO):
 # ---- what a format can hold ---------------------------------------------------------------
 
 
-def _encode(album: Album, stream: BinaryIO, name: str, *, quality: int, lossless: bool) -> None:
-    held = _held(album, name)
-    if len(held) == 1 and streams(name, held[0].width, held[0].height):
-        encode_rows(Rows.of(held[0], fit=_fit_for(name)), stream, name, quality=quality)
-        return
-    pictures = [_fitted(picture, name) for picture in held]
-    encode(pictures, stream, name, loop=album.loop, quality=quality, lossless=lossless)
-
-
-def _encode_rows(
-    rows: Rows, stream: BinaryIO, name: str, *, quality: int, lossless: bool
-) -> tuple[str, ...]:
-    """Encode rows as they come, or all together; say what the format could not hold."""
-    if streams(name, rows.width, rows.height):
-        encode_rows(rows, stream, name, quality=quality)
-        album = Album(pictures=(rows.raw,))
+def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:
+    """Encode what a format holds of an album; return what it could not hold."""
+    held, fit = _held(album, how.format), _fit_for(how.format)
+    metadata = [embedded(picture, how.format) for picture in held]
+    if how.format == "TIFF":
+        write_pages([Rows.of(each, fit=fit) for each in held], stream, metadata, folder)
+    elif len(held) == 1 and streams(how.format):
+        write_still(Rows.of(held[0], fit=fit), stream, how, metadata[0], folder)
     else:
-        album = Album(pictures=(rows.whole(),))
-        _encode(album, stream, name, quality=quality, lossless=lossless)
-    return losses(album, name, lossless=lossless)
+        encode([fit(picture) for picture in held], stream, how, metadata[0])
+    return _notes(album, how, metadata)
 
 
 def _held(album: Album, name: str) -> tuple[Picture, ...]:
@@ -350,38 +344,28 @@ def _fit_for(name: str) -> Callable[[Picture], Picture]:
 def _fitted(picture: Picture, name: str) -> Picture:
     """Adapt a picture to a format, pixel by pixel."""
     form = FORMATS[name]
-    if not _holds_profile(picture, name):
+    if not holds_profile(picture, name):
         picture = to_srgb(picture)
     if not form.alpha:
         picture = over_white(picture)
     return picture if form.sixteen else eight_bits(picture)
 
 
-def _holds_profile(picture: Picture, name: str) -> bool:
-    """Whether a format stores the profile of a picture: grey becomes RGB in some."""
-    grey = picture.pixels.shape[2] == 1
-    as_rgb = name == "WEBP" or (name == "AVIF" and picture.alpha is not None)
-    return "icc_profile" in FORMATS[name].keeps and not (grey and as_rgb)
-
-
-def losses(album: Album, format: str, *, lossless: bool = False) -> tuple[str, ...]:  # noqa: A002
+def _notes(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple[str, ...]:
     """Say what a format cannot hold of an album.
-
-    Args:
-        album: What is going to be written.
-        format: Pillow's name of the format.
-        lossless: Whether nothing may be lost.
 
     Returns:
         One short line for each loss, without a file name; of the same words for every album
         with the same losses. Empty if nothing is lost.
     """
-    pictures = _held(album, format)
-    ways = (_lost_pictures, _lost_profile, _lost_alpha, _lost_depth, _lost_colours, _lost_metadata)
-    lines = [line for way in ways for line in way(album, pictures, format)]
-    if lossless and format in _NEVER_LOSSLESS:
-        lines.append(_NEVER_LOSSLESS[format])
-    return tuple(lines)
+    name = how.format
+    pictures = _held(album, name)
+    ways = (_lost_pictures, _lost_alpha, _lost_depth, _lost_colours)
+    lines = [line for way in ways for line in way(album, pictures, name)]
+    lines += [line for each in metadata for line in each.notes]
+    if how.lossless and name in _NEVER_LOSSLESS:
+        lines.append(_NEVER_LOSSLESS[name])
+    return tuple(dict.fromkeys(lines))
 
 
 _NEVER_LOSSLESS: Final = {
@@ -408,21 +392,6 @@ def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
         yield "AVIF is not told how often it plays: for ever"
 
 
-def _lost_profile(_: Album, held: _Held, name: str) -> Iterator[str]:
-    bare = [each for each in held if each.metadata.icc_profile and not _holds_profile(each, name)]
-    grey = "grey " if "icc_profile" in FORMATS[name].keeps else ""
-    if any(map(_changes_colours, bare)):
-        yield f"{name} holds no {grey}ICC profile: converted to sRGB"
-    elif bare and grey:
-        yield f"{name} holds no grey ICC profile: dropped"
-
-
-def _changes_colours(picture: Picture) -> bool:
-    """Whether converting a picture to sRGB would change it: its profile is another one."""
-    probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
-    return to_srgb(probe).pixels is not probe.pixels
-
-
 def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
     if not FORMATS[name].alpha and any(each.alpha is not None for each in held):
         yield f"{name} holds no transparency: laid over white"
@@ -436,8 +405,11 @@ def _is_half(picture: Picture) -> bool:
 
 
 def _lost_depth(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if not FORMATS[name].sixteen and any(each.pixels.dtype == np.uint16 for each in held):
-        yield f"{name} holds 8 bits a channel: rounded from 16"
+    if any(each.pixels.dtype == np.uint16 for each in held):
+        if not FORMATS[name].sixteen:
+            yield f"{name} holds 8 bits a channel: rounded from 16"
+        elif len(held) > 1 and not FORMATS[name].pages:
+            yield f"{name} holds animations of 8 bits a channel: rounded from 16"
 
 
 def _lost_colours(_: Album, held: _Held, name: str) -> Iterator[str]:
@@ -454,25 +426,3 @@ def _has_few_colours(picture: Picture) -> bool:
     pixels = rounded(picture.pixels)[~clear][None]
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return not pixels.size or image.getcolors(MOST_COLOURS - bool(clear.any())) is not None
-
-
-_FIELDS: Final[dict[str, tuple[str, Callable[[Picture], object]]]] = {
-    "exif": ("EXIF", exif_for),
-    "xmp": ("XMP", xmp_for),
-    "iptc": ("IPTC", lambda picture: picture.metadata.iptc),
-    "icc_profile": ("ICC profile", lambda picture: not _changes_colours(picture)),
-    "text": ("text", lambda picture: picture.metadata.text),
-    "comment": ("comment", lambda picture: picture.metadata.comment),
-    "dpi": ("resolution", lambda picture: dpi_of(picture.metadata.dpi)),
-}
-"""Fields of metadata: what messages call them, and what of them could be stored."""
-
-
-def _lost_metadata(_: Album, held: _Held, name: str) -> Iterator[str]:
-    # Frames share the metadata of the first, pages have each their own.
-    for field, (word, get) in _FIELDS.items():
-        keeps = field in FORMATS[name].keeps
-        if not keeps and any(getattr(each.metadata, field) and get(each) for each in held):
-            yield f"{name} holds no {word}: dropped"
-    for field in sorted(too_long(held[0])) if name == "JPEG" else ():
-        yield f"JPEG holds 64 KiB of {_FIELDS[field][0]}: dropped"

@@ -98,7 +98,7 @@ def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler
         decoding = given = _SCANNING
     work = upscaler.memory(source, size, planes)
     name = images.format_of(target)
-    streams = name is not None and images.streams(name, size[1], size[0])
+    streams = name is not None and images.streams(name)
     if header.frames == 1 and after >= STREAMED_PIXELS and streams:
         band = planes * upscaler.band_rows(size) * size[1]
         return _PROGRAM + max(decoding, given + work + BANDS_HELD * band)

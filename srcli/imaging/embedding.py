@@ -1,0 +1,279 @@
+"""What a format stores of a picture's metadata: fitted to the pixels, and what was lost named."""
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, SupportsFloat
+
+from PIL.PngImagePlugin import PngInfo
+
+from srcli.imaging.exif import (
+    directories_of,
+    fitted_exif,
+    has_maker_note,
+    resolution_tags,
+    shortened,
+    with_resolution,
+)
+from srcli.imaging.exif import without_location as exif_without_location
+from srcli.imaging.formats import FORMATS
+from srcli.imaging.ifd import MAIN, Directory
+from srcli.imaging.pictures import Album, Metadata, Picture
+from srcli.imaging.profiles import to_srgb
+from srcli.imaging.xmp import fitted_xmp, split
+from srcli.imaging.xmp import without_location as xmp_without_location
+
+__all__ = [
+    "Embedded",
+    "dpi_of",
+    "embedded",
+    "holds_profile",
+    "metadata_without_location",
+    "without_location",
+]
+
+_SEGMENT: Final = 65533
+"""Bytes that one segment of a JPEG holds."""
+
+_JPEG_MOST: Final = {"comment": _SEGMENT, "iptc": 65506}
+"""Of IPTC it holds less, by the names that come before it."""
+
+_EXIF_NAME: Final = b"Exif\0\0"
+_XMP_NAME: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_IPTC_RESOURCE: Final = 0x0404
+"""What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
+
+_PROFILE, _XMP, _IPTC = 34675, 700, 33723
+_BYTE, _UNDEFINED = 1, 7
+_RESOLUTION: Final = (282, 283, 296)
+
+_CHUNKS: Final = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"sRGB": 1}
+"""Chunks of a PNG that say what its colours are, which Pillow puts in their place; their bytes."""
+
+_WORDS: Final = {
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "iptc": "IPTC",
+    "text": "text",
+    "comment": "comment",
+    "dpi": "resolution",
+}
+"""Fields of metadata, and what messages call them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Metadata that a format can hold, sizes and places already those of the pixels."""
+
+    metadata: Metadata
+    """What is to be stored."""
+
+    extension: tuple[bytes, ...] = ()
+    """Contents of the segments in which a JPEG's XMP goes on."""
+
+    notes: tuple[str, ...] = ()
+    """What could not be kept: a line each, without a file name."""
+
+    def pillow_options(self, name: str) -> dict[str, Any]:
+        """Make the options with which Pillow stores all this in a format."""
+        found = self.metadata
+        options: dict[str, Any] = {
+            "icc_profile": found.icc_profile,
+            "exif": found.exif,
+            "xmp": found.xmp,
+            "dpi": found.dpi,
+        }
+        match name:
+            case "JPEG":
+                options |= {"comment": found.comment, "extra": self._segments()}
+            case "PNG":
+                exif = found.exif and found.exif.removeprefix(_EXIF_NAME)
+                options |= {"pnginfo": self._texts(), "exif": exif}
+                if self._colours():
+                    del options["icc_profile"]  # made of what the chunks say
+            case "GIF":
+                options = {"comment": found.comment}
+            case "BMP":
+                options = {"dpi": found.dpi}
+            case "PPM":
+                options = {}
+            case "WEBP":
+                options |= {"dpi": None, "exif": found.exif and found.exif.removeprefix(_EXIF_NAME)}
+            case _:
+                del options["dpi"]
+        return {key: value for key, value in options.items() if value}
+
+    def _segments(self) -> bytes:
+        """Wrap IPTC records as Photoshop does (File Formats Specification, Image Resources)."""
+        result = b"".join(map(_segment, self.extension))
+        if self.metadata.iptc:
+            data = self.metadata.iptc
+            head = struct.pack(">4sH2xI", b"8BIM", _IPTC_RESOURCE, len(data))
+            result += _segment(b"Photoshop 3.0\0" + head + data + b"\0" * (len(data) % 2), 0xED)
+        return result
+
+    def _colours(self) -> list[tuple[bytes, bytes]]:
+        chunks = self.metadata.colour_chunks
+        return [(name, data) for name, data in chunks if _CHUNKS.get(name) == len(data)]
+
+    def _texts(self) -> PngInfo:
+        info = PngInfo()
+        for name, data in self._colours():
+            info.add(name, data)
+        if self.metadata.xmp:
+            info.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.metadata.xmp)
+        for key, text in self.metadata.text:
+            info.add_text(key, text.replace("\0", "").encode(errors="replace").decode())
+        return info
+
+    def tiff_tags(self, order: str) -> dict[int, Directory]:
+        """Make the directories that a page of a TIFF of this byte order is to have."""
+        found = self.metadata
+        parts: dict[int, Directory] = {}
+        if found.exif:
+            parts, _ = directories_of(io.BytesIO(found.exif.removeprefix(_EXIF_NAME)), order=order)
+        main = dict.fromkeys(_RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
+        if found.dpi:
+            main |= resolution_tags(found.dpi, order)
+        blocks = {
+            _PROFILE: (_UNDEFINED, found.icc_profile),
+            _XMP: (_BYTE, found.xmp),
+            _IPTC: (_UNDEFINED, found.iptc),
+        }
+        main |= {tag: (kind, data) for tag, (kind, data) in blocks.items() if data}
+        return {**parts, MAIN: main}
+
+
+def _segment(content: bytes, marker: int = 0xE1) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def holds_profile(picture: Picture, name: str) -> bool:
+    """Whether a format stores the profile of a picture: grey becomes RGB in some."""
+    profile, grey = picture.metadata.icc_profile, picture.pixels.shape[2] == 1
+    as_rgb = name == "WEBP" or (name == "AVIF" and picture.alpha is not None)
+    fits = profile is None or profile[16:20] == (b"GRAY" if grey else b"RGB ")
+    return "icc_profile" in FORMATS[name].keeps and fits and not (grey and as_rgb)
+
+
+def embedded(picture: Picture, name: str) -> Embedded:
+    """Make of a picture's metadata what a format stores of it.
+
+    Args:
+        picture: The picture, before it is adapted to the format.
+        name: Pillow's name of the format.
+    """
+    given, keeps = replace(picture.metadata, dpi=dpi_of(picture.metadata.dpi)), FORMATS[name].keeps
+    if name == "PNG" and given.comment and all(key != "Comment" for key, _ in given.text):
+        comment = given.comment.decode(errors="replace")
+        given = replace(given, text=(*given.text, ("Comment", comment)))
+    notes = [
+        f"{name} holds no {word}: dropped"
+        for field, word in _WORDS.items()
+        if field not in keeps and getattr(given, field)
+    ]
+    if given.icc_profile and not holds_profile(picture, name):
+        notes += _lost_profile(picture, name)
+        given = replace(given, icc_profile=None, colour_chunks=())
+    picture = replace(picture, metadata=given)
+    exif, lost_exif = _exif(picture, name) if "exif" in keeps else (None, ())
+    packet, extension, lost_xmp = _xmp(picture, name) if "xmp" in keeps else (None, (), ())
+    kept = {field: getattr(given, field) for field in ("iptc", "comment") if field in keeps}
+    if name == "JPEG":
+        for field in [each for each, data in kept.items() if len(data or b"") > _JPEG_MOST[each]]:
+            notes.append(f"JPEG holds 64 KiB of {_WORDS[field]}: dropped")
+            del kept[field]
+    texts = given.text if "text" in keeps else ()
+    sound = tuple((key, text) for key, text in texts if _is_keyword(key))
+    if len(sound) < len(texts):
+        notes.append(f"{name} holds no text under such keywords as these: dropped")
+    metadata = Metadata(
+        icc_profile=given.icc_profile,
+        exif=exif,
+        xmp=packet,
+        dpi=given.dpi if "dpi" in keeps else None,
+        text=sound,
+        colour_chunks=given.colour_chunks,
+        **kept,
+    )
+    lines = tuple(dict.fromkeys([*notes, *lost_exif, *lost_xmp]))
+    return Embedded(metadata=metadata, extension=extension, notes=lines)
+
+
+def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
+    # Pillow would lay out the EXIF of an AVIF anew to take the orientation out of it.
+    block, notes = fitted_exif(picture, upright=name != "AVIF")
+    if name == "JPEG" and block and len(block) > _SEGMENT:
+        block, names = shortened(block, _SEGMENT)
+        notes += (f"JPEG holds 64 KiB of EXIF: without {', '.join(names)}",)
+    if name == "TIFF" and block and has_maker_note(block):
+        notes += ("TIFF holds no maker's notes of EXIF, whose offsets would go wrong: dropped",)
+    if name in {"WEBP", "AVIF"} and picture.metadata.dpi:
+        block = with_resolution(block, picture.metadata.dpi)  # there is no other place for it
+    return block, notes
+
+
+def _xmp(picture: Picture, name: str) -> tuple[bytes | None, tuple[bytes, ...], tuple[str, ...]]:
+    packet, notes = fitted_xmp(picture)
+    if name != "JPEG" or packet is None:
+        return packet, (), notes
+    parts = split(packet, _SEGMENT - len(_XMP_NAME))
+    if parts is None:
+        return None, (), (*notes, "JPEG holds 64 KiB of XMP: dropped")
+    return *parts, notes
+
+
+def _is_keyword(key: str) -> bool:
+    """Whether a PNG can hold a text under a keyword (PNG, section 11.3.3)."""
+    latin = all(ord(letter) < 256 for letter in key)
+    return latin and 0 < len(key) < 80 and key.isprintable() and key == " ".join(key.split())
+
+
+def dpi_of(value: object) -> tuple[float, float] | None:
+    """Take a resolution for what it is only if it is one."""
+    if not isinstance(value, tuple) or len(value) != 2 or not all(map(_positive, value)):
+        return None
+    across, down = map(float, value)
+    # One pixel per inch is what Pillow makes up for a TIFF that does not say.
+    return None if across == down == 1 else (across, down)
+
+
+def _positive(value: SupportsFloat) -> bool:
+    number = float(value)
+    return math.isfinite(number) and 0 < number < 65536
+
+
+def _lost_profile(picture: Picture, name: str) -> Iterator[str]:
+    probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
+    kind = "grey ICC profile" if "icc_profile" in FORMATS[name].keeps else "ICC profile"
+    if to_srgb(probe).pixels is not probe.pixels:
+        yield f"{name} holds no {kind}: converted to sRGB"
+    else:
+        yield f"{name} holds no {kind}: dropped"
+
+
+def without_location(album: Album) -> Album:
+    """Take out of an album's metadata where its pictures were taken, and leave the rest.
+
+    Args:
+        album: Any album.
+
+    Returns:
+        The album without the GPS data of EXIF and XMP. EXIF or XMP that cannot be understood, and
+        so may hold anything, goes whole.
+    """
+    pictures = tuple(
+        replace(picture, metadata=metadata_without_location(picture.metadata))
+        for picture in album.pictures
+    )
+    return replace(album, pictures=pictures)
+
+
+def metadata_without_location(found: Metadata) -> Metadata:
+    """Take out of metadata where a picture was taken, as :func:`without_location` does."""
+    exif = None if found.exif is None else exif_without_location(found.exif)
+    packet = None if found.xmp is None else xmp_without_location(found.xmp)
+    text = tuple((key, value) for key, value in found.text if not key.startswith("exif:GPS"))
+    return replace(found, exif=exif, xmp=packet, text=text)

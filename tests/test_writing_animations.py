@@ -1,0 +1,483 @@
+"""Animations and pages into files, and what is reported where a format cannot hold something."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms, features
+
+from srcli.imaging.formats import BUILT, FORMATS
+from srcli.imaging.images import Metadata, Picture, read, read_album, write
+from srcli.imaging.pictures import Album
+from srcli.imaging.writing import write_album, write_stream
+
+HEIGHT, WIDTH = 5, 7
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+
+
+def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
+    """Draw levels of the whole range of a dtype."""
+    top = np.iinfo(dtype).max
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def smooth(channels=3):
+    """Make a 24x40 gradient that lossy codecs hardly change."""
+    rows, columns = np.mgrid[0:24, 0:40]
+    planes = [rows * 5, columns * 3 + 40, rows + columns + 90]
+    return np.stack(planes[:channels], axis=-1).astype(np.uint8)
+
+
+KINDS = [
+    pytest.param(dtype, channels, alpha, id=f"{dtype.__name__}-{channels}{'-alpha' * alpha}")
+    for dtype in (np.uint8, np.uint16)
+    for channels in (1, 3)
+    for alpha in (False, True)
+]
+
+
+def of_kind(dtype, channels, *, alpha=False, height=HEIGHT, width=WIDTH, seed=0, **more):
+    """Make a picture of noise."""
+    sides = {"height": height, "width": width}
+    return Picture(
+        pixels=noise(channels, dtype, seed, **sides),
+        alpha=noise(1, dtype, seed + 1, **sides) if alpha else None,
+        **more,
+    )
+
+
+def profile(space):
+    """Fake an ICC profile whose header names a colour space."""
+    return b"\0" * 16 + space + b"\0" * 16 + b"acsp" + b"\0" * 88
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_block(orientation=None):
+    """Make EXIF with text, an Exif directory and a GPS directory."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        ExifTags.Base.ExifImageWidth: 4000,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
+
+
+# ---- animations and pages -----------------------------------------------------------------
+
+DURATIONS = (100.0, 40.0, 70.0, 50.0, 700.0)
+
+
+def animated(channels=3, *, alpha=False, dtype=np.uint8, **more):
+    """Make an album in which a patch moves over a still gradient; two frames are the same.
+
+    With alpha, a window of opacity moves, over opaque black at the top of the picture.
+    """
+    frames = []
+    for number, duration in enumerate(DURATIONS):
+        moved = 2 if number == 3 else number
+        pixels = smooth(channels).astype(dtype)
+        pixels[5 + moved : 12 + moved, 9 : 20 + moved] = 17 * moved
+        pixels[:3] = 0
+        opacity = np.zeros((24, 40, 1), dtype)
+        opacity[2 * moved : 2 * moved + 12, 3 * moved : 3 * moved + 20] = np.iinfo(dtype).max
+        metadata = Metadata(exif=exif_block(), icc_profile=SRGB if channels == 3 else None)
+        frame = {"metadata": metadata, "duration": duration, "alpha": opacity if alpha else None}
+        frames.append(Picture(pixels=pixels, **frame))
+    return Album(pictures=tuple(frames), **{"loop": 0, **more})
+
+
+def frames_by_pillow(path):
+    """Decode every frame as it is seen, with its duration."""
+    with Image.open(path) as image:
+        for number in range(image.n_frames):
+            image.seek(number)
+            yield np.array(image.convert("RGBA")).astype(int), image.info.get("duration")
+
+
+@given(st.data())
+def test_animations_show_what_they_showed_as_long_as_they_did(data):
+    """Of any frames, opaque or clear, equal neighbours included; these may become one."""
+    name = data.draw(st.sampled_from(["GIF", "PNG", "WEBP"]))
+    channels = data.draw(st.sampled_from([1, 3]))
+    clear = data.draw(st.booleans())
+    shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    frames = []
+    for _ in range(data.draw(st.integers(2, 4))):
+        if frames and random.random() < 0.3:
+            frames.append(frames[-1])
+            continue
+        pixels = random.integers(0, 3, (*shape, channels)).astype(np.uint8) * 127
+        if frames:
+            still = random.random(shape) < 0.6
+            pixels = np.where(still[..., None], frames[-1].pixels, pixels)
+        alpha = random.integers(0, 2, (*shape, 1)).astype(np.uint8) * 255 if clear else None
+        frames.append(Picture(pixels=pixels, alpha=alpha, duration=10.0 * random.integers(1, 30)))
+    stream = io.BytesIO()
+    write_stream(Album(pictures=tuple(frames), loop=0), stream, format=name, lossless=True)
+
+    found = read_album(Path("a"), stream.getvalue()).pictures
+
+    if len(found) > 1:
+        assert seen(frames) == seen(found)
+    else:
+        assert seen(frames)[0][0] == seen(found)[0][0]
+
+
+def seen(pictures):
+    """Give what is to be seen, clear pixels as black, and how long, equal neighbours joined."""
+    result = []
+    for picture in pictures:
+        shape = (picture.height, picture.width)
+        opacity = np.full((*shape, 1), 255) if picture.alpha is None else picture.alpha
+        colours = np.where(opacity > 0, picture.pixels, 0)
+        levels = np.concatenate([np.broadcast_to(colours, (*shape, 3)), opacity], 2).tolist()
+        if result and result[-1][0] == levels:
+            result[-1][1] += picture.duration or 0
+        else:
+            result.append([levels, picture.duration or 0])
+    return result
+
+
+@AVIF
+def test_every_frame_of_an_avif_sequence_is_written(tmp_path):
+    """Within a few levels, each as long as it was shown."""
+    album = animated(alpha=True)
+    write_album(album, tmp_path / "a.avif", lossless=True)
+
+    found = list(frames_by_pillow(tmp_path / "a.avif"))
+
+    assert [duration for _, duration in found] == list(DURATIONS)
+    for picture, (levels, _) in zip(album.pictures, found, strict=True):
+        np.testing.assert_array_equal(picture.alpha[..., 0], levels[..., 3])
+        error = np.abs(levels[..., :3] - picture.pixels)[levels[..., 3] > 0]
+        assert error.max() <= 4
+
+
+def test_what_does_not_move_does_not_flicker_in_a_gif(tmp_path):
+    """Pixels that stay the same keep their colour when the palette changes."""
+    still = noise(3, height=40, width=40)
+    frames = []
+    for number in range(3):
+        pixels = still.copy()
+        pixels[:20] = noise(3, seed=number, height=20, width=40) // (number + 1)
+        frames.append(Picture(pixels=pixels, duration=100.0))
+    write_album(Album(pictures=tuple(frames)), tmp_path / "a.gif")
+
+    first, *rest = (levels[20:] for levels, _ in frames_by_pillow(tmp_path / "a.gif"))
+    for levels in rest:
+        np.testing.assert_array_equal(first, levels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_frames_of_sixteen_bits_are_rounded_with_a_note(tmp_path, channels):
+    """A PNG holds them as stills alone."""
+    frames = tuple(of_kind(np.uint16, channels, seed=seed, duration=50.0) for seed in (1, 2))
+    notes = write_album(Album(pictures=frames), tmp_path / "a.png")
+
+    assert notes == ("PNG holds animations of 8 bits a channel: rounded from 16",)
+    found = read_album(tmp_path / "a.png").pictures
+    np.testing.assert_array_equal(np.rint(frames[1].pixels / 257), found[1].pixels)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_are_exact_at_every_size_and_depth(tmp_path, monkeypatch, big):
+    """Two independent decoders find every page as it was, in TIFF and BigTIFF."""
+    if big:
+        monkeypatch.setattr("srcli.imaging.streaming._BIG", 1000)
+    sides = [(1, 1), (5, 7), (300, 601)]
+    pictures = [
+        of_kind(dtype, channels, alpha=alpha, height=sides[n % 3][0], width=sides[n % 3][1])
+        for n, (dtype, channels, alpha) in enumerate(kind.values for kind in KINDS)
+    ]
+    path = tmp_path / f"{big}.tiff"
+    assert write_album(Album(pictures=tuple(pictures)), path) == ()
+
+    with tifffile.TiffFile(path) as file:
+        assert file.is_bigtiff is big
+        for page, picture in zip(file.pages, pictures, strict=True):
+            assert (picture.height, picture.width) == (page.imagelength, page.imagewidth)
+            assert picture.pixels.dtype == page.dtype
+            assert page.extrasamples == (() if picture.alpha is None else (2,))
+    for number, picture in enumerate(pictures):
+        parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
+        levels = np.concatenate(parts, axis=2)
+        found = pyvips.Image.new_from_file(str(path), page=number).numpy()
+        np.testing.assert_array_equal(levels, found.reshape(levels.shape))
+
+
+@pytest.mark.parametrize("loop", [None, 0, 1, 2, 7])
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif"])
+def test_plays_are_counted_as_the_format_counts(tmp_path, name, loop):
+    """What is not said is once; GIF counts the repetitions, and has none to say for once."""
+    write_album(animated(loop=loop), tmp_path / name)
+
+    with Image.open(tmp_path / name) as image:
+        found = image.info.get("loop")
+    plays = 1 if loop is None else loop
+    assert found == ({0: 0, 1: None}.get(plays, plays - 1) if name == "a.gif" else plays)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", pytest.param("a.avif", marks=AVIF)])
+def test_metadata_of_an_animation_is_kept(tmp_path, name):
+    """It is that of the first frame."""
+    write_album(animated(), tmp_path / name)
+
+    with Image.open(tmp_path / name) as image:
+        assert image.info["icc_profile"] == SRGB
+        assert image.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"), [(33.3, 30), (35.1, 40), (4, 10), (0, 0), (1e9, 655350)]
+)
+def test_gif_rounds_durations_to_hundredths_of_a_second(tmp_path, duration, expected):
+    """A short time does not become none, which programs take for a tenth of a second."""
+    pictures = tuple(Picture(pixels=noise(3, seed=seed), duration=duration) for seed in (1, 2))
+    notes = write_album(Album(pictures=pictures, loop=0), tmp_path / "a.gif")
+
+    assert [each for _, each in frames_by_pillow(tmp_path / "a.gif")] == [expected] * 2
+    told = "GIF holds hundredths of a second: durations rounded" in notes
+    assert told is (duration % 10 != 0)
+
+
+@pytest.mark.parametrize("duration", [100.0, 1000 / 30, 0.1, 70_000.0, 1e9])
+def test_png_holds_durations_as_fractions(tmp_path, duration):
+    """A thirtieth of a second is exact, and long times are as near as 16 bits come."""
+    pictures = tuple(Picture(pixels=noise(3, seed=seed), duration=duration) for seed in (1, 2))
+    write_album(Album(pictures=pictures), tmp_path / "a.png")
+
+    expected = pytest.approx(min(duration, 65_535_000), rel=1e-4)
+    assert [each for _, each in frames_by_pillow(tmp_path / "a.png")] == [expected] * 2
+
+
+def test_pages_keep_their_own_metadata(tmp_path):
+    """Profile, EXIF and resolution of a page are its own."""
+    pages = (
+        Picture(pixels=noise(3), metadata=Metadata(icc_profile=SRGB, dpi=(300.0, 300.0))),
+        Picture(pixels=noise(1, height=9), metadata=Metadata(exif=exif_block())),
+    )
+    notes = write_album(Album(pictures=pages), tmp_path / "a.tiff")
+
+    with tifffile.TiffFile(tmp_path / "a.tiff") as file:
+        first, second = ({tag.code: tag.value for tag in page.tags} for page in file.pages)
+    assert first[34675] == SRGB
+    assert first[282] == (3_000_000, 10_000)
+    assert not {34675, 282} & second.keys()
+    assert second[271] == "Maker"
+    assert second[34665]["ISOSpeedRatings"] == 640
+    assert 271 not in first
+    assert notes == ()
+
+
+def test_exif_of_an_animated_webp_begins_as_a_tiff_does():
+    """The chunk holds no more than the block (RFC 9649, section 2.7.1.5)."""
+    stream = io.BytesIO()
+    write_stream(animated(), stream, format="WEBP")
+
+    start = stream.getvalue().index(b"EXIF") + 8
+    assert stream.getvalue()[start : start + 2] in {b"II", b"MM"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BUILT if FORMATS[name].frames or FORMATS[name].pages]
+)
+def test_the_same_album_gives_the_same_bytes(name):
+    """No chance gets into a file."""
+    files = [io.BytesIO(), io.BytesIO()]
+    for stream in files:
+        write_stream(animated(alpha=True), stream, format=name)
+
+    assert files[0].getvalue() == files[1].getvalue()
+
+
+@AVIF
+def test_an_avif_sequence_says_no_time():
+    """The times at which its tracks were made are zero."""
+    stream = io.BytesIO()
+    write_stream(animated(), stream, format="AVIF")
+
+    data = stream.getvalue()
+    for box in (b"mvhd", b"tkhd", b"mdhd"):
+        start = data.index(box) + 4
+        assert data[start + 4 : start + 4 + (16 if data[start] else 8)].strip(b"\0") == b""
+
+
+# ---- what is lost -------------------------------------------------------------------------
+
+EVERYTHING = Metadata(
+    icc_profile=SRGB,
+    exif=exif_block(),
+    xmp=b"<x/>",
+    dpi=(300.0, 300.0),
+    text=(("Title", "Night"),),
+    comment=b"hello",
+)
+
+
+def wide_gamut():
+    """Make a profile like sRGB whose red and green primaries are exchanged."""
+    swap = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+    count = struct.unpack_from(">I", SRGB, 128)[0]
+    changed = bytearray(SRGB)
+    for start in range(132, 132 + 12 * count, 12):
+        changed[start : start + 4] = swap.get(SRGB[start : start + 4], SRGB[start : start + 4])
+    return bytes(changed)
+
+
+def flat(**more):
+    """Make an album of one picture of few colours."""
+    return Album(pictures=(Picture(pixels=smooth() // 128 * 255, **more),))
+
+
+ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("album", "name", "lossless", "expected"),
+    [
+        (flat(metadata=EVERYTHING), "PNG", True, []),
+        (flat(metadata=EVERYTHING), "JPEG", False, ["JPEG holds no text: dropped"]),
+        (
+            flat(metadata=EVERYTHING),
+            "WEBP",
+            True,
+            ["WEBP holds no text: dropped", "WEBP holds no comment: dropped"],
+        ),
+        (
+            flat(metadata=EVERYTHING),
+            "BMP",
+            True,
+            [
+                f"BMP holds no {it}: dropped"
+                for it in ("EXIF", "XMP", "text", "comment", "ICC profile")
+            ],
+        ),
+        (
+            flat(metadata=EVERYTHING),
+            "GIF",
+            True,
+            [
+                f"GIF holds no {it}: dropped"
+                for it in ("EXIF", "XMP", "text", "resolution", "ICC profile")
+            ],
+        ),
+        (flat(alpha=ALPHA), "JPEG", False, ["JPEG holds no transparency: laid over white"]),
+        (flat(alpha=ALPHA), "TIFF", True, []),
+        (flat(alpha=ALPHA), "GIF", False, ["GIF holds transparency that is on or off: rounded"]),
+        (flat(alpha=ALPHA // 255 * 255), "GIF", False, []),
+        (
+            Album(pictures=(Picture(pixels=smooth()),)),
+            "GIF",
+            False,
+            ["GIF holds 256 colours a frame: reduced"],
+        ),
+        (flat(), "JPEG", True, ["JPEG is never lossless: written at its quality"]),
+        (flat(), "AVIF", True, ["AVIF is never quite lossless: off by a few levels"]),
+        (animated(channels=1), "GIF", False, ["GIF holds no EXIF: dropped"]),
+        (animated(), "JPEG", False, ["JPEG holds one picture: the first of 5 frames"]),
+        (animated(), "TIFF", False, ["TIFF holds no timing: frames become pages"]),
+        (animated(loop=3), "AVIF", False, ["AVIF is not told how often it plays: for ever"]),
+        (
+            Album(pictures=flat().pictures * 2),
+            "PPM",
+            False,
+            ["PPM holds one picture: the first of 2 pages"],
+        ),
+        (
+            Album(pictures=flat().pictures * 2),
+            "PNG",
+            False,
+            ["PNG holds no pages: shown for a second each"],
+        ),
+        (
+            Album(pictures=(*flat().pictures, Picture(pixels=noise(3)))),
+            "WEBP",
+            False,
+            ["WEBP holds frames of one size and kind: the first of 2 pages"],
+        ),
+        (
+            flat(metadata=Metadata(icc_profile=wide_gamut())),
+            "BMP",
+            False,
+            ["BMP holds no ICC profile: converted to sRGB"],
+        ),
+        (flat(metadata=Metadata(icc_profile=wide_gamut())), "TIFF", False, []),
+        (flat(metadata=Metadata(icc_profile=profile(b"RGB "))), "TIFF", False, []),
+        (
+            Album(
+                pictures=(of_kind(np.uint8, 1, metadata=Metadata(icc_profile=profile(b"GRAY"))),)
+            ),
+            "WEBP",
+            False,
+            ["WEBP holds no grey ICC profile: dropped"],
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_reported(album, name, lossless, expected):
+    """One line for each loss, and none where nothing is lost."""
+    assert expected == list(write_stream(album, io.BytesIO(), format=name, lossless=lossless))
+
+
+def test_colours_are_converted_where_their_profile_cannot_be_kept(tmp_path):
+    """Red of a profile whose red is green becomes sRGB's green."""
+    red = np.broadcast_to(np.array([230, 30, 30], np.uint8), (4, 5, 3))
+    picture = Picture(pixels=red, metadata=Metadata(icc_profile=wide_gamut()))
+    write(picture, tmp_path / "a.bmp")
+    write(picture, tmp_path / "a.png")
+
+    level = read(tmp_path / "a.bmp").pixels[0, 0].astype(int)
+    assert level[1] > level[0] + 50
+    np.testing.assert_array_equal(red, read(tmp_path / "a.png").pixels)
+
+
+ODD_METADATA = st.builds(
+    Metadata,
+    icc_profile=st.none() | st.binary(max_size=200) | st.just(profile(b"RGB ")),
+    exif=st.none() | st.binary(max_size=100) | st.just(exif_block()),
+    xmp=st.none() | st.binary(max_size=100) | st.just(b"x" * 70_000),
+    dpi=st.none() | st.tuples(st.floats(), st.floats()),
+    text=st.lists(st.tuples(st.text(), st.text()), max_size=3).map(tuple),
+    iptc=st.none() | st.binary(max_size=100) | st.just(b"i" * 70_000),
+    comment=st.none() | st.binary(max_size=300) | st.just(b"c" * 70_000),
+)
+
+
+@given(
+    ODD_METADATA,
+    st.sampled_from([kind.values for kind in KINDS]),
+    st.sampled_from(BUILT),
+    st.integers(1, 3),
+    st.tuples(st.none() | st.integers(0, 2**40), st.none() | st.floats(0, 1e12)),
+)
+def test_odd_metadata_never_costs_the_picture(metadata, kind, name, count, times):
+    """Whatever it says, every format is written, the same each time, and can be read."""
+    dtype, channels, alpha = kind
+    loop, duration = times
+    more = {"metadata": metadata, "duration": duration}
+    pictures = tuple(
+        of_kind(dtype, channels, alpha=alpha, seed=each, **more) for each in range(count)
+    )
+    album = Album(pictures=pictures, loop=loop)
+    files = [io.BytesIO(), io.BytesIO()]
+    for stream in files:
+        write_stream(album, stream, format=name)
+
+    assert files[0].getvalue() == files[1].getvalue()
+    several = FORMATS[name].frames or FORMATS[name].pages
+    found = read_album(Path("a"), files[0].getvalue())
+    assert len(found.pictures) == (count if several else 1)
