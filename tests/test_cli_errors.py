@@ -276,7 +276,7 @@ def test_train_needs_a_dataset(refused):
         ("upscale photo.png --sharpen", "--sharpen"),
         ("upscale", "INPUT"),
         ("upscale photo.png --dtype fp8", "'auto', 'fp32', 'bf16', 'fp16'"),
-        ("upscale photo.png --metadata drop", "'keep', 'strip'"),
+        ("upscale photo.png --metadata drop", "'keep', 'no-location', 'strip'"),
         ("upscale photo.png --format doc", "'avif', 'tiff', 'tif', 'gif', 'bmp'"),
         ("eval . --limit x", "--limit"),
         ("eval . --channel cb", "'y', 'rgb'"),

@@ -332,7 +332,7 @@ def test_every_option_is_in_a_panel_and_documented():
         ("zsh", "srcli upscale --ski", {"--skip-existing"}),
         ("fish", "srcli upscale --model t", {"tiny"}),
         ("bash", "srcli upscale -m ", {"auto", "tiny"}),
-        ("zsh", "srcli upscale --metadata ", {"keep", "strip"}),
+        ("zsh", "srcli upscale --metadata ", {"keep", "no-location", "strip"}),
         ("fish", "srcli upscale --format w", {"webp"}),
     ],
 )

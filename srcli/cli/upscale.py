@@ -191,9 +191,10 @@ Lossless = Annotated[
     typer.Option("--lossless", help="Lossless WebP; AVIF at its best.", rich_help_panel=OUTPUT),
 ]
 MetadataChoice = Annotated[
-    Literal["keep", "strip"],
+    Literal["keep", "no-location", "strip"],
     typer.Option(
-        help="EXIF, XMP, ICC profile, resolution and texts. strip converts the colours to sRGB.",
+        help="EXIF, XMP, ICC profile, resolution and texts. no-location drops GPS data alone; "
+        "strip converts the colours to sRGB.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -33,7 +33,7 @@ class BatchConfig:
     lossless: bool = False
     """Lossless WebP, and AVIF at its best."""
 
-    metadata: Literal["keep", "strip"] = "keep"
+    metadata: Literal["keep", "no-location", "strip"] = "keep"
     """Whether EXIF, XMP, profile, resolution and texts are kept."""
 
     max_pixels: int = images.MAX_PIXELS

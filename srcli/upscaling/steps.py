@@ -99,7 +99,7 @@ class Steps:
         if source is None:
             data = sys.stdin.buffer.read() if work.job.source == STREAM else None
             album = images.read_album(work.job.source, data, max_pixels=self.config.max_pixels)
-            source = images.stripped(album) if self.config.metadata == "strip" else album
+            source = _kept(album, self.config.metadata)
             work.bytes = _bytes_of(source)
         work.seconds += time.perf_counter() - begun
         return source
@@ -115,6 +115,8 @@ class Steps:
         scan = work.open.enter_context(images.scan(source, max_pixels=most))
         if scan is None or self.config.metadata == "keep":
             return scan
+        if self.config.metadata == "no-location":
+            return replace(scan, metadata=images.metadata_without_location(scan.metadata))
         rows = (_without_metadata(levels, scan.metadata) for levels in scan.rows)
         return replace(scan, rows=rows, metadata=Metadata())
 
@@ -275,6 +277,13 @@ def _is_large(path: Path) -> bool:
         return path.stat().st_size >= _LEAST_PACKED
     except OSError:  # reading it says what is the matter
         return False
+
+
+def _kept(album: Album, choice: str) -> Album:
+    """Leave out of an album's metadata what is not to be kept."""
+    if choice == "strip":
+        return images.stripped(album)
+    return images.without_location(album) if choice == "no-location" else album
 
 
 def _without_metadata(levels: Levels, metadata: Metadata) -> Levels:
