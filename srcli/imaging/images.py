@@ -2,8 +2,8 @@
 
 Whatever a file holds (a palette, CMYK, sixteen bits, frames, an orientation in its EXIF) becomes
 upright pictures: grey or RGB integers, with transparency and metadata beside them. ``formats``
-knows what the formats can hold, ``tags`` the metadata, ``profiles`` the colours, ``reading`` and
-``writing`` the rest.
+knows what the formats can hold, ``metadata`` what was in a file, ``embedding`` what goes into the
+next one, ``profiles`` the colours, ``reading`` and ``writing`` the rest.
 """
 
 from srcli.imaging.coding import Header

@@ -19,12 +19,12 @@ from PIL import TiffImagePlugin
 
 from srcli.files import scratch
 from srcli.imaging.bands import Rows
-from srcli.imaging.deep import vips
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.encoding import Encoding, image_of
 from srcli.imaging.fitting import eight_bits
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import LONG, LONG8, MAIN, SHORT, Layout, add_tags, laid_out, layout_of
+from srcli.imaging.vips import vips
 
 __all__ = ["streams", "write_pages", "write_still"]
 
