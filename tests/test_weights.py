@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from srcli import files
 from srcli.errors import WeightsError
 from srcli.files import shipped
-from srcli.model import weights
 from srcli.model.config import BASE, PAPER
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.weights import (
@@ -293,25 +292,6 @@ def test_a_value_that_is_not_finite_is_named(tiny_weights, tmp_path, value, dtyp
     assert refused(path) == f"{path}: tensor head.bias holds NaN or infinity; use another file"
 
 
-def test_a_failed_write_leaves_the_old_file(tiny_weights, tiny_config, tmp_path, monkeypatch):
-    """When the disk fills up half-way, the old weights stay whole and nothing else remains."""
-    path = tmp_path / "net.safetensors"
-    shutil.copy(tiny_weights, path)
-    before = path.read_bytes()
-
-    def fail(_tensors, target, _metadata):
-        target.write_bytes(before[:100])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(weights, "save_file", fail)
-    with pytest.raises(WeightsError) as caught:
-        save(path, ResidualAutoencoder(tiny_config).state_dict(), tiny_config, {})
-
-    assert str(caught.value) == f"cannot write {path}: No space left on device"
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("target", ["nowhere/net.safetensors", "folder"])
 def test_an_unwritable_place_is_reported(tmp_path, tiny_config, target):
     """A missing folder, or a folder in the file's place, is one line that names it."""
@@ -479,16 +459,6 @@ def test_new_scores_replace_the_old(scorable):
 
     assert read_header(scorable).scores == ()
     assert (header_of(scorable), raw_tensors(scorable)) == (header, tensors)
-
-
-def test_a_net_trained_from_others_has_no_scores(scorable, tiny_config, tmp_path):
-    """What is saved anew has a header of its own: scores are the file's, not the net's."""
-    record_scores(scorable, [LINE])
-    net, header = load(scorable)
-
-    save(tmp_path / "next.safetensors", net.state_dict(), tiny_config, header.training)
-
-    assert read_header(tmp_path / "next.safetensors").scores == ()
 
 
 @pytest.mark.parametrize(
