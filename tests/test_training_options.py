@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -105,42 +107,37 @@ lengths = st.one_of(
     st.fixed_dictionaries({"max_seconds": positive}),
     st.fixed_dictionaries({"steps": whole, "max_seconds": positive}),
 )
+OF_NAME = {
+    "model": st.sampled_from([BASE, PAPER]),
+    "datasets": st.lists(names, min_size=1, max_size=3).map(tuple),
+    "scales": st.lists(st.floats(1.01, 8), min_size=1, max_size=4).map(tuple),
+    "ema": st.floats(0, 0.99999),
+}
+OF_TYPE = {
+    int: whole,
+    float: positive,
+    bool: st.booleans(),
+    str: names,
+    Path: paths,
+    NoneType: st.none(),
+    Degradation: degradations,
+}
+
+
+def values_of(field):
+    """Draw values of a field of the options."""
+    kinds = get_args(field.type) if get_origin(field.type) is UnionType else (field.type,)
+    if get_origin(field.type) is Literal:
+        return st.sampled_from(get_args(field.type))
+    return st.one_of(*(OF_TYPE[kind] for kind in kinds))
+
+
 others = st.fixed_dictionaries(
     {
-        "output": paths,
-        "datasets": st.lists(names, min_size=1, max_size=3).map(tuple),
-        "data_dir": paths,
-    },
-    optional={
-        "recipe": st.sampled_from(["base", "mine"]),
-        "model": st.sampled_from([BASE, PAPER]),
-        "scales": st.lists(st.floats(1.01, 8), min_size=1, max_size=4).map(tuple),
-        "degradation": degradations,
-        "batch_size": whole,
-        "processes": whole,
-        "optimizer": st.sampled_from(["muon", "adam"]),
-        "lr": positive,
-        "warmup": st.integers(0, 10**6),
-        "schedule": st.sampled_from(["cosine", "constant"]),
-        "loss": st.sampled_from(["l1", "mse", "charbonnier", "fourier"]),
-        "clip": st.floats(0, 10),
-        "ema": st.floats(0, 0.99999),
-        "seed": st.integers(0, 2**63 - 1),
-        "split": st.sampled_from(["held-out", "paper"]),
-        "sampling": st.sampled_from(["area", "epoch"]),
-        "augment": st.sampled_from(["turn", "mirror", "none"]),
-        "balanced": st.booleans(),
-        "eval_images": st.none() | whole,
-        "eval_every": st.none() | whole,
-        "save_every": whole,
-        "keep_last": whole,
-        "init_from": st.none() | paths,
-        "limit": st.none() | whole,
-        "workers": st.none() | whole,
-        "compile": st.booleans(),
-        "device": st.sampled_from(["auto", "cpu", "cuda:1"]),
-        "dtype": st.sampled_from(["auto", "fp32", "bf16"]),
-    },
+        field.name: OF_NAME[field.name] if field.name in OF_NAME else values_of(field)
+        for field in dataclasses.fields(TrainConfig)
+        if field.name not in {"steps", "epochs", "max_seconds"}
+    }
 )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA",
+    "DEGRADATION",
     "FILES",
     "MESSAGES",
     "NET",
@@ -123,14 +124,20 @@ Download = Annotated[
 ]
 
 
+DEGRADATION = (
+    "How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,jpeg=30..95 "
+    "around it; kernel=any, or some of bicubic+bilinear+area+lanczos+cubic, draws the filter that "
+    "reduces; clean=0.2 leaves that share of the samples undegraded."
+)
+"""What ``--degradation`` means, wherever its default comes from."""
+
+
 DegradationOption = Annotated[
     str | None,
     typer.Option(
-        help="How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,"
-        "jpeg=30..95 around it; kernel=any, or some of bicubic+bilinear+area+lanczos+cubic, "
-        "draws the filter that reduces; clean=0.2 leaves that share of the samples undegraded.",
+        help=DEGRADATION,
         metavar="TEXT",
-        show_default="bicubic; in train the recipe's",
+        show_default="bicubic",
         rich_help_panel=DATA,
     ),
 ]

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from srcli.cli.console import format_duration, reporting, say, signals
 from srcli.cli.options import (
     DATA,
+    DEGRADATION,
     MESSAGES,
     NET,
     DataDir,
-    DegradationOption,
     Download,
     Threads,
     Verbosity,
@@ -84,7 +84,10 @@ def train(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    degradation: DegradationOption = None,
+    degradation: Annotated[
+        str | None,
+        _option(text=DEGRADATION, metavar="TEXT", panel=DATA, default="the recipe's"),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
