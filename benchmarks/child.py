@@ -1,4 +1,4 @@
-"""Run one ``srcli`` command in this process and tell where its time and memory went.
+"""Run one ``srcli`` command in this process and report where its time and memory went.
 
     python benchmarks/child.py REPORT INPUT OUTPUT [--cores N] -- upscale ...
 
@@ -103,7 +103,7 @@ class NetClock:
                 self._passes.append((begun, time.perf_counter()))
 
     def totals(self) -> dict[str, Any]:
-        """What there is to tell: ``net`` in seconds, ``passes``, ``device_memory`` in bytes."""
+        """The totals: ``net`` in seconds, ``passes``, ``device_memory`` in bytes."""
         seconds = covered(self._passes)
         memory = None
         if self._events:
@@ -165,7 +165,7 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 def peak_memory() -> int:
     """Bytes that were resident at the most.
 
-    Linux tells it for this very program; what ``getrusage`` says begins with the peak of whoever
+    Linux knows it for this very program; the value of ``getrusage`` begins with the peak of whoever
     started it.
     """
     status = Path("/proc/self/status")

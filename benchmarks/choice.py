@@ -168,7 +168,7 @@ def stored(image: Tensor, case: Case, quality: int) -> Tensor:
 
 
 def crossings(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Tell for each case and scale the quality at which ``photo`` begins to lose.
+    """Return for each case and scale the quality at which ``photo`` begins to lose.
 
     Interpolated between the last quality at which it is ahead and the next one; None where it
     is ahead at every quality.

@@ -129,7 +129,7 @@ def garble_head(data: bytes, _: bytes, chance: random.Random) -> bytes:
 
 
 def splice(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Go on with the end of another file."""
+    """Continue with the end of another file."""
     return data[: chance.randrange(len(data))] + other[chance.randrange(len(other)) :]
 
 
@@ -219,8 +219,8 @@ def enlarge_all(folder: Path) -> None:
     print("{}", flush=True)
     for result in batch.run(config, jobs):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        told = {"status": result.status, "message": result.message, "notes": result.notes}
-        print(json.dumps({**told, "peak": peak, "source": str(result.job.source)}), flush=True)
+        fields = {"status": result.status, "message": result.message, "notes": result.notes}
+        print(json.dumps({**fields, "peak": peak, "source": str(result.job.source)}), flush=True)
 
 
 def paths_from(paths: list[Path], folder: Path) -> Iterator[tuple[int, Path]]:
@@ -307,11 +307,11 @@ def save_tiny_net(path: Path) -> None:
     weights.save(path, net.state_dict(), config, {"scales": [2]})
 
 
-# ---- telling ------------------------------------------------------------------------------
+# ---- the report ---------------------------------------------------------------------------
 
 
 def section(title: str, paths: list[Path], folder: Path, patience: float) -> list[str]:
-    """Enlarge files and tell what became of them."""
+    """Enlarge files and report what became of them."""
     begun = time.monotonic()
     watch = watched(paths, folder, patience)
     (folder / "results.json").write_text(json.dumps([watch.results, watch.seconds], indent=0))
@@ -358,7 +358,7 @@ def is_bug(result: dict[str, object]) -> bool:
 
 
 def peaks(watch: Watch) -> str:
-    """Tell the peak of memory along the way."""
+    """Return the peak of memory along the way."""
     shares = (0.1, 0.5, 1.0)
     found = [watch.results[max(0, int(len(watch.results) * share) - 1)] for share in shares]
     return ", ".join(f"{int(str(each.get('peak', 0))) >> 10}" for each in found) + " MiB"

@@ -268,7 +268,8 @@ class Seen(Exception):  # noqa: N818 - it ends what has done its part
 def first_pass(upscaler: Upscaler, size: tuple[int, int]) -> tuple[ResidualAutoencoder, Tensor]:
     """Give the net and the windows of the first pass that an enlargement to ``size`` makes.
 
-    To the next smaller size that is a whole multiple of LR's: a pixel more would go by way of x4.
+    To the next smaller size that is a whole multiple of LR's: a pixel more would make x4 an
+    intermediate scale.
     """
 
     def seen(_plain: object, net: ResidualAutoencoder, image: Tensor, _scales: object) -> None:
@@ -595,8 +596,8 @@ def python(arguments: list[str], cores: int | None = None) -> str:
 def dry_run(sources: Iterable[Path], device: str) -> list[Row]:
     """Bytes of memory and seconds that ``--dry-run`` predicts for each file."""
     options = ["-m", "base", "--device", device, "--dry-run", "--json"]
-    told = python(["-m", "srcli", "upscale", *map(str, sources), *options])
-    lines = [json.loads(line) for line in told.splitlines()]
+    printed = python(["-m", "srcli", "upscale", *map(str, sources), *options])
+    lines = [json.loads(line) for line in printed.splitlines()]
     return [
         {"predicted": line["memory"], "predicted_seconds": line["seconds"]}
         for line in lines
@@ -646,8 +647,12 @@ def end_rows(
     predicted = dry_run([source for source, _ in cases.values()], device)
     found = repeated(cases, folder, device)
     return [
-        {"device": device, "picture": name, "format": suffix, "megapixels": megapixels} | row | told
-        for ((name, suffix, megapixels), row), told in zip(found.items(), predicted, strict=True)
+        {"device": device, "picture": name, "format": suffix, "megapixels": megapixels}
+        | row
+        | estimate
+        for ((name, suffix, megapixels), row), estimate in zip(
+            found.items(), predicted, strict=True
+        )
     ]
 
 
@@ -746,8 +751,8 @@ def measure_scaling(run: Run) -> list[Row]:
         predicted = dry_run([source for source, _ in cases.values()], run.devices[-1])
         found = repeated(cases, Path(folder), run.devices[-1])
     return [
-        {"device": run.devices[-1], "megapixels": megapixels} | row | told
-        for (megapixels, row), told in zip(found.items(), predicted, strict=True)
+        {"device": run.devices[-1], "megapixels": megapixels} | row | estimate
+        for (megapixels, row), estimate in zip(found.items(), predicted, strict=True)
     ]
 
 

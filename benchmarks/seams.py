@@ -3,7 +3,7 @@
     python benchmarks/seams.py
 
 The seam error is the largest difference, in 8-bit levels, between the tiled result and the
-untiled one that has the full receptive field around it. Also told: the share of values that
+untiled one that has the full receptive field around it. Also reported: the share of values that
 differ at all. Results go to ``benchmarks/results/seams.md``.
 """
 
