@@ -137,7 +137,8 @@ def test_every_import_is_a_requirement(wheel):
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     third_party = imported - set(sys.stdlib_module_names) - {"srcli"}
-    named = {"pillow" if name == "PIL" else name for name in third_party}
+    others = {"PIL": "pillow", "pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}
+    named = {others.get(name, name) for name in third_party}
     assert named | {"pyvips-binary"} == required, "pyvips finds libvips in pyvips-binary"
 
 

@@ -37,6 +37,14 @@ _PRIMARIES: Final[dict[int, Primaries]] = {
 }
 """Colour primaries by their numbers in ITU-T H.273, table 2."""
 
+_NAMES: Final = {
+    _SRGB: "Primaries of sRGB",
+    _ADOBE_RGB: "Compatible with Adobe RGB (1998)",
+    _PRIMARIES[9]: "BT.2020",
+    _PRIMARIES[12]: "Display P3",
+}
+"""What the profiles are called."""
+
 _SRGB_CURVE: Final = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _BT709_CURVE: Final = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 
@@ -137,8 +145,8 @@ def _profile(primaries: Primaries, curve: tuple[float, ...], channels: int) -> b
     cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
     adapted = np.linalg.solve(_BRADFORD, cones[:, None] * (_BRADFORD @ matrix))
     shape = b"para" + struct.pack(">IHH", 0, 3 if len(curve) > 1 else 0, 0) + _fixed(curve)
-    text = b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, 10, 28)
-    text += "srcli".encode("utf-16-be")
+    name = _NAMES.get(primaries, "RGB of a file without a profile").encode("utf-16-be")
+    text = b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, len(name), 28) + name
     tags = {b"desc": text, b"cprt": text, b"wtpt": _xyz(_D50)}
     if channels == 1:
         tags[b"kTRC"] = shape

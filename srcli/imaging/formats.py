@@ -1,5 +1,6 @@
 """The file formats that are read and written: their suffixes and what they can hold."""
 
+import importlib.util
 import threading
 import warnings
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ __all__ = [
     "BUILT",
     "FORMATS",
     "FORMAT_BY_SUFFIX",
+    "FOUND_SUFFIXES",
     "PILLOW_SILENCE",
     "READABLE_SUFFIXES",
     "Format",
@@ -22,6 +24,7 @@ __all__ = [
     "files_in",
     "format_of",
     "is_image",
+    "suffix_of_result",
 ]
 
 
@@ -115,7 +118,35 @@ BUILT: Final = tuple(
 FORMAT_BY_SUFFIX: Final = {suffix: name for name in BUILT for suffix in FORMATS[name].suffixes}
 
 READABLE_SUFFIXES: Final = frozenset(FORMAT_BY_SUFFIX)
-"""The suffixes that are looked at in folders, in lower case; all can be written as well."""
+"""The suffixes of what is read and written, in lower case."""
+
+
+_READ_ONLY: Final = {
+    "pillow_heif": (".heic", ".heif", ".hif"),
+    "pillow_jxl": (".jxl",),
+}
+"""Packages that decode more formats, and their suffixes."""
+
+FOUND_SUFFIXES: Final = READABLE_SUFFIXES | {
+    suffix
+    for package, suffixes in _READ_ONLY.items()
+    if importlib.util.find_spec(package) is not None
+    for suffix in suffixes
+}
+"""The suffixes that are looked at in folders, in lower case, with what is only read."""
+
+
+def suffix_of_result(path: Path) -> str:
+    """Return the suffix of a result whose format nobody has chosen: that of its input.
+
+    Args:
+        path: The input; of a format that is only read the result is a JPEG, of an unknown one
+            a PNG.
+    """
+    if format_of(path) is not None:
+        return path.suffix
+    known = any(path.suffix.lower() in suffixes for suffixes in _READ_ONLY.values())
+    return ".jpg" if known else ".png"
 
 
 def format_of(path: Path) -> str | None:
@@ -136,7 +167,7 @@ def format_of(path: Path) -> str | None:
 
 def is_image(path: Path) -> bool:
     """Whether a path leads to a file with the suffix of a format that is read here."""
-    return path.suffix.lower() in READABLE_SUFFIXES and is_file(path)
+    return path.suffix.lower() in FOUND_SUFFIXES and is_file(path)
 
 
 def files_in(folder: Path, *, recursive: bool) -> list[Path]:

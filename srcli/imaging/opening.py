@@ -1,12 +1,10 @@
 """Opening image files: what they are, how large they may be, and what is wrong with them."""
 
 import errno
-import importlib
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
@@ -14,11 +12,11 @@ from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
+from srcli.imaging import kinds
 from srcli.imaging.formats import BUILT, PILLOW_SILENCE
-from srcli.imaging.pages import RAW
 from srcli.imaging.pillow import PillowFile
 
-__all__ = ["MAX_PIXELS", "check_pixels", "named", "opened", "problem_of", "too_many"]
+__all__ = ["MAX_PIXELS", "by_pillow", "check_pixels", "named", "opened", "problem_of", "too_many"]
 
 MAX_PIXELS: Final = 178_956_970
 """Most pixels of a file, all frames together, unless more are asked for.
@@ -63,72 +61,21 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
     if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
         sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
         check_pixels((next(sides), next(sides)), 1, limit)
-    with Image.open(stream, formats=[*BUILT, *_extra_formats(start)]) as image:
+    kind = kinds.kind_of(start)
+    formats = BUILT if kind is None else [kinds.registered(kind)]
+    if kind == "JPEG XL":  # opening it decodes it
+        stream.seek(0)
+        check_pixels(kinds.jxl_size(stream.read()), 1, limit)
+        stream.seek(0)
+    try:
+        image = Image.open(stream, formats=formats)
+    except Exception as error:
+        if kind is None:
+            raise
+        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
+    with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
-
-
-# ---- formats that need more, or are not read ----------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Extra:
-    """A format that a separate package decodes."""
-
-    name: str
-    package: str
-    register: str | None
-    """What makes the package known to Pillow; ``None``: importing it does."""
-
-    extra: str
-    """The part of srcli that brings it."""
-
-
-_HEIC: Final = _Extra(
-    name="HEIF", package="pillow_heif", register="register_heif_opener", extra="heic"
-)
-_JXL: Final = _Extra(name="JXL", package="pillow_jxl", register=None, extra="jxl")
-
-_HEIC_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-
-_RAW_STARTS: Final = (
-    *(b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM"),
-    b"II\x1a\0\0\0HEAPCCDR",
-)
-"""How files of Fujifilm, Panasonic, Olympus, Sigma, Minolta and old Canon cameras begin."""
-
-
-def is_heic(start: bytes) -> bool:
-    """Tell a HEIC by its first bytes (ISO/IEC 23008-12, 10.2)."""
-    brands = start[16:40]
-    main = start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
-    return main and b"avif" not in brands
-
-
-def _extra_formats(start: bytes) -> list[str]:
-    """Name the formats that have to be made known to Pillow for a file that begins so."""
-    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
-        _refuse(RAW)
-    if start.startswith(b"8BPS"):
-        _refuse("a Photoshop document, which is not read; export it as TIFF or PNG")
-    if is_heic(start):
-        return [_registered(_HEIC, "HEIC")]
-    if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":
-        return [_registered(_JXL, "JPEG XL")]
-    return []
-
-
-def _registered(extra: _Extra, shown: str) -> str:
-    try:
-        package = importlib.import_module(extra.package)
-    except ImportError:
-        _refuse(
-            f"{shown} needs a package that is not installed: pip install 'srcli[{extra.extra}]', "
-            "or convert it to JPEG"
-        )
-    if extra.register is not None:
-        getattr(package, extra.register)()
-    return extra.name
 
 
 # ---- problems -----------------------------------------------------------------------------
@@ -187,8 +134,8 @@ def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"its pixels {too_many(limit)}"
-    for kinds, problem in _PROBLEMS:
-        if isinstance(error, kinds):
+    for types, problem in _PROBLEMS:
+        if isinstance(error, types):
             return problem
     # What the system refuses; but codecs seek to nonsense offsets, which it calls invalid.
     if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:

@@ -122,7 +122,8 @@ class Album:
     """At least one. Frames are composed: each is what is to be seen, of one size and kind."""
 
     format: str | None = None
-    """Pillow's name of the format that it was read from, such as ``JPEG``."""
+    """Pillow's name of the format that it was read from, such as ``JPEG``; of one that is not
+    written ``JPEG`` too."""
 
     coding: Coding | None = None
     """How it was stored in the file that it was read from."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from srcli.errors import ImageError
 from srcli.imaging.coding import Header
-from srcli.imaging.formats import PILLOW_SILENCE
+from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
 from srcli.imaging.metadata import metadata_of, orientation_of, sound
 from srcli.imaging.opening import MAX_PIXELS, by_pillow, check_pixels, named, opened, problem_of
 from srcli.imaging.pages import is_tiff
@@ -120,7 +120,7 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
         moving = len(pictures) > 1 and isinstance(file, PillowFile)
         return Album(
             pictures=tuple(of_one_kind(pictures) if moving else pictures),
-            format=coding.format,
+            format=coding.format if coding.format in FORMATS else "JPEG",
             coding=coding,
             loop=file.loop if moving else None,
             notes=tuple(file.notes),

@@ -21,7 +21,7 @@ from typing import Final
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.files import is_folder, is_there, one_line
-from srcli.imaging.formats import format_of
+from srcli.imaging.formats import format_of, suffix_of_result
 from srcli.upscaling.conflicts import check, without_repeats
 from srcli.upscaling.lists import read_list
 from srcli.upscaling.patterns import SEPARATORS, Filters, Parts, parts_of
@@ -227,7 +227,7 @@ def _file_target(selection: Selection, given: _Given, *, alone: bool) -> Path:
 
 def _named(selection: Selection, path: Path, suffix: str) -> Path:
     """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
-    ending = path.suffix if format_of(path) else ".png"
+    ending = suffix_of_result(path)
     if selection.format is not None:
         ending = f".{selection.format}"
     return path.with_name(f"{path.stem}{suffix}{ending}")

@@ -12,7 +12,7 @@ from typing import Final
 
 from srcli.errors import UsageError
 from srcli.files import is_folder, is_there, reason
-from srcli.imaging.formats import READABLE_SUFFIXES
+from srcli.imaging.formats import FOUND_SUFFIXES
 from srcli.upscaling.patterns import SEPARATORS, Filters, Parts, compiled, matches, parts_of
 
 __all__ = ["Found", "Identity", "expand", "identity", "walk"]
@@ -138,7 +138,7 @@ def _is_private(folder: str) -> bool:
 
 
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in READABLE_SUFFIXES  # noqa: PTH122
+    return os.path.splitext(name)[1].lower() in FOUND_SUFFIXES  # noqa: PTH122
 
 
 # ---- patterns -----------------------------------------------------------------------------

@@ -1,0 +1,106 @@
+"""Kinds of files that a separate package decodes, or that are not read: told by how they begin."""
+
+import struct
+from typing import Final
+
+from srcli.errors import ImageError
+from srcli.imaging.pages import RAW
+
+__all__ = ["jxl_size", "kind_of", "registered"]
+
+_HEIC_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+_RAW_STARTS: Final = (
+    *(b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM"),
+    b"II\x1a\0\0\0HEAPCCDR",
+)
+"""How files of Fujifilm, Panasonic, Olympus, Sigma, Minolta and old Canon cameras begin."""
+
+
+def kind_of(start: bytes) -> str | None:
+    """Name the kind of a file that Pillow alone does not read.
+
+    Args:
+        start: Its first 40 bytes.
+
+    Returns:
+        ``HEIC`` (ISO/IEC 23008-12, 10.2) or ``JPEG XL`` (ISO/IEC 18181-2); ``None``: any other.
+
+    Raises:
+        ImageError: If it is of a kind that is not read.
+    """
+    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
+        raise ImageError(RAW)
+    if start.startswith(b"8BPS"):
+        raise ImageError("a Photoshop document, which is not read; export it as TIFF or PNG")
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in start[16:]:
+        return "HEIC"
+    if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":
+        return "JPEG XL"
+    return None
+
+
+def registered(kind: str) -> str:
+    """Make a kind known to Pillow.
+
+    Args:
+        kind: As :func:`kind_of` named it.
+
+    Returns:
+        What Pillow calls it.
+
+    Raises:
+        ImageError: If the package that decodes it is not installed.
+    """
+    try:
+        if kind == "HEIC":
+            import pillow_heif  # noqa: PLC0415 - an extra
+
+            pillow_heif.register_heif_opener()
+            return "HEIF"
+        import pillow_jxl  # noqa: F401, PLC0415 - it registers itself
+    except ImportError:
+        extra = "heic" if kind == "HEIC" else "jxl"
+        raise ImageError(
+            f"{kind} needs a package that is not installed: pip install 'srcli[{extra}]', "
+            "or convert it to JPEG"
+        ) from None
+    return "JXL"
+
+
+_RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Width to height, as a JPEG XL may state it instead of its width."""
+
+
+def jxl_size(data: bytes) -> tuple[int, int]:
+    """Read the size in the header of a JPEG XL (ISO/IEC 18181-1, D.2).
+
+    Raises:
+        EOFError: If it is cut off.
+    """
+    start = 0
+    if data[:2] != b"\xff\x0a":
+        start = max(data.find(b"jxlc") + 4, data.find(b"jxlp") + 8)
+    header = data[start + 2 : start + 18]
+    if len(header) < 9:
+        raise EOFError("unexpected end of file")
+    low, high = struct.unpack("<QQ", header.ljust(16, b"\0"))
+    bits: int = low | high << 64
+    at = 0
+
+    def number(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & ((1 << count) - 1)
+
+    small = number(1)
+
+    def side() -> int:
+        return 8 * (number(5) + 1) if small else number((9, 13, 18, 30)[number(2)]) + 1
+
+    height = side()
+    ratio = number(3)
+    if not ratio:
+        return side(), height
+    across, down = _RATIOS[ratio - 1]
+    return height * across // down, height

@@ -1,0 +1,351 @@
+"""Kinds of files out of users' reports: raws, HEIC, JPEG XL, colours without a profile."""
+
+import io
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+
+from srcli.errors import ImageError
+from srcli.imaging.kinds import jxl_size
+from srcli.imaging.reading import read, read_album, read_header
+
+NAME = Path("a")
+
+
+def levels(channels=3):
+    """Draw a gradient of 32x48."""
+    rows, columns = np.mgrid[:32, :48]
+    planes = [rows * 7, columns * 5, 240 - rows * 3 - columns]
+    return np.stack(planes[:channels], -1).astype(np.uint8)
+
+
+def saved(kind, image=None, **options):
+    """Encode an image through Pillow."""
+    stream = io.BytesIO()
+    (Image.fromarray(levels()) if image is None else image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+# ---- colours --------------------------------------------------------------------------------
+
+
+def luminance(picture):
+    """Return CIEXYZ (D50) of pixels by their profile, through Little CMS."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(picture.metadata.icc_profile))
+    transform = ImageCms.buildTransform(
+        source, ImageCms.createProfile("LAB"), "RGB", "LAB", ImageCms.Intent.RELATIVE_COLORIMETRIC
+    )
+    lab = np.array(ImageCms.applyTransform(Image.fromarray(picture.pixels), transform))
+    return np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])
+
+
+P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+
+
+def lab_of(pixels, primaries, power):
+    """Compute CIELAB by the formulas: linear light, XYZ under D65, adapted to D50 (Bradford)."""
+    linear = pixels / 255.0
+    if power:
+        linear = linear**power
+    else:
+        linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    points = np.array((0.3127, 0.3290, *primaries)).reshape(4, 2)
+    white, *colours = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in points]
+    matrix = np.stack(colours, 1)
+    matrix = matrix * np.linalg.solve(matrix, white)
+    bradford = np.array(
+        [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+    )
+    d50 = np.array([0.9642, 1, 0.8249])
+    adapt = np.linalg.inv(bradford) @ np.diag((bradford @ d50) / (bradford @ white)) @ bradford
+    ratio = linear @ (adapt @ matrix).T / d50
+    f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+    return np.stack(
+        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1
+    )
+
+
+def camera(space, index=None):
+    """Make the EXIF of a camera that names its colours as DCF has it."""
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.ColorSpace: space}
+    if index:
+        exif[ExifTags.IFD.Exif][ExifTags.IFD.Interop] = {1: index}
+    return exif.tobytes()
+
+
+def png_with(*chunks, mode="RGB"):
+    """Write a PNG with chunks before its pixels."""
+    data = saved("PNG", Image.fromarray(levels()).convert(mode))
+    extra = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+    return data[:33] + extra + data[33:]
+
+
+def chromaticities(primaries):
+    """Encode cHRM."""
+    return struct.pack(">8I", *(round(100_000 * x) for x in (0.3127, 0.3290, *primaries)))
+
+
+def avif_with(primaries, transfer):
+    """Write an AVIF and change what its nclx says."""
+    data = bytearray(saved("AVIF", quality=90, speed=10))
+    struct.pack_into(">HH", data, data.index(b"colrnclx") + 8, primaries, transfer)
+    return bytes(data)
+
+
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+GAMMA = (b"gAMA", struct.pack(">I", 45455))
+
+
+@pytest.mark.parametrize(
+    ("data", "primaries", "power"),
+    [
+        (lambda: saved("JPEG", quality=95, exif=camera(0xFFFF, "R03")), ADOBE, 563 / 256),
+        (lambda: saved("JPEG", quality=95, exif=camera(2)), ADOBE, 563 / 256),
+        (lambda: png_with((b"gAMA", struct.pack(">I", 100_000))), SRGB, 1.0),
+        (lambda: png_with(GAMMA, (b"cHRM", chromaticities(P3))), P3, 2.2),
+        (lambda: png_with((b"cICP", bytes((12, 13, 0, 1)))), P3, None),
+        (lambda: png_with((b"cICP", bytes((12, 8, 0, 1))), GAMMA), P3, 1.0),
+        pytest.param(lambda: avif_with(12, 13), P3, None, marks=AVIF),
+    ],
+    ids=["R03", "ColorSpace 2", "gAMA", "cHRM", "cICP", "cICP linear", "nclx"],
+)
+def test_colours_without_a_profile_get_one(data, primaries, power):
+    """The profile makes of the pixels what the file means, on average within one CIE76."""
+    picture = read(NAME, data())
+
+    difference = luminance(picture) - lab_of(picture.pixels, primaries, power)
+
+    assert np.linalg.norm(difference, axis=2).mean() < 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: saved("JPEG", exif=camera(1)),
+        lambda: saved("JPEG", exif=camera(0xFFFF, "R98")),
+        lambda: png_with(GAMMA),
+        lambda: png_with(GAMMA, (b"cHRM", chromaticities(SRGB))),
+        lambda: png_with((b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 100_000))),
+        lambda: png_with((b"cICP", bytes((1, 13, 0, 1)))),
+        lambda: png_with((b"cHRM", bytes(32)), GAMMA),
+    ],
+    ids=["1", "R98", "gAMA", "cHRM", "sRGB", "cICP", "nonsense"],
+)
+def test_what_means_srgb_stays_without_a_profile(data):
+    """Usual gamma, primaries of sRGB, what says so outright, and nonsense."""
+    assert read(NAME, data()).metadata.icc_profile is None
+
+
+def test_a_profile_wins_over_the_tags_of_a_camera():
+    """What is embedded holds; of a grey picture the curve is kept."""
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = saved("JPEG", exif=camera(0xFFFF, "R03"), icc_profile=own)
+    assert read(NAME, data).metadata.icc_profile == own
+
+    grey = read(NAME, png_with((b"gAMA", struct.pack(">I", 100_000)), mode="L"))
+    assert grey.metadata.icc_profile[16:20] == b"GRAY"
+    assert grey.metadata.colour_chunks == ((b"gAMA", struct.pack(">I", 100_000)),)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_noticed(transfer, name):
+    """What cannot be kept is named, once."""
+    (note,) = read_album(NAME, png_with((b"cICP", bytes((9, transfer, 0, 1))))).notes
+
+    assert note.startswith(f"HDR ({name}) cannot be kept")
+
+
+# ---- raws -----------------------------------------------------------------------------------
+
+
+def raw(**options):
+    """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(levels()[::2, ::2].copy(), subfiletype=1, photometric="rgb", **options)
+        writer.write(levels(1)[..., 0], photometric=options.pop("sensor", "cfa"), subfiletype=0)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: raw(subifds=1),
+        lambda: raw(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]),
+        raw,
+        lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(40),
+        lambda: b"FUJIFILMCCD-RAW 0201" + bytes(40),
+        lambda: b"\0\0\0\x18ftypcrx " + bytes(40),
+    ],
+    ids=["SubIFD", "DNG", "mosaic", "CR2", "RAF", "CR3"],
+)
+def test_a_raw_is_refused_as_one(data):
+    """Its small copy is never taken for the photograph."""
+    for verb in (read, read_album, read_header):
+        with pytest.raises(ImageError, match=r"^a: a camera raw, which is not read; develop it"):
+            verb(NAME, data())
+
+
+def test_a_full_picture_behind_its_small_copy_is_taken():
+    """Where a later page is an ordinary picture it is the one; a pyramid is read as ever."""
+    for order in (1, -1):
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for step in (2, 1)[::order]:
+                part = levels()[::step, ::step].copy()
+                writer.write(part, subfiletype=step - 1, photometric="rgb")
+        album = read_album(NAME, stream.getvalue())
+
+        assert album.notes == ("reduced copies of its pages are left out",)
+        np.testing.assert_array_equal(levels(), album.pictures[0].pixels)
+
+
+# ---- parts that are missing, and parts that do not travel -----------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
+@pytest.mark.parametrize("zeros", [0, 2])
+def test_a_jpeg_without_end_mark_is_read(options, zeros):
+    """Every pixel is there, which is said; two thirds of a file go on failing."""
+    whole, end = saved("JPEG", **options), bytes(zeros)
+    album = read_album(NAME, whole[:-2] + end)
+
+    np.testing.assert_array_equal(read(NAME, whole).pixels, album.pictures[0].pixels)
+    assert album.notes == ("its end mark is missing; every pixel is there",)
+    with pytest.raises(ImageError, match="truncated, its end is missing"):
+        read_album(NAME, whole[: len(whole) * 2 // 3] + end)
+
+
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {}/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    ("said", "part"),
+    [
+        ('GCamera:MotionPhoto="1"', "the video of a motion photo"),
+        ('GCamera:MicroVideo="1" GCamera:MicroVideoOffset="432"', "the video of a motion photo"),
+        ('hdrgm:Version="1.0"', "a gain map"),
+        ('GDepth:Format="RangeInverse"', "a depth map"),
+    ],
+)
+def test_parts_that_do_not_travel_are_named(said, part):
+    """One line, whatever the XMP announces; the XMP itself is handed on as it is."""
+    packet = XMP.format(said).encode()
+    album = read_album(NAME, saved("JPEG", xmp=packet))
+
+    assert album.notes == (f"left out: {part}",)
+    assert album.pictures[0].metadata.xmp == packet
+
+
+def test_further_pictures_are_counted():
+    """A phone's second picture does not travel."""
+    more = [Image.fromarray(levels())] * 2
+    data = saved("MPO", save_all=True, append_images=more)
+
+    assert read_album(NAME, data).notes == ("left out: 2 further pictures",)
+
+
+def test_texts_named_like_fields_of_pillow_do_no_harm():
+    """A keyword is no transparency, no duration and no profile."""
+    texts = PngImagePlugin.PngInfo()
+    keys = ("transparency", "duration", "icc_profile", "gamma", "exif", "dpi", "loop")
+    for key in keys:
+        texts.add_text(key, "7")
+    album = read_album(NAME, saved("PNG", pnginfo=texts))
+
+    np.testing.assert_array_equal(levels(), album.pictures[0].pixels)
+    assert album.pictures[0].alpha is None
+    assert dict(album.pictures[0].metadata.text) == dict.fromkeys(keys, "7")
+
+
+# ---- HEIC and JPEG XL -----------------------------------------------------------------------
+
+
+def heic(image=None, **options):
+    """Write a HEIC; skip where there is no package for it."""
+    package = pytest.importorskip("pillow_heif")
+    package.register_heif_opener()
+    return saved("HEIF", image, quality=95, **options)
+
+
+def test_a_heic_is_read():
+    """Pixels, orientation and EXIF arrive; a result without a chosen format is a JPEG."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif[ExifTags.Base.Orientation] = 6
+    data = heic(exif=exif.tobytes())
+
+    album = read_album(NAME, data)
+
+    picture = album.pictures[0]
+    np.testing.assert_allclose(picture.pixels.astype(int), np.rot90(levels(), -1), atol=12)
+    assert (album.format, album.coding.format) == ("JPEG", "HEIF")
+    assert b"Maker" in picture.metadata.exif
+    assert read_header(NAME, data).width == picture.width == 32
+
+
+def test_bad_heics_are_one_line_each():
+    """Damaged, too large, or only its head: it is called a HEIC."""
+    data = heic()
+    for bad in (data[:24] + bytes(60), data[:200]):
+        with pytest.raises(ImageError, match=r"^a: a HEIC file that is damaged"):
+            read(NAME, bad)
+    with pytest.raises(ImageError, match=r"truncated|damaged"):
+        read(NAME, data[:-200])
+    with pytest.raises(ImageError, match="48x32 pixels are more than the 1000"):
+        read(NAME, data, max_pixels=1000)
+
+
+@pytest.mark.parametrize(
+    ("start", "package", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow_heif", r"HEIC needs .*'srcli\[heic\]'"),
+        (b"\xff\x0a" + bytes(40), "pillow_jxl", r"JPEG XL needs .*'srcli\[jxl\]'"),
+    ],
+)
+def test_what_is_missing_is_named(monkeypatch, start, package, words):
+    """Without the extra the line says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(ImageError, match=words):
+        read(NAME, start + bytes(40))
+
+
+def test_a_jpeg_xl_is_read_unless_it_is_too_large():
+    """Its header is looked at before anything is decoded."""
+    pytest.importorskip("pillow_jxl")
+    data = saved("JXL", lossless=True)
+
+    np.testing.assert_array_equal(levels(), read(NAME, data).pixels)
+    assert read_album(NAME, data).format == "JPEG"
+    with pytest.raises(ImageError, match="48x32 pixels are more than the 1000"):
+        read(NAME, data, max_pixels=1000)
+    with pytest.raises(ImageError, match=r"^a: (a JPEG XL file that is damaged|truncated)"):
+        read(NAME, data[:20])
+
+
+def test_the_size_of_a_jpeg_xl():
+    """Small sizes, ratios and large ones, as ISO/IEC 18181-1 encodes them."""
+    small = 1 | (3 << 1) | (0 << 6) | (5 << 9)
+    square = 1 | (3 << 1) | (1 << 6)
+    huge = 0 | (3 << 1) | ((99_999) << 3) | (0 << 33) | (3 << 36) | (199_999 << 38)
+    for bits, size in ((small, (48, 32)), (square, (32, 32)), (huge, (200_000, 100_000))):
+        assert jxl_size(b"\xff\x0a" + bits.to_bytes(16, "little")) == size
+
+
+def test_a_photoshop_document_is_called_one():
+    """What is not read is named."""
+    with pytest.raises(ImageError, match="a Photoshop document, which is not read; export"):
+        read(NAME, b"8BPS\0\1" + bytes(60))
