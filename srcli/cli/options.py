@@ -31,7 +31,6 @@ __all__ = [
     "Overlap",
     "Threads",
     "Tile",
-    "Verbosity",
     "complete_model",
     "complete_weights",
     "fetch",
@@ -152,18 +151,6 @@ Threads = Annotated[
         metavar="N",
         show_default="every core",
         rich_help_panel=NET,
-    ),
-]
-
-
-Verbosity = Annotated[
-    bool | None,
-    typer.Option(
-        "--verbose/--quiet",
-        "-v/-q",
-        help="A line for each evaluation; or no bar and no summary.",
-        show_default=False,
-        rich_help_panel=MESSAGES,
     ),
 ]
 

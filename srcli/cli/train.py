@@ -23,7 +23,6 @@ from srcli.cli.options import (
     DataDir,
     Download,
     Threads,
-    Verbosity,
     fetch,
     use_threads,
 )
@@ -197,7 +196,15 @@ def train(
     as_json: Annotated[
         bool, _option("--json", text="Print the report as one JSON object.", panel=MESSAGES)
     ] = False,
-    verbose: Verbosity = None,
+    verbose: Annotated[
+        bool | None,
+        _option(
+            "--verbose/--quiet",
+            "-v/-q",
+            text="A line for each evaluation; or no bar and no summary.",
+            panel=MESSAGES,
+        ),
+    ] = None,
 ) -> None:
     """Train a net, or resume a run."""
     if assignments and "help" in assignments:
