@@ -12,7 +12,7 @@ from srcli import files
 from srcli.cli.app import app
 from srcli.data import downloads
 from srcli.model import weights
-from srcli.model.config import PAPER
+from srcli.training import estimate
 from srcli.training.distributed import ProcessGroup
 from srcli.training.run_directory import load_options
 
@@ -21,6 +21,12 @@ TINY = ("--set", "model=tiny.json", "--batch-size", "2", *EXACT)
 
 NOTICE = "warning: celeba: 12 of the 202,599 images are in data/celeba; continuing with these\n"
 """What every command says of this little CelebA."""
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    """Measure as few steps for an estimate as can be."""
+    monkeypatch.setattr(estimate, "_BURST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -100,17 +106,6 @@ def test_a_named_data_set_is_trained_on_by_the_papers_recipe(celeba_run):
     assert header.training["images"] == 3
     made = {path.name for path in folder.iterdir()}
     assert {"curves.png", "samples.png", "log.csv", "options.json"} <= made
-
-
-@pytest.mark.usefixtures("desk")
-def test_the_papers_net_has_its_shape():
-    """But for one field that ``--set`` changes."""
-    command = ("train", "--dataset", "celeba", "-n", "--json", "--set", "model.join=last")
-    plan = json.loads(run(*command, "--batch-size", "1", *EXACT).stdout)
-
-    assert plan["parameters"] == 1_110_403
-    assert plan["gmac_per_patch"] == pytest.approx(4.83, abs=0.01)
-    assert PAPER.join == "first"
 
 
 @pytest.mark.usefixtures("desk")
