@@ -1,8 +1,13 @@
 """What every test runs under, and the fixtures that more than one file uses."""
 
 import csv
+import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -356,3 +361,141 @@ def here(tmp_path, monkeypatch):
     """An empty working directory, so that the paths of a test are short and relative."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# ---- real processes ----------------------------------------------------------------------
+
+
+SERVER = """
+import gc, json, os, signal, sys, threading, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from srcli import upscaler as upscaling  # what a run would import, once for all
+from srcli.cli import app as cli, enlarging, reporter
+from srcli.upscaling import batch, estimate, plan as planning, share
+try:
+    import typer._adapters  # which Typer leaves for later
+except ImportError:
+    pass
+gc.freeze()  # or each process would take most of a second to tidy up what it has from this one
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "wait" in asked:
+        print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+        continue
+    process = os.fork()
+    if not process:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(asked["stdin"], os.O_RDWR), 0)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.environ.update(asked["environment"])
+        sys.argv = ["srcli", *asked["arguments"]]
+        exec(asked["first"])
+        cli.main()
+    print(process, flush=True)
+"""
+"""Starts real processes that need not import torch again: each line of JSON is one."""
+
+
+STEADY = {"MALLOC_ARENA_MAX": "1"}
+"""Without it each thread's own heap grows when it likes, by megabytes."""
+
+
+class Run:
+    """One process of ``srcli``, and what it says."""
+
+    def __init__(self, server, number, stdout, stderr):
+        self._server, self._stdout, self._stderr = server, stdout, stderr
+        self.number = number
+
+    def send(self, sent):
+        """Send a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.number, sent)
+
+    def wait(self):
+        """Wait for its end: the exit code, negative for a signal."""
+        return int(self._server.ask({"wait": self.number}))
+
+    @property
+    def stdout(self):
+        """What it has written there."""
+        return _text(self._stdout)
+
+    @property
+    def stderr(self):
+        """What it has written there."""
+        return _text(self._stderr)
+
+    @property
+    def lines(self):
+        """The objects of ``--json``: those of the files, and the summary."""
+        *files, summary = map(json.loads, self.stdout.splitlines())
+        return files, summary
+
+
+def _text(path):
+    """Read what a process said, if it lived to open the file."""
+    return path.read_text() if path.exists() else ""
+
+
+class Server:
+    """Runs ``srcli`` in processes of their own, quickly."""
+
+    def __init__(self):
+        self._count = 0
+        self._said = tempfile.TemporaryDirectory()
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+                "OMP_NUM_THREADS": "1",
+                **STEADY,
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout.readline() == "ready\n"
+
+    def ask(self, asked):
+        """Ask something; the answer."""
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def start(self, *arguments, first="", stdin=os.devnull, stdout=None, environment=None):
+        """Start one in the working directory; ``first`` is run in it before."""
+        self._count += 1
+        said = [Path(self._said.name, f"{name}{self._count}") for name in ("stdout", "stderr")]
+        asked = {
+            "arguments": ["upscale", *map(str, arguments)],
+            "first": f"os.chdir({str(Path.cwd())!r})\n{first}",
+            "stdin": str(stdin),
+            "stdout": str(stdout or said[0]),
+            "stderr": str(said[1]),
+            "environment": environment or {},
+        }
+        return Run(self, int(self.ask(asked)), *said)
+
+    def run(self, *arguments, **options):
+        """Run one to its end; it and its exit code."""
+        process = self.start(*arguments, **options)
+        return process, process.wait()
+
+    def close(self):
+        """End."""
+        self._process.communicate(timeout=60)
+        self._said.cleanup()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server of processes."""
+    started = Server()
+    yield started
+    started.close()
