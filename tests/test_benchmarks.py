@@ -106,7 +106,7 @@ def test_operations_are_those_of_the_convolutions():
     assert performance.operations((1, 3, PATCH, PATCH), BASE) == 2 * multiply_adds(BASE)
 
 
-def test_a_row_of_the_net_says_what_its_seconds_mean():
+def test_a_row_of_the_net_has_rates_and_shares():
     """Rates are of what is kept, the share is of what is computed."""
     side = 2 * PATCH + 2 * BASE.usual_margin
     peak = 4 * performance.operations((1, 3, side, side), BASE)
@@ -117,16 +117,6 @@ def test_a_row_of_the_net_says_what_its_seconds_mean():
     assert row["megapixels_per_second"] == pytest.approx(8 * PATCH**2 / 1e6)
     assert row["share"] == pytest.approx(0.5)
     assert row["gflops"] == pytest.approx(row["peak_gflops"] / 2)
-
-
-def test_the_peak_is_that_of_the_matrix_products_alone():
-    """A product of n x n matrices is 2n³ operations; passes through the net are none."""
-    times = {("fp32", "10"): 1.0, ("fp32", "20, oneDNN"): 4.0, ("fp32", "block"): 9.0}
-
-    assert performance.product_rates(times) == {
-        ("fp32", "10"): 2000.0,
-        ("fp32", "20, oneDNN"): 4000.0,
-    }
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
@@ -142,15 +132,6 @@ def test_every_library_multiplies_the_same_matrices(name):
 
     for made in (plain, other):
         torch.testing.assert_close(made, (left.float() @ right.float().T).to(dtype))
-
-
-def test_a_gpu_is_given_larger_matrices():
-    """On the CPU each size is there for both libraries."""
-    assert list(performance.products((8, 16), "fp32", "cpu")) == [
-        *("8", "8, oneDNN"),
-        *("16", "16, oneDNN"),
-    ]
-    assert list(performance.products((8, 16), "fp32", "meta")) == ["8", "16", "32"]
 
 
 @pytest.mark.parametrize(("tile", "side"), [(None, 240), (PATCH, PATCH)])
@@ -169,54 +150,26 @@ def test_the_first_pass_is_the_upscalers_own(tile, side):
 # ---- timing -------------------------------------------------------------------------------
 
 
-def test_ways_are_timed_by_turns():
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [({}, "abababab"), ({"longest": 0.1}, "ab"), ({"shortest": 0.5}, "ab" + "aabb" * 3)],
+    ids=["by turns", "long: once", "short: repeated"],
+)
+def test_ways_are_timed_by_turns(monkeypatch, options, calls):
     """Each is run once before anything counts, then all of them round by round."""
-    calls = []
-    ways = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-
-    times = performance.interleaved(ways, 3)
-
-    assert calls == ["a", "b"] * 4
-    assert list(times) == ["a", "b"]
-    assert min(times.values()) > 0
-
-
-def test_what_takes_long_is_timed_once():
-    """Its first run is the only one, and it counts."""
-    calls = []
-
-    times = performance.interleaved({"a": lambda: calls.append("a")}, 3, longest=0.0)
-
-    assert calls == ["a"]
-    assert times["a"] > 0
-
-
-def test_what_takes_no_time_is_repeated(monkeypatch):
-    """A timing is as long as it has to be, and reported for one run."""
-    clock = [0.0]
+    clock, made = [0.0], []
     monkeypatch.setattr(performance.time, "perf_counter", lambda: clock[0])
 
-    def way():
+    def way(name):
+        made.append(name)
         clock[0] += 0.25
 
-    times = performance.interleaved({"a": way}, 1, shortest=2.0)
+    times = performance.interleaved(
+        {name: lambda name=name: way(name) for name in "ab"}, 3, **options
+    )
 
-    assert times == {"a": 0.25}
-    assert clock[0] == 9 * 0.25
-
-
-def test_threads_come_back():
-    """The number of threads is what it was, whatever happens in between."""
-    before = torch.get_num_threads()
-
-    def stopped():
-        with performance.threads(before + 1):
-            raise KeyError(torch.get_num_threads())
-
-    with pytest.raises(KeyError, match=str(before + 1)):
-        stopped()
-
-    assert torch.get_num_threads() == before
+    assert "".join(made) == calls
+    assert times == {"a": 0.25, "b": 0.25}
 
 
 def test_runs_are_summed_up_by_their_medians_and_the_most_memory():

@@ -237,14 +237,6 @@ def test_any_title_fits(tmp_path, title):
     assert plotted(picture, BLUE).any()
 
 
-def test_curves_refuse_no_panels(tmp_path):
-    """A figure of nothing is a mistake of the caller."""
-    with pytest.raises(ValueError, match="at least one panel"):
-        curves(tmp_path / "curves.png", {}, title="a run")
-
-    assert names_in(tmp_path) == []
-
-
 # ---- sheets -------------------------------------------------------------------------------
 
 
