@@ -57,145 +57,175 @@ EVAL_HELP = (
 )
 
 
+# The options of the command, in the order of its help.
+_DataSet = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
+        "celeba (its test partition) or stl10, either with :part.",
+        metavar="DATASET|HR_DIR",
+        show_default=False,
+    ),
+]
+
+_DataSetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="The same, as srcli train has it.",
+        metavar="DATASET|HR_DIR",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+
+_LrFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of LR images.",
+        metavar="DIR",
+        show_default="the set's own, else made by bicubic",
+        rich_help_panel=DATA,
+    ),
+]
+
+_Seed = Annotated[
+    int, typer.Option(help="Seed of the degradation.", metavar="N", rich_help_panel=DATA)
+]
+
+_Limit = Annotated[
+    int | None,
+    typer.Option(help="Score at most N images.", metavar="N", rich_help_panel=DATA),
+]
+
+_Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Shipped weights by name, or a .safetensors file; repeat to compare.",
+        metavar="NAME|FILE",
+        autocompletion=complete_weights,
+        show_default="base",
+        rich_help_panel=_SCORES,
+    ),
+]
+
+_Baselines = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
+        "none; repeat for more.",
+        metavar="NAME",
+        # Typer has no list of literals; EvalConfig refuses other names.
+        autocompletion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
+        show_default="bicubic",
+        rich_help_panel=_SCORES,
+    ),
+]
+
+_Scales = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        help="HR pixels per LR pixel.",
+        metavar="F",
+        show_default="3",
+        rich_help_panel=_SCORES,
+    ),
+]
+
+_Channel = Annotated[
+    Literal["y", "rgb"],
+    typer.Option(help="y is luma, as in the literature.", rich_help_panel=_SCORES),
+]
+
+_CropBorder = Annotated[
+    int | None,
+    typer.Option(
+        help="Border pixels cut from each side.",
+        metavar="N",
+        show_default="the scale",
+        rich_help_panel=_SCORES,
+    ),
+]
+
+_MinPsnr = Annotated[
+    float | None,
+    typer.Option(
+        help="Exit with 6 if a model's mean PSNR is below, in dB.",
+        metavar="F",
+        rich_help_panel=_SCORES,
+    ),
+]
+
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the scores to this file: CSV if it is called .csv, else JSON.",
+        metavar="FILE",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+_Panels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Draw a picture for each image into this folder (made if missing): the detail "
+        "where the first baseline differs most, as LR, each method and HR show it.",
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+_AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print the scores as one JSON object.", rich_help_panel=MESSAGES),
+]
+
+_Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Errors alone: no table, no bar, no warning.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+
+
 @reporting()
 def evaluate(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
-            "celeba (its test partition) or stl10, either with :part.",
-            metavar="DATASET|HR_DIR",
-            show_default=False,
-        ),
-    ] = None,
+    dataset: _DataSet = None,
     *,
-    dataset_option: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            help="The same, as srcli train has it.",
-            metavar="DATASET|HR_DIR",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    lr: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of LR images.",
-            metavar="DIR",
-            show_default="the set's own, else made by bicubic",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    dataset_option: _DataSetOption = None,
+    lr: _LrFolder = None,
     degradation: DegradationOption = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of the degradation.", metavar="N", rich_help_panel=DATA)
-    ] = 0,
-    limit: Annotated[
-        int | None,
-        typer.Option(help="Score at most N images.", metavar="N", rich_help_panel=DATA),
-    ] = None,
+    seed: _Seed = 0,
+    limit: _Limit = None,
     data_dir: DataDir = None,
     download: Download = False,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Shipped weights by name, or a .safetensors file; repeat to compare.",
-            metavar="NAME|FILE",
-            autocompletion=complete_weights,
-            show_default="base",
-            rich_help_panel=_SCORES,
-        ),
-    ] = None,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
-            "none; repeat for more.",
-            metavar="NAME",
-            # Typer has no list of literals; EvalConfig refuses other names.
-            autocompletion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
-            show_default="bicubic",
-            rich_help_panel=_SCORES,
-        ),
-    ] = None,
-    scale: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--scale",
-            "-s",
-            help="HR pixels per LR pixel.",
-            metavar="F",
-            show_default="3",
-            rich_help_panel=_SCORES,
-        ),
-    ] = None,
-    channel: Annotated[
-        Literal["y", "rgb"],
-        typer.Option(help="y is luma, as in the literature.", rich_help_panel=_SCORES),
-    ] = "y",
-    crop_border: Annotated[
-        int | None,
-        typer.Option(
-            help="Border pixels cut from each side.",
-            metavar="N",
-            show_default="the scale",
-            rich_help_panel=_SCORES,
-        ),
-    ] = None,
-    min_psnr: Annotated[
-        float | None,
-        typer.Option(
-            help="Exit with 6 if a model's mean PSNR is below, in dB.",
-            metavar="F",
-            rich_help_panel=_SCORES,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Write the scores to this file: CSV if it is called .csv, else JSON.",
-            metavar="FILE",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    panels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Draw a picture for each image into this folder (made if missing): the detail "
-            "where the first baseline differs most, as LR, each method and HR show it.",
-            metavar="DIR",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    model: _Models = None,
+    baseline: _Baselines = None,
+    scale: _Scales = None,
+    channel: _Channel = "y",
+    crop_border: _CropBorder = None,
+    min_psnr: _MinPsnr = None,
+    output: _Output = None,
+    panels: _Panels = None,
     tile: Tile = "auto",
     overlap: Overlap = "auto",
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
     threads: Threads = None,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print the scores as one JSON object.", rich_help_panel=MESSAGES
-        ),
-    ] = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet",
-            "-q",
-            help="Errors alone: no table, no bar, no warning.",
-            rich_help_panel=MESSAGES,
-        ),
-    ] = False,
+    as_json: _AsJson = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Score weights on a data set."""
     from srcli.evaluation.config import EvalConfig
