@@ -11,8 +11,10 @@ from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image
 
+from srcli.imaging.exif import block_of
 from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Metadata
+from srcli.imaging.xmp import joined
 
 __all__ = ["left_behind", "metadata_of", "orientation_of", "page_metadata", "profile_for", "sound"]
 
@@ -54,7 +56,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
     return Metadata(
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=sound(lambda: _exif_block(info)),
-        xmp=sound(lambda: _xmp_packet(info)),
+        xmp=sound(lambda: _xmp_packet(image)),
         iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(_IPTC_RESOURCE, b""))),
         dpi=sound(lambda: _dpi(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
         text=tuple(
@@ -102,24 +104,18 @@ def _exif_block(info: dict[Any, Any]) -> bytes | None:
     return b"Exif\0\0" + block if where + 2 + 12 * count <= len(block) else None
 
 
-def _xmp_packet(info: dict[Any, Any]) -> bytes | None:
+def _xmp_packet(image: Image.Image) -> bytes | None:
+    info = image.info
     found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp")
     packet = found.encode(errors="replace") if isinstance(found, str) else found
-    return _as_utf8(packet).rstrip(b"\0") or None if isinstance(packet, bytes) else None
+    if not isinstance(packet, bytes) or not packet.rstrip(b"\0"):
+        return None
+    packet = packet.rstrip(b"\0")
+    extension = _extended_xmp(getattr(image, "applist", []))
+    return packet if extension is None else joined(packet, extension)
 
 
-def _as_utf8(packet: bytes) -> bytes:
-    """Turn a packet in UTF-16 or UTF-32, which the standard allows, into UTF-8."""
-    zeros = packet[:8].count(0)
-    if zeros < 3 or not packet.strip(b"\0"):
-        return packet
-    wide = "utf-32" if zeros > 4 else "utf-16"
-    little = packet[:2] == b"\xff\xfe" or packet[:1] == b"<"
-    text = packet.decode(f"{wide}-{'le' if little else 'be'}", errors="replace")
-    return text.removeprefix("\ufeff").encode(errors="replace")
-
-
-def extended_xmp(segments: list[tuple[str, bytes]]) -> bytes | None:
+def _extended_xmp(segments: list[tuple[str, bytes]]) -> bytes | None:
     """Put the parts of a JPEG's extended XMP together; ``None`` where one is missing."""
     parts: dict[int, bytes] = {}
     total = 0
@@ -184,13 +180,8 @@ def left_behind(xmp: bytes | None, further: int) -> str | None:
 
 # ---- TIFF ---------------------------------------------------------------------------------
 
-_TEXT_TAGS: Final = frozenset(
-    {269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
-)
-"""Tags of a TIFF's own directory that describe the picture and not the file."""
-
 _XMP_TAG, _IPTC_TAG, _PROFILE_TAG = 700, 33723, 34675
-_EXIF, _GPS, _NOTES = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.Base.MakerNote
+_EXIF, _MAKER_NOTE = int(ExifTags.IFD.Exif), int(ExifTags.Base.MakerNote)
 
 
 def page_metadata(page: Page) -> tuple[Metadata, str | None]:
@@ -199,42 +190,25 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
     The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
     of a maker's note too, which is therefore left out.
     """
-    exif = Image.Exif()
-    exif.endian = page.order
-    noted = False
-    block = None
-    if not (page.big and page.order == ">"):
-        block, noted = sound(lambda: _page_exif(page)) or (None, False)
+    block = block_of(page.stream, page.where)
     xmp = sound(lambda: page.raw(_XMP_TAG)) or None
     metadata = Metadata(
         icc_profile=profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels),
         exif=block,
-        xmp=_as_utf8(xmp).rstrip(b"\0") or None if xmp else None,
+        xmp=xmp,
         iptc=sound(lambda: _page_iptc(page)),
         dpi=sound(lambda: _page_dpi(page)),
         orientation=page.orientation,
         size=page.upright_size if block or xmp else None,
     )
     note = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
-    return metadata, note if noted else None
+    return metadata, note if sound(lambda: _has_maker_note(page)) else None
 
 
-def _page_exif(page: Page) -> tuple[bytes | None, bool]:
-    """Make a block of what describes the picture; and whether it had a maker's note."""
-    stored = Image.Exif()
-    stored.bigtiff, stored.endian = page.big, page.order
-    stored.load_from_fp(page.stream, page.where)
-    block = Image.Exif()
-    block.endian = page.order
-    for tag in _TEXT_TAGS & stored.keys():
-        block[tag] = stored[tag]
-    noted = False
-    for tag in (_EXIF, _GPS):
-        part = dict(stored.get_ifd(tag))
-        noted = noted or part.pop(_NOTES, None) is not None
-        if part:
-            block[tag] = part
-    return block.tobytes() if len(block) else None, noted
+def _has_maker_note(page: Page) -> bool:
+    where = page.number(_EXIF, 0)
+    part = Page(page.stream, where, 0, page.order, big=page.big) if where else page
+    return _MAKER_NOTE in part.entries
 
 
 def _page_iptc(page: Page) -> bytes | None:

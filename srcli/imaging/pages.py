@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import IO, Any, Final
+from typing import Any, BinaryIO, Final
 
 from srcli.errors import ImageError
 
@@ -45,7 +45,7 @@ def is_tiff(start: bytes) -> bool:
 class Page:
     """One directory of a TIFF; values are read from the file when they are asked for."""
 
-    def __init__(self, stream: IO[bytes], where: int, index: int, order: str, *, big: bool) -> None:
+    def __init__(self, stream: BinaryIO, where: int, index: int, order: str, *, big: bool) -> None:
         """Read the list of tags.
 
         Raises:
@@ -240,7 +240,7 @@ def _inflate(packed: bytes, most: int) -> None:
         packed = stream.unconsumed_tail
 
 
-def pages_of(stream: IO[bytes]) -> Iterator[Page]:
+def pages_of(stream: BinaryIO) -> Iterator[Page]:
     """Go from directory to directory.
 
     Raises:
