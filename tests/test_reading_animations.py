@@ -1,0 +1,286 @@
+"""Frames and pages: each is what is to be seen."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms, features
+
+from srcli.errors import ImageError
+from srcli.imaging.reading import read, read_album, read_header, read_size
+
+HEIGHT, WIDTH = 5, 7
+
+
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+
+
+def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
+    """Draw levels of the whole range of a dtype."""
+    top = np.iinfo(dtype).max
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def as_image(levels):
+    """Hand an array to Pillow."""
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_block(orientation=None):
+    """Make EXIF with text, an Exif directory and a GPS directory."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        ExifTags.Base.ExifImageWidth: 4000,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
+
+
+def parsed(block):
+    """Parse an EXIF block into its three directories."""
+    exif = Image.Exif()
+    exif.load(block)
+    return dict(exif), exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save an image through Pillow alone, or bytes, and give the path."""
+
+    def save(source, name, **options):
+        path = tmp_path / name
+        if isinstance(source, bytes):
+            path.write_bytes(source)
+        else:
+            source.save(path, **options)
+        return path
+
+    return save
+
+
+def drawn(clear):
+    """Draw four frames of few colours; of the clear ones, part is transparent and moves."""
+    frames = []
+    for number in range(4):
+        levels = np.full((12, 16, 4), 255, np.uint8)
+        levels[..., :3] = [10 * number, 200, 90]
+        levels[2:6, 3 * number : 3 * number + 4, :3] = [255, 0, 0]
+        if clear:
+            levels[8 : 9 + number, 2 + number : 9] = 0
+        frames.append(Image.fromarray(levels if clear else levels[..., :3].copy()))
+    return frames
+
+
+def lossless_options(name):
+    """What makes an encoder keep every level, if it can."""
+    return {
+        "webp": {"lossless": True, "exact": True},
+        "avif": {"quality": 100, "subsampling": "4:4:4"},
+    }.get(name, {})
+
+
+def message_of(path, verb=read):
+    """Read a bad file and give the message, after checking that it is one line."""
+    with pytest.raises(ImageError) as caught:
+        verb(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+# ---- frames and pages ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["opaque", "clear"])
+@pytest.mark.parametrize("name", ["gif", "png", "webp", pytest.param("avif", marks=AVIF)])
+def test_every_frame_is_what_is_to_be_seen(saved, name, clear):
+    """All frames arrive composed, of one kind, with the time that each is shown."""
+    frames = drawn(clear)
+    times = [100, 50, 2000, 230]
+    options = {"duration": times, "disposal": 2} if name == "gif" else {"duration": times}
+    options |= {"blend": 0, "disposal": 1} if name == "png" else lossless_options(name)
+    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:], **options)
+
+    album = read_album(path)
+
+    assert [picture.duration for picture in album.pictures] == times
+    assert album.format == name.upper()
+    for frame, picture in zip(frames, album.pictures, strict=True):
+        expected = np.array(frame.convert("RGBA")).astype(int)
+        seen = expected[..., 3] > 0
+        tolerance = 3 if name == "avif" else 2 if name == "gif" else 0
+        np.testing.assert_allclose(picture.pixels[seen], expected[seen][:, :3], atol=tolerance)
+        if clear:
+            np.testing.assert_array_equal(expected[..., 3:], picture.alpha)
+        elif name != "webp":  # whose animations always have a channel of opacity
+            assert picture.alpha is None
+    header = read_header(path)
+    assert (header.frames, header.width, header.height) == (4, 16, 12)
+    assert (header.channels, header.bits, header.format) == (3, 8, name.upper())
+    assert not clear or header.alpha
+    np.testing.assert_array_equal(album.pictures[0].pixels, read(path).pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "plays"),
+    [
+        ("gif", None, None),
+        ("gif", 0, 0),
+        ("gif", 1, 2),
+        ("gif", 7, 8),
+        ("png", 0, 0),
+        ("png", 1, 1),
+        ("png", 7, 7),
+        ("webp", 0, 0),
+        ("webp", 1, 1),
+        ("webp", 7, 7),
+    ],
+)
+def test_the_loop_counts_how_often_an_animation_plays(saved, name, stored, plays):
+    """GIF counts how often it is repeated, the others how often it plays; 0 is for ever."""
+    frames = drawn(clear=False)
+    options = {} if stored is None else {"loop": stored}
+    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:], **options)
+
+    assert read_album(path).loop == plays
+
+
+def test_a_still_picture_has_no_time(saved):
+    """One frame is no animation, whatever its file says about time."""
+    for name in ("a.gif", "a.webp", "a.png"):
+        album = read_album(saved(drawn(clear=False)[0], name, duration=80, loop=3))
+
+        assert (album.pictures[0].duration, album.loop, album.notes) == (None, None, ())
+
+
+def test_frames_of_no_duration_keep_it(saved):
+    """Zero is what the file says; what a player makes of it is not decided here."""
+    frames = drawn(clear=False)
+    for name in ("a.gif", "a.png", "a.webp"):
+        path = saved(frames[0], name, save_all=True, append_images=frames[1:], duration=0)
+
+        assert {picture.duration for picture in read_album(path).pictures} == {0.0}
+
+
+def test_the_stand_in_of_an_animated_png_is_left_out(saved):
+    """A picture for programs without animations is no frame; that it is gone is told."""
+    frames = drawn(clear=False)
+    path = saved(
+        frames[0], "a.png", save_all=True, append_images=frames[1:], default_image=True, duration=9
+    )
+
+    album = read_album(path)
+
+    assert len(album.pictures) == read_header(path).frames == 3
+    assert album.notes == ("the picture that stands in for the animation is left out",)
+    np.testing.assert_array_equal(np.array(frames[1]), album.pictures[0].pixels)
+    np.testing.assert_array_equal(np.array(frames[1]), read(path).pixels)
+
+
+def test_an_animation_is_turned_and_described(saved):
+    """Orientation and metadata belong to all frames."""
+    frames = drawn(clear=False)
+    for name in ("a.png", "a.webp"):
+        options = {"exif": exif_block(6), **({"lossless": True} if "webp" in name else {})}
+        path = saved(frames[0], name, save_all=True, append_images=frames[1:], **options)
+
+        for frame, picture in zip(frames, read_album(path).pictures, strict=True):
+            np.testing.assert_array_equal(np.rot90(np.array(frame), -1), picture.pixels)
+            assert parsed(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
+        assert read_size(path) == (12, 16)
+
+
+def test_grey_frames_stay_grey_until_one_is_coloured(saved):
+    """All frames are of one kind: grey if all are, RGB if any is."""
+    grey = [Image.new("RGB", (9, 9), (level,) * 3) for level in (10, 90, 200)]
+    for frames, channels in ((grey, 1), ([*grey, Image.new("RGB", (9, 9), "red")], 3)):
+        path = saved(frames[0], "a.gif", save_all=True, append_images=frames[1:])
+
+        kinds = {picture.pixels.shape[2] for picture in read_album(path).pictures}
+
+        assert kinds == {channels}
+
+
+def test_every_page_of_a_tiff_is_its_own_picture():
+    """Pages keep their size, kind, depth and metadata; reduced copies are left out, and told."""
+    deep, grey, small, turned = (
+        noise(3, np.uint16),
+        noise(1, height=9, width=4),
+        noise(3, height=2, width=2),
+        noise(3, height=3, width=8),
+    )
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(deep, photometric="rgb", iccprofile=SRGB, resolution=(300, 300))
+        writer.write(grey[..., 0], photometric="minisblack")
+        writer.write(small, photometric="rgb", subfiletype=1)
+        writer.write(turned, photometric="rgb", extratags=[(274, 3, 1, 8, True)])
+    data = stream.getvalue()
+
+    album = read_album(Path("a.tiff"), data)
+
+    for expected, picture in zip((deep, grey, np.rot90(turned)), album.pictures, strict=True):
+        np.testing.assert_array_equal(expected, picture.pixels)
+        assert picture.duration is None
+    assert [picture.metadata.icc_profile for picture in album.pictures] == [SRGB, None, None]
+    assert [picture.metadata.dpi for picture in album.pictures] == [(300, 300), None, None]
+    assert album.notes == ("reduced copies of its pages are left out",)
+    assert album.loop is None
+    header = read_header(Path("a.tiff"), data)
+    assert (header.frames, header.bits, header.channels) == (3, 16, 3)
+
+
+@pytest.mark.parametrize("name", ["gif", "png"])
+def test_a_damaged_frame_is_named(saved, name):
+    """Which frame of how many is damaged is part of the message."""
+    frames = [as_image(noise(3, seed=seed, height=30, width=30)) for seed in range(4)]
+    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:])
+    data = bytearray(path.read_bytes())
+    if name == "png":
+        data[data.rindex(b"fdAT") + 200] ^= 0xFF
+        expected = "frame 4 of 4 is damaged (broken PNG checksum); fetch the file again"
+    else:
+        del data[-50:]
+        expected = "frame 4 of 4 is truncated, its end is missing; fetch the file again"
+    path.write_bytes(data)
+
+    assert message_of(path, read_album) == expected
+
+
+def test_missing_frames_are_missed(saved):
+    """An animated PNG that ends between two frames is truncated, not shorter."""
+    frames = drawn(clear=False)
+    data = saved(frames[0], "a.png", save_all=True, append_images=frames[1:]).read_bytes()
+    path = saved(data[: data.rindex(b"fcTL") - 4], "a.png")
+
+    expected = "frame 4 of 4 is truncated, its end is missing; fetch the file again"
+    assert message_of(path, read_album) == expected
+
+
+def test_a_damaged_page_is_named():
+    """Of a TIFF it is the page."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for seed in range(3):
+            levels = noise(3, np.uint16, seed=seed, height=30, width=30)
+            writer.write(levels, photometric="rgb", compression="zlib", metadata=None)
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as file:
+        middle = file.pages[1].dataoffsets[0] + 900
+    data = bytearray(stream.getvalue())
+    data[middle] ^= 0xFF
+
+    with pytest.raises(ImageError, match=r"^a: page 2 of 3 is damaged \(.*\); fetch the file"):
+        read_album(Path("a"), bytes(data))

@@ -1,0 +1,488 @@
+"""Files that cannot be read: one line each, and nothing on the terminal."""
+
+import errno
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms, features
+
+from srcli.errors import ImageError
+from srcli.imaging.formats import PILLOW_SILENCE
+from srcli.imaging.reading import read, read_album, read_header, read_size
+
+HEIGHT, WIDTH = 5, 7
+
+
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+
+
+def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
+    """Draw levels of the whole range of a dtype."""
+    top = np.iinfo(dtype).max
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def smooth(channels=3):
+    """Make a 24x40 gradient that lossy codecs hardly change."""
+    rows, columns = np.mgrid[0:24, 0:40]
+    planes = [rows * 5, columns * 3 + 40, rows + columns + 90]
+    return np.stack(planes[:channels], axis=-1).astype(np.uint8)
+
+
+def as_image(levels):
+    """Hand an array to Pillow."""
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def png(bits, kind, row, *early, late=()):
+    """Assemble a PNG of one row by hand: bit depth, colour type, bytes, and other chunks."""
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    header = struct.pack(">IIBBBBB", len(row) * 8 // bits // samples, 1, bits, kind, 0, 0, 0)
+    chunks = [
+        (b"IHDR", header),
+        *early,
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        *late,
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_block(orientation=None):
+    """Make EXIF with text, an Exif directory and a GPS directory."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        ExifTags.Base.ExifImageWidth: 4000,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save an image through Pillow alone, or bytes, and give the path."""
+
+    def save(source, name, **options):
+        path = tmp_path / name
+        if isinstance(source, bytes):
+            path.write_bytes(source)
+        else:
+            source.save(path, **options)
+        return path
+
+    return save
+
+
+GREY, RGB, RGBA, LA = noise(1), noise(3), noise(4), noise(2)
+
+
+INDICES = (np.arange(HEIGHT * WIDTH) % 4).astype(np.uint8).reshape(HEIGHT, WIDTH)
+
+
+COLOURS = np.array([[10, 20, 30], [200, 0, 0], [0, 200, 0], [250, 250, 255]], dtype=np.uint8)
+
+
+def palette_image():
+    """Make a palette image of four colours."""
+    image = Image.fromarray(INDICES).convert("P")
+    image.putdata(INDICES.ravel().tolist())
+    image.putpalette(COLOURS.tobytes())
+    return image
+
+
+def tiff(levels, planar="contig", byteorder="<", **options):
+    """Write a TIFF of any kind with tifffile, a writer that has nothing to do with ours."""
+    stream = io.BytesIO()
+    channels = levels.shape[2]
+    grey = channels < 3
+    extra = ["unassalpha"] * (channels - (1 if grey else 3))
+    stored = levels if planar == "contig" else levels.transpose(2, 0, 1).copy()
+    options = {"photometric": "minisblack" if grey else "rgb", "extrasamples": extra, **options}
+    if channels > 1:
+        options["planarconfig"] = planar
+    else:
+        stored = levels[..., 0]
+    tifffile.imwrite(stream, stored, byteorder=byteorder, metadata=None, **options)
+    return stream.getvalue()
+
+
+def drawn(clear):
+    """Draw four frames of few colours; of the clear ones, part is transparent and moves."""
+    frames = []
+    for number in range(4):
+        levels = np.full((12, 16, 4), 255, np.uint8)
+        levels[..., :3] = [10 * number, 200, 90]
+        levels[2:6, 3 * number : 3 * number + 4, :3] = [255, 0, 0]
+        if clear:
+            levels[8 : 9 + number, 2 + number : 9] = 0
+        frames.append(Image.fromarray(levels if clear else levels[..., :3].copy()))
+    return frames
+
+
+def message_of(path, verb=read):
+    """Read a bad file and give the message, after checking that it is one line."""
+    with pytest.raises(ImageError) as caught:
+        verb(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+def claiming(width, height):
+    """Make a PNG whose header claims a size that its few bytes cannot fill."""
+    data = bytearray(png(8, 0, b"abc"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+BY_DEFAULT = (
+    "are more than the 179 million that are decoded by default (a decompression bomb?); "
+    "raise --max-pixels if you trust it"
+)
+
+
+def encoded(name, **options):
+    """Encode a small picture with everything a format can carry."""
+    stream = io.BytesIO()
+    image = palette_image() if name == "GIF" else as_image(smooth())
+    image.save(stream, name, **options)
+    return stream.getvalue()
+
+
+def animated(name):
+    """Encode an animation."""
+    stream = io.BytesIO()
+    first, *rest = drawn(clear=True)
+    first.save(stream, name, save_all=True, append_images=rest, duration=40, loop=2)
+    return stream.getvalue()
+
+
+VICTIMS = {
+    "deep.png": pyvips.Image.new_from_array(noise(4, np.uint16)).pngsave_buffer(bitdepth=16),
+    "deep.tiff": tiff(noise(4, np.uint16), compression="zlib"),
+    "planes.tiff": tiff(noise(4, np.uint16), "separate", tile=(16, 16)),
+    "moving.gif": animated("GIF"),
+    "moving.png": animated("PNG"),
+    "moving.webp": animated("WEBP"),
+    "jpg": encoded("JPEG", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
+    "png": encoded("PNG", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
+    "gif": encoded("GIF", transparency=1),
+    "webp": encoded("WEBP", exif=exif_block(6), icc_profile=SRGB),
+    "tiff": encoded("TIFF", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
+    "bmp": encoded("BMP"),
+    "ppm": encoded("PPM"),
+}
+
+
+# ---- errors of reading --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [read, read_size])
+def test_missing_folder_and_empty_files_are_told_apart(tmp_path, saved, verb):
+    """Each says what is there and what to do."""
+    expected = "no such file; check the path"
+    assert expected == message_of(tmp_path / "missing.png", verb)
+    assert expected == message_of(saved(b"x", "file") / "inside.png", verb)
+    expected = "a folder, not an image file; name files in it"
+    assert expected == message_of(tmp_path, verb)
+    assert message_of(saved(b"", "empty.jpg"), verb) == "empty (0 bytes); fetch the file again"
+
+
+@pytest.mark.parametrize("verb", [read, read_size])
+def test_files_that_are_no_images(saved, verb):
+    """Text under an image's name, and formats that are not read, are called so."""
+    expected = "not an image in a known format, or damaged at its start; convert it to PNG or JPEG"
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+
+    for name, data in {"a.png": b"hello world", "b.jpg": b"\xff\xd8", "c.png": postscript}.items():
+        assert expected == message_of(saved(data, name), verb)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.bmp", "a.tiff", "a.ppm"])
+def test_truncated_files(saved, name):
+    """A file that lost its second half is called truncated rather than shown half grey."""
+    whole = saved(as_image(noise(3, height=64, width=64)), name).read_bytes()
+    path = saved(whole[: len(whole) // 2], name)
+
+    assert message_of(path) == "truncated, its end is missing; fetch the file again"
+
+
+@pytest.mark.parametrize("name", ["a.webp", "deflate.tiff", pytest.param("a.avif", marks=AVIF)])
+def test_truncated_files_whose_codecs_do_not_say_so(saved, name):
+    """Where the codec knows only that something is wrong, so do we."""
+    options = {"compression": "tiff_adobe_deflate"} if "tiff" in name else {}
+    whole = saved(as_image(noise(3, height=64, width=64)), name, **options).read_bytes()
+    path = saved(whole[: len(whole) // 2], name)
+
+    assert message_of(path).endswith(("fetch the file again", "convert it to PNG or JPEG"))
+
+
+# ---- decompression bombs ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [read, read_album, read_header, read_size])
+def test_decompression_bombs_are_refused_by_their_header(saved, verb):
+    """A size beyond the limit is told, and what to do; the memory for it is never asked for."""
+    path = saved(claiming(20000, 20000), "bomb.png")
+
+    assert f"20000x20000 pixels {BY_DEFAULT}" == message_of(path, verb)
+
+
+def test_a_webp_is_refused_before_its_canvas_is_made(saved):
+    """Opening a WebP already allocates, so the limit holds before its exact size is known."""
+    data = bytearray(saved(Image.new("RGBA", (8, 8)), "a.webp", exif=exif_block()).read_bytes())
+    data[24:30] = b"\x9f\x3f\0\x9f\x3f\0"  # 16288x16288 in the extended header
+
+    assert message_of(saved(bytes(data), "bomb.webp")) == f"16288x16288 pixels {BY_DEFAULT}"
+
+
+@pytest.mark.parametrize("verb", [read, read_album, read_header])
+def test_the_limit_is_the_callers(saved, monkeypatch, verb):
+    """Neither Pillow's limit nor what others set it to counts, and it is left as it was."""
+    path = saved(Image.new("L", (15, 10)), "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
+
+    assert verb(path) is not None
+    assert verb(path, max_pixels=150) is not None
+    with pytest.raises(ImageError, match=r"15x10 pixels are more than the 149 that --max-pixels"):
+        verb(path, max_pixels=149)
+
+    assert Image.MAX_IMAGE_PIXELS == 60
+
+
+def test_the_limit_can_be_raised_above_pillows(saved, monkeypatch):
+    """More than Pillow's limit is read when it is asked for, by codecs that check early too."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    path = saved(Image.new("RGBA", (30, 30)), "a.webp", exif=exif_block())
+
+    assert read(path, max_pixels=900).width == 30
+    with pytest.raises(ImageError, match="30x30 pixels are more than the 899"):
+        read(path, max_pixels=899)
+
+
+def test_frames_and_pages_count_together(saved):
+    """The limit is one of the file: its frames or pages together must not exceed it."""
+    frames = [Image.new("L", (10, 10), 9 * number) for number in range(5)]
+    for name, words in {
+        "a.gif": "5 frames of 10x10",
+        "a.tiff": "its pages to here have 500",
+    }.items():
+        path = saved(frames[0], name, save_all=True, append_images=frames[1:])
+
+        assert len(read_album(path, max_pixels=500).pictures) == 5
+        assert read(path, max_pixels=100).width == 10
+        with pytest.raises(ImageError, match=words):
+            read_album(path, max_pixels=499)
+
+
+def test_a_few_bytes_do_not_cost_gigabytes():
+    """A 16-bit TIFF that claims millions of pixels in a kilobyte is refused before decoding."""
+    data = tiff(noise(3, np.uint16))
+    assert read(Path("a.tiff"), data).width == WIDTH
+    (where,) = struct.unpack_from("<L", data, 4)
+    bad = bytearray(data)
+    bad[where + 10 : where + 14] = struct.pack("<L", 1 << 24)
+
+    with pytest.raises(ImageError, match="bytes cannot hold 16777216x5 pixels"):
+        read(Path("a.tiff"), bytes(bad))
+
+
+# ---- what the system and the codecs refuse ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "no permission to read it; change its permissions",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            "cannot be read (Input/output error); check the path and the disk",
+        ),
+    ],
+)
+def test_what_the_system_refuses(saved, monkeypatch, error, expected):
+    """The system's reasons are passed on."""
+    path = saved(as_image(RGB), "a.png")
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, "open", refuse)
+
+    assert expected == message_of(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), "does not fit into memory; cut it into parts"),
+        (EOFError(), "truncated, its end is missing; fetch the file again"),
+        (struct.error("unpack requires"), "damaged (unpack requires); fetch the file again"),
+        (
+            OSError(errno.EINVAL, "Invalid argument"),
+            "damaged (Invalid argument); fetch the file again",
+        ),
+        (ZeroDivisionError(), "damaged (ZeroDivisionError); fetch the file again"),
+        (SyntaxError("two\nlines"), r"damaged (two\nlines); fetch the file again"),
+        (RuntimeError("odd"), "damaged (odd); fetch the file again"),
+    ],
+)
+def test_whatever_a_codec_throws_is_one_error(saved, monkeypatch, error, expected):
+    """Decoders raise of every kind; a user sees one line."""
+    path = saved(as_image(RGB), "a.png")
+
+    def explode(*_):
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", explode)
+
+    assert expected == message_of(path)
+
+
+def test_an_interrupt_is_not_an_image_error(saved, monkeypatch):
+    """Ctrl-C while decoding stays Ctrl-C."""
+    path = saved(as_image(RGB), "a.png")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        read(path)
+
+
+def test_odd_file_names_are_printed_safely(tmp_path):
+    """A line feed or an undecodable byte in a name does not break the line."""
+    names = {"two\nlines.png": r"two\nlines.png", os.fsdecode(b"\xff.png"): r"\udcff.png"}
+    for name, printed in names.items():
+        with pytest.raises(ImageError) as caught:
+            read(tmp_path / name)
+
+        assert f"{tmp_path}/{printed}: no such file; check the path" == str(caught.value)
+
+
+def test_a_pipe_is_read_like_a_file(tmp_path, saved):
+    """Process substitution gives a pipe, which cannot be rewound."""
+    data = saved(as_image(RGB), "a.png").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[data])
+    writer.start()
+
+    picture = read(tmp_path / "pipe")
+
+    writer.join()
+    np.testing.assert_array_equal(RGB, picture.pixels)
+
+
+# ---- warnings -----------------------------------------------------------------------------
+
+
+def test_pillow_warnings_do_not_reach_the_user(saved):
+    """Pillow warns about this EXIF block when left to itself, and not through us."""
+    path = saved(as_image(smooth()), "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(path) as image:
+        image.getexif()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read(path)
+
+    assert caught == []
+
+
+def test_silence_ends_with_the_last_thread_that_leaves():
+    """Entering and leaving in another order leaves the filters as they were."""
+    before = list(warnings.filters)
+    PILLOW_SILENCE.__enter__()
+    inner = list(warnings.filters)
+    PILLOW_SILENCE.__enter__()
+    PILLOW_SILENCE.__exit__()
+    assert inner == warnings.filters
+    PILLOW_SILENCE.__exit__()
+
+    assert before == warnings.filters
+    assert before != inner
+
+
+def test_threads_read_at_the_same_time(saved):
+    """Reading in threads gives every picture and leaves the warning filters alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = [saved(as_image(noise(3, seed=seed)), f"{seed}.png") for seed in range(8)]
+    before = list(warnings.filters)
+
+    with ThreadPoolExecutor(4) as pool:
+        pictures = list(pool.map(read, paths * 4))
+
+    for seed, picture in enumerate(pictures):
+        np.testing.assert_array_equal(noise(3, seed=seed % 8), picture.pixels)
+    assert before == warnings.filters
+
+
+# ---- hostile files ------------------------------------------------------------------------
+
+
+@given(data=st.data())
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_damaged_bytes_give_a_picture_or_an_image_error(tmp_path, data):
+    """Damage ends in an ``ImageError`` of one line, or in pictures, and in nothing else."""
+    name = data.draw(st.sampled_from(sorted(VICTIMS)), "format")
+    content = bytearray(VICTIMS[name])
+    ends = st.integers(1, len(content) - 1)
+    for _ in range(data.draw(st.integers(0, 6), "damages")):
+        # Headers and directories stand at the ends, and are where parsing goes wrong.
+        where = data.draw(st.one_of(ends, st.integers(0, 160), st.integers(-200, -1)), "where")
+        content[where % len(content)] = data.draw(st.integers(0, 255), "value")
+    if data.draw(st.booleans(), "cut"):
+        del content[data.draw(ends, "length") :]
+    path = tmp_path / f"victim.{name}"
+    path.write_bytes(content)
+
+    for verb in (read_album, read, read_header, read_size):
+        message, found = f"{path}: ", None
+        try:
+            # Damage that makes a picture enormous would only make the test slow.
+            found = verb(path) if verb is read_size else verb(path, max_pixels=1_000_000)
+        except ImageError as error:
+            message = str(error)
+
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+        if verb is read and found is not None:
+            assert (found.width, found.height) == read_size(path)

@@ -1,0 +1,530 @@
+"""Sixteen bits a channel, and what else Pillow alone would lose."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+
+from srcli.errors import ImageError
+from srcli.imaging.reading import read, read_album, read_header, read_size
+
+HEIGHT, WIDTH = 5, 7
+
+
+AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
+
+
+def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
+    """Draw levels of the whole range of a dtype."""
+    top = np.iinfo(dtype).max
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def as_image(levels):
+    """Hand an array to Pillow."""
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def png(bits, kind, row, *early, late=()):
+    """Assemble a PNG of one row by hand: bit depth, colour type, bytes, and other chunks."""
+
+    def chunk(name, data):
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    header = struct.pack(">IIBBBBB", len(row) * 8 // bits // samples, 1, bits, kind, 0, 0, 0)
+    chunks = [
+        (b"IHDR", header),
+        *early,
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        *late,
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def png_of(bits, kind, rows, *early):
+    """Assemble a PNG of HEIGHT x WIDTH from its filtered rows."""
+    data = png(bits, kind, b"", *early)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, kind, 0, 0, 0)
+    return with_chunks(data, {b"IHDR": header, b"IDAT": zlib.compress(rows)})
+
+
+def with_chunks(data, changed):
+    """Replace the contents of some chunks of a PNG; None drops one."""
+    position, parts = 8, [data[:8]]
+    while position < len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        content = changed.get(name, data[position + 8 : position + 8 + length])
+        position += length + 12
+        if content is not None:
+            checksum = zlib.crc32(name + content)
+            parts.append(struct.pack(">I", len(content)) + name + content)
+            parts.append(struct.pack(">I", checksum))
+    return b"".join(parts)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_block(orientation=None):
+    """Make EXIF with text, an Exif directory and a GPS directory."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.IFD.Exif] = {
+        ExifTags.Base.ISOSpeedRatings: 640,
+        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
+        ExifTags.Base.ExifImageWidth: 4000,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif.tobytes()
+
+
+def parsed(block):
+    """Parse an EXIF block into its three directories."""
+    exif = Image.Exif()
+    exif.load(block)
+    return dict(exif), exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save an image through Pillow alone, or bytes, and give the path."""
+
+    def save(source, name, **options):
+        path = tmp_path / name
+        if isinstance(source, bytes):
+            path.write_bytes(source)
+        else:
+            source.save(path, **options)
+        return path
+
+    return save
+
+
+GREY, RGB, RGBA, LA = noise(1), noise(3), noise(4), noise(2)
+
+
+INDICES = (np.arange(HEIGHT * WIDTH) % 4).astype(np.uint8).reshape(HEIGHT, WIDTH)
+
+
+COLOURS = np.array([[10, 20, 30], [200, 0, 0], [0, 200, 0], [250, 250, 255]], dtype=np.uint8)
+
+
+def tiff(levels, planar="contig", byteorder="<", **options):
+    """Write a TIFF of any kind with tifffile, a writer that has nothing to do with ours."""
+    stream = io.BytesIO()
+    channels = levels.shape[2]
+    grey = channels < 3
+    extra = ["unassalpha"] * (channels - (1 if grey else 3))
+    stored = levels if planar == "contig" else levels.transpose(2, 0, 1).copy()
+    options = {"photometric": "minisblack" if grey else "rgb", "extrasamples": extra, **options}
+    if channels > 1:
+        options["planarconfig"] = planar
+    else:
+        stored = levels[..., 0]
+    tifffile.imwrite(stream, stored, byteorder=byteorder, metadata=None, **options)
+    return stream.getvalue()
+
+
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+
+# ---- sixteen bits -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "stored"),
+    [
+        ("a.png", "I;16", "<u2"),
+        ("a.tiff", "I;16", "<u2"),
+        ("b.tiff", "I;16B", ">u2"),
+        ("a.pgm", "I;16", "<u2"),
+        ("c.tiff", "I", "<i4"),
+    ],
+)
+def test_sixteen_bit_grey_is_kept(saved, name, mode, stored):
+    """Grey of 16 bits arrives as native uint16 from every format and byte order."""
+    levels = noise(1, np.uint16)
+    image = Image.frombytes(mode, (WIDTH, HEIGHT), levels.astype(stored).tobytes())
+
+    picture = read(saved(image, name))
+
+    np.testing.assert_array_equal(levels, picture.pixels)
+    assert picture.pixels.dtype == np.dtype(np.uint16)
+    assert picture.pixels.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("mode", "stored", "value", "expected"),
+    [
+        (
+            "I",
+            "<i4",
+            70000,
+            "32-bit levels 70000..70000 are outside 0..65535; convert it to 16 bits",
+        ),
+        ("I", "<i4", -1, "32-bit levels -1..-1 are outside 0..65535; convert it to 16 bits"),
+        ("F", "<f4", 0.5, "pixels of kind F have no fixed range; convert it to 8 or 16 bits"),
+    ],
+)
+def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, expected):
+    """Guessing the white of floating-point or 32-bit files would give garbage."""
+    path = saved(Image.frombytes(mode, (1, 1), np.array(value, stored).tobytes()), "deep.tiff")
+
+    with pytest.raises(ImageError) as caught:
+        read(path)
+
+    assert f"{path}: {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"], ids=["little", "big"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True},
+        {"tile": (16, 16)},
+        {"compression": "zlib", "tile": (16, 32)},
+        {"rowsperstrip": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bit_tiffs_keep_every_level(channels, planar, options, byteorder):
+    """Grey and colour, with and without opacity, however they are stored, arrive exactly."""
+    levels = noise(channels, np.uint16, height=37, width=45)
+    colours = 1 if channels < 3 else 3
+
+    data = tiff(levels, planar, byteorder, **options)
+    (picture,) = read_album(Path("a.tiff"), data).pictures
+
+    np.testing.assert_array_equal(levels[..., :colours], picture.pixels)
+    assert picture.pixels.dtype == np.uint16
+    if channels == colours:
+        assert picture.alpha is None
+    else:
+        np.testing.assert_array_equal(levels[..., colours:], picture.alpha)
+    header = read_header(Path("a.tiff"), data)
+    assert (header.bits, header.channels, header.alpha) == (16, colours, channels > colours)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_big_tiffs_of_sixteen_bits_are_read(planar, byteorder):
+    """Offsets of 64 bits lead to the same pixels."""
+    levels = noise(4, np.uint16)
+
+    picture = read(Path("a.tiff"), tiff(levels, planar, byteorder, bigtiff=True, tile=(16, 16)))
+
+    np.testing.assert_array_equal(levels[..., :3], picture.pixels)
+    np.testing.assert_array_equal(levels[..., 3:], picture.alpha)
+
+
+def test_lzw_of_sixteen_bits_is_read():
+    """The compression of Photoshop's TIFFs."""
+    levels = noise(3, np.uint16, height=20, width=30)
+    data = pyvips.Image.new_from_array(levels).tiffsave_buffer(
+        compression="lzw", predictor="horizontal"
+    )
+
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), data).pixels)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+def test_white_is_zero_is_turned_round(bits, planar):
+    """A TIFF that counts from white reads like any other, with an opacity too."""
+    levels = noise(2, bits)
+    top = np.iinfo(bits).max
+
+    alone = read(Path("a.tiff"), tiff(levels[..., :1], photometric="miniswhite"))
+    both = read(Path("a.tiff"), tiff(levels, planar, photometric="miniswhite"))
+
+    np.testing.assert_array_equal(top - levels[..., :1], alone.pixels)
+    np.testing.assert_array_equal(top - levels[..., :1], both.pixels)
+    np.testing.assert_array_equal(levels[..., 1:], both.alpha)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_opacity_is_taken_out_of_the_colours(planar):
+    """Associated alpha is multiplied into the stored colours, and not into ours."""
+    colours = noise(3, np.uint16)
+    alpha = np.maximum(noise(1, np.uint16, seed=1), 8000)
+    stored = np.rint(colours / 65535 * alpha).astype(np.uint16)
+
+    data = tiff(np.dstack([stored, alpha]), planar, extrasamples=["assocalpha"])
+    picture = read(Path("a.tiff"), data)
+
+    np.testing.assert_allclose(picture.pixels.astype(int), colours, rtol=0, atol=6)
+    np.testing.assert_array_equal(alpha, picture.alpha)
+
+
+def test_an_unspecified_extra_channel_is_no_opacity():
+    """What a TIFF does not call an opacity is left out, at 16 bits as at 8."""
+    for bits in (np.uint8, np.uint16):
+        levels = noise(4, bits)
+
+        picture = read(Path("a.tiff"), tiff(levels, extrasamples=["unspecified"]))
+
+        np.testing.assert_array_equal(levels[..., :3], picture.pixels)
+        assert picture.alpha is None
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bit_pngs_keep_every_level(channels, interlaced):
+    """Every kind of PNG of 16 bits arrives exactly."""
+    levels = noise(channels, np.uint16, height=19, width=23)
+    colours = 1 if channels < 3 else 3
+    image = pyvips.Image.new_from_array(levels if channels > 1 else levels[..., 0])
+    image = image.copy(interpretation="grey16" if colours == 1 else "rgb16")
+
+    data = image.pngsave_buffer(bitdepth=16, interlace=interlaced)
+    (picture,) = read_album(Path("a.png"), data).pictures
+
+    np.testing.assert_array_equal(levels[..., :colours], picture.pixels)
+    if channels > colours:
+        np.testing.assert_array_equal(levels[..., colours:], picture.alpha)
+    assert read_header(Path("a.png"), data).bits == 16
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_sixteen_bit_colour_is_turned_and_described(kind, orientation):
+    """Orientation and metadata of a 16-bit file are those of any other, opacity turned too."""
+    levels = noise(4, np.uint16)
+    if kind == "png":
+        row = levels.astype(">u2").tobytes()
+        size = WIDTH * 8
+        rows = b"".join(b"\0" + row[at : at + size] for at in range(0, len(row), size))
+        exif = exif_block(orientation)[6:]
+        data = png_of(16, 6, rows, (b"eXIf", exif), (b"pHYs", struct.pack(">IIB", 3937, 3937, 1)))
+    else:
+        extra = [(274, 3, 1, orientation, True), (271, 2, 6, "Maker", True)]
+        data = tiff(levels, extratags=extra, resolution=(100, 100), resolutionunit=2)
+
+    picture = read(Path("a"), data)
+
+    expected = UPRIGHT[orientation](levels)
+    np.testing.assert_array_equal(expected[..., :3], picture.pixels)
+    np.testing.assert_array_equal(expected[..., 3:], picture.alpha)
+    assert (picture.width, picture.height) == read_size(Path("a"), data)
+    described = parsed(picture.metadata.exif)[0]
+    assert described[ExifTags.Base.Make] == "Maker"
+    assert (
+        described.get(ExifTags.Base.Orientation, 1) == picture.metadata.orientation == orientation
+    )
+    assert picture.metadata.dpi == pytest.approx((100, 100), abs=0.01)
+
+
+def test_eight_bits_are_read_without_libvips(saved):
+    """What Pillow can hold is decoded without the weight of a second library."""
+    path = saved(as_image(RGB), "a.png")
+    script = (
+        "import sys, pathlib, srcli.imaging.reading as r; r.read_album(pathlib.Path(sys.argv[1]));"
+        "sys.exit('pyvips' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["png", "zlib", "raw"])
+def test_damage_of_sixteen_bit_files_is_told(capfd, kind):
+    """Cut or changed bytes are one line of an error, and nothing on the terminal."""
+    levels = noise(3, np.uint16, height=40, width=40)
+    if kind == "png":
+        data = pyvips.Image.new_from_array(levels).pngsave_buffer(bitdepth=16)
+    else:
+        data = tiff(levels, **({"compression": "zlib"} if kind == "zlib" else {}))
+    middle = len(data) // 2
+    changed = bytearray(data)
+    changed[middle] ^= 0xFF
+
+    with pytest.raises(ImageError, match=r"^a: (truncated, its end|not an image)"):
+        read(Path("a"), data[:middle])
+    if kind != "raw":  # which has no checksum
+        with pytest.raises(ImageError, match=r"^a: damaged \("):
+            read(Path("a"), bytes(changed))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+def test_no_damage_of_a_deflated_tiff_goes_unnoticed(bits):
+    """The checksum behind the last pixel is looked at, which libtiff alone does not do."""
+    data = tiff(noise(3, bits, height=40, width=40) >> 3, compression="zlib")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        (start,), (count,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+
+    for where in (*range(start + 10, start + count, 397), *range(start + count - 4, start + count)):
+        changed = bytearray(data)
+        changed[where] ^= 0xFF
+        with pytest.raises(ImageError, match="damaged"):
+            read(Path("a.tiff"), bytes(changed))
+
+
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+def test_no_changed_byte_of_the_pixels_of_a_png_goes_unnoticed(bits):
+    """The checksums are looked at: Pillow alone would decode something else, without a word."""
+    levels = noise(3, bits, height=9, width=9)
+    rows = b"".join(b"\0" + row.tobytes() for row in levels.astype(f">u{levels.itemsize}"))
+    header = struct.pack(">IIBBBBB", 9, 9, 8 * levels.itemsize, 2, 0, 0, 0)
+    data = with_chunks(png(8, 2, b""), {b"IHDR": header, b"IDAT": zlib.compress(rows, 0)})
+    np.testing.assert_array_equal(levels, read(Path("a.png"), data).pixels)
+    start = data.index(b"IDAT") + 4
+
+    for where in range(start, len(data) - 12, 3):
+        changed = bytearray(data)
+        changed[where] ^= 0x10
+        with pytest.raises(ImageError, match="damaged"):
+            read(Path("a.png"), bytes(changed))
+
+
+def test_a_directory_that_is_cut_off_is_damage(capfd):
+    """A page whose directory is incomplete is no page of other pixels, and nothing is printed."""
+    stream = io.BytesIO()
+    pages = [as_image(noise(1, seed=seed)) for seed in (1, 2)]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:], compression="packbits")
+    data = stream.getvalue()
+    with Image.open(stream) as image:
+        image.seek(1)
+        place = image._frame_pos[1]
+    entries = struct.unpack_from("<H", data, place)[0]
+
+    for kept in (1, 3, entries - 1):
+        with pytest.raises(ImageError, match="truncated, its end is missing"):
+            read_album(Path("a.tiff"), data[: place + 2 + 12 * kept])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_colour_map_behind_the_end_is_damage():
+    """Pillow leaves out a tag whose value is not there, and would call the indices greys."""
+    image = Image.fromarray(INDICES, "L")
+    image.putpalette(COLOURS.tobytes().ljust(768, b"\0"))
+    stream = io.BytesIO()
+    image.save(stream, "TIFF")
+    data = bytearray(stream.getvalue())
+    with Image.open(stream) as opened:
+        assert 320 in opened.tag_v2
+    entry = data.index(struct.pack("<HHI", 320, 3, 768))
+    struct.pack_into("<I", data, entry + 8, len(data) - 100)
+
+    with pytest.raises(ImageError, match="truncated, its end is missing"):
+        read(Path("a.tiff"), bytes(data))
+
+
+def test_a_tiff_that_is_packed_as_webp_is_read():
+    """Pillow's libtiff cannot undo it, libvips can."""
+    levels = noise(3, height=24, width=40)
+    packed = pyvips.Image.new_from_array(levels).tiffsave_buffer(compression="webp", lossless=True)
+
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), packed).pixels)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["binary", "plain"])
+@pytest.mark.parametrize("top", [65535, 1023])
+def test_colour_of_sixteen_bits_is_read_from_a_ppm(plain, top):
+    """All levels arrive, stretched to 65535 if white is less; a comment is no level."""
+    levels = noise(3, np.uint16) & top
+    stored = levels.astype(">u2").tobytes()
+    if plain:
+        stored = b"# x 1\n" + b" ".join(b"%d" % level for level in levels.ravel())
+    data = b"P%d\n%d %d %d\n" % (3 if plain else 6, WIDTH, HEIGHT, top) + stored
+
+    picture = read(Path("a.ppm"), data)
+
+    expected = np.rint(levels.astype(float) * 65535 / top)
+    np.testing.assert_array_equal(expected, picture.pixels)
+    assert read_header(Path("a.ppm"), data).bits == 16
+    cut = data.rstrip(b"0123456789") if plain else data[:-1]
+    with pytest.raises(ImageError, match="truncated, its end is missing"):
+        read(Path("a.ppm"), cut)
+
+
+@AVIF
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_an_avif_that_loses_bits_says_so(bits):
+    """What Pillow rounds to 8 bits is named."""
+    wide = pyvips.Image.new_from_array(noise(3, np.uint16)).copy(interpretation="rgb16")
+    try:
+        data = wide.heifsave_buffer(compression="av1", bitdepth=bits)
+    except pyvips.Error:
+        pytest.skip("libvips without an encoder of AVIF")
+
+    notes = read_album(Path("a.avif"), data).notes
+
+    assert notes == (() if bits == 8 else (f"AVIF of {bits} bits read at 8 bits",))
+
+
+def test_a_tiff_in_cmyk_of_sixteen_bits_says_that_it_is_rounded():
+    """Pillow takes the upper eight."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, noise(4, np.uint16), photometric="separated")
+
+    notes = read_album(Path("a.tiff"), stream.getvalue()).notes
+
+    assert "CMYK of 16 bits read at 8 bits" in notes
+
+
+def test_what_pillow_does_not_know_is_not_called_damaged():
+    """A BMP of an unknown kind may be sound."""
+    stream = io.BytesIO()
+    as_image(noise(3)).save(stream, "BMP")
+    data = bytearray(stream.getvalue())
+    struct.pack_into("<H", data, 28, 48)  # bits a pixel
+
+    with pytest.raises(ImageError, match=r"of a kind that is not read \(.*48.*\); convert it"):
+        read(Path("a.bmp"), bytes(data))
+
+
+def test_a_large_profile_or_text_does_not_cost_the_png():
+    """Pillow's limit of a megabyte for each is lifted while a file is open, and comes back."""
+    profile_data = SRGB.ljust(3 << 20, b"\0")
+    early = ((b"iCCP", b"x\0\0" + zlib.compress(profile_data)),)
+    early += ((b"zTXt", b"Title\0\0" + zlib.compress(b"t" * (2 << 20))),)
+    before = PngImagePlugin.MAX_TEXT_CHUNK
+
+    metadata = read(Path("a.png"), png(8, 2, b"abc", *early)).metadata
+
+    assert metadata.icc_profile == profile_data
+    assert metadata.text == (("Title", "t" * (2 << 20)),)
+    assert before == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+def test_a_gif_without_its_end_mark_says_that_frames_may_be_missing(saved):
+    """Cut off between two frames it looks whole: it is read, with a note."""
+    frames = [as_image(noise(1, seed=seed)) for seed in range(3)]
+    path = saved(frames[0], "a.gif", save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+
+    assert read_album(path).notes == ()
+    album = read_album(path, data[:-1])
+
+    assert album.notes == ("it has no end mark: frames may be missing",)
+    assert len(album.pictures) == 3
