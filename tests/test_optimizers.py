@@ -140,11 +140,3 @@ def test_weight_decay_shrinks_what_muon_trains(net):
     for (name, value), plain in zip(net.named_parameters(), other.parameters(), strict=True):
         lost = 0.0 if value.ndim == 1 or name.startswith(ENDS) else 1e-3 * 2 * 0.5
         assert torch.allclose(plain - value, lost * before[name], atol=1e-7), name
-
-
-def test_forgotten_gradients_are_gone(net):
-    """After zero_grad no parameter has a gradient."""
-    optimizer = Optimizer(net, "muon")
-    stepped(net, optimizer, seed=0)
-    optimizer.zero_grad()
-    assert all(value.grad is None for value in net.parameters())

@@ -11,7 +11,6 @@ from srcli.errors import UsageError
 from srcli.model import weights
 from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
-from srcli.training.config import TrainConfig
 from srcli.training.symmetry import Symmetry
 from srcli.training.trainer import train
 
@@ -97,21 +96,20 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
     assert differ > 10  # so that averaging did something
 
 
-def run_of(config, folder, output, monkeypatch, **options):
-    """Set up a short run, without its pictures."""
-    for name in ("curves", "samples"):
-        monkeypatch.setattr(f"srcli.training.curves.{name}", lambda *_, **__: None)
-    known = {"steps": 12, "lr": 1e-2, "batch_size": 4, "device": "cpu", "dtype": "fp32"}
-    return TrainConfig(output=output, datasets=(str(folder),), model=config, **{**known, **options})
+@pytest.fixture
+def symmetric_options(options, undrawn, symmetric_config):  # noqa: ARG001 - nothing is drawn
+    """Return a function that makes the options of a short run of a symmetric net."""
+
+    def make(name, **changes):
+        return options(name, **({"model": symmetric_config, "steps": 8, "lr": 1e-2} | changes))
+
+    return make
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_training_keeps_a_net_symmetric(
-    symmetric_config, optimizer, image_folder, tmp_path, monkeypatch
-):
-    """After steps by either optimiser, and its average with it."""
-    run = tmp_path / "run"
-    config = run_of(symmetric_config, image_folder, run, monkeypatch, optimizer=optimizer)
+def test_training_keeps_a_net_symmetric(symmetric_options, optimizer):
+    """After steps by either optimizer, and its average with it."""
+    config = symmetric_options("run", optimizer=optimizer)
     train(config)
     net, header = weights.load(config.output / "model.safetensors")
     assert header.config.symmetric
@@ -125,35 +123,25 @@ def test_training_keeps_a_net_symmetric(
                 assert torch.allclose(result, turned(straight, turn), atol=2e-5)
 
 
-def test_symmetric_weights_may_be_trained_on_without(
-    symmetric_config, image_folder, tmp_path, monkeypatch
-):
+def test_symmetric_weights_may_be_trained_on_without(symmetric_options, symmetric_config):
     """A run that is not symmetric starts from weights that are, and leaves their symmetry."""
-    first = run_of(symmetric_config, image_folder, tmp_path / "first", monkeypatch)
+    first = symmetric_options("first")
     train(first)
     start = first.output / "model.safetensors"
     free = replace(symmetric_config, symmetric=False)
     image = torch.rand(1, 3, 24, 24)
     for name, lr in (("kept", 1e-12), ("moved", 1e-2)):
-        run = run_of(
-            free, image_folder, tmp_path / name, monkeypatch, init_from=start, lr=lr, ema=0.0
-        )
-        train(run)
-        net, header = weights.load(run.output / "model.safetensors")
+        config = symmetric_options(name, model=free, init_from=start, lr=lr, ema=0.0)
+        train(config)
+        net, header = weights.load(config.output / "model.safetensors")
         assert not header.config.symmetric
         with torch.no_grad():
             off = net(turned(image, 1)) - turned(net(image), 1)
         assert (float(off.abs().max()) < 2e-5) == (name == "kept")
     # The other way round their symmetry would have to be invented.
-    back = run_of(
-        symmetric_config,
-        image_folder,
-        tmp_path / "back",
-        monkeypatch,
-        init_from=tmp_path / "moved" / "model.safetensors",
-    )
+    moved = symmetric_options("moved").output / "model.safetensors"
     with pytest.raises(UsageError, match="another shape"):
-        train(back)
+        train(symmetric_options("back", init_from=moved))
 
 
 def test_a_symmetric_configuration_is_kept_and_checked(symmetric_config, tiny_config):
