@@ -18,7 +18,9 @@ The text of an error is the whole message to the user: what, the value, the way 
 line. Anything that is not a ``SrcliError`` is a bug and shows its traceback.
 """
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "require_at_least",
+    "suggestion",
 ]
 
 
@@ -116,3 +119,14 @@ def require_at_least(low: int, **options: float | None) -> None:
         if value is not None and not (math.isfinite(value) and value >= low):
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} must be at least {low}, not {value:g}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return which known name a wrong one may be meant for, to stand behind it in a message.
+
+    Example:
+        >>> suggestion("lrr", ["lr", "loss"]), suggestion("x", ["lr", "loss"])
+        (' (do you mean lr?)', '')
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (do you mean {near[0]}?)" if near else ""

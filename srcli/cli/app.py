@@ -14,6 +14,7 @@ import typer
 from srcli import __version__, files
 from srcli.cli import evaluate, models, train, upscale
 from srcli.cli.console import say
+from srcli.cli.usage import Program
 
 __all__ = ["app", "main", "root"]
 
@@ -22,7 +23,7 @@ _BOXES = _COLUMNS >= 80
 """Whether the help has room for its boxes: they would cut words and option names."""
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=Program,
     rich_markup_mode="rich" if _BOXES else None,
     context_settings={
         "help_option_names": ["-h", "--help"],

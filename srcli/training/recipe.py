@@ -5,7 +5,6 @@ have keeps the field's default. The shipped ones are in ``recipes/``. A run's ``
 recipe too. ``--set`` changes a recipe's values, an option of the command line those of both.
 """
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from types import NoneType
 from typing import Any, NamedTuple, get_args
 
 from srcli.data.sources import DATASETS, absolute, parse
-from srcli.errors import UsageError
+from srcli.errors import UsageError, suggestion
 from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.model.weights import read_header, resolve
 from srcli.training.config import CHANGEABLE, TrainConfig, option_of, typed
@@ -69,8 +68,8 @@ def load(recipe: str) -> Recipe:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
         raise UsageError(f"--recipe {recipe}: {error}") from error
     raise UsageError(
-        f"--recipe {recipe} is unknown{_similar(recipe, known)}: give {', '.join(known)}, a .toml "
-        "file or the options.json of a run"
+        f"--recipe {recipe} is unknown{suggestion(recipe, known)}: give {', '.join(known)}, a "
+        ".toml file or the options.json of a run"
     )
 
 
@@ -238,7 +237,7 @@ def _value(name: str, value: Any, prefix: str = "") -> tuple[str, Any]:  # noqa:
     known = [one.name for one in settings()]
     if head not in known or (dot and head != "model"):
         raise UsageError(
-            f"{prefix}{name}: there is no such name{_similar(head, known)}; give one of "
+            f"{prefix}{name}: there is no such name{suggestion(head, known)}; give one of "
             f"{', '.join(known)}"
         )
     if head == "model":
@@ -261,7 +260,7 @@ def _table(value: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - any TOM
     for name in table:
         if name not in {"from", *_SHAPE}:
             raise UsageError(
-                f"{prefix}model.{name}: there is no such field{_similar(name, _SHAPE)}; "
+                f"{prefix}model.{name}: there is no such field{suggestion(name, _SHAPE)}; "
                 f"give one of {', '.join(_SHAPE)}"
             )
     return table
@@ -296,12 +295,6 @@ def _named_shape(name: str) -> ModelConfig:
         return ModelConfig.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"model {name}: {error}; give {known} or a JSON file") from error
-
-
-def _similar(name: str, known: Sequence[str]) -> str:
-    """Suggest the known name that a wrong one is nearest to."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (do you mean {near[0]}?)" if near else ""
 
 
 def _shown(value: object) -> str:
