@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
-from srcli.ops.color import dequantize
+from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import JpegDraw, check_draws, draw_jpeg, reduce_resolution
+from srcli.ops.degrade import DRAWS, JpegDraw, draw_jpeg, reduce_resolution
 from srcli.ops.resample import bicubic
+from srcli.ops.spans import output_length
 
 __all__ = ["degrade", "training_input"]
 
@@ -41,15 +42,20 @@ def degrade(
     Raises:
         ValueError: If more than plain bicubic is asked for and ``draws`` does not fit.
     """
+    height, width = (output_length(side, 1.0 / scale) for side in image.shape[-2:])
     if degradation.is_bicubic:
-        return dequantize(reduce_resolution(image, scale, degradation, None))
+        return dequantize(quantize(bicubic(image, (height, width))))
     batch = image.reshape(-1, *image.shape[-3:])
-    rows = check_draws(draws, len(batch))
-    low = reduce_resolution(batch, scale, degradation, rows)
-    files = draw_jpeg(degradation, rows)
+    if draws is None or draws.shape != (len(batch), DRAWS):
+        found = None if draws is None else tuple(draws.shape)
+        raise ValueError(
+            f"this degradation needs draws of the shape {(len(batch), DRAWS)}, not {found}"
+        )
+    low = reduce_resolution(batch, (height, width), degradation, draws)
+    files = draw_jpeg(degradation, draws)
     if files:
         low = _saved_as_jpeg(low, files)
-    return dequantize(low).reshape(*image.shape[:-2], *low.shape[-2:])
+    return dequantize(low).reshape(*image.shape[:-2], height, width)
 
 
 def training_input(
@@ -72,12 +78,11 @@ def training_input(
     Raises:
         ValueError: As :func:`degrade` does.
     """
-    rows = None if degradation.is_bicubic else check_draws(draws, len(image))
     result = torch.empty_like(image)
     for scale in sorted(set(scales)):
         chosen = [index for index, value in enumerate(scales) if value == scale]
         where = torch.tensor(chosen).to(image.device, non_blocking=True)
-        draw = None if rows is None else rows[chosen]
+        draw = None if draws is None else draws[chosen]
         low = degrade(image.index_select(0, where), scale, degradation, draw)
         result[where] = bicubic(low, (image.shape[-2], image.shape[-1])).to(result.dtype)
     return result

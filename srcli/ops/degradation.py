@@ -9,7 +9,7 @@ __all__ = ["KERNELS", "Degradation"]
 
 
 class _Part(NamedTuple):
-    """What a part of a degradation may be."""
+    """What a range of a degradation may be."""
 
     low: int
     high: int
@@ -23,9 +23,7 @@ _PARTS = {
     "jpeg": _Part(1, 100, int, "jpeg=30..95"),
 }
 
-_SHARE_EXAMPLE = "clean=0.2"
-
-_KERNEL_EXAMPLE = "kernel=bicubic+area"
+_EXAMPLES = ",".join([*(part.example for part in _PARTS.values()), "kernel=bicubic+area,clean=0.2"])
 
 _ANY_KERNEL = "any"
 """Stands for all of :data:`KERNELS`; what is written down names them, so that a record keeps its
@@ -44,8 +42,8 @@ class Degradation:
     it is plain bicubic.
 
     Raises:
-        UsageError: If a part is no rising range of numbers within its limits, or a kernel is
-            unknown or named twice.
+        UsageError: If a part is no rising range within its limits, or a kernel is unknown or
+            named twice.
     """
 
     blur: tuple[float, float] | None = None
@@ -65,29 +63,32 @@ class Degradation:
     """Share of the samples that stay undegraded, below 1: plain bicubic."""
 
     def __post_init__(self) -> None:
-        """Check every part, wherever it comes from."""
-        for name in _PARTS:
-            value = getattr(self, name)
-            if value is not None and not _is_range(name, value):
-                raise _bad_part(name, value)
-        if not _is_kernels(self.kernel):
-            raise _bad_kernel(self.kernel)
-        if type(self.clean) is not float or not 0 <= self.clean < 1:
-            raise _bad_share(self.clean)
+        """Check the limits of every part."""
+        for name, part in _PARTS.items():
+            limits = getattr(self, name)
+            if limits is not None and not part.low <= limits[0] <= limits[1] <= part.high:
+                raise _refusal(name, _range_text(limits))
+        known = set(self.kernel) & set(KERNELS)
+        if not known or len(known) < len(self.kernel):
+            raise _refusal("kernel", "+".join(self.kernel))
+        if not 0 <= self.clean < 1:
+            raise _refusal("clean", f"{self.clean:g}")
 
     @property
     def is_bicubic(self) -> bool:
         """Whether the bicubic reduction is all there is."""
-        ranges = [getattr(self, name) for name in _PARTS]
-        return ranges.count(None) == len(ranges) and self.kernel == KERNELS[:1]
+        return self.blur is self.noise is self.jpeg is None and self.kernel == KERNELS[:1]
 
     def __str__(self) -> str:
-        texts = [_range_text(name, getattr(self, name)) for name in _PARTS]
+        if self.is_bicubic:
+            return "bicubic"
+        ranges = {name: getattr(self, name) for name in _PARTS}
+        texts = [f"{name}={_range_text(value)}" for name, value in ranges.items() if value]
         if self.kernel != KERNELS[:1]:
             texts.append(f"kernel={'+'.join(self.kernel)}")
-        if self.clean and not self.is_bicubic:
+        if self.clean:
             texts.append(f"clean={self.clean!r}")
-        return ",".join(filter(None, texts)) or "bicubic"
+        return ",".join(texts)
 
     @classmethod
     def parse(cls, text: str) -> "Degradation":
@@ -119,95 +120,43 @@ class Degradation:
             name, _, value = (piece.strip() for piece in item.partition("="))
             if name in parts:
                 raise UsageError(f"--degradation names {name} twice; give it once")
-            parts[name] = _read_part(name, value)
+            try:
+                parts[name] = _read_part(name, value)
+            except ValueError:
+                raise _refusal(name, value) from None
         return cls(**parts)
 
 
 def _read_part(name: str, text: str) -> object:
+    """Read one part; raise ``ValueError`` for what is no number."""
     if name in _PARTS:
-        return _read_range(name, text)
+        first, dots, last = text.partition("..")
+        kind = _PARTS[name].kind
+        return kind(first), kind(last if dots else first)
     if name == "kernel":
-        return _read_kernels(text)
+        return KERNELS if text == _ANY_KERNEL else tuple(one.strip() for one in text.split("+"))
     if name == "clean":
-        return _read_share(text)
-    examples = [part.example for part in _PARTS.values()]
-    raise UsageError(
-        f"--degradation has no part {name!r}; give bicubic, or some of "
-        f"{','.join([*examples, _KERNEL_EXAMPLE, _SHARE_EXAMPLE])}"
-    )
-
-
-def _is_range(name: str, value: object) -> bool:
-    part = _PARTS[name]
-    return (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(type(number) in {int, part.kind} for number in value)
-        and part.low <= value[0] <= value[1] <= part.high
-    )
-
-
-def _read_range(name: str, text: str) -> tuple[float, float]:
-    first, dots, last = text.partition("..")
-    try:
-        value = _PARTS[name].kind(first), _PARTS[name].kind(last if dots else first)
-    except ValueError:
-        raise _bad_part(name, text) from None
-    if not _is_range(name, value):
-        raise _bad_part(name, text)
-    return value
-
-
-def _is_kernels(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and bool(value)
-        and all(type(name) is str and name in KERNELS for name in value)
-        and len(set(value)) == len(value)
-    )
-
-
-def _read_kernels(text: str) -> tuple[str, ...]:
-    if text == _ANY_KERNEL:
-        return KERNELS
-    names = tuple(name.strip() for name in text.split("+"))
-    if not _is_kernels(names):
-        raise _bad_kernel(text)
-    return names
-
-
-def _read_share(text: str) -> float:
-    try:
         return float(text)
-    except ValueError:
-        raise _bad_share(text) from None
+    raise UsageError(f"--degradation has no part {name!r}; give bicubic, or some of {_EXAMPLES}")
 
 
-def _range_text(name: str, value: tuple[float, float] | None) -> str:
-    if value is None:
-        return ""
-    first, last = (repr(_PARTS[name].kind(number)).removesuffix(".0") for number in value)
-    return f"{name}={first}" if first == last else f"{name}={first}..{last}"
+def _range_text(limits: tuple[float, float]) -> str:
+    first, last = (repr(number).removesuffix(".0") for number in limits)
+    return first if first == last else f"{first}..{last}"
 
 
-def _bad_kernel(value: object) -> UsageError:
+def _refusal(name: str, value: str) -> UsageError:
+    """Say what a part must be, and what was given."""
+    if name in _PARTS:
+        low, high, kind, example = _PARTS[name]
+        numbers = "whole numbers" if kind is int else "numbers"
+        must = f"be a rising range of {numbers} within {low}..{high}"
+    elif name == "kernel":
+        must = f"name some of {'+'.join(KERNELS)}, each once, or {_ANY_KERNEL}"
+        example = "kernel=bicubic+area"
+    else:
+        must = "be a share of the samples, at least 0 and below 1"
+        example = "clean=0.2"
     return UsageError(
-        f"--degradation kernel must name some of {'+'.join(KERNELS)}, each once, or "
-        f"{_ANY_KERNEL}, not {value!r}; give for example {_KERNEL_EXAMPLE}"
-    )
-
-
-def _bad_share(value: object) -> UsageError:
-    return UsageError(
-        "--degradation clean must be a share of the samples, at least 0 and below 1, "
-        f"not {value!r}; give for example {_SHARE_EXAMPLE}"
-    )
-
-
-def _bad_part(name: str, value: object) -> UsageError:
-    part = _PARTS[name]
-    numbers = "whole numbers" if part.kind is int else "numbers"
-    return UsageError(
-        f"--degradation {name} must be a rising range of {numbers} within "
-        f"{part.low}..{part.high}, not {value!r}; give for example {part.example}"
+        f"--degradation {name} must {must}, not {value!r}; give for example {example}"
     )

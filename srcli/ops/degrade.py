@@ -3,18 +3,17 @@
 What follows in a file, JPEG, needs an encoder: :mod:`srcli.data.degrading` composes the two.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from srcli.ops.color import dequantize, quantize
+from srcli.ops.color import quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.resample import axis_weights, bicubic, reflect
-from srcli.ops.spans import Span, output_length
+from srcli.ops.resample import axis_weights, reflect
+from srcli.ops.spans import Span
 
-__all__ = ["DRAWS", "PHASE_DRAWS", "JpegDraw", "check_draws", "draw_jpeg", "reduce_resolution"]
+__all__ = ["DRAWS", "PHASE_DRAWS", "JpegDraw", "draw_jpeg", "reduce_resolution"]
 
 DRAWS = 8
 """Uniform numbers that a sample's degradation is drawn from, in this order: standard deviation
@@ -24,8 +23,6 @@ seed of the noise, whether the sample stays undegraded, and the kernel that redu
 PHASE_DRAWS = slice(3, 5)
 """The draws of where the JPEG grid begins. Zero there is a whole picture, whose grid begins in
 its corner; a patch is a window of one, so its grid begins anywhere."""
-
-_QUALITY_DRAW, _UNDEGRADED_DRAW = 2, 6
 
 _JPEG_UNIT = 16
 """Side of JPEG's unit with 4:2:0 chroma, luma pixels: two blocks of eight."""
@@ -48,7 +45,7 @@ class JpegDraw(NamedTuple):
 
 
 def reduce_resolution(
-    image: Tensor, scale: float, degradation: Degradation, draws: Tensor | None
+    image: Tensor, size: tuple[int, int], degradation: Degradation, draws: Tensor
 ) -> Tensor:
     """Blur pictures, reduce them and add noise, all but the JPEG of a degradation.
 
@@ -56,29 +53,29 @@ def reduce_resolution(
     CPU from each sample's own seed, so that every device adds the same.
 
     Args:
-        image: ``(N, C, H, W)`` floating point in [0, 1]; ``(..., H, W)`` for plain bicubic.
-        scale: HR pixels per LR pixel, at least 1.
-        degradation: The ranges to draw from; plain bicubic is the reduction alone.
-        draws: ``(N, DRAWS)`` as :func:`check_draws` has it; needed for more than plain bicubic.
+        image: ``(N, C, H, W)`` floating point in [0, 1].
+        size: Height and width of the result.
+        degradation: The ranges to draw from.
+        draws: ``(N, DRAWS)`` ``float64`` uniform numbers in [0, 1) on the CPU.
 
     Returns:
-        The pictures with sides divided by ``scale`` and rounded, ``uint8``: an LR picture is a
-        file, and files have integers.
-
-    Raises:
-        ValueError: As :func:`check_draws` does.
+        ``(N, C, *size)`` ``uint8``: an LR picture is a file, and files have integers.
     """
-    size = _reduced(image.shape[-2], scale), _reduced(image.shape[-1], scale)
-    if degradation.is_bicubic:
-        return quantize(bicubic(image, size))
-    rows = check_draws(draws, len(image))
-    blur, noise, _, _, _, seed, _, kernel = rows.unbind(1)
-    degraded = _is_degraded(rows, degradation)
+    blur, noise, _, _, _, seed, undegraded, kernel = draws.unbind(1)
+    degraded = undegraded >= degradation.clean
     sigma = _drawn(blur, degradation.blur or (0, 0)) * degraded
-    kernels = _drawn_kernels(kernel, degraded, degradation)
-    low = _blurred_and_reduced(dequantize(image), size, sigma, kernels)
+    places = _drawn_whole(kernel, (0, len(degradation.kernel) - 1))
+    kernels = [
+        degradation.kernel[place] if is_degraded else "bicubic"
+        for place, is_degraded in zip(places.tolist(), degraded.tolist(), strict=True)
+    ]
+    low = image.new_empty(*image.shape[:2], *size)
+    for name in sorted(set(kernels)):
+        where = torch.tensor([place for place, found in enumerate(kernels) if found == name])
+        moved = where.to(image.device, non_blocking=True)
+        low[moved] = _filtered(image.index_select(0, moved), size, sigma[where], name)
     if degradation.noise:
-        low = low + _noise(low, _drawn(noise, degradation.noise) * degraded, seed)
+        low += _noise(low, _drawn(noise, degradation.noise) * degraded, seed)
     return quantize(low)
 
 
@@ -87,46 +84,17 @@ def draw_jpeg(degradation: Degradation, draws: Tensor) -> list[JpegDraw]:
 
     Args:
         degradation: The range of qualities; without one the list is empty.
-        draws: ``(N, DRAWS)`` as :func:`check_draws` has it.
+        draws: ``(N, DRAWS)`` as for :func:`reduce_resolution`.
     """
     if degradation.jpeg is None:
         return []
-    quality = _drawn_whole(draws[:, _QUALITY_DRAW], degradation.jpeg).tolist()
-    phase = (draws[:, PHASE_DRAWS] * _JPEG_UNIT).long().tolist()
+    _, _, quality, down, across, _, undegraded, _ = draws.unbind(1)
+    qualities = _drawn_whole(quality, degradation.jpeg).tolist()
+    rows, columns = ((phase * _JPEG_UNIT).long().tolist() for phase in (down, across))
     return [
-        JpegDraw(sample, quality[sample], (phase[sample][0], phase[sample][1]))
-        for sample in _is_degraded(draws, degradation).nonzero()[:, 0].tolist()
+        JpegDraw(sample, qualities[sample], (rows[sample], columns[sample]))
+        for sample in (undegraded >= degradation.clean).nonzero()[:, 0].tolist()
     ]
-
-
-def check_draws(draws: Tensor | None, samples: int) -> Tensor:
-    """Return the draws of a batch unless they do not fit.
-
-    Args:
-        draws: ``(N, DRAWS)`` ``float64`` uniform numbers in [0, 1) on the CPU, a row for each of
-            the N samples.
-        samples: N.
-
-    Raises:
-        ValueError: If the shape or a value is another one.
-    """
-    if draws is None or draws.shape != (samples, DRAWS):
-        found = None if draws is None else tuple(draws.shape)
-        raise ValueError(
-            f"this degradation needs draws of the shape {(samples, DRAWS)}, not {found}"
-        )
-    if not bool(((draws >= 0) & (draws < 1)).all()):
-        raise ValueError("draws must lie in [0, 1)")
-    return draws
-
-
-def _reduced(length: int, scale: float) -> int:
-    return output_length(length, 1.0 / scale)
-
-
-def _is_degraded(draws: Tensor, degradation: Degradation) -> Tensor:
-    """Decide for each sample whether it is degraded or stays plain bicubic: ``(N,)`` booleans."""
-    return draws[:, _UNDEGRADED_DRAW] >= degradation.clean
 
 
 def _drawn(draw: Tensor, limits: tuple[float, float]) -> Tensor:
@@ -139,31 +107,6 @@ def _drawn_whole(draw: Tensor, limits: tuple[int, int]) -> Tensor:
     """Draw whole numbers of a range, each as likely as the others."""
     low, high = limits
     return low + (draw * (high - low + 1)).long()
-
-
-def _drawn_kernels(draw: Tensor, degraded: Tensor, degradation: Degradation) -> list[str]:
-    """Name each sample's kernel: one of the degradation's, or bicubic if it stays undegraded."""
-    names = degradation.kernel
-    places = _drawn_whole(draw, (0, len(names) - 1)).tolist()
-    return [
-        names[place] if is_degraded else "bicubic"
-        for place, is_degraded in zip(places, degraded.tolist(), strict=True)
-    ]
-
-
-def _blurred_and_reduced(
-    image: Tensor, size: tuple[int, int], sigma: Tensor, kernels: Sequence[str]
-) -> Tensor:
-    """Blur and reduce ``(N, C, H, W)``, those of one kernel together; not clamped."""
-    names = sorted(set(kernels))
-    if len(names) == 1:
-        return _filtered(image, size, sigma, names[0])
-    result = image.new_empty(*image.shape[:-2], *size)
-    for name in names:
-        where = torch.tensor([place for place, found in enumerate(kernels) if found == name])
-        moved = where.to(image.device, non_blocking=True)
-        result[moved] = _filtered(image.index_select(0, moved), size, sigma[where], name)
-    return result
 
 
 def _filtered(image: Tensor, size: tuple[int, int], sigma: Tensor, kernel: str) -> Tensor:
