@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from srcli.errors import ImageError
 from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
 
 
@@ -50,9 +51,10 @@ def test_jpeg_loses_less_with_quality(photo):
     assert errors[0] > 8
 
 
-@pytest.mark.parametrize("value", [0, 77, 255])
-def test_jpeg_keeps_what_is_flat(value):
-    """At the best quality a flat grey is kept, and so is its size."""
-    grey = np.full((5, 7, 3), value, np.uint8)
+def test_a_picture_beyond_jpegs_limit_is_refused():
+    """A side of 65,500 pixels is saved, the continuation of a phase counted; one more is not."""
+    row = np.full((1, 65_500, 1), 77, np.uint8)
 
-    np.testing.assert_array_equal(jpeg_roundtrip(grey, 100), grey)
+    np.testing.assert_array_equal(jpeg_roundtrip(row, 100), row)
+    with pytest.raises(ImageError, match=r"^JPEG holds .*, not a picture of 65500x1: degrade it"):
+        jpeg_roundtrip(row, 100, (0, 1))

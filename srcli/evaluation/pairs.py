@@ -11,8 +11,9 @@ from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
 from srcli.data.pool import Pool, open_pool
 from srcli.data.sources import DATASETS, parse
-from srcli.errors import DataError
+from srcli.errors import DataError, ImageError
 from srcli.evaluation.config import EvalConfig
+from srcli.files import one_line
 from srcli.imaging import images
 from srcli.imaging.images import Picture
 from srcli.ops.color import dequantize, quantize
@@ -140,7 +141,10 @@ def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple
     draws = named_draws(config.seed, name)[None]
     draws[:, PHASE_DRAWS] = 0.0  # a whole picture
     image = dequantize(torch.from_numpy(high.pixels).permute(2, 0, 1))[None]
-    low = quantize(degrade(image, scale, config.degradation, draws))[0]
+    try:
+        low = quantize(degrade(image, scale, config.degradation, draws))[0]
+    except ImageError as error:
+        raise ImageError(f"{one_line(label)}: {error}") from error
     return high, Picture(pixels=low.permute(1, 2, 0).contiguous().numpy())
 
 

@@ -6,10 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
+from srcli.errors import ImageError
+
 __all__ = ["jpeg_roundtrip"]
 
 _HALF_CHROMA = 2
 """Pillow's number for 4:2:0: chroma of half the resolution down and across."""
+
+_LONGEST_SIDE = 65_500
+"""libjpeg's limit, JPEG_MAX_DIMENSION."""
 
 
 def jpeg_roundtrip(
@@ -26,12 +31,20 @@ def jpeg_roundtrip(
 
     Returns:
         The decoded pixels, of the same shape.
+
+    Raises:
+        ImageError: If a side is longer than JPEG's 65,500 pixels.
     """
     top, left = phase
     height, width, channels = pixels.shape
     rows = np.arange(-top, height).clip(0)
     columns = np.arange(-left, width).clip(0)
     padded = pixels[rows][:, columns]
+    if max(padded.shape) > _LONGEST_SIDE:
+        raise ImageError(
+            f"JPEG holds sides of up to {_LONGEST_SIDE:,} pixels, not a picture of "
+            f"{width}x{height}: degrade it without jpeg, or leave it out"
+        )
     image = Image.fromarray(padded if channels == 3 else padded[..., 0])
     stream = BytesIO()
     image.save(stream, "JPEG", quality=quality, subsampling=_HALF_CHROMA)
