@@ -56,13 +56,14 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - see is_there
 
 
-def one_line(text: str) -> str:
-    r"""Make a file name or a codec's words safe to print on one line of any terminal.
+def one_line(text: str | Path) -> str:
+    r"""Make a path or a codec's words safe to print on one line of any terminal.
 
     Example:
         >>> one_line("a photo.png"), one_line("two\nlines")
         ('a photo.png', 'two\\nlines')
     """
+    text = str(text)
     return text if text.isprintable() else repr(text)[1:-1]
 
 

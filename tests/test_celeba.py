@@ -5,18 +5,17 @@ import io
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from srcli.data import celeba
-from srcli.data.celeba import CelebA
+from srcli.data.downloads import PAGES
 from srcli.data.sources import open_source
 from srcli.errors import DataError, ImageError
 
-PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+GET = f"with --download, or from {PAGES['celeba']}"
 
 PARTITION_OF = {1: 0, 2: 0, 3: 2, 4: 1, 5: 2, 6: 0}
 """The number of each face, and that of its partition."""
@@ -55,10 +54,10 @@ def write_folder(root, faces):
         (folder / name).write_bytes(data)
 
 
-def write_zip(root, faces, *, more=(), compression=zipfile.ZIP_DEFLATED):
+def write_zip(root, faces, more=()):
     """Lay CelebA out as its archive, the members in another order than their names'."""
     root.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(root / "img_align_celeba.zip", "w", compression) as archive:
+    with zipfile.ZipFile(root / "img_align_celeba.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.mkdir("img_align_celeba")
         for name in reversed(faces):
             archive.writestr(f"img_align_celeba/{name}", faces[name])
@@ -76,12 +75,9 @@ WRITERS = {"folder": write_folder, "zip": write_zip}
 LAYOUTS = pytest.mark.parametrize("layout", WRITERS)
 
 
-def contents(folder):
-    """List every file below a folder: path, bytes, time of the last change."""
-    return {
-        path.relative_to(folder): (path.is_file() and path.read_bytes(), path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-    }
+def opened(root, *partitions, notice=lambda _: None):
+    """Open partitions of CelebA, or all of it."""
+    return celeba.CelebA(root, partitions, notice)
 
 
 def keys(source):
@@ -102,11 +98,9 @@ def test_celeba_gives_its_files_by_name(layout, tmp_path, faces):
     """Folder and archive give the files' pixels by name, label them, and stay as they are."""
     WRITERS[layout](tmp_path, faces)
     holder = {"folder": "img_align_celeba", "zip": "img_align_celeba.zip"}[layout]
-    before = contents(tmp_path)
 
-    source = CelebA(tmp_path)
+    source = opened(tmp_path)
 
-    assert source.name == "celeba"
     assert keys(source) == sorted(faces)
     for index, name in enumerate(sorted(faces)):
         pixels = source.read(index)
@@ -114,7 +108,6 @@ def test_celeba_gives_its_files_by_name(layout, tmp_path, faces):
         assert np.array_equal(pixels, decoded(faces[name]))
         assert source.size(index) == (178, 218)
         assert source.label(index) == str(tmp_path / holder / name)
-    assert contents(tmp_path) == before
 
 
 @LAYOUTS
@@ -122,7 +115,6 @@ def test_celeba_gives_its_files_by_name(layout, tmp_path, faces):
     ("partitions", "numbers"),
     [
         (["train"], [1, 2, 6]),
-        (["test"], [3, 5]),
         (["valid", "train"], [1, 2, 4, 6]),
         (["train", "valid", "test"], [1, 2, 3, 4, 5, 6]),
     ],
@@ -131,15 +123,14 @@ def test_partitions_are_chosen_by_the_list(layout, partitions, numbers, tmp_path
     """Exactly the images of the partitions asked for are there; the whole needs no list."""
     WRITERS[layout](tmp_path, faces)
     if len(partitions) < 3:
-        message = refusal(lambda: CelebA(tmp_path, partitions))
         path = tmp_path / "list_eval_partition.txt"
-        assert message == (
+        assert refusal(lambda: opened(tmp_path, *partitions)) == (
             f"{path} says which image is of which partition and cannot be read "
-            f"({os.strerror(errno.ENOENT)}): get it with --download or from {PAGE}"
+            f"({os.strerror(errno.ENOENT)}): get it {GET}"
         )
         write_list(tmp_path)
 
-    source = CelebA(tmp_path, partitions)
+    source = opened(tmp_path, *partitions)
 
     assert keys(source) == [face_name(number) for number in numbers]
     assert np.array_equal(source.read(0), decoded(faces[face_name(numbers[0])]))
@@ -152,7 +143,7 @@ def test_the_data_folder_may_be_the_one_above(above, tmp_path, faces):
     write_list(tmp_path / "celeba")
     (tmp_path / "celeba" / "img_align_celeba").mkdir()  # an attempt to unpack hides nothing
 
-    source = open_source("celeba:valid", tmp_path if above else tmp_path / "celeba")
+    source = open_source("celeba:valid", tmp_path if above else tmp_path / "celeba", print)
 
     assert keys(source) == ["000004.jpg"]
 
@@ -161,7 +152,7 @@ def test_threads_may_read_one_archive_at_once(tmp_path, faces):
     """Many threads that read all over one archive each get the image that they asked for."""
     many = {face_name(number): faces[face_name(1 + number % 6)] for number in range(30)}
     write_zip(tmp_path, many)
-    source = CelebA(tmp_path)
+    source = opened(tmp_path)
     expected = [decoded(faces[face_name(1 + number % 6)]) for number in range(6)]
     order = np.random.default_rng(0).permutation(np.tile(np.arange(30), 3)).tolist()
 
@@ -185,7 +176,7 @@ def test_other_members_of_an_archive_are_no_images(tmp_path, faces):
     ]
     write_zip(tmp_path, dict(rest), more=others)
 
-    source = CelebA(tmp_path)
+    source = opened(tmp_path)
 
     assert keys(source) == sorted(faces)
     assert np.array_equal(source.read(0), decoded(data))
@@ -198,67 +189,41 @@ def test_lists_and_counts_may_have_gaps(tmp_path, faces, monkeypatch):
     (tmp_path / "img_align_celeba" / "stray.jpg").write_bytes(faces["000001.jpg"])
     notices = []
 
-    source = CelebA(tmp_path, ["train"], notices.append)
+    source = opened(tmp_path, "train", notice=notices.append)
     monkeypatch.setattr(celeba, "IMAGES", 7)
-    CelebA(tmp_path, notice=notices.append)
+    opened(tmp_path, notice=notices.append)
 
     assert keys(source) == ["000001.jpg", "000006.jpg"]
     assert notices == [f"celeba: 7 of the 202,599 images are in {tmp_path}; continuing with these"]
 
 
-def _a_file(root):
-    root.write_bytes(b"")
-
-
-def _list_alone(root):
-    root.mkdir()
-    write_list(root)
-
-
-def _other_things(root):
-    for name in ("f", "e", "d", "c", "b", "a", ".hidden"):
-        (root / name).mkdir(parents=True)
-
-
 @pytest.mark.parametrize(
-    ("build", "found"),
+    "build",
     [
-        (lambda _: None, "which does not exist"),
-        (_a_file, "which is a file"),
-        (Path.mkdir, "which is empty"),
-        (_list_alone, "which holds list_eval_partition.txt"),
-        (
-            lambda root: (root / "img_align_celeba").mkdir(parents=True),
-            "which holds img_align_celeba (with no image in img_align_celeba)",
-        ),
-        (
-            lambda root: write_zip(root, {}),
-            "which holds img_align_celeba.zip (with no image in img_align_celeba.zip)",
-        ),
-        (_other_things, "which holds a, b, c, d and 2 more"),
+        lambda _: None,
+        lambda root: root.write_bytes(b""),
+        lambda root: (root / "img_align_celeba").mkdir(parents=True),
+        lambda root: write_zip(root, {}),
     ],
-    ids=["missing", "file", "empty", "list", "folder", "archive", "others"],
+    ids=["missing", "file", "folder", "archive"],
 )
-def test_a_place_without_celeba_is_described(build, found, tmp_path):
-    """The error says what is there, what should be, and where to get it."""
+def test_a_place_without_celeba_is_named(build, tmp_path):
+    """The error says where there should be what, and where to get it."""
     root = tmp_path / "faces"
     build(root)
 
-    assert refusal(lambda: open_source("celeba", root)) == (
-        f"celeba is not in {root}, {found}; expected img_align_celeba/ or img_align_celeba.zip, "
-        f"and list_eval_partition.txt: get them with --download, or from {PAGE} and give their "
-        "folder as --data-dir"
+    assert refusal(lambda: opened(root)) == (
+        f"no image of celeba is in {root}; expected img_align_celeba/ or img_align_celeba.zip, "
+        f"and list_eval_partition.txt: get them {GET}, and give their folder as --data-dir"
     )
 
 
 NO_LIST = (
-    "{path} does not hold lines such as '000001.jpg 0': delete it and download it again with "
-    f"--download or from {PAGE}"
+    "{path} does not hold lines such as '000001.jpg 0': delete it and download it again " + GET
 )
 NO_IMAGE = (
     "celeba in {path.parent} holds no image of the partition valid or test, by "
-    "list_eval_partition.txt, among its 6; give another one, or get all with --download or from "
-    f"{PAGE}"
+    "list_eval_partition.txt, among its 6; give another one, or get all " + GET
 )
 
 
@@ -279,35 +244,13 @@ def test_a_list_of_something_else_is_refused(text, message, tmp_path, faces):
     path = tmp_path / "list_eval_partition.txt"
     path.write_bytes(text)
 
-    found = refusal(lambda: CelebA(tmp_path, ["valid", "test"]))
+    found = refusal(lambda: opened(tmp_path, "valid", "test"))
 
     assert found == message.format(path=path)
 
 
-def _version_from_the_future(data):
-    # "Version needed to extract" of the first entry of the central directory.
-    at = data.index(b"PK\1\2") + 6
-    return data[:at] + b"\xff\x00" + data[at + 2 :]
-
-
-def _name_in_no_encoding(data):
-    # Bit 11 of the flags: the name is in UTF-8.
-    at = data.index(b"PK\1\2")
-    entry = bytearray(data[at:])
-    entry[9] |= 8
-    entry[46] = 0xFF
-    return data[:at] + bytes(entry)
-
-
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda _: b"<html>",
-        lambda data: data[: len(data) // 2],
-        _version_from_the_future,
-        _name_in_no_encoding,
-    ],
-    ids=["page", "cut", "version", "name"],
+    "damage", [lambda _: b"<html>", lambda data: data[: len(data) // 2]], ids=["page", "cut"]
 )
 def test_a_damaged_archive_is_refused(damage, tmp_path, faces):
     """An archive that cannot be opened is named, with where to get another."""
@@ -315,53 +258,41 @@ def test_a_damaged_archive_is_refused(damage, tmp_path, faces):
     path = tmp_path / "img_align_celeba.zip"
     path.write_bytes(damage(path.read_bytes()))
 
-    message = refusal(lambda: CelebA(tmp_path))
+    message = refusal(lambda: opened(tmp_path))
 
     assert message.startswith(f"{path} cannot be read as a zip file (")
-    assert message.endswith(f"): delete it and download it again with --download or from {PAGE}")
-
-
-def _entry(data, name):
-    """Find a member's entry in the central directory."""
-    return data.rindex(name.encode()) - 46
-
-
-def _damage_pixels(data, name):
-    at = data.index(name.encode()) + len(name) + 500
-    data[at] ^= 0xFF
+    assert message.endswith(f"): delete it and download it again {GET}")
 
 
 def _damage_stream(data, name):
-    data[data.index(name.encode()) + len(name)] = 0x07  # no kind of block that deflate has
+    data[data.index(name) + len(name)] = 0x07  # no kind of block that deflate has
 
 
 def _ask_for_password(data, name):
-    data[data.index(name.encode()) - 24] |= 1
-    data[_entry(data, name) + 8] |= 1
+    data[data.index(name) - 24] |= 1
+    data[data.rindex(name) - 38] |= 1
 
 
 def _compress_strangely(data, name):
-    data[_entry(data, name) + 10] = 99
+    data[data.rindex(name) - 36] = 99
 
 
 def _point_elsewhere(data, name):
-    data[_entry(data, name) + 42] ^= 0x55
+    data[data.rindex(name) - 4] ^= 0x55
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize(
-    "damage",
-    [_damage_pixels, _damage_stream, _ask_for_password, _compress_strangely, _point_elsewhere],
+    "damage", [_damage_stream, _ask_for_password, _compress_strangely, _point_elsewhere]
 )
-def test_a_damaged_member_costs_its_image_alone(damage, compression, tmp_path, faces):
+def test_a_damaged_member_costs_its_image_alone(damage, tmp_path, faces):
     """Whatever is wrong with one member, it is an error of that image, and the others read."""
-    write_zip(tmp_path, faces, compression=compression)
+    write_zip(tmp_path, faces)
     path = tmp_path / "img_align_celeba.zip"
     data = bytearray(path.read_bytes())
-    damage(data, "img_align_celeba/000003.jpg")
+    damage(data, b"img_align_celeba/000003.jpg")
     path.write_bytes(data)
 
-    source = CelebA(tmp_path)
+    source = opened(tmp_path)
 
     for access in (source.read, source.size):
         message = refusal(lambda access=access: access(2), ImageError)
@@ -376,7 +307,7 @@ def test_a_damaged_picture_costs_itself_alone(layout, tmp_path, faces):
     """A file that is no picture, or half of one, is an error that names it."""
     damaged = {"000002.jpg": b"no picture", "000005.jpg": faces["000005.jpg"][:1500]}
     WRITERS[layout](tmp_path, {**faces, **damaged})
-    source = CelebA(tmp_path)
+    source = opened(tmp_path)
 
     for index in (1, 4):
         message = refusal(lambda index=index: source.read(index), ImageError)

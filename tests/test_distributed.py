@@ -311,7 +311,7 @@ def crowded(tmp_path_factory, image_folder, make):
     images = split(open_pool(config.datasets, folder, 0), 0, "held-out").train
     sampler = Sampler(len(images), 0, scales=(3.0,), augment="turn")
     for step, row in ((2, 3), (5, 20)):
-        broken = Path(images.label(sampler.draw(step, 24).images[row]))
+        broken = Path(images.label(sampler.draw(step, 24).cuts[row].image))
         broken.write_bytes(broken.read_bytes()[:1000])
     return config
 

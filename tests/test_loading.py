@@ -1,6 +1,5 @@
 """Patches out of images: the same ones however they are read, by whom, and from which step on."""
 
-import shutil
 import threading
 import weakref
 from itertools import islice
@@ -8,12 +7,12 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
 
 from srcli.data import loading
-from srcli.data.folders import Folder
 from srcli.data.loading import Centers, Loader, named_draws
-from srcli.data.patches import center_patch
+from srcli.data.patches import Cut, Resident, center_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler
 from srcli.errors import DataError, ImageError
@@ -68,8 +67,6 @@ class Album:
         damaged: Those that cannot be decoded.
         headless: Those whose size cannot be read either.
     """
-
-    name = "album"
 
     def __init__(self, images=ALBUM, damaged=(), headless=()):
         self.images, self.damaged, self.headless = images, {*damaged, *headless}, set(headless)
@@ -153,18 +150,39 @@ def test_a_patch_is_what_was_drawn(resident):
         draw = sampler.draw(step, 30)
         assert batch.patches.shape == (30, 3, PATCH, PATCH)
         assert batch.patches.dtype == torch.uint8
-        assert batch.patches.is_contiguous()
         assert batch.scales == draw.scales
         assert torch.equal(batch.draws, draw.degradation)
-        for i, patch in enumerate(batch.patches):
-            image = ALBUM[draw.images[i]]
-            top = int(draw.top[i] * (image.shape[0] - PATCH + 1))
-            left = int(draw.left[i] * (image.shape[1] - PATCH + 1))
+        for patch, cut in zip(batch.patches, draw.cuts, strict=True):
+            image = ALBUM[cut.image]
+            top = int(cut.top * (image.shape[0] - PATCH + 1))
+            left = int(cut.left * (image.shape[1] - PATCH + 1))
             crop = image[top : top + PATCH, left : left + PATCH]
-            assert torch.equal(patch, planar(TURNS[draw.turn[i]](crop)))
+            assert torch.equal(patch, planar(TURNS[cut.turn](crop)))
             seen.add((top, left))
     assert len(seen) > 30
     assert loader.failures == {}
+
+
+@given(
+    cuts=st.lists(
+        st.builds(
+            Cut,
+            image=st.sampled_from([0, 1, 3, 4]),
+            top=st.floats(0, 1, exclude_max=True),
+            left=st.floats(0, 1, exclude_max=True),
+            turn=st.integers(0, 7),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_one_indexing_cuts_the_same_patches(cuts):
+    """What a GPU gathers at once is what is sliced out one by one."""
+    sizes = ((120, 120), (131, 257), None, (123, 121), (127, 139))
+    images = [size and planar(survey(*size, number)) for number, size in enumerate(sizes)]
+    resident = Resident(images, CPU)
+
+    assert torch.equal(resident.gather(cuts), resident.cut(cuts))
 
 
 @pytest.mark.parametrize("sampling", ["epoch", "area"])
@@ -189,26 +207,6 @@ def test_where_images_are_kept_changes_nothing(damage, sampling):
     assert (77 in numbers) == (damage == "none")
     for loader in loaders:
         assert set(loader.failures) == set(*options.values())
-
-
-def test_files_are_read_alike_streamed_and_resident(tmp_path):
-    """Of real files too, one cut off among them; once in memory, the files may go."""
-    for number, pixels in enumerate(ALBUM):
-        Image.fromarray(pixels).save(tmp_path / f"{number:03}.png", compress_level=1)
-    cut = tmp_path / "050.png"
-    cut.write_bytes(cut.read_bytes()[:300])
-    pool = Pool([Folder(tmp_path)], seed=0)
-    streamed, resident = (Loader(pool, CPU, workers=3, resident=kept) for kept in (False, True))
-
-    first = take(streamed, by_area(streamed), 12)
-    sampler = by_area(resident)
-    shutil.rmtree(tmp_path)
-    second = take(resident, sampler, 12)
-
-    require_same(first, second)
-    assert streamed.failures == resident.failures
-    (reason,) = streamed.failures.values()
-    assert reason.startswith(f"{cut}: ")
 
 
 @RESIDENT
@@ -254,29 +252,17 @@ def test_a_process_reads_its_own_rows_alone():
 
 
 @RESIDENT
-@pytest.mark.parametrize(("bad", "stand_in"), [(60, 61), (COUNT - 1, 0)])
+@pytest.mark.parametrize(("bad", "stand_in"), [((10, 11), 12), ((199,), 0)])
 def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in):
-    """The next image of the list, after the last the first, is taken; the reason is kept."""
-    loader = Loader(pool_of(damaged=[bad]), CPU, workers=2, resident=resident)
-
-    (batch,) = take(loader, by_epoch(augment="none"), 1, size=COUNT)
-
-    numbers = sorted(batch.patches[:, 2, 0, 0].tolist())
-    assert numbers == sorted([*({*range(COUNT)} - {bad}), stand_in])
-    assert loader.failures == {bad: f"{bad}.png: damaged"}
-
-
-@RESIDENT
-def test_one_in_a_hundred_may_be_unreadable(resident):
-    """Exactly one in a hundred is not too many; of neighbours the next readable one stands in."""
-    images = [ALBUM[0]] * 200
-    images[12] = ALBUM[12]
-    loader = Loader(pool_of(images=images, damaged=[10, 11]), CPU, workers=2, resident=resident)
+    """One in a hundred may be bad: the next readable image, after the last the first, is taken."""
+    images = [survey(PATCH, PATCH, number) for number in range(200)]
+    loader = Loader(pool_of(images=images, damaged=bad), CPU, workers=2, resident=resident)
 
     (batch,) = take(loader, by_epoch(200, augment="none"), 1, size=200)
 
-    assert (batch.patches[:, 2, 0, 0] == 12).sum() == 3
-    assert set(loader.failures) == {10, 11}
+    numbers = sorted(batch.patches[:, 2, 0, 0].tolist())
+    assert numbers == sorted([*({*range(200)} - {*bad}), *[stand_in] * len(bad)])
+    assert loader.failures == {place: f"{place}.png: damaged" for place in bad}
 
 
 @pytest.mark.parametrize("kind", ["damaged", "headless"])
@@ -368,9 +354,9 @@ class Watched(Album):
             self.alive -= 1
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_streaming_holds_few_images(workers):
+def test_streaming_holds_few_images():
     """Each thread holds an image or two, and no more than two batches each are read ahead."""
+    workers = 3
     album = Watched()
     album.lock = threading.RLock()  # an image may be given up while the lock is held
     loader = Loader(Pool([album], seed=0), CPU, workers=workers, resident=False)
@@ -386,32 +372,18 @@ def test_streaming_holds_few_images(workers):
 
 
 def test_what_fits_into_memory_stays_there(monkeypatch):
-    """By default images are kept if, decoded, they fit into the room; else they are streamed."""
-    images = [survey(121, 133, number) for number in range(5)]
-    room = 5 * 3 * 121 * 133
-
-    found = []
-    for limit in (room, room - 1):
-        monkeypatch.setattr(loading, "_RESIDENT_BYTES", limit)
-        album = Album(images)
-        loader = Loader(Pool([album], seed=0), CPU, workers=2)
-        found.append((loader.resident, album.reads))
-
-    assert found == [(True, 5), (False, 0)]
-
-
-def test_a_large_set_is_judged_by_a_part_of_it(monkeypatch):
-    """Whether many images fit is estimated from some hundred headers, not from all of them."""
-    album = Album([ALBUM[0]] * 2000)
+    """Images are kept if they fit into the room, by the estimate of some hundred headers."""
     asked = []
-    monkeypatch.setattr(loading, "_RESIDENT_BYTES", 2000 * ALBUM[0].size - 1)
-    monkeypatch.setattr(
-        album, "size", lambda index: asked.append(index) or Album.size(album, index)
-    )
+    size = Album.size
+    monkeypatch.setattr(Album, "size", lambda self, at: asked.append(at) or size(self, at))
 
-    loader = Loader(Pool([album], seed=0), CPU, workers=2)
+    for count, spare in ((5, 0), (5, -1), (2000, -1)):
+        monkeypatch.setattr(loading, "_RESIDENT_BYTES", count * ALBUM[0].size + spare)
+        album = Album([ALBUM[0]] * count)
+        loader = Loader(Pool([album], seed=0), CPU, workers=2)
+        assert loader.resident == (spare == 0)
+        assert album.reads == (5 if loader.resident else 0)
 
-    assert not loader.resident
     assert 200 <= len(asked) <= 400
     assert max(asked) > 1900
 
@@ -454,6 +426,7 @@ def test_centers_come_in_the_order_of_their_places():
     assert [len(batch.patches) for batch in batches] == [4, 2]
     patches = torch.cat([batch.patches for batch in batches])
     assert torch.equal(patches, torch.stack([center_patch(planar(ALBUM[i])) for i in places]))
+    assert patches[1, :, 0, 0].tolist() == [1, 4, 9]  # (122, 129) pixels: half above, half left
     scales = [scale for batch in batches for scale in batch.scales]
     assert scales == [2.0, 2.0, 3.0, 4.0, 2.0, 3.0]
     draws = torch.cat([batch.draws for batch in batches])
@@ -462,24 +435,16 @@ def test_centers_come_in_the_order_of_their_places():
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_centers_are_the_same_each_time(cached, monkeypatch):
-    """Small enough, the patches are read once; else anew each time; they are the same."""
+    """Small enough, the patches are read once, else anew; factors and draws are those asked for."""
     room = 2 * 10 * 3 * PATCH**2
     monkeypatch.setattr(loading, "_RESIDENT_BYTES", room if cached else room - 1)
     centers, album = centers_of(range(20, 30))
+    fresh, _ = centers_of(range(20, 30))
 
     first = list(centers.batches([3.0, 2.0], seed=0))
-    again = list(centers.batches([3.0, 2.0], seed=0))
 
-    require_same(first, again)
+    require_same(first, list(centers.batches([3.0, 2.0], seed=0)))
     assert album.reads == (10 if cached else 20)
-
-
-def test_kept_centers_take_other_scales_and_seeds():
-    """What is kept are the patches alone: factors and draws are those that are asked for."""
-    centers, _ = centers_of(range(8))
-    fresh, _ = centers_of(range(8))
-    list(centers.batches([3.0], seed=0))
-
     require_same(list(centers.batches([2.0, 4.0], seed=1)), list(fresh.batches([2.0, 4.0], seed=1)))
 
 
@@ -497,33 +462,22 @@ def test_closing_keeps_no_half_set():
     assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 10
 
 
-@pytest.mark.parametrize("room", [0, 1 << 30])
-def test_unreadable_centers_are_left_out(room, monkeypatch):
+@pytest.mark.parametrize("size", [4, 1])
+def test_unreadable_centers_are_left_out(size):
     """An image that cannot be read is missing, named once, and shifts nothing of the others."""
-    monkeypatch.setattr(loading, "_RESIDENT_BYTES", room)
-    whole, _ = centers_of(range(25, 40), size=4)
-    centers, _ = centers_of(range(25, 40), size=4, damaged=[33])
+    whole, _ = centers_of(range(25, 40), size=size)
+    centers, _ = centers_of(range(25, 40), size=size, damaged=[33])
     expected = list(whole.batches([2.0, 3.0], seed=0))
+    keep = torch.arange(25, 40) != 33
 
     for _ in range(2):
         found = list(centers.batches([2.0, 3.0], seed=0))
-        assert [len(batch.patches) for batch in found] == [4, 4, 3, 3]
-        keep = torch.arange(25, 40) != 33
         for name in ("patches", "draws"):
             parts = [torch.cat([getattr(b, name) for b in group]) for group in (expected, found)]
             assert torch.equal(parts[0][keep], parts[1])
         scales = [scale for batch in found for scale in batch.scales]
         assert scales == [(2.0, 3.0)[place % 2] for place in range(25, 40) if place != 33]
     assert centers.failures == ["33.png: damaged"]
-
-
-def test_a_batch_of_unreadable_centers_is_left_out_whole():
-    """Where no image of a batch can be read there is no batch of nothing."""
-    centers, _ = centers_of([4, 5, 6], size=1, damaged=[5])
-
-    batches = list(centers.batches([3.0], seed=0))
-
-    assert [int(batch.patches[0, 2, 0, 0]) for batch in batches] == [4, 6]
 
 
 def test_too_many_unreadable_centers_are_an_error():

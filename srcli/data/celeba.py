@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.data.downloads import REMOTES
-from srcli.data.folders import contents_of, shown
+from srcli.data.downloads import PAGES
 from srcli.errors import DataError, ImageError
-from srcli.files import is_file, is_folder, is_there, one_line, reason
+from srcli.files import is_file, is_folder, one_line, reason
 from srcli.imaging import images
 
 __all__ = ["IMAGES", "PARTITIONS", "CelebA"]
@@ -38,7 +37,7 @@ _ZIP_DAMAGE = (
 _MEMBER = re.compile(r"(?:.*/)?img_align_celeba/([^./][^/]*\.jpg)")
 """An image in the archive; not the ``._`` file, which is no image, that a Mac adds for each."""
 
-_PAGE = REMOTES["celeba"][0].page
+_GET = f"with --download, or from {PAGES['celeba']}"
 
 
 class CelebA:
@@ -56,32 +55,39 @@ class CelebA:
         DataError: If the layout is another one.
     """
 
-    name = "celeba"
-
     def __init__(
-        self,
-        root: Path,
-        partitions: Sequence[str] = (),
-        notice: Callable[[str], None] = lambda _: None,
+        self, root: Path, partitions: Sequence[str], notice: Callable[[str], None]
     ) -> None:
-        self._root = root
-        folder, archive = root / "img_align_celeba", root / "img_align_celeba.zip"
+        self._holder = root / "img_align_celeba"
         self._zip: zipfile.ZipFile | None = None
-        found: dict[str, str] = {}  # an image's name, and the archive's member of that name
-        if is_folder(folder):
-            found = {path.name: path.name for path in images.files_in(folder, recursive=False)}
-        self._holder = folder if found else archive
-        if not found and is_file(archive):
-            self._zip = _open_zip(archive)
-            found = _members(self._zip)
-        if not found:
-            raise DataError(_no_celeba(root, [folder, archive]))
-        self._found = found
-        self._names = self._chosen(partitions)
-        if len(found) < IMAGES:
+        files = images.files_in(self._holder, recursive=False) if is_folder(self._holder) else []
+        self._members = {path.name: path.name for path in files}
+        """An image's name, and what it is called in the archive."""
+        archive = root / "img_align_celeba.zip"
+        if not files and is_file(archive):
+            self._holder, self._zip = archive, _open_zip(archive)
+            found = filter(None, map(_MEMBER.fullmatch, self._zip.namelist()))
+            self._members = {match[1]: match[0] for match in found}
+        if not self._members:
+            raise DataError(
+                f"no image of celeba is in {one_line(root)}; expected img_align_celeba/ or "
+                f"img_align_celeba.zip, and list_eval_partition.txt: get them {_GET}, and give "
+                "their folder as --data-dir"
+            )
+        self._names = sorted(self._members)
+        if partitions and set(partitions) != set(PARTITIONS):
+            part_of = _read_partitions(root / "list_eval_partition.txt")
+            self._names = [name for name in self._names if part_of.get(name) in partitions]
+        if not self._names:
+            raise DataError(
+                f"celeba in {one_line(root)} holds no image of the partition "
+                f"{' or '.join(partitions)}, by list_eval_partition.txt, among its "
+                f"{len(self._members):,}; give another one, or get all {_GET}"
+            )
+        if len(self._members) < IMAGES:
             notice(
-                f"celeba: {len(found):,} of the {IMAGES:,} images are in {shown(root)}; "
-                "continuing with these"
+                f"celeba: {len(self._members):,} of the {IMAGES:,} images are in "
+                f"{one_line(root)}; continuing with these"
             )
 
     def __len__(self) -> int:
@@ -103,25 +109,12 @@ class CelebA:
         """Return width and height without decoding."""
         return images.read_size(Path(self.label(index)), self._bytes(index))
 
-    def _chosen(self, partitions: Sequence[str]) -> list[str]:
-        if not partitions or set(partitions) == set(PARTITIONS):
-            return sorted(self._found)
-        part_of = _read_partitions(self._root)
-        chosen = sorted(name for name in self._found if part_of.get(name) in partitions)
-        if not chosen:
-            raise DataError(
-                f"celeba in {shown(self._root)} holds no image of the partition "
-                f"{' or '.join(partitions)}, by list_eval_partition.txt, among its "
-                f"{len(self._found):,}; give another one, or get all with --download or from "
-                f"{_PAGE}"
-            )
-        return chosen
-
     def _bytes(self, index: int) -> bytes | None:
+        """Read a file out of the archive, if there is one."""
         if self._zip is None:
             return None
         try:  # several threads may read one archive: it locks what has to be locked
-            return self._zip.read(self._found[self._names[index]])
+            return self._zip.read(self._members[self._names[index]])
         except _ZIP_DAMAGE as error:
             raise ImageError(
                 f"{one_line(self.label(index))}: cannot be read out of the archive "
@@ -129,35 +122,18 @@ class CelebA:
             ) from error
 
 
-def _no_celeba(root: Path, holders: Sequence[Path]) -> str:
-    empty = [path.name for path in holders if is_there(path)]
-    found = contents_of(root) + (f" (with no image in {' or '.join(empty)})" if empty else "")
-    return (
-        f"celeba is not in {shown(root)}, which {found}; expected img_align_celeba/ or "
-        f"img_align_celeba.zip, and list_eval_partition.txt: get them with --download, or from "
-        f"{_PAGE} and give their folder as --data-dir"
-    )
-
-
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except _ZIP_DAMAGE as error:
         raise DataError(
-            f"{shown(path)} cannot be read as a zip file ({reason(error)}): delete it and "
-            f"download it again with --download or from {_PAGE}"
+            f"{one_line(path)} cannot be read as a zip file ({reason(error)}): delete it and "
+            f"download it again {_GET}"
         ) from error
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, str]:
-    """Find the images in an archive: the name of each, and the member's."""
-    found = map(_MEMBER.fullmatch, archive.namelist())
-    return {match[1]: match[0] for match in found if match}
-
-
-def _read_partitions(root: Path) -> dict[str, str]:
+def _read_partitions(path: Path) -> dict[str, str]:
     """Read which partition each image is of."""
-    path = root / "list_eval_partition.txt"
     partition = dict(zip("012", PARTITIONS, strict=True))
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -165,11 +141,11 @@ def _read_partitions(root: Path) -> dict[str, str]:
         return {name: partition[number] for name, number in fields}
     except OSError as error:
         raise DataError(
-            f"{shown(path)} says which image is of which partition and cannot be read "
-            f"({reason(error)}): get it with --download or from {_PAGE}"
+            f"{one_line(path)} says which image is of which partition and cannot be read "
+            f"({reason(error)}): get it {_GET}"
         ) from error
     except (ValueError, KeyError) as error:
         raise DataError(
-            f"{shown(path)} does not hold lines such as '000001.jpg 0': delete it and "
-            f"download it again with --download or from {_PAGE}"
+            f"{one_line(path)} does not hold lines such as '000001.jpg 0': delete it and "
+            f"download it again {_GET}"
         ) from error

@@ -14,9 +14,9 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from srcli.data.patches import Resident, center_patch, cut_patch
+from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
-from srcli.data.sampling import Draw, Sampler, derive_seed
+from srcli.data.sampling import Sampler, derive_seed
 from srcli.errors import DataError, ImageError
 from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH
@@ -89,12 +89,6 @@ class Loader:
         Raises:
             DataError: If more than one in a hundred cannot be read.
         """
-        if self._kept is not None:
-            sizes = self._kept.sizes
-            return [
-                self._area(place) if place in self.failures else math.prod(sizes[place])
-                for place in range(len(self.pool))
-            ]
         with ThreadPoolExecutor(self._workers) as threads:
             return list(threads.map(self._area, range(len(self.pool))))
 
@@ -132,40 +126,32 @@ class Loader:
 
     def _batch(self, sampler: Sampler, step: int, size: int, rows: slice) -> Batch:
         draw = sampler.draw(step, size)
-        return Batch(self._cut(draw, rows), draw.scales[rows], draw.degradation[rows])
+        return Batch(self._cut(draw.cuts[rows]), draw.scales[rows], draw.degradation[rows])
 
-    def _cut(self, draw: Draw, rows: slice) -> Tensor:
-        """Cut the patches of a draw that this process wants, ``(N, 3, 120, 120)``."""
-        picked = list(zip(draw.images, draw.top, draw.left, draw.turn, strict=True))[rows]
+    def _cut(self, cuts: Sequence[Cut]) -> Tensor:
+        """Cut patches, ``(N, 3, 120, 120)``; the next image that can be read stands in."""
         if self._kept is not None:
-            return self._kept.cut([self._sound(*cut) for cut in picked])
-        patches = torch.empty(len(picked), 3, PATCH, PATCH, dtype=torch.uint8)
-        for patch, (place, top, left, turn) in zip(patches, picked, strict=True):
-            patch.copy_(cut_patch(self._readable(place), top, left, turn))
+            return self._kept.cut([self._sound(cut) for cut in cuts])
+        patches = torch.stack([cut_patch(self._readable(cut.image), cut) for cut in cuts])
         if self._device.type == "cuda":
             patches = patches.pin_memory().to(self._device, non_blocking=True)
         return patches
 
-    def _sound(
-        self, place: int, top: float, left: float, turn: int
-    ) -> tuple[int, float, float, int]:
-        """Replace an image that could not be read by the next one that could."""
+    def _sound(self, cut: Cut) -> Cut:
+        place = cut.image
         while place in self.failures:
             place = (place + 1) % len(self.pool)
-        return place, top, left, turn
+        return cut._replace(image=place)
 
     def _readable(self, place: int) -> Tensor:
-        """Decode an image, or the next one in the list that can be read."""
-        while True:
-            image = self._try(place)
-            if image is not None:
-                return image
+        while (image := self._try(place)) is None:
+            # Else a thread might search forever where all images have failed.
+            _check_failures(self.failures, len(self.pool))
             place = (place + 1) % len(self.pool)
+        return image
 
     def _try(self, place: int) -> Tensor | None:
         if place in self.failures:
-            # Else a thread might search for a readable image forever where all have failed.
-            _check_failures(self.failures, len(self.pool))
             return None
         try:
             return self.pool.read(place)
@@ -181,7 +167,7 @@ class Loader:
             return 0
 
     def _fail(self, place: int, error: ImageError) -> None:
-        self.failures[place] = str(error)
+        self.failures.setdefault(place, str(error))
         _check_failures(self.failures, len(self.pool))
 
     def _decode_all(self) -> Resident:
@@ -229,12 +215,8 @@ class Centers:
             DataError: If so many images cannot be read that it is more than one in a hundred of
                 the whole pool.
         """
-        if self._cached:
-            parts: Iterator[tuple[list[int], Tensor]] = iter(self._cached)
-        else:
-            parts = self._read()
         kept = []
-        for places, patches in parts:
+        for places, patches in self._cached or self._read():
             if self._keep:
                 kept.append((places, patches))
             yield Batch(

@@ -2,13 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from srcli.ops.spans import PATCH
 
-__all__ = ["Resident", "center_patch", "cut_patch"]
+__all__ = ["Cut", "Resident", "center_patch", "cut_patch"]
+
+
+class Cut(NamedTuple):
+    """Where a patch comes from and how it is turned."""
+
+    image: int
+    """The image's place in its list."""
+
+    top: float
+    """Where the patch begins, from 0 (first row) to 1 (the last one possible)."""
+
+    left: float
+    turn: int
+    """Which of the eight flips and quarter turns, 0 to 7; 0 is none, 4 left and right alone."""
+
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """Return row and column where the patch begins in an image of a size."""
+        return int(self.top * (height - PATCH + 1)), int(self.left * (width - PATCH + 1))
 
 
 def center_patch(image: Tensor) -> Tensor:
@@ -17,28 +36,16 @@ def center_patch(image: Tensor) -> Tensor:
     return image[:, top : top + PATCH, left : left + PATCH]
 
 
-def cut_patch(image: Tensor, top: float, left: float, turn: int) -> Tensor:
-    """Cut a patch out of ``(C, H, W)`` and turn it.
-
-    Args:
-        image: Both sides a patch at least.
-        top: Where the patch begins, from 0 (first row) to 1 (the last one possible).
-        left: The same for columns.
-        turn: Which of the eight flips and quarter turns, 0 to 7.
-    """
-    row, column = _corner(image.shape[1], top), _corner(image.shape[2], left)
-    return _dihedral(image[:, row : row + PATCH, column : column + PATCH], turn)
+def cut_patch(image: Tensor, cut: Cut) -> Tensor:
+    """Cut a patch out of ``(C, H, W)``, both sides a patch at least, and turn it."""
+    row, column = cut.corner(*image.shape[1:])
+    return _turned(image[:, row : row + PATCH, column : column + PATCH], cut.turn)
 
 
-def _corner(side: int, share: float) -> int:
-    """Where a patch begins on a side, for a share of 0 to 1 of the places possible."""
-    return int(share * (side - PATCH + 1))
-
-
-def _dihedral(patch: Tensor, which: int) -> Tensor:
+def _turned(patch: Tensor, turn: int) -> Tensor:
     """One of the eight flips and quarter turns of a square patch."""
-    turned = torch.rot90(patch, which % 4, (1, 2))
-    return turned.flip(2) if which >= 4 else turned
+    turned = torch.rot90(patch, turn % 4, (1, 2))
+    return turned.flip(2) if turn >= 4 else turned
 
 
 class Resident:
@@ -51,47 +58,47 @@ class Resident:
     """
 
     def __init__(self, images: Iterable[Tensor | None], device: torch.device) -> None:
-        self.sizes: list[tuple[int, int]] = []
-        """Height and width of each image; zero of one that could not be read."""
         self._device = device
-        parts = [torch.empty(0, dtype=torch.uint8, device=device)]
+        self._sizes: list[tuple[int, int]] = []
+        self._starts: list[int] = []
+        parts, start = [torch.empty(0, dtype=torch.uint8, device=device)], 0
         for image in images:
-            self.sizes.append((0, 0) if image is None else (image.shape[1], image.shape[2]))
+            self._starts.append(start)
+            self._sizes.append((0, 0) if image is None else (image.shape[1], image.shape[2]))
             if image is not None:
                 parts.append(image.reshape(-1).to(device))
+                start += image.numel()
         self._pixels = torch.cat(parts)
-        areas = torch.tensor([3 * height * width for height, width in self.sizes])
-        self._starts: list[int] = (areas.cumsum(0) - areas).tolist()
 
-    def image(self, place: int) -> Tensor:
-        """View an image, ``(3, H, W)``."""
-        height, width = self.sizes[place]
-        start = self._starts[place]
-        return self._pixels[start : start + 3 * height * width].view(3, height, width)
+    def cut(self, cuts: Sequence[Cut]) -> Tensor:
+        """Cut patches, ``(N, 3, 120, 120)``."""
+        if self._device.type != "cpu":
+            return self.gather(cuts)
+        return torch.stack([cut_patch(self._image(cut.image), cut) for cut in cuts])
 
-    def cut(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
-        """Cut patches, ``(N, 3, 120, 120)``; each cut is the image, top, left and turn."""
-        if self._device.type == "cpu":
-            return torch.stack([cut_patch(self.image(cut[0]), *cut[1:]) for cut in cuts])
-        return self.gather(cuts)
-
-    def gather(self, cuts: Sequence[tuple[int, float, float, int]]) -> Tensor:
-        """Cut all patches by one indexing: a few launches for a batch instead of for a patch."""
+    def gather(self, cuts: Sequence[Cut]) -> Tensor:
+        """Cut all patches by one indexing: on a GPU a few launches for a batch, not for a patch."""
         rows = []
-        for place, top, left, turn in cuts:
-            height, width = self.sizes[place]
-            row, column = _corner(height, top), _corner(width, left)
-            rows.append((self._starts[place] + row * width + column, height * width, width, turn))
+        for cut in cuts:
+            height, width = self._sizes[cut.image]
+            row, column = cut.corner(height, width)
+            first = self._starts[cut.image] + row * width + column
+            rows.append((first, height * width, width, cut.turn))
         table = torch.tensor(rows).to(self._device, non_blocking=True)
         start, plane, line = (table[:, i, None, None, None] for i in range(3))
         down, across = (axis[table[:, 3]] for axis in _turns(self._device))
         channel = torch.arange(3, device=self._device)[None, :, None, None]
         return self._pixels[start + plane * channel + line * down[:, None] + across[:, None]]
 
+    def _image(self, place: int) -> Tensor:
+        height, width = self._sizes[place]
+        pixels = self._pixels.narrow(0, self._starts[place], 3 * height * width)
+        return pixels.view(3, height, width)
+
 
 @lru_cache(maxsize=8)
 def _turns(device: torch.device) -> tuple[Tensor, Tensor]:
     """Row and column that each pixel of a turned patch comes from: ``(8, 120, 120)`` each."""
     places = torch.arange(PATCH * PATCH, device=device).view(1, PATCH, PATCH)
-    turned = torch.cat([_dihedral(places, which) for which in range(8)])
+    turned = torch.cat([_turned(places, turn) for turn in range(8)])
     return turned // PATCH, turned % PATCH

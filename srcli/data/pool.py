@@ -14,9 +14,8 @@ from torch import Tensor
 
 from srcli.data import celeba, stl10
 from srcli.data.choices import Splitting
-from srcli.data.folders import Source
 from srcli.data.sampling import derive_seed
-from srcli.data.sources import open_source
+from srcli.data.sources import Source, open_source
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -86,7 +85,7 @@ class Pool:
         """
         source, index = self._at(place)
         width, height = source.size(index)
-        return _Kept.of(height, width).size
+        return _kept(height, width)[1]
 
     def read(self, place: int) -> Tensor:
         """Decode an image to ``(3, H, W)`` ``uint8``, both sides a patch at least.
@@ -97,40 +96,20 @@ class Pool:
         source, index = self._at(place)
         pixels = torch.from_numpy(source.read(index)).permute(2, 0, 1)
         values = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
-        kept = _Kept.of(*values.shape[1:])
-        if kept.window != tuple(values.shape[1:]):
+        window, size = _kept(*values.shape[1:])
+        if window != tuple(values.shape[1:]):
             generator = torch.Generator().manual_seed(derive_seed(self._seed, source.key(index)))
             where = torch.rand(2, generator=generator).tolist()
-            for axis, side, at in zip((1, 2), kept.window, where, strict=True):
+            for axis, side, at in zip((1, 2), window, where, strict=True):
                 values = values.narrow(axis, int(at * (values.shape[axis] - side + 1)), side)
-        if kept.size != kept.window:
-            values = quantize(bicubic(values, kept.size))
+        if size != window:
+            values = quantize(bicubic(values, size))
         return values.expand(3, -1, -1).contiguous()
 
     def _at(self, place: int) -> tuple[Source, int]:
         number = int(self._chosen[place])
         which = bisect_right(self._ends, number)
         return self._sources[which], number - self._ends[which] + len(self._sources[which])
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is kept of an image: a window of it, then enlarged if it is under a patch."""
-
-    window: tuple[int, int]
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, height: int, width: int) -> "_Kept":
-        short = min(height, width)
-        # The bound is on what is kept, so a picture that is to be enlarged gives up more.
-        bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
-        window = min(height, bound), min(width, bound)
-        if short >= PATCH:
-            return cls(window, window)
-        # STL-10 has sides of 96: enlarged until the short side is a patch, as the paper needs.
-        tall, wide = (max(PATCH, round(side * PATCH / short)) for side in window)
-        return cls(window, (tall, wide))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +171,16 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
         parts = [ranked[:0], ranked[held:], ranked[:held]]
     test_part, train_part, rest = (pool.only(np.sort(part)) for part in parts)
     return Splits(train=train_part, evaluation=rest, test=test_part)
+
+
+def _kept(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of the window of an image that is kept, and what that is enlarged to."""
+    short = min(height, width)
+    # The bound is on what is kept, so a picture that is to be enlarged gives up more.
+    bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
+    window = min(height, bound), min(width, bound)
+    if short >= PATCH:
+        return window, window
+    # STL-10 has sides of 96: enlarged until the short side is a patch, as the paper needs.
+    tall, wide = (max(PATCH, round(side * PATCH / short)) for side in window)
+    return window, (tall, wide)

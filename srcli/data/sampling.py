@@ -7,13 +7,14 @@ each its own rows.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from srcli.data.choices import Augmentation
+from srcli.data.patches import Cut
 from srcli.ops.degrade import DRAWS
 
 __all__ = ["Draw", "Sampler", "derive_seed"]
@@ -26,18 +27,10 @@ _TURNS: Mapping[Augmentation, Sequence[int]] = {
 """Which of the eight flips and quarter turns an eighth of the draws stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """Where the patches of one step come from, not yet read; one entry a patch in each."""
 
-    images: list[int]
-    top: list[float]
-    """Where the patch begins, from 0 (first row) to 1 (the last one possible)."""
-
-    left: list[float]
-    turn: list[int]
-    """Which of the eight flips and quarter turns, 0 to 7; 0 is none, 4 left and right alone."""
-
+    cuts: list[Cut]
     scales: list[float]
     degradation: Tensor
     """``(N, DRAWS)`` uniform numbers that the degradation is drawn from."""
@@ -70,9 +63,8 @@ class Sampler:
         areas: Sequence[int] | None = None,
         balanced: bool = False,
     ) -> None:
-        self._balanced = balanced
-        self._count, self._seed = count, seed
-        self._scales, self._augment = list(scales), augment
+        self._count, self._seed, self._augment = count, seed, augment
+        self._scales, self._balanced = list(scales), balanced
         self._edges: Tensor | None = None
         if areas is not None:
             weights = torch.tensor(areas, dtype=torch.float64)
@@ -93,11 +85,10 @@ class Sampler:
         generator = torch.Generator().manual_seed(derive_seed(self._seed, step))
         draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
         which, top, left, turn, factor = draws.unbind(1)
+        turns = [_TURNS[self._augment][int(value * 8)] for value in turn.tolist()]
+        places = self._images(which, step, size), top.tolist(), left.tolist(), turns
         return Draw(
-            images=self._images(which, step, size),
-            top=top.tolist(),
-            left=left.tolist(),
-            turn=[_TURNS[self._augment][int(value * 8)] for value in turn.tolist()],
+            cuts=[Cut(*cut) for cut in zip(*places, strict=True)],
             scales=self._factors(factor),
             degradation=torch.rand(size, DRAWS, generator=generator, dtype=torch.float64),
         )
@@ -111,14 +102,13 @@ class Sampler:
 
     def _images(self, which: Tensor, step: int, size: int) -> list[int]:
         if self._edges is not None:
-            found: list[int] = torch.searchsorted(
-                self._edges, which.contiguous(), right=True
-            ).tolist()
-            return found
-        epoch, batch = divmod(step, self.steps_per_epoch(size))
-        places = torch.arange(batch * size, (batch + 1) * size) % self._count
-        chosen: list[int] = self._order(epoch)[places].tolist()
-        return chosen
+            chosen = torch.searchsorted(self._edges, which.contiguous(), right=True)
+        else:
+            epoch, batch = divmod(step, self.steps_per_epoch(size))
+            places = torch.arange(batch * size, (batch + 1) * size) % self._count
+            chosen = self._order(epoch)[places]
+        images: list[int] = chosen.tolist()
+        return images
 
     def _order_of(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self._seed, f"epoch {epoch}"))

@@ -6,18 +6,92 @@ them are never in memory together.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from srcli.data import celeba, stl10
 from srcli.data.celeba import CelebA
-from srcli.data.folders import Folder, Source
 from srcli.data.stl10 import STL10
-from srcli.errors import UsageError
-from srcli.files import is_folder, one_line
+from srcli.errors import DataError, UsageError
+from srcli.files import is_folder, is_there, one_line
+from srcli.imaging import images
 
-__all__ = ["DATASETS", "absolute", "open_source", "parse"]
+__all__ = ["DATASETS", "Folder", "Source", "absolute", "open_source", "parse"]
 
 DATASETS = {"celeba": celeba.PARTITIONS, "stl10": stl10.SPLITS}
 """The data sets that have a name, and the parts that may be asked for by ``name:part``."""
+
+
+class Source(Protocol):
+    """A list of images that are read one by one, from any thread."""
+
+    def __len__(self) -> int: ...
+
+    def key(self, index: int) -> str:
+        """Name an image: the same wherever the source lies; what a split is drawn from."""
+
+    def label(self, index: int) -> str:
+        """Say where an image is, for messages."""
+
+    def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
+        """Decode an image: ``(H, W, C)`` with C 1 or 3.
+
+        Raises:
+            ImageError: If it is damaged.
+        """
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height without decoding.
+
+        Raises:
+            ImageError: If the header is damaged.
+        """
+
+
+class Folder:
+    """The images of a folder and of those below it, by path; nothing hidden.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DataError: If it is no folder or holds no image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not is_folder(path):
+            found = "is a file" if is_there(path) else "does not exist"
+            raise DataError(
+                f"--dataset {one_line(path)} {found}; give a folder of images, or one of "
+                f"{', '.join(DATASETS)}"
+            )
+        self._files = images.files_in(path, recursive=True)
+        if not self._files:
+            kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
+            raise DataError(
+                f"--dataset {one_line(path)} holds no image ({kinds}); give another folder"
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def key(self, index: int) -> str:
+        """Name an image by its file's name alone: a folder may be moved."""
+        return self._files[index].name
+
+    def label(self, index: int) -> str:
+        """Say where an image is."""
+        return str(self._files[index])
+
+    def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
+        """Decode an image."""
+        return images.read(self._files[index]).pixels
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return width and height without decoding."""
+        return images.read_size(self._files[index])
 
 
 def parse(text: str) -> tuple[str, tuple[str, ...]]:
@@ -51,9 +125,7 @@ def absolute(text: str) -> str:
     return text if parse(text)[0] in DATASETS else str(Path(text).absolute())
 
 
-def open_source(
-    text: str, data_dir: Path, notice: Callable[[str], None] = lambda _: None
-) -> Source:
+def open_source(text: str, data_dir: Path, notice: Callable[[str], None]) -> Source:
     """Open what ``--dataset`` names.
 
     Args:

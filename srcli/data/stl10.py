@@ -1,5 +1,6 @@
 """STL-10, mapped into memory from its binary files."""
 
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -9,10 +10,9 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.data.downloads import REMOTES
-from srcli.data.folders import contents_of, shown
+from srcli.data.downloads import PAGES
 from srcli.errors import DataError, OutputError
-from srcli.files import is_file, reason, replacing
+from srcli.files import is_file, one_line, reason, replacing
 
 __all__ = ["IMAGES", "SPLITS", "STL10"]
 
@@ -24,7 +24,7 @@ SPLITS = ("unlabeled", "train", "test")
 _SIDE = 96
 _BYTES = 3 * _SIDE**2
 
-_PAGE = REMOTES["stl10"][0].page
+_GET = f"with --download, or from {PAGES['stl10']}"
 
 
 class STL10:
@@ -46,82 +46,69 @@ class STL10:
         OutputError: If the archive cannot be unpacked for want of room or permission.
     """
 
-    name = "stl10"
-
-    def __init__(
-        self,
-        root: Path,
-        splits: Sequence[str] = (),
-        notice: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._parts: list[tuple[str, Path, NDArray[np.uint8]]] = []
+    def __init__(self, root: Path, splits: Sequence[str], notice: Callable[[str], None]) -> None:
+        self._places: list[tuple[str, Path, int]] = []
+        """Of each image its split, the split's file and the place there."""
+        self._pixels: dict[str, NDArray[np.uint8]] = {}
         for split in splits or ("unlabeled",):
             path = root / "stl10_binary" / f"{split}_X.bin"
             if not is_file(path):
-                _unpack(root, path, notice)
-            self._parts.append((split, path, _mapped(path)))
-        self._ends = np.cumsum([len(part) for _, _, part in self._parts])
+                _unpack(root / "stl10_binary.tar.gz", path, notice)
+            self._pixels[split] = _mapped(path)
+            self._places += [(split, path, place) for place in range(len(self._pixels[split]))]
         if not splits and len(self) < IMAGES:
             notice(
-                f"stl10: {len(self):,} of the {IMAGES:,} images are in {shown(root)}; "
+                f"stl10: {len(self):,} of the {IMAGES:,} images are in {one_line(root)}; "
                 "continuing with these"
             )
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._places)
 
     def key(self, index: int) -> str:
         """Name an image by its split and its place there."""
-        split, _, _, place = self._at(index)
+        split, _, place = self._places[index]
         return f"stl10/{split}/{place}"
 
     def label(self, index: int) -> str:
         """Say where an image is."""
-        _, path, _, place = self._at(index)
+        _, path, place = self._places[index]
         return f"{path}[{place}]"
 
     def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
         """Copy an image out of the file: ``(96, 96, 3)``."""
-        _, _, part, place = self._at(index)
-        return np.ascontiguousarray(part[place].transpose(2, 1, 0))
+        split, _, place = self._places[index]
+        return np.ascontiguousarray(self._pixels[split][place].transpose(2, 1, 0))
 
     def size(self, index: int) -> tuple[int, int]:  # noqa: ARG002 - a source's
         """Return width and height."""
         return _SIDE, _SIDE
-
-    def _at(self, index: int) -> tuple[str, Path, NDArray[np.uint8], int]:
-        which = int(np.searchsorted(self._ends, index, side="right"))
-        split, path, part = self._parts[which]
-        return split, path, part, index - int(self._ends[which]) + len(part)
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
     """Map a binary of STL-10 into memory: ``(n, 3, 96, 96)``, columns before rows."""
     try:
         size = path.stat().st_size
-        pixels = np.memmap(path, np.uint8, "r") if size else np.empty(0, np.uint8)
+        if size and not size % _BYTES:
+            return np.memmap(path, np.uint8, "r").reshape(-1, 3, _SIDE, _SIDE)
     except OSError as error:
         raise DataError(
-            f"{shown(path)} cannot be read ({reason(error)}); check its permissions and the disk"
+            f"{one_line(path)} cannot be read ({reason(error)}); check its permissions and the disk"
         ) from error
-    if size == 0 or size % _BYTES:
-        raise DataError(
-            f"{shown(path)} has {size:,} bytes, which is no whole number of images of "
-            f"{_BYTES:,}: delete it and download it again with --download or from {_PAGE}"
-        )
-    return pixels.reshape(-1, 3, _SIDE, _SIDE)
+    raise DataError(
+        f"{one_line(path)} has {size:,} bytes, which is no whole number of images of {_BYTES:,}: "
+        f"delete it and download it again {_GET}"
+    )
 
 
-def _unpack(root: Path, path: Path, notice: Callable[[str], None]) -> None:
+def _unpack(archive: Path, path: Path, notice: Callable[[str], None]) -> None:
     """Unpack one binary out of the archive of STL-10."""
-    archive = root / "stl10_binary.tar.gz"
     if not is_file(archive):
         raise DataError(
-            f"stl10 is not in {shown(root)}, which {contents_of(root)}; expected "
-            f"stl10_binary/{path.name} or stl10_binary.tar.gz: get it with --download, or from "
-            f"{_PAGE} and give its folder as --data-dir"
+            f"stl10 is not in {one_line(archive.parent)}; expected stl10_binary/{path.name} or "
+            f"{archive.name}: get it {_GET}, and give its folder as --data-dir"
         )
-    notice(f"unpacking {path.name} of {shown(archive)}, once")
+    notice(f"unpacking {path.name} of {one_line(archive)}, once")
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
@@ -131,12 +118,11 @@ def _unpack(root: Path, path: Path, notice: Callable[[str], None]) -> None:
     # TypeError: tarfile's way to say that a file ends in the first bytes of its header.
     except (OSError, EOFError, TypeError, tarfile.TarError, zlib.error) as error:
         raise DataError(
-            f"{shown(archive)} is damaged or cannot be read ({reason(error)}): delete it and "
-            f"download it again with --download or from {_PAGE}"
+            f"{one_line(archive)} is damaged or cannot be read ({reason(error)}): delete it and "
+            f"download it again {_GET}"
         ) from error
     raise DataError(
-        f"{shown(archive)} holds no {path.name}: delete it and download it again with "
-        f"--download or from {_PAGE}"
+        f"{one_line(archive)} holds no {path.name}: delete it and download it again {_GET}"
     )
 
 
@@ -144,10 +130,9 @@ def _copy(stream: IO[bytes], path: Path) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            while chunk := stream.read(1 << 22):
-                file.write(chunk)
+            shutil.copyfileobj(stream, file)
     except OSError as error:
         raise OutputError(
-            f"cannot unpack to {shown(path)}: {reason(error)}; make room there, or unpack the "
+            f"cannot unpack to {one_line(path)}: {reason(error)}; make room there, or unpack the "
             "archive by hand and give its folder as --data-dir"
         ) from error
