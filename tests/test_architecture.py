@@ -33,7 +33,7 @@ ONLY_IN = {
     "PIL": ("imaging",),
     "gdown": ("data.downloads",),
     "matplotlib": ("training.curves", "evaluation.panels"),
-    "pathspec": ("upscaling.patterns",),
+    "pathspec": ("upscaling.search",),
     "pyvips": ("imaging",),
     "rich": ("cli",),
     "safetensors": ("model.weights",),

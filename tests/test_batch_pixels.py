@@ -16,7 +16,6 @@ from srcli.upscaling import batch
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
 from srcli.upscaling.selection import Selection
-from srcli.upscaling.sizes import result_size
 
 EXACT = Settings(device="cpu", dtype="fp32")
 
@@ -73,7 +72,7 @@ def test_an_option_out_of_range_is_refused(options, message):
 @given(width=st.integers(1, 4000), height=st.integers(1, 4000), quarters=st.integers(4, 64))
 def test_every_size_is_exact(width, height, quarters):
     """Each side is the input's times the factor, halves rounded up, by integer arithmetic."""
-    found = result_size(Selection(inputs=("a.png",), scale=quarters / 4), width, height)
+    found = Selection(inputs=("a.png",), scale=quarters / 4).result_size(width, height)
 
     assert found == ((2 * width * quarters + 4) // 8, (2 * height * quarters + 4) // 8)
 

@@ -12,8 +12,8 @@ from srcli.errors import NothingToDoError, UsageError
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 from srcli.upscaling import conflicts
-from srcli.upscaling.lists import write_list
 from srcli.upscaling.plan import plan
+from srcli.upscaling.search import write_list
 from srcli.upscaling.selection import Job, Selection
 
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))

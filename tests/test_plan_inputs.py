@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from srcli.errors import NothingToDoError
-from srcli.upscaling.lists import write_list
 from srcli.upscaling.plan import plan
+from srcli.upscaling.search import write_list
 from srcli.upscaling.selection import Selection
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import OutputError, UsageError
-from srcli.upscaling.lists import read_list, write_list
 from srcli.upscaling.plan import plan
+from srcli.upscaling.search import read_list, write_list
 from srcli.upscaling.selection import STREAM, Job, Selection
 
 

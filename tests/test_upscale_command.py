@@ -21,7 +21,7 @@ from srcli.cli.app import app
 from srcli.cli.console import say
 from srcli.cli.options import complete_model
 from srcli.imaging import images
-from srcli.upscaling import folders
+from srcli.upscaling import conflicts
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.selection import Selection
 
@@ -231,14 +231,14 @@ def test_a_file_that_vanishes_costs_only_itself(monkeypatch):
 @pytest.mark.usefixtures("desk")
 def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
     """Another thread or another command makes it too: no file fails for that."""
-    real = getattr(folders, asked)
+    real = getattr(conflicts, asked)
 
     def ask_and_make(path):
         answer = real(path)
         Path("out").mkdir(exist_ok=True)
         return answer
 
-    monkeypatch.setattr(folders, asked, ask_and_make)
+    monkeypatch.setattr(conflicts, asked, ask_and_make)
 
     result = run("in/a.png", "-o", "out/", "-s", "2")
 

@@ -124,7 +124,7 @@ def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...
     Raises:
         OutputError: If it cannot be written.
     """
-    from srcli.upscaling.lists import write_list
+    from srcli.upscaling.search import write_list
 
     if path is None:
         return

@@ -7,19 +7,19 @@ Windows and macOS, as they are elsewhere.
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from srcli.errors import OutputError
 from srcli.files import is_folder, is_there, one_line
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
-from srcli.upscaling.patterns import folded
-from srcli.upscaling.search import Identity, identity
+from srcli.upscaling.search import Identity, folded, identity
 from srcli.upscaling.selection import STREAM, Job, Selection
 
-__all__ = ["check", "without_repeats"]
+__all__ = ["check", "check_folder", "make_folder"]
 
 _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 """Whether names are Unicode here, and their case does not count."""
@@ -28,46 +28,52 @@ _LONGEST_NAME: Final = 255
 """What every common file system allows for one name: bytes, or UTF-16 units on some."""
 
 
-def without_repeats(jobs: list[Job]) -> list[Job]:
-    """Leave out what was found before, directly or through a folder."""
-    places = _Places()
-    kept: dict[str | None, Job] = {}
-    for job in jobs:
-        kept.setdefault(None if job.source == STREAM else places.of(job.source), job)
-    return list(kept.values())
-
-
-def check(selection: Selection, jobs: list[Job]) -> list[Job]:
+def check(selection: Selection, found: list[Job]) -> list[Job]:
     """Mark the jobs whose results cannot be, before anything is begun.
 
     Args:
         selection: The options.
-        jobs: Each source once.
+        found: The jobs in order; a file may be there twice, directly and through a folder.
 
     Returns:
-        The jobs with their problems. Of several that want one place all are refused, each naming
-        another one: which of them should have it is not ours to say.
+        One job for each source, with its problem. Of several that want one place all are refused,
+        each naming another one: which of them should have it is not ours to say.
     """
-    places = _Places()
+    place = _Places()
+    by_source: dict[str | None, Job] = {}
+    for job in found:
+        by_source.setdefault(None if job.source == STREAM else place.of(job.source), job)
     if selection.existing == "skip":
-        jobs = _without_own_results(jobs, places)
-    sources = _Sources(jobs, places)
+        by_source = _without_own_results(by_source, place)
+    jobs = list(by_source.values())
     claims: defaultdict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        if job.problem is None and job.target != STREAM:
-            claims[places.of(job.target)].append(job)
+    for job in filter(_is_open, jobs):
+        claims[place.of(job.target)].append(job)
+
+    @cache
+    def source_files() -> set[Identity | None]:  # asked for only where a result is there
+        return {_file_at(job.source) for job in jobs} - {None}
+
+    def is_input(path: Path) -> bool:
+        there = is_there(path)
+        return place.of(path) in by_source or (there and _file_at(path) in source_files())
+
     return [
-        _checked(selection, job, sources, claims[places.of(job.target)])
-        if job.problem is None and job.target != STREAM
+        _checked(selection, job, claims[place.of(job.target)], is_input=is_input(job.target))
+        if _is_open(job)
         else job
         for job in jobs
     ]
 
 
-def _checked(selection: Selection, job: Job, sources: "_Sources", claims: list[Job]) -> Job:
-    """Mark one job, given all that want the place of its result."""
+def _is_open(job: Job) -> bool:
+    return job.problem is None and job.target != STREAM
+
+
+def _checked(selection: Selection, job: Job, claims: list[Job], *, is_input: bool) -> Job:
+    """Mark one job, given all that want the place of its result and whether that is an input."""
     result = f"its result {one_line(str(job.target))}"
-    if sources.hold(job.target):
+    if is_input:
         problem = f"{result} is an input; use --output or --suffix"
         return replace(job, problem=problem, again=False)
     other = next((one for one in claims if one is not job), None)
@@ -78,7 +84,7 @@ def _checked(selection: Selection, job: Job, sources: "_Sources", claims: list[J
 
 
 def _problem(selection: Selection, target: Path) -> str | None:
-    """Say why there can be no file at a target, if so."""
+    """Return why there can be no file at a target, if so."""
     shown = one_line(str(target))
     if format_of(target) is None:
         known = " ".join(sorted(READABLE_SUFFIXES))
@@ -99,57 +105,76 @@ def _length(name: str) -> int:
     return len(os.fsencode(name))
 
 
-def _without_own_results(jobs: list[Job], places: "_Places") -> list[Job]:
+def _without_own_results(
+    by_source: dict[str | None, Job], place: "_Places"
+) -> dict[str | None, Job]:
     """Leave out the inputs that an earlier run made from other inputs of this one.
 
     ``srcli upscale *.png --skip-existing`` finds the results beside the originals when it is
     run again, and is to resume with the originals.
     """
     made_from = {
-        places.of(job.target): places.of(job.source)
-        for job in jobs
-        if STREAM not in (job.source, job.target) and is_there(job.target)
+        place.of(job.target): source
+        for source, job in by_source.items()
+        if source is not None and job.target != STREAM and is_there(job.target)
     }
-    located = ((job, places.of(job.source)) for job in jobs)
-    return [job for job, place in located if made_from.get(place, place) == place]
+    return {
+        source: job
+        for source, job in by_source.items()
+        if source is None or made_from.get(source, source) == source
+    }
 
 
 class _Places:
     """Finds where paths lead; asks the file system once for each folder."""
 
     def __init__(self) -> None:
-        self._folders: dict[str, str] = {}
+        self._real = cache(os.path.realpath)
 
     def of(self, path: Path) -> str:
         """Locate a path; links are followed up to its folder, not from its name."""
         head, name = os.path.split(path)
-        if head not in self._folders:
-            self._folders[head] = os.path.realpath(head)
-        place = os.path.join(self._folders[head], name)  # noqa: PTH118
+        place = os.path.join(self._real(head), name)  # noqa: PTH118
         return folded(place) if _FOLDING else place
 
 
-class _Sources:
-    """The inputs, known by their places and by what lies there."""
-
-    def __init__(self, jobs: Iterable[Job], places: _Places) -> None:
-        self._paths = [job.source for job in jobs if job.source != STREAM]
-        self._find = places
-        self._places = {places.of(path) for path in self._paths}
-
-    def hold(self, target: Path) -> bool:
-        """Whether a target is an input, by whatever name or link."""
-        if self._find.of(target) in self._places:
-            return True
-        return is_there(target) and _file_at(target) in self._files
-
-    @cached_property
-    def _files(self) -> set[Identity]:
-        return {file for file in map(_file_at, self._paths) if file is not None}
-
-
 def _file_at(path: Path) -> Identity | None:
-    try:
+    with suppress(OSError):
         return identity(path)
-    except OSError:
-        return None
+    return None
+
+
+def check_folder(target: Path) -> None:
+    """Fail before the work, not after it, where the folder of a result cannot be made.
+
+    Raises:
+        OutputError: If so.
+    """
+    for parent in target.parents:
+        # In this order: another thread may be making it at this very moment.
+        if not is_there(parent):
+            continue
+        if is_folder(parent) and os.access(parent, os.W_OK | os.X_OK):
+            return
+        shown = one_line(str(parent))
+        why = f"no permission in {shown}" if is_folder(parent) else f"{shown} is not a folder"
+        raise OutputError(f"cannot write {one_line(str(target))}: {why}; choose another --output")
+
+
+def make_folder(target: Path, existing: Literal["error", "skip", "overwrite"]) -> None:
+    """Make the folder of a result.
+
+    Raises:
+        OutputError: If that fails, or the result has appeared since the plan was made.
+    """
+    if existing == "error" and is_there(target):
+        raise OutputError(
+            f"{one_line(str(target))} has appeared meanwhile; use --overwrite or --skip-existing"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {one_line(str(target.parent))}: {error.strerror}; "
+            "choose another --output"
+        ) from error

@@ -11,11 +11,10 @@ from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling.channel import BANDS_HELD
 from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.folders import check_folder
+from srcli.upscaling.conflicts import check_folder
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure, result_without_reading
 from srcli.upscaling.selection import STREAM, Job
-from srcli.upscaling.sizes import result_size
 from srcli.upscaling.steps import SCANNED_PIXELS, STREAMED_PIXELS
 
 __all__ = ["estimate"]
@@ -62,7 +61,7 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
     try:
         data = sys.stdin.buffer.read() if job.source == STREAM else None
         header = images.read_header(job.source, data, max_pixels=config.max_pixels)
-        width, height = result_size(config.selection, header.width, header.height)
+        width, height = config.selection.result_size(header.width, header.height)
         check_folder(job.target)
         if job.target != STREAM:
             images.check_size(job.target, width, height)

@@ -22,10 +22,19 @@ from typing import Final
 from srcli.errors import NothingToDoError, UsageError
 from srcli.files import is_folder, is_there, one_line
 from srcli.imaging.formats import format_of, suffix_of_result
-from srcli.upscaling.conflicts import check, without_repeats
-from srcli.upscaling.lists import read_list
-from srcli.upscaling.patterns import SEPARATORS, Filters, Parts, parts_of
-from srcli.upscaling.search import Found, Identity, expand, identity, walk
+from srcli.upscaling.conflicts import check
+from srcli.upscaling.search import (
+    SEPARATORS,
+    Filters,
+    Found,
+    Identity,
+    Parts,
+    expand,
+    identity,
+    parts_of,
+    read_list,
+    walk,
+)
 from srcli.upscaling.selection import STREAM, Job, Selection
 
 __all__ = ["plan"]
@@ -64,7 +73,7 @@ def plan(selection: Selection) -> list[Job]:
             jobs.append(_file_job(selection, one, alone=len(given) == 1))
     if not jobs:
         raise NothingToDoError(_nothing(selection))
-    return check(selection, without_repeats(jobs))
+    return check(selection, jobs)
 
 
 # ---- what the inputs stand for ------------------------------------------------------------

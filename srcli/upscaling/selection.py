@@ -7,7 +7,7 @@ from typing import Final, Literal
 from srcli.errors import UsageError
 from srcli.files import one_line
 from srcli.imaging.formats import READABLE_SUFFIXES
-from srcli.ops.spans import MAX_SCALE, TargetSize
+from srcli.ops.spans import MAX_SCALE, TargetSize, output_length
 
 __all__ = ["STREAM", "Job", "Selection"]
 
@@ -17,7 +17,7 @@ STREAM: Final = Path("-")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What to enlarge, how far as the names have it, and where the results go.
+    """What to enlarge, how far, and where the results go.
 
     Raises:
         UsageError: If a value is out of range.
@@ -94,15 +94,30 @@ class Selection:
         scale = f"{self.scale:g}" if self.size is None else self.label
         return (self.suffix or "").replace("{scale}", scale)
 
+    def result_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the result of a picture of this size, pixels.
+
+        Raises:
+            UsageError: If that is more than the largest factor.
+        """
+        if self.size is None:
+            return output_length(width, self.scale), output_length(height, self.scale)
+        factor = self.size.factor(width, height)
+        if factor > MAX_SCALE:
+            raise UsageError(
+                f"--size {self.size} is {factor:.4g} times its {width}x{height}; "
+                f"choose at most {MAX_SCALE:g} times"
+            )
+        return self.size.of(width, height)
+
 
 def _check_suffix(suffix: str) -> None:
-    shown = repr(suffix)
     if "/" in suffix or "\\" in suffix:
-        raise UsageError(f"--suffix {shown} must not contain a path separator")
+        raise UsageError(f"--suffix {suffix!r} must not contain a path separator")
     if "\0" in suffix:
-        raise UsageError(f"--suffix {shown} must not contain a NUL; use other characters")
+        raise UsageError(f"--suffix {suffix!r} must not contain a NUL; use other characters")
     if set("{}") & set(suffix.replace("{scale}", "")):
-        raise UsageError(f"--suffix {shown}: of what stands in braces only {{scale}} is known")
+        raise UsageError(f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,10 @@ from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
 from srcli.upscaling.channel import Abandoned, Channel
 from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.folders import check_folder, make_folder
+from srcli.upscaling.conflicts import check_folder, make_folder
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure
 from srcli.upscaling.selection import STREAM, Job
-from srcli.upscaling.sizes import result_size
 
 __all__ = ["PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
 
@@ -164,13 +163,13 @@ class Steps:
         if work.job.target == STREAM or (isinstance(source, Album) and len(source.pictures) > 1):
             return None
         still = source if isinstance(source, Scan) else source.pictures[0]
-        width, height = result_size(self.config.selection, still.width, still.height)
+        width, height = self.config.selection.result_size(still.width, still.height)
         return still if width * height >= STREAMED_PIXELS else None
 
     def _measure(self, work: Work, pictures: Sequence[Picture | Scan]) -> list[tuple[int, int]]:
         """Settle the sizes of a file's results, and whether they can be written there."""
         before = [(one.width, one.height) for one in pictures]
-        after = [result_size(self.config.selection, *one) for one in before]
+        after = [self.config.selection.result_size(*one) for one in before]
         check_folder(work.job.target)
         if work.job.target != STREAM:
             for width, height in after:
