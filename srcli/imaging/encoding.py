@@ -113,9 +113,21 @@ def _timing(pictures: Sequence[Picture], how: Encoding) -> dict[str, Any]:
     through = any(clear_of(picture).any() for picture in pictures)
     # The shortest time but none is a hundredth of a second.
     hundredths = [10 * max(round(each / 10), each > 0) for each in durations]
+    _limit(hundredths, pictures, _LONGEST[name])
     # Without a loop it plays once; the number in it is that of the repetitions.
     loop = {} if plays == 1 else {"loop": min(max(plays - 1, 0), 65535)}
     return {"duration": hundredths, "disposal": 2 if through else 1, "optimize": False, **loop}
+
+
+def _limit(durations: list[int], pictures: Sequence[Picture], most: int) -> None:
+    """Shorten the times of equal neighbours, which become one frame, to what that can be shown."""
+    total = 0
+    for number, picture in enumerate(pictures):
+        before = pictures[max(number - 1, 0)]
+        same = np.array_equal(picture.pixels, before.pixels)
+        total = total + durations[number] if same else durations[number]
+        durations[number] -= max(total - most, 0)
+        total = min(total, most)
 
 
 def image_of(picture: Picture) -> Image.Image:

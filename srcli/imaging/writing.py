@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
 from PIL import Image
 
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
 from srcli.imaging.bands import Rows
-from srcli.imaging.embedding import Embedded, embedded, holds_profile
-from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of, encode, image_of
-from srcli.imaging.fitting import eight_bits, over_white, rounded
+from srcli.imaging.embedding import embedded, holds_profile
+from srcli.imaging.encoding import Encoding, encode, image_of
+from srcli.imaging.fitting import eight_bits, over_white
 from srcli.imaging.formats import BUILT, FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
+from srcli.imaging.losses import held_by, notes_of
 from srcli.imaging.pictures import Album, Picture
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.streaming import streams, write_pages, write_still
@@ -150,7 +150,7 @@ def write_rows(
                 return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
             metadata = embedded(rows.raw, name)
             write_still(rows, stream, how, metadata, path.parent)
-            return _notes(Album(pictures=(rows.raw,)), how, [metadata])
+            return notes_of(Album(pictures=(rows.raw,)), how, [metadata])
     except Exception as error:
         if rows is not None and rows.failure is not None:
             raise rows.failure from None
@@ -249,7 +249,7 @@ def _check_target(path: Path) -> None:
 
 
 def _check_sizes(album: Album, name: str) -> None:
-    for picture in _held(album, name):
+    for picture in held_by(album, name):
         _check_size(picture.width, picture.height, name)
 
 
@@ -312,7 +312,7 @@ class _Sink(io.FileIO):
 
 def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:
     """Encode what a format holds of an album; return what it could not hold."""
-    held, fit = _held(album, how.format), _fit_for(how.format)
+    held, fit = held_by(album, how.format), _fit_for(how.format)
     metadata = [embedded(picture, how.format) for picture in held]
     if how.format == "TIFF":
         write_pages([Rows.of(each, fit=fit) for each in held], stream, metadata, folder)
@@ -320,21 +320,7 @@ def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tupl
         write_still(Rows.of(held[0], fit=fit), stream, how, metadata[0], folder)
     else:
         encode([fit(picture) for picture in held], stream, how, metadata[0])
-    return _notes(album, how, metadata)
-
-
-def _held(album: Album, name: str) -> tuple[Picture, ...]:
-    """Choose the pictures of an album that a format holds."""
-    pictures, form = album.pictures, FORMATS[name]
-    if form.pages or (form.frames and _are_alike(pictures)):
-        return pictures
-    return pictures[:1]
-
-
-def _are_alike(pictures: tuple[Picture, ...]) -> bool:
-    """Whether pictures are of one size and kind, as the frames of an animation are."""
-    kinds = {(each.pixels.shape, each.pixels.dtype, each.alpha is None) for each in pictures}
-    return len(kinds) == 1
+    return notes_of(album, how, metadata)
 
 
 def _fit_for(name: str) -> Callable[[Picture], Picture]:
@@ -349,80 +335,3 @@ def _fitted(picture: Picture, name: str) -> Picture:
     if not form.alpha:
         picture = over_white(picture)
     return picture if form.sixteen else eight_bits(picture)
-
-
-def _notes(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple[str, ...]:
-    """Say what a format cannot hold of an album.
-
-    Returns:
-        One short line for each loss, without a file name; of the same words for every album
-        with the same losses. Empty if nothing is lost.
-    """
-    name = how.format
-    pictures = _held(album, name)
-    ways = (_lost_pictures, _lost_alpha, _lost_depth, _lost_colours)
-    lines = [line for way in ways for line in way(album, pictures, name)]
-    lines += [line for each in metadata for line in each.notes]
-    if how.lossless and name in _NEVER_LOSSLESS:
-        lines.append(_NEVER_LOSSLESS[name])
-    return tuple(dict.fromkeys(lines))
-
-
-_NEVER_LOSSLESS: Final = {
-    "JPEG": "JPEG is never lossless: written at its quality",
-    "AVIF": "AVIF is never quite lossless: off by a few levels",
-}
-
-_Held = tuple[Picture, ...]
-
-
-def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
-    count, form = len(album.pictures), FORMATS[name]
-    if count == 1:
-        return
-    timed = album.pictures[0].duration is not None
-    if len(held) < count:
-        room = "frames of one size and kind" if form.frames else "one picture"
-        yield f"{name} holds {room}: the first of {count} {'frames' if timed else 'pages'}"
-    elif form.pages and timed:
-        yield f"{name} holds no timing: frames become pages"
-    elif form.frames and not timed:
-        yield f"{name} holds no pages: shown for a second each"
-    elif name == "AVIF" and (album.loop or (album.loop is None and album.format != name)):
-        yield "AVIF is not told how often it plays: for ever"
-
-
-def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if not FORMATS[name].alpha and any(each.alpha is not None for each in held):
-        yield f"{name} holds no transparency: laid over white"
-    if name == "GIF" and any(each.alpha is not None and _is_half(each) for each in held):
-        yield "GIF holds transparency that is on or off: rounded"
-
-
-def _is_half(picture: Picture) -> bool:
-    alpha = np.zeros(0, np.uint8) if picture.alpha is None else picture.alpha
-    return bool(((alpha > 0) & (alpha < np.iinfo(alpha.dtype).max)).any())
-
-
-def _lost_depth(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if any(each.pixels.dtype == np.uint16 for each in held):
-        if not FORMATS[name].sixteen:
-            yield f"{name} holds 8 bits a channel: rounded from 16"
-        elif len(held) > 1 and not FORMATS[name].pages:
-            yield f"{name} holds animations of 8 bits a channel: rounded from 16"
-
-
-def _lost_colours(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if name != "GIF":
-        return
-    if not all(map(_has_few_colours, held)):
-        yield "GIF holds 256 colours a frame: reduced"
-    if any((each.duration or 0) % 10 for each in held):
-        yield "GIF holds hundredths of a second: durations rounded"
-
-
-def _has_few_colours(picture: Picture) -> bool:
-    clear = clear_of(picture)
-    pixels = rounded(picture.pixels)[~clear][None]
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return not pixels.size or image.getcolors(MOST_COLOURS - bool(clear.any())) is not None
