@@ -68,9 +68,7 @@ def _explained(error: Any) -> str:
         message = f"{error.param.metavar} is missing"
     elif option is None:
         extra = message.partition(" extra argument(s) (")[2].removesuffix(")")
-        message = (
-            f"{extra}: there is no room for it among the arguments" if extra else message.lower()
-        )
+        message = f"{extra}: it is an argument too many" if extra else message.lower()
     elif "does not take a value" in message:
         return f"{option} takes no value; leave it out"
     elif "requires an argument" in message:
@@ -92,6 +90,5 @@ def _bad_value(error: Any, message: str) -> str:
     for theirs, ours in _WORDS.items():
         expected = expected.replace(theirs, ours)
     value = error.__cause__.errors()[0]["input"]
-    return (
-        f"{option} must be {expected}, not {value if expected.startswith('at ') else repr(value)}"
-    )
+    shown = value if expected.startswith("at ") else repr(value)
+    return f"{option} must be {expected}, not {shown}"
