@@ -29,6 +29,7 @@ from srcli.cli.options import (
     Tile,
     complete_weights,
     fetch,
+    option,
     settings_of,
     use_threads,
 )
@@ -67,135 +68,80 @@ _DataSet = Annotated[
         show_default=False,
     ),
 ]
-
 _DataSetOption = Annotated[
     str | None,
-    typer.Option(
-        "--dataset",
-        help="The same, as srcli train has it.",
-        metavar="DATASET|HR_DIR",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
+    option(DATA, "--dataset", text="The same, as srcli train has it.", metavar="DATASET|HR_DIR"),
 ]
-
 _LrFolder = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of LR images.",
+    option(
+        DATA,
+        text="Folder of LR images.",
         metavar="DIR",
-        show_default="the set's own, else made by bicubic",
-        rich_help_panel=DATA,
+        default="the set's own, else made by bicubic",
     ),
 ]
-
-_Seed = Annotated[
-    int, typer.Option(help="Seed of the degradation.", metavar="N", rich_help_panel=DATA)
-]
-
-_Limit = Annotated[
-    int | None,
-    typer.Option(help="Score at most N images.", metavar="N", rich_help_panel=DATA),
-]
-
+_Seed = Annotated[int, option(DATA, text="Seed of the degradation.", metavar="N")]
+_Limit = Annotated[int | None, option(DATA, text="Score at most N images.", metavar="N")]
 _Models = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        _SCORES,
         "--model",
         "-m",
-        help="Shipped weights by name, or a .safetensors file; repeat to compare.",
+        text="Shipped weights by name, or a .safetensors file; repeat to compare.",
         metavar="NAME|FILE",
-        autocompletion=complete_weights,
-        show_default="base",
-        rich_help_panel=_SCORES,
+        default="base",
+        completion=complete_weights,
     ),
 ]
-
 _Baselines = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
+    option(
+        _SCORES,
+        text="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
         "none; repeat for more.",
         metavar="NAME",
+        default="bicubic",
         # Typer has no list of literals; EvalConfig refuses other names.
-        autocompletion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
-        show_default="bicubic",
-        rich_help_panel=_SCORES,
+        completion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
     ),
 ]
-
 _Scales = Annotated[
     list[float] | None,
-    typer.Option(
-        "--scale",
-        "-s",
-        help="HR pixels per LR pixel.",
-        metavar="F",
-        show_default="3",
-        rich_help_panel=_SCORES,
-    ),
+    option(_SCORES, "--scale", "-s", text="HR pixels per LR pixel.", metavar="F", default="3"),
 ]
-
-_Channel = Annotated[
-    Literal["y", "rgb"],
-    typer.Option(help="y is luma, as in the literature.", rich_help_panel=_SCORES),
-]
-
+_Channel = Annotated[Literal["y", "rgb"], option(_SCORES, text="y is luma, as in the literature.")]
 _CropBorder = Annotated[
     int | None,
-    typer.Option(
-        help="Border pixels cut from each side.",
-        metavar="N",
-        show_default="the scale",
-        rich_help_panel=_SCORES,
-    ),
+    option(_SCORES, text="Border pixels cut from each side.", metavar="N", default="the scale"),
 ]
-
 _MinPsnr = Annotated[
     float | None,
-    typer.Option(
-        help="Exit with 6 if a model's mean PSNR is below, in dB.",
-        metavar="F",
-        rich_help_panel=_SCORES,
-    ),
+    option(_SCORES, text="Exit with 6 if a model's mean PSNR is below, in dB.", metavar="F"),
 ]
-
 _Output = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        OUTPUT,
         "--output",
         "-o",
-        help="Write the scores to this file: CSV if it is called .csv, else JSON.",
+        text="Write the scores to this file: CSV if it is called .csv, else JSON.",
         metavar="FILE",
-        show_default=False,
-        rich_help_panel=OUTPUT,
     ),
 ]
-
 _Panels = Annotated[
     Path | None,
-    typer.Option(
-        help="Draw a picture for each image into this folder (made if missing): the detail "
+    option(
+        OUTPUT,
+        text="Draw a picture for each image into this folder (made if missing): the detail "
         "where the first baseline differs most, as LR, each method and HR show it.",
         metavar="DIR",
-        show_default=False,
-        rich_help_panel=OUTPUT,
     ),
 ]
-
-_AsJson = Annotated[
-    bool,
-    typer.Option("--json", help="Print the scores as one JSON object.", rich_help_panel=MESSAGES),
-]
-
+_AsJson = Annotated[bool, option(MESSAGES, "--json", text="Print the scores as one JSON object.")]
 _Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="Errors alone: no table, no bar, no warning.",
-        rich_help_panel=MESSAGES,
-    ),
+    bool, option(MESSAGES, "--quiet", "-q", text="Errors alone: no table, no bar, no warning.")
 ]
 
 

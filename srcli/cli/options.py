@@ -3,8 +3,9 @@
 import glob
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,6 +35,7 @@ __all__ = [
     "complete_model",
     "complete_weights",
     "fetch",
+    "option",
     "settings_of",
     "use_threads",
     "whole_number",
@@ -55,73 +57,80 @@ DATA, FILES, OUTPUT, NET, MESSAGES = "Data", "Files", "Results", "Network", "Mes
 """Panels of the help."""
 
 
+def option(
+    panel: str,
+    *names: str,
+    text: str,
+    metavar: str | None = None,
+    default: str | bool = True,
+    completion: Callable[..., list[str]] | None = None,
+    **more: Any,  # noqa: ANN401 - see typer.Option
+) -> Any:  # noqa: ANN401 - what typer.Option returns
+    """Declare an option.
+
+    Args:
+        panel: Of the help.
+        names: Its spellings; none: its parameter's name.
+        text: Its help.
+        metavar: What stands for its value.
+        default: What the help has for a default that the signature does not say.
+        completion: Returns what the shell completes to.
+        more: Whatever else :func:`typer.Option` takes.
+    """
+    return typer.Option(
+        *names,
+        help=text,
+        metavar=metavar,
+        show_default=default,
+        autocompletion=completion,
+        rich_help_panel=panel,
+        **more,
+    )
+
+
 # What more than one command asks for.
 Tile = Annotated[
     str,
-    typer.Option(
+    option(
+        NET,
         "--tile",
         "-t",
-        help="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
+        text="Patch size in output pixels, a multiple of the net's stride; auto is 120, "
         "neighbouring patches fused.",
         metavar="N|auto",
-        rich_help_panel=NET,
     ),
 ]
-
-
 Overlap = Annotated[
     str,
-    typer.Option(
-        help="Context around a patch in output pixels; auto keeps seams within one level of 255.",
+    option(
+        NET,
+        text="Context around a patch in output pixels; auto keeps seams within one level of 255.",
         metavar="N|auto",
-        rich_help_panel=NET,
     ),
 ]
-
-
-BatchSize = Annotated[
-    str,
-    typer.Option(help="Patches per forward pass.", metavar="N|auto", rich_help_panel=NET),
-]
-
-
+BatchSize = Annotated[str, option(NET, text="Patches per forward pass.", metavar="N|auto")]
 Device = Annotated[
     str,
-    typer.Option(
-        help="auto is CUDA if there is any; cuda is all GPUs of the machine.",
+    option(
+        NET,
+        text="auto is CUDA if there is any; cuda is all GPUs of the machine.",
         metavar="auto|cpu|cuda[:N]",
-        autocompletion=lambda: ["auto", "cpu", "cuda"],
-        rich_help_panel=NET,
+        completion=lambda: ["auto", "cpu", "cuda"],
     ),
 ]
-
-
 DType = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(
-        help="auto is bf16 where the hardware computes in it, else fp32.",
-        rich_help_panel=NET,
-    ),
+    option(NET, text="auto is bf16 where the hardware computes in it, else fp32."),
 ]
-
-
 DataDir = Annotated[
     Path | None,
-    typer.Option(
-        help="Where celeba and stl10 are: their own folder or the one above.",
-        show_default="data",
-        rich_help_panel=DATA,
+    option(
+        DATA, text="Where celeba and stl10 are: their own folder or the one above.", default="data"
     ),
 ]
-
-
 Download = Annotated[
-    bool,
-    typer.Option(
-        "--download", help="Fetch celeba and stl10 into --data-dir first.", rich_help_panel=DATA
-    ),
+    bool, option(DATA, "--download", text="Fetch celeba and stl10 into --data-dir first.")
 ]
-
 
 DEGRADATION = (
     "How LR is made of HR: bicubic, or ranges such as blur=0.2..1.5,noise=0..10,jpeg=30..95 "
@@ -130,28 +139,12 @@ DEGRADATION = (
 )
 """What ``--degradation`` means, wherever its default comes from."""
 
-
 DegradationOption = Annotated[
-    str | None,
-    typer.Option(
-        help=DEGRADATION,
-        metavar="TEXT",
-        show_default="bicubic",
-        rich_help_panel=DATA,
-    ),
+    str | None, option(DATA, text=DEGRADATION, metavar="TEXT", default="bicubic")
 ]
-
-
 Threads = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        max=1024,
-        help="CPU threads of the net.",
-        metavar="N",
-        show_default="every core",
-        rich_help_panel=NET,
-    ),
+    option(NET, text="CPU threads of the net.", metavar="N", default="every core", min=1, max=1024),
 ]
 
 

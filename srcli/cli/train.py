@@ -24,6 +24,7 @@ from srcli.cli.options import (
     Download,
     Threads,
     fetch,
+    option,
     use_threads,
 )
 from srcli.errors import Interrupted, UsageError
@@ -56,16 +57,7 @@ TRAIN_EPILOG = (
 )
 
 
-def _option(
-    *names: str, text: str, panel: str, metavar: str | None = None, default: str | bool = False
-) -> Any:  # noqa: ANN401 - what typer.Option returns
-    """Declare an option; its default is that of a recipe, so that typer knows none."""
-    return typer.Option(
-        *names, help=text, metavar=metavar, show_default=default, rich_help_panel=panel
-    )
-
-
-_value = partial(_option, panel=RECIPE, default="the recipe's")
+_value = partial(option, RECIPE, default="the recipe's")
 """Declares an option that replaces a value of the recipe."""
 
 
@@ -74,39 +66,37 @@ def train(
     *,
     dataset: Annotated[
         list[str] | None,
-        _option(
+        option(
+            DATA,
             text="celeba or stl10, either with :part (celeba:train,valid), or a folder of HR "
             "images, read recursively; repeat for a union.",
             metavar="NAME|DIR",
-            panel=DATA,
         ),
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
     degradation: Annotated[
-        str | None,
-        _option(text=DEGRADATION, metavar="TEXT", panel=DATA, default="the recipe's"),
+        str | None, option(DATA, text=DEGRADATION, metavar="TEXT", default="the recipe's")
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="Where all values come from: base, photo (for degraded photographs), faces, "
+        option(
+            RECIPE,
+            text="Where all values come from: base, photo (for degraded photographs), faces, "
             "paper (the source paper), a .toml file, or a run's options.json.",
             metavar="NAME|FILE",
-            autocompletion=lambda: ["base", "photo", "faces", "paper"],
-            show_default="paper if every data set has a name, else base",
-            rich_help_panel=RECIPE,
+            default="paper if every data set has a name, else base",
+            completion=lambda: ["base", "photo", "faces", "paper"],
         ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            RECIPE,
             "--set",
-            help="Replace a value: loss=l1, model=paper, model.widths=[64,48]; repeat for more.",
+            text="Replace a value: loss=l1, model=paper, model.widths=[64,48]; repeat for more.",
             metavar="NAME=VALUE",
-            autocompletion=lambda: ["help", *(f"{one.name}=" for one in settings())],
-            show_default=False,
-            rich_help_panel=RECIPE,
+            completion=lambda: ["help", *(f"{one.name}=" for one in settings())],
         ),
     ] = None,
     scale: Annotated[
@@ -114,12 +104,10 @@ def train(
         _value(text="Factor to train for; repeat for more, or to weigh one.", metavar="F"),
     ] = None,
     batch_size: Annotated[
-        int | None,
-        _value(text="Patches per step and process.", metavar="N"),
+        int | None, _value(text="Patches per step and process.", metavar="N")
     ] = None,
     lr: Annotated[
-        float | None,
-        _value(text="Adam's peak learning rate; Muon's is twice that.", metavar="F"),
+        float | None, _value(text="Adam's peak learning rate; Muon's is twice that.", metavar="F")
     ] = None,
     init_from: Annotated[
         str | None,
@@ -130,79 +118,72 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        _option(
-            text="Seed of the weights and of every draw.", metavar="N", panel=RECIPE, default="0"
-        ),
+        option(RECIPE, text="Seed of the weights and of every draw.", metavar="N", default="0"),
     ] = None,
-    steps: Annotated[int | None, _option(text="Length in steps.", metavar="N", panel=RUN)] = None,
+    steps: Annotated[int | None, option(RUN, text="Length in steps.", metavar="N")] = None,
     epochs: Annotated[
-        float | None,
-        _option(text="Length in epochs: one patch of every image.", metavar="N", panel=RUN),
+        float | None, option(RUN, text="Length in epochs: one patch of every image.", metavar="N")
     ] = None,
     max_time: Annotated[
         str | None,
-        _option(
+        option(
+            RUN,
             text="Stop after this long: 90m, 1.5h, 600s. It is the run's length if nothing else "
             "says one.",
             metavar="TIME",
-            panel=RUN,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        _option(
+        option(
+            RUN,
             "--output",
             "-o",
             text="Run directory; made if missing.",
             metavar="DIR",
-            panel=RUN,
             default="runs/RECIPE",
         ),
     ] = None,
     resume: Annotated[
         Path | None,
-        _option(
-            text="Resume the run in this directory, with its options.", metavar="DIR", panel=RUN
-        ),
+        option(RUN, text="Resume the run in this directory, with its options.", metavar="DIR"),
     ] = None,
     dry_run: Annotated[
         bool,
-        _option(
+        option(
+            RUN,
             "--dry-run",
             "-n",
             text="Print what would be done and how long it would take; write nothing.",
-            panel=RUN,
         ),
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option(
-            help="auto is CUDA if there is any.",
+        option(
+            NET,
+            text="auto is CUDA if there is any.",
             metavar="auto|cpu|cuda[:N]",
-            autocompletion=lambda: ["auto", "cpu", "cuda"],
-            show_default="auto",
-            rich_help_panel=NET,
+            default="auto",
+            completion=lambda: ["auto", "cpu", "cuda"],
         ),
     ] = None,
     dtype: Annotated[
         Literal["auto", "fp32", "bf16"] | None,
-        _option(
-            text="auto is bf16 where the hardware computes in it, else fp32.",
-            panel=NET,
-            default="auto",
+        option(
+            NET, text="auto is bf16 where the hardware computes in it, else fp32.", default="auto"
         ),
     ] = None,
     threads: Threads = None,
     as_json: Annotated[
-        bool, _option("--json", text="Print the report as one JSON object.", panel=MESSAGES)
+        bool, option(MESSAGES, "--json", text="Print the report as one JSON object.")
     ] = False,
     verbose: Annotated[
         bool | None,
-        _option(
+        option(
+            MESSAGES,
             "--verbose/--quiet",
             "-v/-q",
             text="A line for each evaluation; or no bar and no summary.",
-            panel=MESSAGES,
         ),
     ] = None,
 ) -> None:

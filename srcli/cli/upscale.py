@@ -20,6 +20,7 @@ from srcli.cli.options import (
     Threads,
     Tile,
     complete_model,
+    option,
     settings_of,
     use_threads,
     whole_number,
@@ -63,73 +64,52 @@ Inputs = Annotated[
 # ---- files ------------------------------------------------------------------------------------
 
 Recursive = Annotated[
-    bool,
-    typer.Option(
-        "--recursive",
-        "-r",
-        help="Search folders recursively; the tree is kept.",
-        rich_help_panel=FILES,
-    ),
+    bool, option(FILES, "--recursive", "-r", text="Search folders recursively; the tree is kept.")
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Take only such files of folders and patterns ('*.jpg', '2019/**'); repeatable.",
+    option(
+        FILES,
+        text="Take only such files of folders and patterns ('*.jpg', '2019/**'); repeatable.",
         metavar="PATTERN",
-        rich_help_panel=FILES,
-        show_default=False,
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Leave out such files and folders; repeatable.",
-        metavar="PATTERN",
-        rich_help_panel=FILES,
-        show_default=False,
-    ),
+    option(FILES, text="Leave out such files and folders; repeatable.", metavar="PATTERN"),
 ]
 SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing", help="Leave outputs that are there already.", rich_help_panel=FILES
-    ),
+    bool, option(FILES, "--skip-existing", text="Leave outputs that are there already.")
 ]
 Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Replace outputs that are there already.", rich_help_panel=FILES
-    ),
+    bool, option(FILES, "--overwrite", text="Replace outputs that are there already.")
 ]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=FILES)
-]
+FailFast = Annotated[bool, option(FILES, "--fail-fast", text="Stop at the first failure.")]
 FailedList = Annotated[
     Path | None,
-    typer.Option(
-        help="Write the inputs that failed to this file, to be given back as @FILE; it is empty "
+    option(
+        FILES,
+        text="Write the inputs that failed to this file, to be given back as @FILE; it is empty "
         "if none did.",
         metavar="FILE",
-        rich_help_panel=FILES,
-        show_default=False,
     ),
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(
-        help="Refuse inputs of more pixels as decompression bombs.",
+    option(
+        FILES,
+        text="Refuse inputs of more pixels as decompression bombs.",
         metavar="N",
-        show_default="178956970",
-        rich_help_panel=FILES,
+        default="178956970",
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
+    option(
+        FILES,
         "--dry-run",
         "-n",
-        help="Report what would be done, with estimates of memory and time; write nothing.",
-        rich_help_panel=FILES,
+        text="Report what would be done, with estimates of memory and time; write nothing.",
     ),
 ]
 
@@ -137,74 +117,61 @@ DryRun = Annotated[
 
 Output = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        OUTPUT,
         "--output",
         "-o",
-        help="A file for one file, else a folder (made if missing); - is stdout.",
+        text="A file for one file, else a folder (made if missing); - is stdout.",
         metavar="PATH",
-        show_default="photo_x3.jpg beside photo.jpg, folder photos_x3 beside photos",
-        rich_help_panel=OUTPUT,
+        default="photo_x3.jpg beside photo.jpg, folder photos_x3 beside photos",
     ),
 ]
 Scale = Annotated[
     float | None,
-    typer.Option(
-        "--scale",
-        "-s",
-        help="Any factor from 1 to 16.",
-        metavar="F",
-        show_default="3",
-        rich_help_panel=OUTPUT,
-    ),
+    option(OUTPUT, "--scale", "-s", text="Any factor from 1 to 16.", metavar="F", default="3"),
 ]
 Size = Annotated[
     str | None,
-    typer.Option(
-        help="Instead of a scale: 1920x, x1080, 1920x1080 (fit inside) or '>=3840x2160' (cover). "
+    option(
+        OUTPUT,
+        text="Instead of a scale: 1920x, x1080, 1920x1080 (fit inside) or '>=3840x2160' (cover). "
         "Images already that large keep their size.",
         metavar="SPEC",
-        show_default=False,
-        rich_help_panel=OUTPUT,
     ),
 ]
 Format = Annotated[
     Literal["auto", "png", "jpg", "jpeg", "webp", "avif", "tiff", "tif", "gif", "bmp", "ppm"],
-    typer.Option(
+    option(
+        OUTPUT,
         "--format",
         "-f",
-        help="auto is the input's; png, jpg, webp, avif, tiff, gif, bmp, ppm.",
+        text="auto is the input's; png, jpg, webp, avif, tiff, gif, bmp, ppm.",
         metavar="FORMAT",
         case_sensitive=False,
-        rich_help_panel=OUTPUT,
     ),
 ]
 Quality = Annotated[
     int,
-    typer.Option(
-        help="JPEG, WebP and AVIF quality, 1 to 100; JPEG is written as 4:4:4.",
-        metavar="N",
-        rich_help_panel=OUTPUT,
+    option(
+        OUTPUT, text="JPEG, WebP and AVIF quality, 1 to 100; JPEG is written as 4:4:4.", metavar="N"
     ),
 ]
-Lossless = Annotated[
-    bool,
-    typer.Option("--lossless", help="Lossless WebP; AVIF at its best.", rich_help_panel=OUTPUT),
-]
+Lossless = Annotated[bool, option(OUTPUT, "--lossless", text="Lossless WebP; AVIF at its best.")]
 MetadataChoice = Annotated[
     Literal["keep", "no-location", "strip"],
-    typer.Option(
-        help="EXIF, XMP, ICC profile, resolution and texts. no-location drops GPS data alone; "
+    option(
+        OUTPUT,
+        text="EXIF, XMP, ICC profile, resolution and texts. no-location drops GPS data alone; "
         "strip converts the colours to sRGB.",
-        rich_help_panel=OUTPUT,
     ),
 ]
 Suffix = Annotated[
     str | None,
-    typer.Option(
-        help="Added to the name; {scale} is the factor.",
+    option(
+        OUTPUT,
+        text="Added to the name; {scale} is the factor.",
         metavar="TEXT",
-        show_default="_x{scale} beside the input, none in a folder",
-        rich_help_panel=OUTPUT,
+        default="_x{scale} beside the input, none in a folder",
     ),
 ]
 
@@ -212,34 +179,34 @@ Suffix = Annotated[
 
 Model = Annotated[
     str,
-    typer.Option(
+    option(
+        NET,
         "--model",
         "-m",
-        help="Shipped weights by name, or a .safetensors file. auto chooses for each file: photo "
+        text="Shipped weights by name, or a .safetensors file. auto chooses for each file: photo "
         "for a JPEG of quality 84 or less, else base.",
         metavar="auto|NAME|FILE",
-        autocompletion=complete_model,
-        rich_help_panel=NET,
+        completion=complete_model,
     ),
 ]
 Ensemble = Annotated[
     bool,
-    typer.Option(
+    option(
+        NET,
         "--tta",
         "-x",
-        help="Average over the eight flips and turns of a patch: slightly better, eight times "
+        text="Average over the eight flips and turns of a patch: slightly better, eight times "
         "slower. Symmetric weights do not need it.",
-        rich_help_panel=NET,
     ),
 ]
 Jobs = Annotated[
     str,
-    typer.Option(
+    option(
+        NET,
         "--jobs",
         "-j",
-        help="Threads that read and write files around the net.",
+        text="Threads that read and write files around the net.",
         metavar="N|auto",
-        rich_help_panel=NET,
     ),
 ]
 
@@ -247,27 +214,18 @@ Jobs = Annotated[
 
 Json = Annotated[
     bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON object for each file on stdout, then a summary.",
-        rich_help_panel=MESSAGES,
+    option(
+        MESSAGES, "--json", text="Print one JSON object for each file on stdout, then a summary."
     ),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Print the device, and the weights and time of each file.",
-        rich_help_panel=MESSAGES,
+    option(
+        MESSAGES, "--verbose", "-v", text="Print the device, and the weights and time of each file."
     ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=MESSAGES)
-]
-NoProgress = Annotated[
-    bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=MESSAGES)
-]
+Quiet = Annotated[bool, option(MESSAGES, "--quiet", "-q", text="Print only errors.")]
+NoProgress = Annotated[bool, option(MESSAGES, "--no-progress", text="No progress bar.")]
 
 
 @reporting()
