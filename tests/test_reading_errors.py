@@ -288,6 +288,19 @@ def test_the_limit_can_be_raised_above_pillows(saved, monkeypatch):
         read(path, max_pixels=899)
 
 
+def test_a_frame_larger_than_its_gif_is_refused(saved):
+    """A GIF's frame may claim far more than its canvas: it is not decoded."""
+    frames = [Image.new("L", (10, 10), 9 * number) for number in range(3)]
+    data = bytearray(
+        saved(frames[0], "a.gif", save_all=True, append_images=frames[1:]).read_bytes()
+    )
+    struct.pack_into("<HH", data, data.rindex(b",\0\0\0\0") + 5, 60000, 60000)
+
+    message = message_of(saved(bytes(data), "a.gif"), read_album)
+
+    assert "3600000000 pixels are more than the 179 million" in message
+
+
 def test_frames_and_pages_count_together(saved):
     """The limit is one of the file: its frames or pages together must not exceed it."""
     frames = [Image.new("L", (10, 10), 9 * number) for number in range(5)]

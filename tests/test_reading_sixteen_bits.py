@@ -439,12 +439,29 @@ def test_a_colour_map_behind_the_end_is_damage():
         read(Path("a.tiff"), bytes(data))
 
 
-def test_a_tiff_that_is_packed_as_webp_is_read():
-    """Pillow's libtiff cannot undo it, libvips can."""
+@pytest.mark.parametrize("compression", ["lzma", "webp"])
+def test_what_one_of_two_libtiffs_knows_is_read(compression):
+    """Pillow's libtiff undoes LZMA, that of libvips WebP."""
     levels = noise(3, height=24, width=40)
-    packed = pyvips.Image.new_from_array(levels).tiffsave_buffer(compression="webp", lossless=True)
+    stream = io.BytesIO()
+    if compression == "lzma":
+        as_image(levels).save(stream, "TIFF", compression="lzma")
+    else:
+        image = pyvips.Image.new_from_array(levels)
+        stream.write(image.tiffsave_buffer(compression="webp", lossless=True))
 
-    np.testing.assert_array_equal(levels, read(Path("a.tiff"), packed).pixels)
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), stream.getvalue()).pixels)
+
+
+def test_a_tiff_whose_strip_states_too_much_is_read():
+    """Where nothing is compressed the pixels say how much there is."""
+    levels = noise(3, height=24, width=40)
+    data = bytearray(tiff(levels))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        place = file.pages[0].tags[279].valueoffset
+    struct.pack_into("<L", data, place, 10**9)
+
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), bytes(data)).pixels)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["binary", "plain"])

@@ -3,6 +3,8 @@
 import importlib.util
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -190,16 +192,16 @@ def files_in(folder: Path, *, recursive: bool) -> list[Path]:
 
 
 class PillowSilence:
-    """Keeps Pillow's warnings off the terminal, and its limits away, while any thread is inside.
+    """Keeps Pillow's warnings off the terminal while any thread is inside.
 
     ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
-    threads that leave in another order than they entered would leave it swapped. Who opens
-    a file here has to check its size before its pixels are loaded.
+    threads that leave in another order than they entered would leave it swapped.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
+        self._pixels: list[int] = []
         self._before = warnings.catch_warnings()
         self._limits: tuple[int | None, int] = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
 
@@ -209,8 +211,9 @@ class PillowSilence:
                 self._before = warnings.catch_warnings()
                 self._before.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 self._limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-                Image.MAX_IMAGE_PIXELS = None
                 # A profile of more than a megabyte must not cost the picture.
                 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
             self._inside += 1
@@ -221,6 +224,25 @@ class PillowSilence:
             if self._inside == 0:
                 self._before.__exit__(None, None, None)
                 Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._limits
+
+    @contextmanager
+    def up_to(self, pixels: int) -> Iterator[None]:
+        """Keep silence, and let Pillow open pictures of so many pixels.
+
+        Pillow has one limit for the whole process; of several threads the most generous one's
+        holds, and each has to check its own besides.
+        """
+        with self:
+            with self._lock:
+                self._pixels.append(pixels)
+                Image.MAX_IMAGE_PIXELS = (max(self._pixels) + 1) // 2  # it refuses twice as many
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._pixels.remove(pixels)
+                    if self._pixels:
+                        Image.MAX_IMAGE_PIXELS = (max(self._pixels) + 1) // 2
 
 
 PILLOW_SILENCE: Final = PillowSilence()

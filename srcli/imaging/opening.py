@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
@@ -23,6 +23,10 @@ MAX_PIXELS: Final = 178_956_970
 
 Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
 """
+
+
+_BEYOND_ALL: Final = 1 << 64
+"""More pixels than any format can claim."""
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO
     """Open a file that is not empty; its problems are reported while it is open."""
     with (
         named(path, max_pixels),
-        PILLOW_SILENCE,
+        PILLOW_SILENCE.up_to(max_pixels),
         path.open("rb") if data is None else io.BytesIO(data) as file,
     ):
         # A pipe cannot be rewound, as telling formats apart needs.
@@ -62,13 +66,13 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
         sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
         check_pixels((next(sides), next(sides)), 1, limit)
     kind = kinds.kind_of(start)
-    formats = BUILT if kind is None else [kinds.registered(kind)]
+    formats = [*BUILT] if kind is None else [kinds.registered(kind)]
     if kind == "JPEG XL":  # opening it decodes it
         stream.seek(0)
         check_pixels(kinds.jxl_size(stream.read()), 1, limit)
         stream.seek(0)
     try:
-        image = Image.open(stream, formats=formats)
+        image = _opened_by_pillow(stream, formats)
     except Exception as error:
         if kind is None:
             raise
@@ -76,6 +80,16 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
     with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
+
+
+def _opened_by_pillow(stream: BinaryIO, formats: list[str]) -> ImageFile.ImageFile:
+    try:
+        return Image.open(stream, formats=formats)
+    except Image.DecompressionBombError:
+        # Once more without a limit, so that the message can state the size.
+        stream.seek(0)
+        with PILLOW_SILENCE.up_to(_BEYOND_ALL):
+            return Image.open(stream, formats=formats)
 
 
 # ---- problems -----------------------------------------------------------------------------
@@ -133,7 +147,8 @@ def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
-        return f"its pixels {too_many(limit)}"
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        return f"{claimed[1] if claimed else 'its'} pixels {too_many(limit)}"
     for types, problem in _PROBLEMS:
         if isinstance(error, types):
             return problem

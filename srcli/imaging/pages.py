@@ -197,7 +197,12 @@ class Page:
             self.raw(tag)
         end = self.stream.seek(0, 2)
         most = self.samples * self.depth * self.size[0] * self.size[1]
-        for start, count in self.parts():
+        left = (most + 7) // 8
+        plain = self.packing == UNPACKED and TILES not in self.entries
+        for start, stated in self.parts():
+            # Where nothing is compressed some programs state more than there is.
+            count = min(stated, left) if plain and self.depth >= 8 else stated
+            left -= count
             if start + count > end:
                 raise EOFError("unexpected end of file")
             if self.packing in _DEFLATED:

@@ -27,6 +27,9 @@ _LOSSY: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
 
 
+_FOR_PILLOW: Final = {6, 34925}
+"""Old JPEG and LZMA."""
+
 _MOST_HEADER: Final = 1 << 16
 """Bytes of a strip in which the header of its JPEG is looked for."""
 
@@ -167,6 +170,8 @@ def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | N
     pixels: NDArray[Any]
     if page.photometric in tags.LAB:
         pixels, note = _from_lab(page, data), "CIELAB converted to sRGB"
+    elif page.packing in _FOR_PILLOW or page.depth == 12:
+        pixels = _by_pillow(page, data)
     elif page.is_separate and (page.opacity == 1 or tags.TILE_WIDTH in page.entries):
         pixels = _from_planes(page, data)
     else:
@@ -175,14 +180,23 @@ def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | N
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
-    if (
-        page.photometric in {tags.CMYK, tags.YCBCR} and page.packing != tags.JPEG
-    ) or page.photometric == tags.CMYK:
+    unpacked = page.photometric == tags.YCBCR and page.packing not in _LOSSY
+    if page.photometric == tags.CMYK or unpacked:
         pixels, note = _from_inks(page, pixels)
         opacity = None if opacity is None else _eight(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., : page.channels]), opacity, note
+
+
+def _by_pillow(page: Page, data: bytes) -> NDArray[Any]:
+    """Decode what the libtiff of Pillow's wheels knows and that of libvips does not."""
+    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        image.seek(page.index)
+        image.getexif().clear()
+        image.load()
+        pixels = np.asarray(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
