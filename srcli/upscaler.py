@@ -3,7 +3,6 @@
 The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python programs.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +18,12 @@ from srcli.files import AUTO
 from srcli.imaging.bands import Rows as PictureRows
 from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, to_pillow
 from srcli.model import weights
+from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.config import SYMMETRIES, ModelConfig
-from srcli.model.layout import Layout, Step
-from srcli.model.memory import BatchPlans, batch_plans, estimated_bytes
 from srcli.model.network import ResidualAutoencoder
+from srcli.model.patches import Layout, Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
-from srcli.model.tiling import Worker, enlarge_rows
-from srcli.model.timing import SpeedMeasure
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors, resolve_device
 from srcli.ops.spans import PATCH, Span, output_length
@@ -81,7 +78,7 @@ def check_settings(config: ModelConfig, settings: Settings) -> None:
 
 
 def _layout(config: ModelConfig, scales: tuple[float, ...], settings: Settings) -> Layout:
-    patch = PATCH if settings.tile is None else settings.tile
+    patch = settings.tile or PATCH
     return Layout(config=config, scales=scales, patch=patch, overlap=settings.overlap)
 
 
@@ -123,27 +120,29 @@ class Upscaler:
         self.settings = settings or Settings()
         self.device = resolve_device(self.settings.device)
         if isinstance(model, ResidualAutoencoder):
-            net, header = copy.deepcopy(model), weights.Weights(config=model.config)
+            name, net, header = "this net", model, weights.Weights(config=model.config)
         else:
-            net, header = weights.load(weights.resolve(str(model)))
+            name = str(model)
+            net, header = weights.load(weights.resolve(name))
         self.config = net.config
         self.scales = scales or header.scales
         self._layout = _layout(self.config, self.scales, self.settings)
-        name = "this net" if isinstance(model, ResidualAutoencoder) else str(model)
-        if self.settings.tta and self.config.symmetric:
+        ensemble = self.settings.tta and not self.config.symmetric
+        if ensemble != self.settings.tta:
             notice(f"--tta changes nothing with {name}: its result is the same in all eight ways")
         self._runner = NetRunner(
-            net,
-            self.device,
-            self.settings.dtype,
-            ensemble=self.settings.tta and not self.config.symmetric,
-            notice=notice,
+            net, self.device, self.settings.dtype, ensemble=ensemble, notice=notice
         )
         self.dtype = self._runner.dtype
-        fuse, batch_size = self.settings.tile is None, self.settings.batch_size
-        self._plans = BatchPlans(batch_plans(self.device, fuse=fuse, batch_size=batch_size), notice)
+        self._plans = BatchPlans(
+            self.device,
+            fuse=self.settings.tile is None,
+            batch_size=self.settings.batch_size,
+            notice=notice,
+        )
         self._turn = count()
-        self._speed = SpeedMeasure(self._layout, self._plans)
+        enlarge = partial(self._enlarge_once, finish=quantize)
+        self._speed = SpeedMeasure(self._layout, self._plans, enlarge)
 
     def __call__(
         self,
@@ -203,18 +202,8 @@ class Upscaler:
     ) -> Iterator[Picture]:
         """Enlarge a picture as :meth:`upscale` does, and hand on its rows as they are finished.
 
-        Args:
-            picture: A picture, or one whose rows are being decoded.
-            size: Height and width of the whole result, neither below the picture's.
-            on_progress: Called with the share done, 0 to 1, whenever a band has been taken.
-
         Yields:
             Pictures of some rows each, as wide as the result, from top to bottom.
-
-        Raises:
-            ImageError: If decoding the rows finds that they are damaged.
-            MemoryError: If the machine has too little even for single patches.
-            WeightsError: If the net's result is not finite even in fp32.
         """
         alpha = None
         if isinstance(picture, Scan):
@@ -257,14 +246,9 @@ class Upscaler:
         yield from self._enlarged(Rows.of(image), size, dequantize)
 
     def patches(self, source: tuple[int, int], size: tuple[int, int]) -> int:
-        """Count the patches that the net computes to enlarge ``source`` to ``size``.
+        """Count the patches that the net computes, in all steps, to enlarge ``source`` to ``size``.
 
-        Args:
-            source: Height and width of the picture.
-            size: Those of the result, neither below the picture's.
-
-        Returns:
-            Patches of all steps; what blocks compute as context is not counted.
+        Both are height and width; what blocks compute as context is not counted.
         """
         passes = SYMMETRIES if self._runner.ensemble else 1
         return passes * self._layout.patches(source, size)
@@ -276,9 +260,6 @@ class Upscaler:
             source: Height and width of the picture.
             size: Those of the result.
             bytes_per_pixel: Of both.
-
-        Returns:
-            Bytes at the peak.
         """
         return estimated_bytes(self._layout, self._plans.current, source, size, bytes_per_pixel)
 
@@ -300,15 +281,10 @@ class Upscaler:
             MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
-        enlarge = partial(self._enlarge_once, finish=quantize)
-        return self._speed.seconds(source, size, enlarge)
+        return self._speed.seconds(source, size)
 
     def band_rows(self, size: tuple[int, int]) -> int:
-        """Count the rows of the largest band that :meth:`bands` yields.
-
-        Args:
-            size: Height and width of the result.
-        """
+        """Count the rows of the largest band of a result, of which ``size`` is height and width."""
         return self._layout.band_rows(size[0], self._plans.current.fuse)
 
     def _enlarged(
@@ -342,22 +318,24 @@ class Upscaler:
         while done < step.size[0]:
             plan = self._plans.current
             grid = self._layout.grid(step, plan.fuse, done)
-            workers = self._workers(plan.devices, step.scale)
+            devices = self._rotated(plan.devices)
+            net = partial(self._runner.run, scale=step.scale)
             try:
                 with memory_errors():
-                    for span, band in enlarge_rows(rows, grid, workers, plan.batch, finish):
+                    for span, band in enlarge_rows(
+                        rows, grid, net, devices, batch_size=plan.batch, finish=finish
+                    ):
                         yield span, band
                         done = span.stop
             except MemoryError:
                 if not self._plans.fall_back(plan):
                     raise
 
-    def _workers(self, devices: tuple[torch.device, ...], scale: float) -> list[Worker]:
+    def _rotated(self, devices: tuple[torch.device, ...]) -> tuple[torch.device, ...]:
         # Each picture begins with another device: small pictures that are enlarged at the same
         # time have a row of blocks each.
         first = next(self._turn) % len(devices)
-        run = partial(self._runner.run, scale=scale)
-        return [Worker(device, run) for device in devices[first:] + devices[:first]]
+        return devices[first:] + devices[:first]
 
 
 def _planes(pixels: Levels) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 
 from srcli import upscaler as upscaling
 from srcli.imaging.images import Picture, read
-from srcli.model import memory, timing
+from srcli.model import batches
+from srcli.model.batches import BatchPlans
 from srcli.model.config import BASE, ScalePath
-from srcli.model.memory import BatchPlans, batch_plans
 from srcli.model.network import ResidualAutoencoder
+from srcli.model.patches import enlarge_rows
 from srcli.model.runner import NetRunner
-from srcli.model.tiling import enlarge_rows
 from srcli.ops.color import quantize
 from srcli.ops.spans import PATCH
 from srcli.upscaler import Settings, Upscaler
@@ -107,7 +107,7 @@ def test_seams_at_the_full_receptive_field_are_exactly_zero(factor):
 @pytest.mark.parametrize(("overlap", "most"), [(None, 1), (10_000, 0)])
 def test_fused_patches_leave_no_other_seams(overlap, most, monkeypatch):
     """Blocks of two patches a side keep to the same limits."""
-    monkeypatch.setitem(memory._FUSE, "cpu", 2)
+    monkeypatch.setitem(batches._FUSE, "cpu", 2)
 
     assert seam_error(3, (75, 100), overlap=overlap) <= most
 
@@ -180,8 +180,9 @@ def test_too_little_memory_for_a_single_patch_is_a_memory_error(monkeypatch):
 
 def on_gpus(model, notices, *, fuse=True):
     """Let a model believe that it computes on GPUs."""
-    plans = batch_plans(torch.device("cuda"), fuse=fuse, batch_size=None)
-    model._plans = BatchPlans(plans, notices.append)
+    model._plans = BatchPlans(
+        torch.device("cuda"), fuse=fuse, batch_size=None, notice=notices.append
+    )
 
 
 def test_a_gpu_out_of_memory_hands_over_to_the_cpu(monkeypatch):
@@ -192,11 +193,11 @@ def test_a_gpu_out_of_memory_hands_over_to_the_cpu(monkeypatch):
     expected = whole(model, image, size)
     on_gpus(model, notices)
 
-    def crowded(rows, grid, workers, batch, finish):
-        tried.append((workers[0].device.type, model._plans.current.fuse, batch))
-        if workers[0].device.type == "cuda":
+    def crowded(rows, grid, net, devices, *, batch_size, finish):
+        tried.append((devices[0].type, model._plans.current.fuse, batch_size))
+        if devices[0].type == "cuda":
             raise torch.OutOfMemoryError
-        return enlarge_rows(rows, grid, workers, batch, finish)
+        return enlarge_rows(rows, grid, net, devices, batch_size=batch_size, finish=finish)
 
     monkeypatch.setattr(upscaling, "enlarge_rows", crowded)
     actual = [whole(model, image, size) for _ in range(2)]
@@ -216,7 +217,7 @@ def test_several_devices_share_one_picture(monkeypatch, count):
     image, size = photograph(140, 60), (420, 180)
     model = upscaler(correcting(), tile=PATCH)
     expected = whole(model, image, size)
-    monkeypatch.setattr(memory, "all_alike", lambda _: (torch.device("cpu"),) * count)
+    monkeypatch.setattr(batches, "all_alike", lambda _: (torch.device("cpu"),) * count)
     on_gpus(model, [], fuse=False)
 
     assert torch.equal(expected, whole(model, image, size))
@@ -233,7 +234,7 @@ class Clocked:
         self.now, self.windows, self.most = 0.0, [], most
         self.delays = itertools.repeat(0.0)
         monkeypatch.setattr(NetRunner, "run", lambda _runner, windows, **_: self.run(windows))
-        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(batches.time, "perf_counter", lambda: self.now)
 
     def run(self, windows):
         """Give windows back as they are; those of more than so many pixels do not fit."""

@@ -6,9 +6,9 @@ built: a file alone is enough to rebuild its network.
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from itertools import repeat
+from typing import Any
 
 from srcli.errors import UsageError
 from srcli.ops.spans import PATCH
@@ -18,7 +18,6 @@ __all__ = [
     "CONFIGS",
     "PAPER",
     "SYMMETRIES",
-    "Join",
     "ModelConfig",
     "ScalePath",
 ]
@@ -33,19 +32,16 @@ level at every factor, with single patches too, where 14 leave two at x4
 (``benchmarks/seams.py`` measures it)."""
 
 
-_Unit = Literal["convolution", "residual"]
-_Down = Literal["max-pool", "convolution"]
-_Up = Literal["nearest", "depth-to-space"]
-Join = Literal["before", "first", "last"]
-"""Where a skip may be added in the decoder."""
+_KINDS = ("unit", "down", "up", "join", "output")
 
-_Output = Literal["relu", "correction"]
+_LISTS = ("widths", "encoder", "decoder", "paths")
 
 _FAMILIES = (
-    ("convolution", "max-pool", "nearest"),
-    ("residual", "convolution", "depth-to-space"),
+    ("convolution", "max-pool", "nearest", "first", "relu"),
+    ("convolution", "max-pool", "nearest", "last", "relu"),
+    ("residual", "convolution", "depth-to-space", "before", "correction"),
 )
-"""Unit, down and up go together: the paper's kind of net, and srcli's own."""
+"""The kinds of layers that go together: two readings of the paper's net, and srcli's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +89,21 @@ class ModelConfig:
     decoder: tuple[int, ...]
     """Units per decoder level, in the order of ``widths``: the highest resolution first."""
 
-    unit: _Unit
+    unit: str
     """``convolution``: 3x3 and ReLU. ``residual``: x + conv(ReLU(conv(x)))."""
 
-    down: _Down
+    down: str
     """How a level halves its resolution: 2x2 max-pool, or a 2x2 convolution of stride 2
     (that is space-to-depth and a 1x1 convolution in one)."""
 
-    up: _Up
+    up: str
     """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
 
-    join: Join
+    join: str
     """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
     one (the paper's, as it is read here), or after the ``last``."""
 
-    output: _Output
+    output: str
     """``relu``: the last convolution's ReLU is the picture (the paper).
     ``correction``: it is added to the input (global residual), no ReLU."""
 
@@ -121,16 +117,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
-        for name, kinds in (
-            ("unit", _Unit),
-            ("down", _Down),
-            ("up", _Up),
-            ("join", Join),
-            ("output", _Output),
-        ):
-            if getattr(self, name) not in get_args(kinds):
-                allowed = ", ".join(get_args(kinds))
-                raise UsageError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        kinds = tuple(getattr(self, name) for name in _KINDS)
+        if kinds not in _FAMILIES:
+            known = " or ".join(", ".join(family) for family in _FAMILIES)
+            found = ", ".join(map(str, kinds))
+            raise UsageError(f"unit, down, up, join and output must be {known}, not {found}")
         levels = len(self.widths)
         if levels < 2:
             raise UsageError(f"widths must name at least two levels, not {list(self.widths)}")
@@ -140,58 +131,44 @@ class ModelConfig:
                 f"{list(self.widths)}, not {list(self.encoder)} and {list(self.decoder)}"
             )
         numbers = (self.stem, *self.widths, *self.encoder, self.bottom, *self.decoder)
-        if any(type(n) is not int or not 1 <= n <= 4096 for n in numbers):  # a header may lie
+        if not all(_is_whole(number, 1, 4096) for number in numbers):
             raise UsageError(f"stem, widths and unit counts must lie in 1..4096: {self.to_json()}")
         if PATCH % self.stride:
             raise UsageError(
                 f"the stride {self.stride} of stem {self.stem} and {levels} levels must divide "
                 f"the patch size {PATCH}"
             )
-        family = (self.unit, self.down, self.up)
-        if family not in _FAMILIES:
-            known = " or ".join(", ".join(one) for one in _FAMILIES)
-            raise UsageError(f"unit, down and up must be {known}, not {', '.join(family)}")
-        # A nearest neighbour keeps the width of the level below, so no skip fits it as it is;
-        # and without a stem there are no shallow features that a correction could build on.
-        if self.up == "nearest" and (self.join == "before" or self.output == "correction"):
-            raise UsageError(
-                "up nearest needs join first or last and output relu, "
-                f"not {self.join} and {self.output}"
-            )
-        self._check_paths()
-        self._check_symmetry()
-
-    def _check_symmetry(self) -> None:
         if type(self.symmetric) is not bool:
             raise UsageError(f"symmetric must be true or false, not {self.symmetric!r}")
-        if self.symmetric and self.unit != "residual":
-            raise UsageError("symmetric needs residual units")
+        if (self.symmetric or self.paths) and not self.is_residual:
+            raise UsageError("symmetric and paths need residual units")
         if self.symmetric and any(width % SYMMETRIES for width in self.widths):
             raise UsageError(
                 f"symmetric needs widths that are multiples of {SYMMETRIES}, not "
                 f"{list(self.widths)}"
             )
+        self._check_paths()
 
     def _check_paths(self) -> None:
-        if self.paths and self.unit != "residual":
-            raise UsageError("paths for scale factors need residual units")
         scales = [path.scale for path in self.paths]
-        if any(type(scale) is not int or not 2 <= scale <= 8 for scale in scales):
-            raise UsageError(f"the scale of a path must be a whole number of 2..8, not {scales}")
-        if scales != sorted(set(scales)):
-            raise UsageError(f"paths must name each scale once, rising, not {scales}")
+        if not all(_is_whole(scale, 2, 8) for scale in scales) or scales != sorted(set(scales)):
+            raise UsageError(
+                f"paths must name whole scales of 2..8, each once and rising, not {scales}"
+            )
         for path in self.paths:
             for name in ("encoder", "decoder"):
                 counts, most = getattr(path, name), getattr(self, name)
-                if len(counts) != len(most) or any(
-                    type(count) is not int or not 1 <= count <= limit
-                    for count, limit in zip(counts, most, strict=False)
-                ):
+                if len(counts) != len(most) or not all(map(_is_whole, counts, repeat(1), most)):
                     raise UsageError(
                         f"the {name} of the path for scale {path.scale} must be 1 or more units, "
                         f"at most {list(most)}, not {list(counts)}"
                     )
             self.at(path.scale)  # its stride, too, must divide a patch
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether it is a net of residual units, which corrects its input."""
+        return self.unit == "residual"
 
     def at(self, scale: float | None) -> "ModelConfig":
         """Return the shape of the net that pictures enlarged by one factor pass through.
@@ -229,7 +206,7 @@ class ModelConfig:
         ``stem * 2**k`` output pixels wide; a block of ``stride`` more covers how positions
         fall inside pooled and space-to-depth cells. A multiple of the stride.
         """
-        convolutions = 2 if self.unit == "residual" else 1
+        convolutions = 2 if self.is_residual else 1
         margin = 2 * self.stem  # the stem's or first, and the head's convolution
         for level, (down, up) in enumerate(zip(self.encoder, self.decoder, strict=True)):
             margin += (down + up) * convolutions * self.stem * 2**level
@@ -269,34 +246,32 @@ class ModelConfig:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
         if isinstance(values, dict) and values.pop("gated", False):
             raise UsageError("gated units are no longer supported; use weights without them")
-        lists = _with_tuples(values, cls, ("widths", "encoder", "decoder"), "configuration")
-        paths = lists.get("paths", [])
-        if not isinstance(paths, list | tuple):
-            raise UsageError(f"paths must be a list, not {paths!r}")
-        lists["paths"] = tuple(
-            ScalePath(**_with_tuples(path, ScalePath, ("encoder", "decoder"), "path"))
-            for path in paths
-        )
-        return cls(**lists)
+        values = _checked(values, cls, "configuration")
+        paths = tuple(ScalePath(**_checked(path, ScalePath, "path")) for path in values["paths"])
+        return cls(**values | {"paths": paths})
 
 
-def _with_tuples(
-    values: object, kind: type[ModelConfig | ScalePath], names: tuple[str, ...], what: str
-) -> dict[str, Any]:
-    """Check a JSON object's fields, and turn its lists into tuples."""
+def _checked(values: object, kind: type[ModelConfig | ScalePath], what: str) -> dict[str, Any]:
+    """Return a JSON object as the fields of a class, its lists as tuples."""
     known = {field.name for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING}
-    if not isinstance(values, Mapping) or not needed <= set(values) <= known:
-        found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+    if not isinstance(values, dict) or not needed <= set(values) <= known:
+        found = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise UsageError(f"a {what} has the fields {sorted(known)}, not {found}")
-    for name in names:
-        if not isinstance(values[name], list):
-            raise UsageError(f"{name} must be a list of numbers, not {values[name]!r}")
-    return {**values, **{name: tuple(values[name]) for name in names}}
+    lists = {name: values.get(name, []) for name in _LISTS if name in known}
+    for name, value in lists.items():
+        if not isinstance(value, list):
+            raise UsageError(f"{name} must be a list, not {value!r}")
+    return values | {name: tuple(value) for name, value in lists.items()}
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    """Whether a value of JSON, which may be anything, is a whole number in a range."""
+    return type(value) is int and low <= value <= high
 
 
 PAPER = ModelConfig(

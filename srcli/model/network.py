@@ -8,7 +8,6 @@ bicubic enlargement, so the net serves any scale factor.
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -72,21 +71,28 @@ class ResidualAutoencoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        widths = config.widths
+        residual, widths = config.is_residual, config.widths
         pixels = 3 * config.stem**2
-        residual = config.unit == "residual"
-        self.stem = _convolution(pixels, widths[0]) if residual else nn.Identity()
         entries = widths if residual else (pixels, *widths)
+        self.stem = _convolution(pixels, widths[0]) if residual else nn.Identity()
         self.encoders = nn.ModuleList(
-            _units(config, entries[level], width, count)
-            for level, (width, count) in enumerate(zip(widths[:-1], config.encoder, strict=True))
+            _units(config, entries[level], widths[level], count)
+            for level, count in enumerate(config.encoder)
         )
-        self.downs = nn.ModuleList(_down(config, a, b) for a, b in pairwise(widths))
+        self.downs = nn.ModuleList(
+            nn.Conv2d(upper, lower, 2, stride=2) if residual else nn.MaxPool2d(2)
+            for upper, lower in pairwise(widths)
+        )
         self.bottom = _units(config, entries[len(widths) - 1], widths[-1], config.bottom)
-        self.ups = nn.ModuleList(_up(config, b, a) for a, b in pairwise(widths))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(lower, 4 * upper, 1), nn.PixelShuffle(2))
+            if residual
+            else nn.Upsample(scale_factor=2, mode="nearest")
+            for upper, lower in pairwise(widths)
+        )
         self.decoders = nn.ModuleList(
-            _units(config, wide if residual else narrow, wide, count)
-            for (wide, narrow), count in zip(pairwise(widths), config.decoder, strict=True)
+            _units(config, widths[level if residual else level + 1], widths[level], count)
+            for level, count in enumerate(config.decoder)
         )
         self.head = _convolution(widths[0], pixels)
         ends = {str(path.scale): 3 * path.scale**2 for path in config.paths}
@@ -94,7 +100,7 @@ class ResidualAutoencoder(nn.Module):
         self.heads = nn.ModuleDict({name: _convolution(widths[0], n) for name, n in ends.items()})
         if self.head.weight.is_meta:
             return
-        if config.output == "correction":
+        if residual:
             for head in (self.head, *self.heads.values()):
                 # Training starts at the bicubic enlargement.
                 nn.init.zeros_(head.get_parameter("weight"))
@@ -103,7 +109,7 @@ class ResidualAutoencoder(nn.Module):
             # every pixel never recovers. So training starts near mid-grey.
             with torch.no_grad():
                 self.head.weight.mul_(0.1)
-                _bias(self.head).fill_(0.5)
+            nn.init.constant_(self.head.get_parameter("bias"), 0.5)
 
     def forward(self, image: Tensor, scales: Sequence[float] = ()) -> Tensor:
         """Restore enlarged pictures.
@@ -139,17 +145,14 @@ class ResidualAutoencoder(nn.Module):
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
         """Restore pictures that all take one path; None is the common one."""
         config = self.config.at(path.scale) if path else self.config
-        name = str(config.stem)
+        name, residual = str(config.stem), config.is_residual
         stem, head = (self.stems[name], self.heads[name]) if path else (self.stem, self.head)
-        correction = config.output == "correction"
+        dtype = head.get_parameter("weight").dtype
         # Zero padding means grey instead of black where the net only corrects its input.
-        features = image - 0.5 if correction else image
-        if config.stem > 1:
-            features = functional.pixel_unshuffle(features, config.stem)
-        inner = head.get_parameter("weight").dtype
-        first = next((weight.dtype for weight in stem.parameters()), inner)
-        features = stem(features.to(first)).to(inner)
-        shallow = features
+        features = functional.pixel_unshuffle(image - 0.5 if residual else image, config.stem)
+        # The first convolution may have a wider dtype than the others.
+        features = features.to(stem.get_parameter("weight").dtype if residual else dtype)
+        features = shallow = stem(features).to(dtype)
         skips: list[Tensor] = []
         for level, (encoder, down) in enumerate(zip(self.encoders, self.downs, strict=True)):
             features = _chain(list(encoder.children())[: config.encoder[level]], features)
@@ -158,32 +161,19 @@ class ResidualAutoencoder(nn.Module):
         features = self.bottom(features)
         for level in reversed(range(len(skips))):
             units = list(self.decoders[level].children())[-config.decoder[level] :]
-            features = self._decode(units, self.ups[level](features), skips[level])
-        if not correction:
-            return functional.relu(_to_pixels(head, features, config.stem)).to(image.dtype)
-        return image + _to_pixels(head, features + shallow, config.stem).to(image.dtype)
-
-    def _decode(self, units: list[nn.Module], features: Tensor, skip: Tensor) -> Tensor:
-        """Run one decoder level, adding its skip where the configuration says."""
-        match self.config.join:
-            case "before":
-                return _chain(units, features + skip)
-            case "first":
-                return _chain(units[1:], units[0](features) + skip)
-            case "last":
-                return _chain(units, features) + skip
-            case unknown:
-                assert_never(unknown)
+            joined = {"before": 0, "first": 1, "last": len(units)}[config.join]
+            features = _chain(units[:joined], self.ups[level](features)) + skips[level]
+            features = _chain(units[joined:], features)
+        pixels = head(features + shallow if residual else features)
+        correction = functional.pixel_shuffle(pixels, config.stem)
+        if residual:
+            return image + correction.to(image.dtype)
+        return functional.relu(correction).to(image.dtype)
 
 
 def _selected(image: Tensor, indices: list[int]) -> Tensor:
     # Reading a number back from a GPU would wait for it; copying indices to it does not.
     return image.index_select(0, torch.tensor(indices).to(image.device, non_blocking=True))
-
-
-def _to_pixels(head: nn.Module, features: Tensor, stem: int) -> Tensor:
-    pixels: Tensor = head(features)
-    return functional.pixel_shuffle(pixels, stem) if stem > 1 else pixels
 
 
 def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencoder:
@@ -236,32 +226,15 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     if convolution.weight.is_meta:
         return convolution
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    nn.init.zeros_(_bias(convolution))
+    nn.init.zeros_(convolution.get_parameter("bias"))
     return convolution
 
 
-def _bias(convolution: nn.Conv2d) -> Tensor:
-    assert convolution.bias is not None
-    return convolution.bias
-
-
 def _units(config: ModelConfig, inputs: int, width: int, count: int) -> nn.Sequential:
-    if config.unit == "residual":
+    if config.is_residual:
         return nn.Sequential(*(ResidualUnit(width) for _ in range(count)))
     first = ConvolutionUnit(inputs, width)
     return nn.Sequential(first, *(ConvolutionUnit(width, width) for _ in range(count - 1)))
-
-
-def _down(config: ModelConfig, upper: int, lower: int) -> nn.Module:
-    if config.down == "max-pool":
-        return nn.MaxPool2d(2)
-    return nn.Conv2d(upper, lower, 2, stride=2)
-
-
-def _up(config: ModelConfig, lower: int, upper: int) -> nn.Module:
-    if config.up == "nearest":
-        return nn.Upsample(scale_factor=2, mode="nearest")
-    return nn.Sequential(nn.Conv2d(lower, 4 * upper, 1), nn.PixelShuffle(2))
 
 
 def _chain(units: list[nn.Module], features: Tensor) -> Tensor:

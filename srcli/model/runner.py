@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class NetRunner:
     """Runs one net on windows of pictures; may be used from several threads at the same time.
 
     Args:
-        net: In ``float32``; it is moved to the device.
+        net: In ``float32``, on the CPU; each device gets copies.
         device: Where it usually runs.
         dtype: Name of the working format, or ``auto``.
         ensemble: Whether the results of all eight orientations of a window are averaged.
@@ -35,17 +36,16 @@ class NetRunner:
         device: torch.device,
         dtype: str,
         *,
-        ensemble: bool = False,
-        notice: Callable[[str], None] = lambda _: None,
+        ensemble: bool,
+        notice: Callable[[str], None],
     ) -> None:
         self.dtype = resolve_dtype(dtype, device)
         self.ensemble = ensemble
-        self._device, self._dtype_name = device, dtype
+        self._net = copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
+        self._dtype_name = dtype
         self._notice = notice
         self._lock = threading.Lock()
         self._has_redone = False
-        self._exact = on_device(net.eval(), device).requires_grad_(requires_grad=False)
-        self._fast = in_dtype(self._exact, self.dtype)
         self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
 
     @torch.inference_mode()
@@ -69,9 +69,11 @@ class NetRunner:
     def _averaged(self, image: Tensor, scale: float) -> Tensor:
         # Windows begin and end at multiples of the stride: turned, they keep its phase.
         total = torch.zeros_like(image)
-        for orientation in range(SYMMETRIES):
-            result = self._run_once(_turned(image, orientation), scale)
-            total = total + _turned_back(result, orientation)
+        for down, across, transposed in product((False, True), repeat=3):
+            flipped = [-1] * across + [-2] * down
+            turned = (image.mT if transposed else image).flip(flipped)
+            result = self._run_once(turned, scale).flip(flipped)
+            total = total + (result.mT if transposed else result)
         return total / SYMMETRIES
 
     def _run_once(self, image: Tensor, scale: float) -> Tensor:
@@ -79,10 +81,9 @@ class NetRunner:
         fast, exact = self.nets_on(image.device)
         scales = [scale] * len(image)
         result: Tensor = fast(image, scales)
-        return result if bool(torch.isfinite(result).all()) else self._redone(exact, image, scales)
-
-    def _redone(self, exact: ResidualAutoencoder, image: Tensor, scales: list[float]) -> Tensor:
-        result: Tensor = exact(image, scales)
+        if bool(torch.isfinite(result).all()):
+            return result
+        result = exact(image, scales)
         if not bool(torch.isfinite(result).all()):
             raise WeightsError("the net's result is not finite even in fp32; use other weights")
         with self._lock:
@@ -93,36 +94,11 @@ class NetRunner:
 
     def nets_on(self, device: torch.device) -> tuple[ResidualAutoencoder, ResidualAutoencoder]:
         """Return the net in the working format and in fp32, on a device; copied there once."""
-        if _is_same(device, self._device):
-            return self._fast, self._exact
         with self._lock:
             if device not in self._copies:
-                exact = on_device(copy.deepcopy(self._exact), device)
-                dtype = self.dtype
-                if device.type != self._device.type:
-                    # A CPU that takes over from a GPU cannot compute in fp16.
-                    name = self._dtype_name if self._dtype_name != "fp16" else "auto"
-                    dtype = resolve_dtype(name, device)
+                # A CPU that takes over from a GPU cannot compute in fp16.
+                is_unable = self._dtype_name == "fp16" and device.type == "cpu"
+                dtype = resolve_dtype("auto" if is_unable else self._dtype_name, device)
+                exact = on_device(copy.deepcopy(self._net), device)
                 self._copies[device] = in_dtype(exact, dtype), exact
             return self._copies[device]
-
-
-def _turned(image: Tensor, orientation: int) -> Tensor:
-    """Return one of the eight orientations of ``(..., H, W)``."""
-    turned = image.mT if orientation & 1 else image
-    return turned.flip(_flipped_axes(orientation))
-
-
-def _turned_back(image: Tensor, orientation: int) -> Tensor:
-    """Undo :func:`_turned`."""
-    flipped = image.flip(_flipped_axes(orientation))
-    return flipped.mT if orientation & 1 else flipped
-
-
-def _flipped_axes(orientation: int) -> list[int]:
-    return [axis for axis, bit in ((-1, 2), (-2, 4)) if orientation & bit]
-
-
-def _is_same(one: torch.device, other: torch.device) -> bool:
-    """Whether two names mean one device: ``cuda`` is the first of them."""
-    return (one.type, one.index or 0) == (other.type, other.index or 0)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from srcli import files
 from srcli.errors import UsageError, WeightsError
-from srcli.files import replacing
+from srcli.files import reason, replacing
 from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
 
@@ -78,9 +78,9 @@ class ScoreLine:
     def __post_init__(self) -> None:
         """Check types and ranges: a line may come from any file."""
         allowed = {
-            "dataset": _is_text(self.dataset) and self.dataset != "",
+            "dataset": type(self.dataset) is str and self.dataset != "",
             "scale": _is_number(self.scale) and self.scale > 1,
-            "lr": _is_text(self.lr),
+            "lr": type(self.lr) is str,
             "channel": self.channel in ("y", "rgb"),
             "psnr": _is_number(self.psnr),
             "ssim": _is_number(self.ssim) and -1 <= self.ssim <= 1,
@@ -93,7 +93,11 @@ class ScoreLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What a weights file's header says."""
+    """What a weights file's header says.
+
+    Raises:
+        ValueError: If the scales of the training record cannot be.
+    """
 
     config: ModelConfig
     """The shape of the net."""
@@ -103,6 +107,12 @@ class Weights:
 
     scores: tuple[ScoreLine, ...] = ()
     """What they scored, in the order recorded."""
+
+    def __post_init__(self) -> None:
+        """Check what is used of the training record."""
+        scales = self.training.get("scales", [])
+        if not isinstance(scales, list) or not all(_is_number(one) and one > 1 for one in scales):
+            raise ValueError(f"its scales are {scales!r:.80}")
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -134,8 +144,7 @@ def read_header(path: Path) -> Weights:
     Raises:
         WeightsError: If it cannot be read or is not ours.
     """
-    metadata, _ = _open(path, tensors=False)
-    return _header(path, metadata)
+    return _header(path, read_tensors(path, only_header=True)[0])
 
 
 def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
@@ -145,7 +154,7 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
         WeightsError: If the file is unreadable or foreign, a tensor is missing, unexpected, of
             the wrong shape, or holds a value that is not finite. The message names it.
     """
-    metadata, tensors = _open(path, tensors=True)
+    metadata, tensors = read_tensors(path)
     header = _header(path, metadata)
     with torch.device("meta"):  # a damaged header must not allocate what it asks for
         expected = ResidualAutoencoder(header.config).state_dict()
@@ -190,7 +199,7 @@ def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
     Raises:
         WeightsError: If it cannot be read, is not ours, or cannot be written.
     """
-    metadata, tensors = _open(path, tensors=True)
+    metadata, tensors = read_tensors(path)
     _header(path, {**metadata, "scores": "[]"})  # a damaged record may be replaced, nothing else
     kept = {name: text for name, text in metadata.items() if name != "scores"}
     if scores:
@@ -215,29 +224,27 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot write {path}: {_reason(error)}") from error
+        raise WeightsError(f"cannot write {path}: {reason(error)}") from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read all of a safetensors file: its header of strings and its tensors.
+def read_tensors(
+    path: Path, *, only_header: bool = False
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a safetensors file: its header of strings, and its tensors unless they are not wanted.
 
     Raises:
         WeightsError: If it cannot be read.
     """
-    return _open(path, tensors=True)
-
-
-def _open(path: Path, *, tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
         raise WeightsError(f"cannot read weights {path}: {found}")
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys() if tensors else ()
+            names = () if only_header else file.keys()
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"cannot read weights {path}: {_reason(error)}; "
+            f"cannot read weights {path}: {reason(error)}; "
             "it must be a .safetensors file made by srcli train"
         ) from error
 
@@ -249,35 +256,25 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
             "use one made by srcli train"
         )
     try:
-        config = ModelConfig.from_json(metadata.get("config", ""))
-        training = json.loads(metadata.get("training", "{}"))
-    except (UsageError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} has an unusable header: {error}") from error
-    if not isinstance(training, dict):
-        raise WeightsError(f"{path} has an unusable header: its training record is not an object")
-    scales = training.get("scales", [])
-    if not isinstance(scales, list) or not all(_is_number(scale) and scale > 1 for scale in scales):
-        raise WeightsError(f"{path} has an unusable header: its scales are {scales!r:.80}")
-    scores = _score_lines(path, metadata.get("scores", "[]"))
-    return Weights(config=config, training=training, scores=scores)
+        return Weights(
+            config=ModelConfig.from_json(metadata.get("config", "")),
+            training=_json(metadata, "training", dict),
+            scores=tuple(ScoreLine(**line) for line in _json(metadata, "scores", list)),
+        )
+    except (UsageError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} has an unusable header: {reason(error)}") from error
 
 
-def _score_lines(path: Path, text: str) -> tuple[ScoreLine, ...]:
-    """Read the scores of a header."""
+def _json(metadata: Mapping[str, str], name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
+    """Parse a part of a header, which may be missing."""
+    text = metadata.get(name)
     try:
-        lines = json.loads(text)
-        if not isinstance(lines, list):
-            raise TypeError("not a list")  # noqa: TRY301 - reported like any other damage
-        return tuple(ScoreLine(**line) for line in lines)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path} has an unusable header: its scores cannot be read ({_reason(error)}); "
-            "use another file"
-        ) from error
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+        value = kind() if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its {name} cannot be read ({reason(error)})") from error
+    if not isinstance(value, kind):
+        raise TypeError(f"its {name} cannot be {value!r:.80}")
+    return value
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -311,7 +308,3 @@ def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
             raise WeightsError(f"{path}: tensor {name} holds {tensor.dtype}, not weights")
         if not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]

@@ -1,13 +1,17 @@
 """Blocks through a net, and rows that arrive one band at a time."""
 
+import itertools
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from srcli.model import patches
+from srcli.model.patches import Grid, enlarge_rows
 from srcli.model.rows import Rows
-from srcli.model.tiling import Grid, Worker, enlarge_rows
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
@@ -23,7 +27,7 @@ def noise(channels, height, width, seed=1):
 def grid_of(size, **plan):
     """Cover a result with blocks for a net of stride 6."""
     rows, columns = (plan_axis(length, **{"stride": 6, **plan}) for length in size)
-    return Grid(rows=rows, columns=columns)
+    return Grid(rows, columns)
 
 
 def pointwise(windows):
@@ -34,9 +38,10 @@ def pointwise(windows):
 def run(image, size, net, *, batch_size=1, **plan):
     """Enlarge in blocks and join the rows, checking that they come in the plan's order."""
     grid = grid_of(size, **plan)
-    spans, bands = zip(
-        *enlarge_rows(Rows.of(image), grid, [Worker(CPU, net)], batch_size), strict=True
+    found = enlarge_rows(
+        Rows.of(image), grid, net, [CPU], batch_size=batch_size, finish=torch.clone
     )
+    spans, bands = zip(*found, strict=True)
     assert list(spans) == [block.keep for block in grid.rows]
     return torch.cat(bands, 1)
 
@@ -97,38 +102,39 @@ def test_a_net_that_looks_sideways_needs_its_margin():
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_workers_share_the_rows_of_blocks(count):
+def test_several_devices_share_the_rows_of_blocks(count, monkeypatch):
     """Each does every n-th row of blocks, and the picture is the one of a single device."""
     image, size = noise(3, 100, 40), (300, 120)
-    done = [0] * count
+    devices, used = [torch.device("cuda", number) for number in range(count)], []
+    monkeypatch.setattr(patches, "_to_device", lambda part, device: used.append(device) or part)
     grid = grid_of(size, patch=30, overlap=6)
 
-    def net_of(number):
-        def net(windows):
-            done[number] += len(windows)
-            return pointwise(windows)
-
-        return net
-
-    workers = [Worker(CPU, net_of(number)) for number in range(count)]
-
-    found = list(enlarge_rows(Rows.of(image), grid, workers, 2, quantize))
+    found = list(
+        enlarge_rows(Rows.of(image), grid, pointwise, devices, batch_size=2, finish=quantize)
+    )
 
     assert [span for span, _ in found] == [row.keep for row in grid.rows]
     expected = quantize(pointwise(bicubic(image, size)))
     assert torch.equal(torch.cat([band for _, band in found], 1), expected)
-    assert done == [4 * len(range(number, len(grid.rows), count)) for number in range(count)]
+    assert Counter(used) == Counter(itertools.islice(itertools.cycle(devices), len(grid.rows)))
 
 
-def test_a_failure_of_one_of_several_workers_is_raised():
+def test_a_failure_of_one_of_several_devices_is_raised(monkeypatch):
     """The rows before it come, then its error; nothing hangs."""
 
-    def short(_):
-        raise MemoryError
+    def to_device(part, device):
+        if device.index:
+            raise MemoryError
+        return part
 
-    grid = grid_of((300, 120), patch=30, overlap=6)
-    workers = [Worker(CPU, net) for net in (pointwise, short)]
-    bands = enlarge_rows(Rows.of(noise(3, 100, 40)), grid, workers, 4)
+    monkeypatch.setattr(patches, "_to_device", to_device)
+    grid, devices = (
+        grid_of((300, 120), patch=30, overlap=6),
+        [torch.device("cuda", n) for n in (0, 1)],
+    )
+    bands = enlarge_rows(
+        Rows.of(noise(3, 100, 40)), grid, pointwise, devices, batch_size=4, finish=quantize
+    )
 
     assert next(bands)[0] == grid.rows[0].keep
     with pytest.raises(MemoryError):

@@ -1,0 +1,228 @@
+"""How much is computed at a time, and what an enlargement takes: memory and seconds."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from srcli.model.patches import Layout, Step
+from srcli.model.rows import SLICE_ROWS, Rows
+from srcli.ops.devices import all_alike
+
+__all__ = ["BatchPlan", "BatchPlans", "SpeedMeasure", "estimated_bytes"]
+
+_FUSE = {"cpu": 6, "cuda": 8}
+"""Patches per side of a block with ``tile=auto``: the larger the block, the less context is
+computed twice, as long as a layer's features stay in the cache. In bf16 on two Zen 4 cores blocks
+of 2, 3, 4, 5, 6, 8 and 12 patches took 0.43, 0.35, 0.33, 0.30, 0.30, 0.29 and 0.28 s per megapixel;
+six is where the gain ends that is worth its memory."""
+
+_BATCH = {"cpu": 1, "cuda": 8}
+"""Windows per forward pass. On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99,
+0.93, 0.98, 1.00 and 1.20 s per megapixel: a CPU gains nothing, and a fused block is a batch."""
+
+_PIXEL_BYTES, _POSITION_BYTES = 190, 2000
+"""Bytes that ``base`` needs for each pixel of a window, its input and result included, and for each
+position of its highest level: 412 a pixel at x3, more at x2, less at x4. The estimates for five
+pictures, x2 to x6 in fp32 on two Zen 3 cores, were 0.93 to 1.08 of the measured peak."""
+
+_STEP_BYTES = 80
+"""Bytes for each pixel of a window that every step before the last adds to the peak: freed blocks
+of another size are not all reused. Without it 17 runs at x6 in fp32 on two Zen 3 cores took 1.01
+to 1.15 times the estimate, 1.08 on average."""
+
+_FLOAT_BYTES = 4 * 3
+"""Bytes of an RGB pixel of an intermediate step."""
+
+_ENOUGH_SECONDS, _MOST_PASSES = 2.0, 5
+"""A measurement is repeated until it has taken so long, or so often; the fastest pass counts,
+because what else the machine does only adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """How much is computed at a time, and on which devices."""
+
+    devices: tuple[torch.device, ...]
+
+    fuse: int
+    """Patches per side of a block."""
+
+    batch: int
+    """Blocks per forward pass."""
+
+    def __str__(self) -> str:
+        return str(self.devices[0] if len(self.devices) == 1 else self.devices[0].type)
+
+
+class BatchPlans:
+    """The batch plan in use, which becomes smaller when memory runs out; safe between threads.
+
+    Args:
+        device: Where the net runs; ``cuda`` without a number is all GPUs of the machine. When even
+            single patches are too much for a GPU, the CPU takes over.
+        fuse: Whether neighbouring patches may be fused into blocks.
+        batch_size: Blocks per forward pass; None chooses.
+        notice: Called with a line at the first fallback, and when the CPU takes over.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        fuse: bool,
+        batch_size: int | None,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._plans = [*_plans(all_alike(device), fuse=fuse, batch_size=batch_size)]
+        if device.type != "cpu":
+            self._plans += _plans((torch.device("cpu"),), fuse=fuse, batch_size=None)
+        self._index = 0
+        self._notice = notice
+        self._lock = threading.Lock()
+
+    @property
+    def current(self) -> BatchPlan:
+        """The plan that memory has held so far."""
+        return self._plans[self._index]
+
+    @property
+    def remaining(self) -> Sequence[BatchPlan]:
+        """The current plan and its fallbacks."""
+        return self._plans[self._index :]
+
+    def fall_back(self, failed: BatchPlan) -> bool:
+        """Use a smaller plan than one that memory did not hold.
+
+        Returns:
+            False if there is none.
+        """
+        with self._lock:
+            index = self._plans.index(failed)
+            if index + 1 == len(self._plans):
+                return False
+            if self._index == index:  # else another thread has fallen back already
+                self._announce(failed, self._plans[index + 1])
+                self._index += 1
+            return True
+
+    def _announce(self, before: BatchPlan, after: BatchPlan) -> None:
+        if after.devices != before.devices:
+            torch.cuda.empty_cache()
+            self._notice(f"{before} is out of memory: continuing on the CPU")
+        elif self._index == 0:
+            self._notice(f"{before} is short of memory: smaller blocks from here on")
+
+
+def _plans(
+    devices: tuple[torch.device, ...], *, fuse: bool, batch_size: int | None
+) -> Iterator[BatchPlan]:
+    """Yield ever smaller plans: half a batch, then half a block, down to single patches."""
+    kind = devices[0].type
+    plan = BatchPlan(devices, _FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
+    yield plan
+    while plan.batch > 1 or plan.fuse > 1:
+        if plan.batch > 1:
+            plan = BatchPlan(devices, plan.fuse, plan.batch // 2)
+        else:
+            plan = BatchPlan(devices, plan.fuse // 2, 1)
+        yield plan
+
+
+def estimated_bytes(
+    layout: Layout,
+    plan: BatchPlan,
+    source: tuple[int, int],
+    size: tuple[int, int],
+    bytes_per_pixel: int,
+) -> int:
+    """Estimate the memory that an enlargement needs beside the program and its input.
+
+    Args:
+        layout: Steps and blocks of the net.
+        plan: How much is computed at a time.
+        source: Height and width of the picture.
+        size: Those of the result.
+        bytes_per_pixel: Of both.
+
+    Returns:
+        Bytes at the peak: a batch in the net, a band of the result, and of each step before the
+        last the rows that the next one needs, as float, and what its windows leave behind.
+    """
+    if size == source:
+        return bytes_per_pixel * SLICE_ROWS * size[1]
+    *steps, last = layout.steps(source, size)
+    grid = layout.grid(last, plan.fuse)
+    high = max(len(block.window) for block in grid.rows)
+    wide = max(len(block.window) for block in grid.columns)
+    band = max(len(block.keep) for block in grid.rows)
+    # Three copies of a step's rows: a new band, what is held of the one before, and both joined.
+    held = sum(3 * _FLOAT_BYTES * min(step.size[0], high) * step.size[1] for step in steps)
+    if last.size != size:
+        held += 3 * _FLOAT_BYTES * band * last.size[1]
+    positions = high * wide / layout.config.at(last.scale).stem ** 2
+    window = round(_PIXEL_BYTES * high * wide + _POSITION_BYTES * positions)
+    net = window * min(plan.batch, len(grid.columns)) + _STEP_BYTES * len(steps) * high * wide
+    return net + held + bytes_per_pixel * min(band, size[0]) * size[1]
+
+
+class SpeedMeasure:
+    """Seconds that the net takes per pixel, measured once for each kind of window.
+
+    Args:
+        layout: Steps and blocks of the net.
+        plans: How much is computed at a time.
+        enlarge: Enlarges rows by one step of the net and yields its bands.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        plans: BatchPlans,
+        enlarge: Callable[[Rows, Step], Iterator[object]],
+    ) -> None:
+        self._layout, self._plans, self._enlarge = layout, plans, enlarge
+        self._known: dict[tuple[BatchPlan, float, int], float] = {}
+
+    def seconds(self, source: tuple[int, int], size: tuple[int, int]) -> float:
+        """Estimate how long it takes to enlarge a picture, from its size to the result's."""
+        return math.fsum(
+            times * area * self._seconds_per_pixel(step.scale, area)
+            for step in self._layout.steps(source, size)
+            for area, times in self._windows(step).items()
+        )
+
+    def _windows(self, step: Step) -> dict[int, int]:
+        return self._layout.windows(step, self._plans.current.fuse)
+
+    def _seconds_per_pixel(self, scale: float, area: int) -> float:
+        """Measure what a pixel takes in a window of about ``area`` pixels."""
+        plan, side = self._plans.current, self._layout.patch
+        fuses = sorted({one.fuse for one in self._plans.remaining})
+        kinds = {max(self._windows(Step((fuse * side,) * 2, scale))): fuse for fuse in fuses}
+        # The kind that is the fewest times larger or smaller.
+        fuse = kinds[min(kinds, key=lambda kind: abs(math.log(kind / area)))]
+        key = plan, scale, fuse
+        if key not in self._known:
+            # The largest blocks are computed several at once.
+            columns = plan.batch * len(plan.devices) if fuse == fuses[-1] else 1
+            step = Step((fuse * side, fuse * side * columns), scale)
+            # Small pictures are computed on all devices at the same time.
+            at_once = 1 if fuse == fuses[-1] else len(plan.devices)
+            self._known[key] = self._fastest_pass(step) / at_once
+        return self._known[key]
+
+    def _fastest_pass(self, step: Step) -> float:
+        """Enlarge noise by a step and return the seconds that a pixel of its windows took."""
+        shape = 3, *(math.ceil(length / step.scale) for length in step.size)
+        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        taken: list[float] = []
+        while len(taken) < _MOST_PASSES and sum(taken) < _ENOUGH_SECONDS:
+            begun = time.perf_counter()
+            for _band in self._enlarge(Rows.of(noise), step):
+                pass
+            taken.append(time.perf_counter() - begun)
+        return min(taken) / sum(area * times for area, times in self._windows(step).items())
