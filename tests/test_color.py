@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 
 from srcli.ops.color import dequantize, luma, quantize
 
-DEPTHS = [(8, torch.uint8), (16, torch.uint16)]
-every_depth = pytest.mark.parametrize(("bits", "dtype"), DEPTHS)
+every_depth = pytest.mark.parametrize(("bits", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 23, 37), (2, 3, 8, 5)], ids=str)
@@ -20,23 +17,6 @@ def test_luma_agrees_with_scikit_image(shape):
     expected = rgb2ycbcr(image.numpy(), channel_axis=-3)[..., :1, :, :]
 
     np.testing.assert_allclose(luma(image).numpy() * 255, expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("rgb", "expected"),
-    [
-        ((0, 0, 0), 16.0),
-        ((1, 1, 1), 235.0),
-        ((1, 0, 0), 81.481),
-        ((0, 1, 0), 144.553),
-        ((0, 0, 1), 40.966),
-    ],
-)
-def test_luma_of_pure_colours(rgb, expected):
-    """Black is 16, white 235, and each primary adds its BT.601 weight."""
-    image = torch.tensor(rgb, dtype=torch.float64).view(3, 1, 1)
-
-    assert float(luma(image)) * 255 == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -73,17 +53,6 @@ def test_quantize_rounds_half_up_and_clamps(bits, dtype):
     assert quantize(middle / top, bits).tolist() == (middle + 0.5).tolist()
     assert quantize(outside, bits).tolist() == [0, 0, 0, top, top, top]
     assert quantize(outside, bits).dtype == dtype
-
-
-@given(value=st.floats(0, 1, width=32), depth=st.sampled_from(DEPTHS))
-def test_quantize_takes_the_nearest_integer(value, depth):
-    """No value moves by more than half a step, nor does it on the way back."""
-    bits, _ = depth
-    top = 2**bits - 1
-    result = quantize(torch.tensor([value]), bits)
-
-    assert abs(int(result) - value * top) <= 0.5 + top * 2**-23
-    assert float(dequantize(result)) == pytest.approx(value, abs=0.5 / top + 2**-22)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -42,9 +42,7 @@ def test_a_name_is_a_device(gpus, name, count, device, names):
     assert [str(one) for one in all_alike(torch.device(device))] == names
 
 
-@pytest.mark.parametrize(
-    "name", ["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "mps", "meta"]
-)
+@pytest.mark.parametrize("name", ["", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "mps"])
 def test_an_unknown_device_is_refused(gpus, name):
     """A name that is none of ours is wrong usage, with what may be used instead."""
     gpus(2)

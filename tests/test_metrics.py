@@ -1,11 +1,11 @@
 """PSNR, SSIM and agreement, beside scikit-image and by hand."""
 
-import math
+import re
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -42,17 +42,6 @@ def skimage_ssim(image, reference):
         )
         means.append(full[5:-5, 5:-5].mean())
     return np.mean(means)
-
-
-@given(offset=st.floats(1e-6, 1.0), sign=st.sampled_from([-1, 1]))
-def test_psnr_of_a_constant_offset_is_its_level(offset, sign):
-    """A constant offset d measures -20 log10 d decibels, whatever the picture."""
-    _, reference = random_pair((2, 3, 5, 7))
-    expected = torch.full((2,), -20 * math.log10(offset), dtype=torch.float64)
-
-    torch.testing.assert_close(
-        psnr(reference + sign * offset, reference), expected, rtol=1e-8, atol=1e-8
-    )
 
 
 def test_psnr_of_equal_images_is_infinite():
@@ -94,46 +83,12 @@ def test_ssim_agrees_with_scikit_image(shape, noise):
     np.testing.assert_allclose(ssim(image, reference).numpy(), expected, rtol=0, atol=1e-10)
 
 
-@given(level=st.floats(0, 1), other=st.floats(0, 1))
-def test_ssim_of_flat_images_compares_their_means(level, other):
-    """Without variance SSIM is (2ab + C1) / (a² + b² + C1)."""
-    image = torch.full((1, 1, 13, 15), level, dtype=torch.float64)
-    reference = torch.full_like(image, other)
-    expected = (2 * level * other + 1e-4) / (level**2 + other**2 + 1e-4)
-
-    assert float(ssim(image, reference)) == pytest.approx(expected, abs=1e-9)
-
-
 def test_ssim_of_an_inverted_image_is_negative():
     """Structure that runs the other way counts against."""
     _, reference = random_pair((1, 3, 20, 20))
 
     assert -1 <= float(ssim(1 - reference, reference)) < -0.5
     assert float(ssim(reference, reference.clone())) == 1.0
-
-
-def test_ssim_counts_only_windows_that_lie_inside():
-    """With 11 rows there is one row of windows, centred 5 pixels from every edge."""
-    _, reference = random_pair((1, 1, 11, 40))
-    image = reference.clone()
-    image[..., 30:] = 0.0
-
-    windows = torch.cat(
-        [ssim(image[..., i : i + 11], reference[..., i : i + 11]) for i in range(30)]
-    )
-
-    torch.testing.assert_close(ssim(image, reference), windows.mean(0, keepdim=True))
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim])
-@settings(max_examples=25)
-@given(seed=st.integers(0, 2**31), noise=st.floats(0.01, 0.2), factor=st.floats(1.2, 4.0))
-def test_metrics_fall_as_noise_grows(metric, seed, noise, factor):
-    """The same noise, amplified, never measures better."""
-    little, reference = random_pair((1, 1, 24, 24), seed, noise)
-    much, _ = random_pair((1, 1, 24, 24), seed, noise * factor)
-
-    assert float(metric(much, reference)) < float(metric(little, reference))
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim, agreement])
@@ -153,34 +108,24 @@ def test_metrics_of_a_batch_are_those_of_its_images_in_float64(metric, dtype):
     assert torch.equal(reference, before[1])
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
+ZEROS = torch.zeros(2, 3, 16, 16)
+
+
 @pytest.mark.parametrize(
-    ("shape", "other"),
-    [((1, 3, 16, 16), (1, 3, 16, 17)), ((2, 3, 16, 16), (1, 3, 16, 16)), ((3, 16, 16),) * 2],
-    ids=str,
+    ("metric", "image", "reference", "message"),
+    [
+        (psnr, ZEROS, ZEROS[:1], "not (2, 3, 16, 16) and (1, 3, 16, 16)"),
+        (ssim, ZEROS, ZEROS[..., 1:], "not (2, 3, 16, 16) and (2, 3, 16, 15)"),
+        (agreement, ZEROS[0], ZEROS[0], "not (3, 16, 16) and (3, 16, 16)"),
+        (psnr, ZEROS.byte(), ZEROS, "not torch.uint8 and torch.float32"),
+        (ssim, ZEROS[..., 6:], ZEROS[..., 6:], "at least 11 pixels, not the shape (2, 3, 16, 10)"),
+        (agreement, ZEROS[:, 1:], ZEROS[:, 1:], "needs 3 channels, not the shape (2, 2, 16, 16)"),
+    ],
 )
-def test_metrics_refuse_shapes_that_differ_or_are_no_batch(metric, shape, other):
-    """Nothing is broadcast: the error names both shapes."""
-    with pytest.raises(ValueError, match=r"share one shape") as error:
-        metric(torch.zeros(shape), torch.zeros(other))
-
-    assert str(error.value).endswith(f"not {shape} and {other}")
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim, agreement])
-def test_metrics_refuse_integers(metric):
-    """Integers of 0..255 would silently measure something else, so they are refused."""
-    integers = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
-
-    with pytest.raises(ValueError, match=r"not torch\.uint8 and torch\.float32"):
-        metric(integers, integers.float())
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 10, 30), (1, 1, 30, 10)], ids=str)
-def test_ssim_refuses_sides_shorter_than_its_window(shape):
-    """Not one window fits into 10 pixels, and the error says so."""
-    with pytest.raises(ValueError, match=r"at least 11 pixels, not the shape \(1, 1, "):
-        ssim(torch.zeros(shape), torch.zeros(shape))
+def test_metrics_refuse_what_cannot_be_compared(metric, image, reference, message):
+    """Nothing is broadcast, cut or converted: the error names the shapes or the types."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        metric(image, reference)
 
 
 @given(height=st.integers(1, 20), width=st.integers(1, 20), border=st.integers(-1, 12))
@@ -204,9 +149,3 @@ def test_agreement_counts_pixels_with_the_same_largest_channel():
 
     assert agreement(image, reference).tolist() == [0.75]
     assert agreement(image, image).tolist() == [1.0]
-
-
-def test_agreement_refuses_images_that_are_not_rgb():
-    """One channel always agrees with itself; that is no measurement."""
-    with pytest.raises(ValueError, match=r"3 channels, not the shape \(1, 1, 4, 4\)"):
-        agreement(torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4))

@@ -57,19 +57,14 @@ def test_blocks_are_whole_patches_shared_evenly(axis):
 
 
 def test_a_plan_in_numbers():
-    """250 pixels in patches of 120 with 20 of context, for a net of stride 6."""
+    """250 pixels in patches of 120 with 20 of context, for a net of stride 6; fused evenly."""
     assert plan_axis(250, patch=120, overlap=20, stride=6) == [
         Block(keep=Span(0, 120), window=Span(-24, 144)),
         Block(keep=Span(120, 240), window=Span(96, 264)),
         Block(keep=Span(240, 250), window=Span(216, 276)),
     ]
-
-
-def test_fused_patches_in_numbers():
-    """Five patches in blocks of up to four become two and three, not four and one."""
-    blocks = plan_axis(600, patch=120, overlap=0, stride=6, fuse=4)
-
-    assert [block.keep for block in blocks] == [Span(0, 240), Span(240, 600)]
+    fused = plan_axis(600, patch=120, overlap=0, stride=6, fuse=4)
+    assert [block.keep for block in fused] == [Span(0, 240), Span(240, 600)]
 
 
 @pytest.mark.parametrize("patch", [0, -6, 3, 7, 121])
@@ -81,13 +76,11 @@ def test_a_patch_that_breaks_the_stride_is_refused(patch):
     assert str(caught.value) == f"--tile must be a multiple of the net's stride 6, not {patch}"
 
 
-def test_an_impossible_overlap_or_span_is_refused():
-    """Context cannot be negative, and a span holds at least a pixel."""
-    with pytest.raises(UsageError, match="the overlap must not be negative, it is -1"):
-        plan_axis(100, patch=120, overlap=-1, stride=6)
-    for start, stop in [(0, 0), (5, 5), (3, 2), (-1, -4)]:
-        with pytest.raises(ValueError, match=f"^a span runs forward, not {start} to {stop}$"):
-            Span(start, stop)
+@pytest.mark.parametrize(("start", "stop"), [(5, 5), (3, 2)])
+def test_an_empty_span_is_refused(start, stop):
+    """A span holds at least a pixel."""
+    with pytest.raises(ValueError, match=f"^a span runs forward, not {start} to {stop}$"):
+        Span(start, stop)
 
 
 @given(length=st.integers(1, 40_000), eighths=st.integers(1, 128))
@@ -114,8 +107,6 @@ def target_sizes(draw):
     [
         ("1920x", 1920, None, False),
         ("x1080", None, 1080, False),
-        ("1920x1080", 1920, 1080, False),
-        (">=3840x2160", 3840, 2160, True),
         (">=1920x", 1920, None, True),
         (">=x1", None, 1, True),
         (" 1920X1080\t", 1920, 1080, False),
@@ -130,9 +121,8 @@ def test_a_size_is_understood(text, width, height, cover):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", "x", ">=", ">=x", "1920", "=1920x", "<=1920x", "1920 x1080", "19 20x", "3.5x"),
-        *("-1x", "+1x", "1e3x", "1_000x", "1920x1080x3", "1920*1080", "\u0663x", "1920x\n1080"),
-        *("1" * 10 + "x", "1920xx1080", "1920px", "3x4\udcff", "auto"),
+        *("", "x", ">=x", "1920", "=1920x", "1920 x1080", "3.5x", "-1x", "1e3x", "1_000x"),
+        *("1920x1080x3", "\u0663x", "1920x\n1080", "1" * 10 + "x", "1920px", "3x4\udcff", "auto"),
     ],
 )
 def test_what_is_no_size_is_refused(text):
@@ -156,13 +146,6 @@ def test_a_side_out_of_range_is_refused(text):
     assert str(caught.value) == f"--size '{text}': choose sides of 1 to 1000000 pixels"
 
 
-@pytest.mark.parametrize("sides", [{}, {"width": 0}, {"height": -1}, {"width": 1_000_001}])
-def test_a_size_that_cannot_be_parsed_cannot_be_made(sides):
-    """A size without sides, or with impossible ones, is a bug of the caller."""
-    with pytest.raises(ValueError, match=r"^a target size has sides of 1\.\.1000000, not "):
-        TargetSize(**sides)
-
-
 @pytest.mark.parametrize(
     ("text", "before", "after"),
     [
@@ -173,7 +156,6 @@ def test_a_size_that_cannot_be_parsed_cannot_be_made(sides):
         (">=1920x1080", (400, 300), (1920, 1440)),
         (">=1920x1080", (400, 100), (4320, 1080)),
         ("1920x", (1920, 300), (1920, 300)),
-        ("1920x", (4000, 300), (4000, 300)),
         ("1920x1080", (4000, 300), (4000, 300)),
         (">=1920x1080", (4000, 540), (8000, 1080)),
         (">=1920x1080", (4000, 3000), (4000, 3000)),
@@ -217,4 +199,4 @@ def test_a_result_has_the_size_asked_for(size, width, height):
         assert after[1] >= height
     factor = size.factor(width, height)
     assert factor >= 1
-    assert after == pytest.approx((width * factor, height * factor), abs=0.5 + 1e-6)
+    assert after == pytest.approx((float(width * factor), float(height * factor)), abs=0.5 + 1e-6)

@@ -1,6 +1,6 @@
 """Which device and number format the net runs on: the one place that decides."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -9,13 +9,7 @@ from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = [
-    "all_alike",
-    "memory_errors",
-    "on_device",
-    "resolve_device",
-    "resolve_dtype",
-]
+__all__ = ["all_alike", "memory_errors", "on_device", "resolve_device", "resolve_dtype"]
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -44,10 +38,9 @@ def resolve_device(name: str) -> torch.device:
 
 
 def all_alike(device: torch.device) -> tuple[torch.device, ...]:
-    """List the devices that ``cuda`` without a number means: all GPUs of this machine.
+    """List the devices that a name means: all GPUs of this machine for ``cuda`` without a number.
 
-    Returns:
-        One or more; a device with a number, and the CPU, stand for themselves alone.
+    A device with a number, and the CPU, stand for themselves alone.
     """
     count = torch.cuda.device_count() if device == torch.device("cuda") else 1
     return tuple(torch.device("cuda", index) for index in range(count)) if count > 1 else (device,)
@@ -85,13 +78,10 @@ def memory_errors() -> Iterator[None]:
 
 
 def on_device(net: _Net, device: torch.device) -> _Net:
-    """Move a net to a device, its convolutions in channels-last order.
+    """Move a net to a device, its convolutions in channels-last order, and return it.
 
     oneDNN and cuDNN both run 3x3 convolutions fastest in that order, and in it no layer has to
     reorder its input.
-
-    Returns:
-        The same net.
     """
     moved: _Net = net.to(device)
     return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -108,16 +98,9 @@ def _is_bf16_faster(device: torch.device) -> bool:
     if device.type == "cuda":
         # Ampere and later; torch also says yes to older ones, which emulate it.
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    features = _cpu_features()
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if features:
         is_intel = "intel" in str(features.get("cpu_name", "")).lower()
         return bool(features.get("amx_bf16") or (features.get("avx512_bf16") and not is_intel))
     # Older versions of torch name neither the other features nor the processor.
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
-
-
-def _cpu_features() -> Mapping[str, Any]:
-    """List the processor's features by torch's names; empty where torch is too old."""
-    features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return features
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())

@@ -17,6 +17,12 @@ _SSIM_SIDE = 11
 _SSIM_SIGMA = 1.5
 """Standard deviation of the SSIM window's Gaussian, in pixels."""
 
+_gaussian = [
+    math.exp(-0.5 * ((pixel - _SSIM_SIDE // 2) / _SSIM_SIGMA) ** 2) for pixel in range(_SSIM_SIDE)
+]
+_SSIM_WEIGHTS = [weight / sum(_gaussian) for weight in _gaussian]
+"""The SSIM window along one axis; the window is its outer product with itself."""
+
 _SSIM_C1 = 0.01**2
 """(K1 * L)**2 with K1 = 0.01 and L = 1: steadies the comparison of means."""
 
@@ -140,16 +146,6 @@ def _largest(image: Tensor) -> tuple[Tensor, Tensor]:
     red, green, blue = image.unbind(1)
     is_red = (red >= green) & (red >= blue)
     return is_red, ~is_red & (green >= blue)
-
-
-def _gaussian(side: int, sigma: float) -> tuple[float, ...]:
-    """Sample a Gaussian at ``side`` pixels around its centre; the weights sum to 1."""
-    weights = [math.exp(-0.5 * ((i - (side - 1) / 2) / sigma) ** 2) for i in range(side)]
-    return tuple(weight / sum(weights) for weight in weights)
-
-
-_SSIM_WEIGHTS = _gaussian(_SSIM_SIDE, _SSIM_SIGMA)
-"""The SSIM window along one axis; the window is its outer product with itself."""
 
 
 def _window_mean(image: Tensor) -> Tensor:

@@ -76,11 +76,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSize:
-    """The size asked for a result, whatever the size of its input.
-
-    Raises:
-        ValueError: If neither side is given, or one is out of 1..1,000,000 pixels.
-    """
+    """The size asked for a result, whatever the size of its input: one side or both."""
 
     width: int | None = None
     """Pixels across; ``None`` where the height alone decides."""
@@ -91,21 +87,9 @@ class TargetSize:
     cover: bool = False
     """Whether the sides are the least that a result has, instead of the most."""
 
-    def __post_init__(self) -> None:
-        """Refuse what :meth:`parse` would refuse: it is a bug of the caller."""
-        if not self._sides or not all(1 <= side <= _LONGEST_SIDE for side in self._sides):
-            raise ValueError(f"a target size has sides of 1..{_LONGEST_SIDE}, not {self._sides}")
-
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a size as it is given on the command line.
-
-        Args:
-            text: ``1920x`` (width), ``x1080`` (height), ``1920x1080`` (fit inside) or
-                ``>=3840x2160`` (cover; one side may be left out as well).
-
-        Returns:
-            The size.
+        """Read ``1920x``, ``x1080``, ``1920x1080`` (fit inside) or ``>=3840x2160`` (cover).
 
         Raises:
             UsageError: If the text is none of these, or a side is out of 1..1,000,000.
@@ -121,7 +105,7 @@ class TargetSize:
                 "1920x1080 (fit inside) or '>=3840x2160' (cover)"
             )
         width, height = (int(side) if side else None for side in match.groups()[1:])
-        if not all(1 <= side <= _LONGEST_SIDE for side in (width, height) if side is not None):
+        if not all(side is None or 1 <= side <= _LONGEST_SIDE for side in (width, height)):
             raise UsageError(f"--size {text!r}: choose sides of 1 to {_LONGEST_SIDE} pixels")
         return cls(width=width, height=height, cover=match[1] is not None)
 
@@ -129,42 +113,20 @@ class TargetSize:
         return f"{'>=' if self.cover else ''}{self.width or ''}x{self.height or ''}"
 
     def of(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size of the result of one picture.
+        """Return width and height of the result of one picture, pixels.
 
         The aspect is kept. The limiting side is exactly as given, the other is rounded half up.
         Images already that large keep their size.
-
-        Args:
-            width: Of the input, pixels, at least 1.
-            height: Of the input, pixels, at least 1.
-
-        Returns:
-            Width and height of the result, pixels.
 
         Example:
             >>> TargetSize.parse("1920x1080").of(400, 300)
             (1440, 1080)
         """
-        factor = self._factor(width, height)
+        factor = self.factor(width, height)
         return int(width * factor + Fraction(1, 2)), int(height * factor + Fraction(1, 2))
 
-    def factor(self, width: int, height: int) -> float:
-        """Return the factor by which one picture is enlarged: at least 1, without a limit.
-
-        Args:
-            width: Of the input, pixels, at least 1.
-            height: Of the input, pixels, at least 1.
-
-        Returns:
-            Output pixels per input pixel.
-        """
-        return float(self._factor(width, height))
-
-    @property
-    def _sides(self) -> tuple[int, ...]:
-        return tuple(side for side in (self.width, self.height) if side is not None)
-
-    def _factor(self, width: int, height: int) -> Fraction:
+    def factor(self, width: int, height: int) -> Fraction:
+        """Return the factor by which one picture is enlarged: at least 1, without a limit."""
         pairs = ((self.width, width), (self.height, height))
         ratios = [Fraction(asked, given) for asked, given in pairs if asked is not None]
         return max(Fraction(1), max(ratios) if self.cover else min(ratios))
@@ -187,7 +149,7 @@ def plan_axis(length: int, *, patch: int, overlap: int, stride: int, fuse: int =
         The blocks in ascending order.
 
     Raises:
-        UsageError: If ``patch`` is not a positive multiple of ``stride`` or ``overlap`` negative.
+        UsageError: If ``patch`` is not a positive multiple of ``stride``.
 
     Example:
         >>> [(b.keep.start, b.keep.stop) for b in plan_axis(250, patch=120, overlap=6, stride=6)]
@@ -195,8 +157,6 @@ def plan_axis(length: int, *, patch: int, overlap: int, stride: int, fuse: int =
     """
     if patch < stride or patch % stride:
         raise UsageError(f"--tile must be a multiple of the net's stride {stride}, not {patch}")
-    if overlap < 0:
-        raise UsageError(f"the overlap must not be negative, it is {overlap}")
     margin = _round_up(overlap, stride)
     cells = -(-length // patch)
     count = -(-cells // fuse)
