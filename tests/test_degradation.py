@@ -132,17 +132,6 @@ def test_the_blur_is_a_gaussian(sigma):
     assert torch.equal(found[1], images[1])
 
 
-def test_the_picture_is_blurred_before_it_is_reduced(photo):
-    """The deviation is in HR pixels, and what is reduced is the blurred picture."""
-    image = batch_of(photo)
-    blurred = ops._filtered(image, image.shape[-2:], torch.tensor([1.7]), "bicubic")
-
-    found = degrade(image, 3, Degradation(blur=(1.7, 1.7)), uniform(1))
-
-    assert float((found - degrade(blurred, 3)).abs().max()) < 1.01 / 255
-    assert float((found - degrade(image, 3)).abs().max()) > 5 / 255
-
-
 @pytest.mark.parametrize("text", ["blur=0", "noise=0", "blur=0,noise=0"])
 def test_no_deviation_is_plain_bicubic(text):
     """A deviation of zero changes no bit, also beside a sample that is changed."""

@@ -14,7 +14,6 @@ import gdown
 import numpy as np
 import pytest
 import requests
-import tqdm
 
 from srcli.data import downloads
 from srcli.data.downloads import PAGES, REMOTES, Remote, download
@@ -320,40 +319,11 @@ def test_google_drives_quota_is_a_refusal_that_leaves_the_partial_file(
 
 @pytest.mark.usefixtures("remote")
 def test_what_cannot_be_written_is_an_error_of_the_output(host, tmp_path):
-    """A folder below a file, or a full disk: the error names the file, and a rest is resumed."""
+    """A folder that is a file: the error names what cannot be written; nothing is asked for."""
     (tmp_path / "taken").write_bytes(b"")
     message = refusal(tmp_path / "taken", "exists; make room or choose another folder", OutputError)
     assert message.startswith(f"cannot write {tmp_path / 'taken/file.bin'}: ")
     assert host.seen == []
-
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE + 1000, before[1]))
-    try:
-        message = refusal(tmp_path, "File too large; make room", OutputError)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert message.startswith(f"cannot write {tmp_path / 'file.bin'}: ")
-    assert "file.bin" not in names_in(tmp_path)
-    assert fetch(tmp_path) == BODY
-
-
-@pytest.mark.usefixtures("remote")
-def test_ctrl_c_passes_and_the_next_call_resumes(host, tmp_path, monkeypatch):
-    """A signal in the middle of a file ends the call as it is; what has arrived is of use."""
-    update = tqdm.tqdm.update
-
-    def interrupt(bar, count=1):
-        update(bar, count)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tqdm.tqdm, "update", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            download("stl10", tmp_path)
-
-    assert fetch(tmp_path) == BODY
-    assert host.seen[-1][1] == f"bytes={PIECE}-"
 
 
 @pytest.mark.usefixtures("pair")

@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,23 +228,3 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path, splits, monkeypatch):
     monkeypatch.setattr(stl10.tarfile, "open", refuse)
     message = refusal(lambda: opened(tmp_path))
     assert message.startswith(f"{archive} is damaged or cannot be read (Permission denied): ")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, splits, monkeypatch):
-    """When the disk fills up the error says so, and what was written until then is gone."""
-    archive = tar_of(tmp_path, splits)
-    normal = Path.open
-
-    def onto_full_disk(path, mode="r", *args, **options):
-        if path.suffix == ".srcli-tmp" and mode == "wb":
-            normal(path, mode).close()
-            return normal(Path("/dev/full"), mode)
-        return normal(path, mode, *args, **options)
-
-    monkeypatch.setattr(Path, "open", onto_full_disk)
-
-    message = refusal(lambda: opened(tmp_path), OutputError)
-
-    assert f"{os.strerror(errno.ENOSPC)}; make room there" in message
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
