@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.data import loading
-from srcli.data.loading import Centers, Loader, named_draws
+from srcli.data.loading import Batch, Centers, Loader, named_draws
 from srcli.data.patches import Cut, Resident, center_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler
@@ -209,42 +209,23 @@ def test_where_images_are_kept_changes_nothing(damage, sampling):
 
 
 @RESIDENT
-def test_batches_resume_at_any_step(resident):
-    """A resumed run gets the very batches that an undisturbed one would have got."""
-    loader = Loader(pool_of(), CPU, workers=2, resident=resident)
-    whole = take(loader, by_epoch(), 12)
+@pytest.mark.parametrize(
+    ("start", "rows"),
+    [(1, slice(None)), (9, slice(None)), (0, slice(6)), (2, slice(6, 12))],
+    ids=str,
+)
+def test_any_step_and_any_rows_are_those_of_the_whole(resident, start, rows):
+    """A resumed run, and processes that share a batch, get what a single one would have got."""
+    pool = pool_of(damaged=[3])
+    whole = take(Loader(pool, CPU, workers=2, resident=resident), by_epoch(), 12, size=12)
+    expected = [
+        Batch(one.patches[rows], one.scales[rows], one.draws[rows])
+        for one in whole[start : start + 3]
+    ]
 
-    for start in (1, 9):
-        other = Loader(loader.pool, CPU, workers=1, resident=resident)
-        require_same(take(other, by_epoch(), 3, start=start), whole[start : start + 3])
+    loader = Loader(pool, CPU, workers=1, resident=resident)
 
-
-@RESIDENT
-def test_processes_share_a_batch(resident):
-    """The rows of two processes, one behind the other, are the batch of a single one."""
-    loader = Loader(pool_of(damaged=[3]), CPU, workers=2, resident=resident)
-    whole = take(loader, by_epoch(), 10, size=12)
-
-    parts = [take(loader, by_epoch(), 10, size=12, rows=slice(i, i + 6)) for i in (0, 6)]
-
-    for batch, one, other in zip(whole, *parts, strict=True):
-        assert one.patches.shape == other.patches.shape == (6, 3, PATCH, PATCH)
-        assert torch.equal(torch.cat([one.patches, other.patches]), batch.patches)
-        assert one.scales + other.scales == batch.scales
-        assert torch.equal(torch.cat([one.draws, other.draws]), batch.draws)
-
-
-def test_a_process_reads_its_own_rows_alone():
-    """What the other processes read is not decoded here."""
-    album = Album()
-    loader = Loader(Pool([album], seed=0), CPU, workers=1, resident=False)
-
-    batches = loader.batches(by_epoch(), 0, 12, slice(0, 3))
-    next(batches)
-    batches.close()
-
-    assert album.reads % 3 == 0
-    assert 3 <= album.reads <= 3 * 3
+    require_same(take(loader, by_epoch(), 3, start=start, size=12, rows=rows), expected)
 
 
 # ---- what cannot be read ------------------------------------------------------------------
@@ -322,14 +303,16 @@ def test_closing_the_batches_ends_the_threads(resident):
     assert own_threads() == before
 
 
-def test_streaming_reads_little_ahead():
-    """No more than two batches for each thread are read before they are wanted."""
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 6)], ids=str)
+def test_streaming_reads_its_rows_and_little_ahead(rows):
+    """No more than two batches for each thread are read before they are wanted, nor others' rows."""
     album = Album()
     loader = Loader(Pool([album], seed=0), CPU, workers=3, resident=False)
 
-    take(loader, by_epoch(), 5, size=24)
+    take(loader, by_epoch(), 5, size=24, rows=rows)
 
-    assert 5 * 24 <= album.reads <= (5 + 2 * 3) * 24
+    size = len(range(24)[rows])
+    assert 5 * size <= album.reads <= (5 + 2 * 3) * size
 
 
 def test_what_fits_into_memory_stays_there(monkeypatch):
