@@ -1,6 +1,7 @@
 """Patches out of images: the same ones however they are read, by whom, and from which step on."""
 
 import threading
+import weakref
 from itertools import islice
 
 import numpy as np
@@ -59,7 +60,7 @@ ALBUM = [survey(PATCH + number % 7, PATCH + number % 11, number) for number in r
 
 
 class Album:
-    """A source in memory whose images may be damaged, and which counts what is asked of it.
+    """A source in memory whose images may be damaged, and which counts those read and those alive.
 
     Args:
         images: ``(H, W, 3)`` arrays.
@@ -69,7 +70,8 @@ class Album:
 
     def __init__(self, images=ALBUM, damaged=(), headless=()):
         self.images, self.damaged, self.headless = images, {*damaged, *headless}, set(headless)
-        self.reads = 0
+        self.reads = self.most = 0
+        self.living = []
         self.lock = threading.Lock()
 
     def __len__(self):
@@ -83,11 +85,15 @@ class Album:
 
     def read(self, index):
         """Copy an image."""
-        with self.lock:
-            self.reads += 1
         if index in self.damaged:
             raise ImageError(f"{index}.png: damaged")
-        return self.images[index].copy()
+        pixels = self.images[index].copy()
+        with self.lock:
+            self.reads += 1
+            self.living = [one for one in self.living if one() is not None]
+            self.living.append(weakref.ref(pixels))
+            self.most = max(self.most, len(self.living))
+        return pixels
 
     def size(self, index):
         """Return width and height."""
@@ -305,7 +311,7 @@ def test_closing_the_batches_ends_the_threads(resident):
 
 @pytest.mark.parametrize("rows", [slice(None), slice(0, 6)], ids=str)
 def test_streaming_reads_its_rows_and_little_ahead(rows):
-    """No more than two batches for each thread are read before they are wanted, nor others' rows."""
+    """Each thread holds an image or two and reads two batches ahead, no rows of others."""
     album = Album()
     loader = Loader(Pool([album], seed=0), CPU, workers=3, resident=False)
 
@@ -313,6 +319,7 @@ def test_streaming_reads_its_rows_and_little_ahead(rows):
 
     size = len(range(24)[rows])
     assert 5 * size <= album.reads <= (5 + 2 * 3) * size
+    assert album.most <= 2 * 3
 
 
 def test_what_fits_into_memory_stays_there(monkeypatch):

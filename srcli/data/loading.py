@@ -132,7 +132,9 @@ class Loader:
         """Cut patches, ``(N, 3, 120, 120)``; the next image that can be read stands in."""
         if self._kept is not None:
             return self._kept.cut([self._sound(cut) for cut in cuts])
-        patches = torch.stack([cut_patch(self._readable(cut.image), cut) for cut in cuts])
+        patches = torch.empty(len(cuts), 3, PATCH, PATCH, dtype=torch.uint8)
+        for patch, cut in zip(patches, cuts, strict=True):
+            patch.copy_(cut_patch(self._readable(cut.image), cut))  # the image may go
         if self._device.type == "cuda":
             patches = patches.pin_memory().to(self._device, non_blocking=True)
         return patches
