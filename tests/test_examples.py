@@ -74,12 +74,13 @@ def test_the_program_enlarges_pictures_in_threads(tmp_path, monkeypatch, capsys)
 needs_shell = pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 
 
-def run_script(folder, *arguments, srcli=f"{sys.executable} -m srcli"):
-    """Run the shell script as a user would, with this very srcli or a command in its place."""
+def run_script(folder, *arguments, srcli):
+    """Run the shell script as a user would, with shell code in place of srcli."""
+    (folder / "srcli.sh").write_text(f'echo "$@" >> calls.txt\n{srcli}\n')
     return subprocess.run(
         ["sh", EXAMPLES / "upscale_folder.sh", *arguments],
         cwd=folder,
-        env={**os.environ, "SRCLI": srcli, "PYTHONPATH": str(EXAMPLES.parent)},
+        env={**os.environ, "SRCLI": "sh srcli.sh", "PYTHONPATH": str(EXAMPLES.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -87,45 +88,45 @@ def run_script(folder, *arguments, srcli=f"{sys.executable} -m srcli"):
 
 
 @needs_shell
-def test_the_script_enlarges_a_folder_and_lists_what_failed_twice(tmp_path):
-    """The good are done, the bad one is tried again and listed; repaired, the next run is clean."""
-    (tmp_path / "my photos/sub").mkdir(parents=True)
-    Image.new("RGB", (20, 10), "navy").save(tmp_path / "my photos/a.png")
-    Image.new("RGB", (9, 7), "red").save(tmp_path / "my photos/sub/b.jpg")
-    whole = (tmp_path / "my photos/a.png").read_bytes()
-    (tmp_path / "my photos/sub/c.png").write_bytes(whole[:-30])
+def test_the_script_tries_again_what_failed_and_lists_what_failed_twice(tmp_path, tiny_weights):
+    """The second try is a real one: what is good by then is done, what is bad is listed."""
+    photos = tmp_path / "my photos/sub"
+    photos.mkdir(parents=True)
+    Image.new("RGB", (20, 10), "navy").save(photos / "a.png")
+    (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:-30])
+    first = r"printf 'my photos/./sub/a.png\nmy photos/./sub/b.png\n' > out.failed.txt; exit 1"
+    again = f'[ $(wc -l < calls.txt) = 2 ] && exec {sys.executable} -m srcli "$@"\n{first}'
 
-    first = run_script(tmp_path, "my photos", "out", "-s", "2")
+    finished = run_script(tmp_path, "my photos", "out", "-s", "2", "-m", tiny_weights, srcli=again)
 
-    assert first.returncode == 1
-    assert "1 failed; trying again" in first.stderr
-    assert first.stderr.count("error: my photos/sub/c.png: ") == 2
-    assert (tmp_path / "out.failed.txt").read_text() == "my photos/./sub/c.png\n"
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "b.jpg"]
-
-    shutil.copy(tmp_path / "my photos/a.png", tmp_path / "my photos/sub/c.png")
-    second = run_script(tmp_path, "my photos", "out", "-s", "2")
-
-    assert second.returncode == 0
-    assert second.stdout == "all of my photos is in out\n"
-    assert not (tmp_path / "out.failed.txt").exists()
-    with Image.open(tmp_path / "out/sub/c.png") as image:
+    assert finished.returncode == 1
+    assert "2 failed; trying again" in finished.stderr
+    assert finished.stderr.count("error: my photos/sub/b.png: ") == 1
+    assert (tmp_path / "out.failed.txt").read_text() == "my photos/./sub/b.png\n"
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["a.png"]
+    with Image.open(tmp_path / "out/sub/a.png") as image:
         assert image.size == (40, 20)
 
 
 @needs_shell
 @pytest.mark.parametrize(
     ("code", "message"),
-    [(1, "some photos failed twice"), (2, "exit code 2"), (130, "run it again to continue")],
+    [
+        (0, "all of my photos is in out"),
+        (1, "some photos failed twice"),
+        (2, "exit code 2"),
+        (130, "run it again to continue"),
+    ],
 )
-def test_the_script_stops_on_real_errors(tmp_path, code, message):
-    """What cannot work is not tried again, and the exit code is srcli's."""
-    (tmp_path / "srcli.sh").write_text(f'echo "$@" >> calls.txt\nexit {code}\n')
+def test_the_script_ends_with_srclis_exit_code(tmp_path, code, message):
+    """What cannot work is not tried again; the list goes when nothing is left to do."""
+    (tmp_path / "out.failed.txt").touch()
 
-    finished = run_script(tmp_path, "my photos", "out", "-s", "2", srcli="sh srcli.sh")
+    finished = run_script(tmp_path, "my photos", "out", "-s", "2", srcli=f"exit {code}")
 
     assert finished.returncode == code
-    assert message in finished.stderr
+    assert message in finished.stdout + finished.stderr
+    assert (tmp_path / "out.failed.txt").exists() == bool(code)
     assert (tmp_path / "calls.txt").read_text() == (
         "upscale my photos -s 2 --output out --recursive --skip-existing --quiet "
         "--failed-list out.failed.txt\n"
@@ -135,7 +136,7 @@ def test_the_script_stops_on_real_errors(tmp_path, code, message):
 @needs_shell
 def test_the_script_explains_itself(tmp_path):
     """Without a folder and an output it prints its usage, and ends as wrong usage does."""
-    finished = run_script(tmp_path)
+    finished = run_script(tmp_path, srcli="exit 0")
 
     assert finished.returncode == 2
     assert finished.stderr.startswith("usage: ")

@@ -117,6 +117,7 @@ def test_the_console_script_starts_the_installed_copy(python, tmp_path):
     )
 
     assert version == f"srcli {__version__}\n"
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     home = python.parent.parent
     assert len(where.splitlines()) == 2
     assert all(Path(line).is_relative_to(home) for line in where.splitlines())
@@ -140,8 +141,3 @@ def test_every_import_is_a_requirement(wheel):
     others = {"PIL": "pillow", "pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"}
     named = {others.get(name, name) for name in third_party}
     assert named | {"pyvips-binary"} == required, "pyvips finds libvips in pyvips-binary"
-
-
-def test_version_agrees_with_the_project_file():
-    """The version is written twice and the same."""
-    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -47,40 +47,25 @@ def rows(name):
     return RESULTS["blocks"][name]["rows"]
 
 
-def test_every_shipped_file_has_results():
-    """What is in weights/ is what was scored, no more and no less."""
-    shipped = {path.stem for path in (ROOT / "weights").glob("*.safetensors")}
+def test_the_results_are_of_the_shipped_files():
+    """Checksum and header are those of the files in weights/, no more and no less."""
+    shipped = {path.stem: path for path in (ROOT / "weights").glob("*.safetensors")}
 
-    assert set(RESULTS["weights"]) == set(RESULTS["headers"]) == shipped
-    assert shipped <= set(scores.NAMES)
-
-
-@pytest.mark.parametrize("name", sorted(RESULTS["weights"]))
-def test_the_results_are_of_the_shipped_file(name):
-    """Checksum and header are those of the file in weights/, whose scores were measured."""
-    file = ROOT / "weights" / f"{name}.safetensors"
-    header = weights.read_header(file)
-
-    assert RESULTS["weights"][name] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert RESULTS["headers"][name] == header.training
-    assert list(header.scores) in ([], scores.lines(name, rows("scores")))
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_every_table_is_of_the_shipped_nets(name):
-    """No table was made by other nets than those in weights/, nor without one that is there."""
-    found = RESULTS["blocks"][name]
-
-    assert found["nets"] == scores.nets(name)
-    others = {"faces": {"paper --tta"}}
-    assert {method for row in found["rows"] for method in row["mean"]} == (
-        {"bicubic", *found["nets"]} | others.get(name, set())
-    )
+    assert set(RESULTS["weights"]) == set(RESULTS["headers"]) == set(shipped) <= set(scores.NAMES)
+    for name, path in shipped.items():
+        header = weights.read_header(path)
+        assert RESULTS["weights"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert RESULTS["headers"][name] == header.training
+        assert list(header.scores) in ([], scores.lines(name, rows("scores")))
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_document_shows_the_results(name):
-    """The rows of each table are the means that were measured, rounded."""
+    """The rows of each table are the measured means, rounded, of all shipped nets and no other."""
+    nets, others = scores.nets(name), {"faces": {"paper --tta"}}
+    methods = {"bicubic", *nets} | others.get(name, set())
+    assert RESULTS["blocks"][name]["nets"] == nets
+    assert {method for row in rows(name) for method in row["mean"]} == methods
     assert shown(name) == scores.BLOCKS[name].table(rows(name)).splitlines()[2:]
     for row in rows(name):
         for method, mean in row["mean"].items() if "scores" in row else ():
@@ -212,13 +197,13 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     assert str(data) not in scores.RESULTS.read_text("utf-8")
 
 
-def test_some_tables_are_remade_alone(small, monkeypatch):
-    """``--only`` leaves the other tables and their results as they are."""
+def test_tables_are_remade_alone_and_never_of_other_nets(small, monkeypatch):
+    """``--only`` leaves other tables; scores not of these weights, or two places, are refused."""
     root, data = small
     monkeypatch.setattr(scores, "FACTORS", (3.0,))
-    run(monkeypatch, data, "--only", "factors")
+    with pytest.raises(SystemExit, match="the scores are not of the shipped weights; give --only"):
+        run(monkeypatch, data, "--only", "factors", "--record")
     before = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
-
     run(monkeypatch, data, "--only", "faces")
 
     after = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
@@ -226,25 +211,8 @@ def test_some_tables_are_remade_alone(small, monkeypatch):
     assert after["factors"] == before["factors"]
     texts = [(root / page).read_text("utf-8") for page in PAGES]
     assert [text.count("\nold\n") for text in texts] == [1, 1, 0]
-    assert "| bicubic |" in texts[2]
-
-
-def test_scores_of_other_nets_are_not_recorded(small, monkeypatch):
-    """Headers get no scores that were measured before the weights changed, or never."""
-    root, data = small
-    monkeypatch.setattr(scores, "FACTORS", (3.0,))
-
-    with pytest.raises(SystemExit, match="the scores are not of the shipped weights; give --only"):
-        run(monkeypatch, data, "--only", "factors", "--record")
-
     assert weights.read_header(root / "base.safetensors").scores == ()
-
-
-def test_a_table_has_one_place(small):
-    """A table that no document or more than one has markers for is refused."""
-    root, _ = small
     (root / "docs" / "other.md").write_text("<!-- faces:begin -->\n<!-- faces:end -->\n")
-
     with pytest.raises(SystemExit, match="2 documents have the markers of faces; give it one"):
         scores.put("faces", "")
 
