@@ -952,10 +952,8 @@ def measured(name: str, run: Run) -> Row:
 
 
 def write(parts: dict[str, Any], folder: Path) -> None:
-    """Write the numbers, the page and the curves."""
+    """Write the numbers and the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    if "scaling" in parts:
-        draw_scaling(parts["scaling"]["rows"], folder / "performance.png")
     texts = {"performance.json": json.dumps(parts, indent=1) + "\n", "performance.md": page(parts)}
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
@@ -987,6 +985,8 @@ def run_parts(options: argparse.Namespace, output: Path) -> None:
         known[name] = measured(name, Run(sizes=sizes, devices=devices))
         known = {part: known[part] for part in PARTS if part in known}
         write(known, output)
+        if name == "scaling":
+            draw_scaling(known[name]["rows"], output / "performance.png")
         print(f"{name}: {known[name]['seconds']:.0f} s", file=sys.stderr)
     print(page(known), end="")
 

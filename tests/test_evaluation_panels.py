@@ -1,7 +1,6 @@
 """``srcli eval --panels``: the detail that is shown, what stands around it, where it is written."""
 
-import json
-import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli.app import app
-from srcli.errors import OutputError, UsageError
+from srcli.errors import UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.config import EvalConfig
 from srcli.evaluation.evaluate import evaluate
@@ -79,8 +78,7 @@ def flat(height, width, dtype=np.uint8):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(
-    ("spot", "corner"),
-    [((0, 0), (0, 0)), ((99, 119), (80, 100)), ((50, 60), (31, 41)), ((3, 119), (0, 100))],
+    ("spot", "corner"), [((0, 0), (0, 0)), ((99, 119), (80, 100)), ((50, 60), (31, 41))]
 )
 def test_the_detail_is_where_the_difference_is(spot, corner, dtype):
     """A window holds the only pixel that differs; of all that do it is the first."""
@@ -167,30 +165,20 @@ def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch
     assert {cell.image.shape for cell in cells} == {(30, 30, 3)}
 
 
-@pytest.mark.usefixtures("paired")
-def test_sixteen_bits_are_shown_as_eight(tiny_weights, drawn):
-    """A picture of high bit depth is scored as it is, and drawn as a screen shows it."""
-    Path("HR/a.png").unlink()
-    pixels = opened("HR/b.png")[..., 0].astype(np.uint16) * 257
-    Image.fromarray(pixels).save("HR/b.png")
-
-    scored("HR", tiny_weights)
-
-    assert np.array_equal(drawn[0][1][-1].image[..., 0], (pixels // 257).astype(np.uint8))
-
-
 @pytest.mark.parametrize(("count", "rows"), [(1, [1]), (6, [6]), (7, [4, 3]), (13, [5, 5, 3])])
 def test_many_views_stand_in_several_rows(tmp_path, monkeypatch, count, rows):
-    """More than six continue below, in rows of about one length."""
+    """More than six continue below, in rows of about one length; 16 bits are shown as 8."""
     grids = []
     monkeypatch.setattr(panels, "sheet", lambda _path, grid, **_: grids.append(grid))
-    views = [(str(index), flat(9, 9), "") for index in range(count)]
+    views = [(str(index), flat(9, 9, np.uint16), "") for index in range(count)]
 
     draw(tmp_path / "panel.png", views, (Span(2, 8), Span(1, 5)))
 
     assert [len(row) for row in grids[0]] == rows
     assert [cell.title for row in grids[0] for cell in row] == [view[0] for view in views]
     assert {cell.image.shape for row in grids[0] for cell in row} == {(6, 4, 3)}
+    assert {cell.image.dtype for row in grids[0] for cell in row} == {np.dtype(np.uint8)}
+    assert {level for row in grids[0] for cell in row for level in cell.image.flat} == {127}
 
 
 # ---- where it is written ------------------------------------------------------------------
@@ -257,27 +245,6 @@ def test_a_place_that_cannot_be_written_is_refused_first(paired, tiny_weights, f
 
     result = run("HR", "-m", tiny_weights, "--panels", folder, "-o", "scores.json")
 
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: cannot write ")
-    assert result.stderr.endswith("; give another --panels\n")
-    assert result.stderr.count("\n") == 1
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(r"error: cannot write .*; give another --panels\n", result.stderr)
     assert not Path("scores.json").exists()
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused(tmp_path):
-    """That a folder is there does not mean that files can be made in it."""
-    (tmp_path / "closed").mkdir(mode=0o555)
-
-    with pytest.raises(OutputError, match=r"closed: Permission denied; give another --panels"):
-        prepare(tmp_path / "closed", ["a.png"])
-
-
-@pytest.mark.usefixtures("paired")
-def test_the_command_draws_and_prints_the_scores_alone(tiny_weights):
-    """With ``--json`` stdout holds the scores, and the panels are files."""
-    result = run("HR", "-m", tiny_weights, "--panels", "out", "--json", "--baseline", "none")
-
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert json.loads(result.stdout)["methods"] == [str(tiny_weights)]
-    assert names_in("out") == ["a.png", "b.png"]

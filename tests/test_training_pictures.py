@@ -95,20 +95,23 @@ def test_curves_that_cannot_be_written_are_one_line(tmp_path):
 def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
-    monkeypatch.setattr(curves, "samples", lambda *sheet: sheets.append(sheet))
+    monkeypatch.setattr(curves, "sheet", lambda *sheet: sheets.append(sheet))
     images = images_of(finished.config)
     net, _ = weights.load(Path(finished.report.weights))
 
     draw_samples(Path("samples.png"), images, finished.config.degradation, net)
 
-    ((path, titles, rows, captions),) = sheets
+    ((path, (cells,)),) = sheets
     (batch,) = images.evaluation_batches()
     target, scores = dequantize(batch.patches), finished.report.scores
-    assert (path, titles) == (Path("samples.png"), ["LR", "output", "HR"])
-    ((low, output, high),) = rows
+    assert path == Path("samples.png")
+    assert [cell.title for cell in cells] == ["LR", "output", "HR"]
+    low, output, high = (cell.image for cell in cells)
     assert (low.shape, output.shape, high.shape) == ((40, 40, 3), (120, 120, 3), (120, 120, 3))
     assert torch.equal(torch.from_numpy(high), (target[0] * 255).round().byte().permute(1, 2, 0))
-    assert captions == [[f"bicubic {scores.baseline_psnr:.2f} dB", f"{scores.psnr:.2f} dB", ""]]
+    assert [cell.caption for cell in cells] == [
+        *(f"bicubic {scores.baseline_psnr:.2f} dB", f"{scores.psnr:.2f} dB", "")
+    ]
 
 
 def test_a_damaged_sample_costs_no_more_than_its_picture(options, tmp_path, image_folder):

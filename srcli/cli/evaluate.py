@@ -261,13 +261,15 @@ def _baselines(given: Sequence[str]) -> tuple[str, ...]:
 
 def _print_scores(report: "EvalReport") -> None:
     """Print a line for each image and one for the means."""
+    from srcli.evaluation.report import short_labels
+
     table = Table(
         title=escape(one_line(report.dataset)),
         caption=escape(report.protocol),
         caption_justify="left",
     )
     table.add_column("image", overflow="fold")
-    for label in report.labels.values():
+    for label in short_labels(report.methods).values():
         table.add_column(escape(one_line(label)), justify="right", overflow="fold")
 
     def cell(psnr: float, ssim: float, accuracy: float) -> str:

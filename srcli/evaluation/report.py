@@ -11,7 +11,6 @@ from typing import Any
 
 from srcli.evaluation.config import BASELINE
 from srcli.files import one_line
-from srcli.model.weights import ScoreLine
 
 __all__ = ["EvalReport", "Score", "short_labels"]
 
@@ -72,41 +71,6 @@ class EvalReport:
         return tuple(name for name in self.methods if name not in self.baselines)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """A short label of each method, by its name.
-
-        Paths are shortened from the left as far as they still differ: every run has a
-        ``model.safetensors``.
-        """
-        return short_labels(self.methods)
-
-    def score_line(self, method: str, dataset: str | None = None) -> ScoreLine:
-        """Summarise a method for its weights' header: :func:`srcli.model.weights.record_scores`.
-
-        Args:
-            method: One of the report's methods.
-            dataset: The data set's name; None: its folder's, or its own.
-
-        Returns:
-            The means, their data set and protocol.
-
-        Raises:
-            ValueError: If the report has no such method, or its mean PSNR is infinite.
-        """
-        if method not in self.methods:
-            raise ValueError(f"the report is of {', '.join(self.methods)}, not of {method}")
-        psnr_mean, ssim_mean = self.mean(method)
-        return ScoreLine(
-            dataset=dataset or Path(self.dataset).resolve().name,
-            scale=self.scale,
-            lr=self.lr,
-            channel=self.channel,
-            psnr=psnr_mean,
-            ssim=ssim_mean,
-            images=len(self.scores) // len(self.methods),
-        )
-
-    @property
     def protocol(self) -> str:
         """The protocol in one line."""
         what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
@@ -152,7 +116,10 @@ class EvalReport:
 
 
 def short_labels(methods: Sequence[str]) -> dict[str, str]:
-    """Return a label of each method, by its name: the shortest end of its path no other has."""
+    """Return a label of each method, by its name: the shortest end of its path no other has.
+
+    Every run has a ``model.safetensors``.
+    """
     parts = {method: Path(method).parts for method in methods}
     labels: dict[str, str] = {}
     for length in range(1, max(map(len, parts.values()), default=0) + 1):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-__all__ = ["Cell", "Curve", "curves", "samples", "sheet"]
+__all__ = ["Cell", "Curve", "curves", "sheet"]
 
 _DPI = 128
 """Pixels per inch. A power of two, so that pixels / dpi * dpi is exact and no side loses one."""
@@ -166,37 +166,6 @@ def _is_logarithmic(name: str, values: Sequence[float]) -> bool:
     """Whether a panel of these finite values is a loss that needs a logarithmic axis."""
     low, high = min(values), max(values)
     return "loss" in name.casefold() and low > 0 and high > _LOG_FACTOR * low
-
-
-def samples(
-    path: Path,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[NDArray[np.uint8]]],
-    captions: Sequence[Sequence[str]],
-) -> None:
-    """Draw sample images, the column's title above the first row of them.
-
-    Args:
-        path: The PNG file to write or replace; its folder must exist.
-        columns: Words above each column.
-        rows: One image per column, ``(H, W, 3)`` RGB or ``(H, W, 1)`` grey, ``uint8``.
-        captions: Words below each image, by row and column.
-
-    Raises:
-        OutputError: If the file cannot be written; what was there stays.
-        ValueError: If rows, columns and captions do not agree, or there are no rows.
-    """
-    blank = [""] * len(columns)
-    cells = [
-        [
-            Cell(image=image, title=title, caption=caption)
-            for image, title, caption in zip(
-                images, blank if index else columns, texts, strict=True
-            )
-        ]
-        for index, (images, texts) in enumerate(zip(rows, captions, strict=True))
-    ]
-    sheet(path, cells)
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:

@@ -69,13 +69,20 @@ def draw_samples(
     Raises:
         OutputError: If the file cannot be written.
     """
-    rows, captions = [], []
+    rows: list[list[curves.Cell]] = []
+    titles = ("LR", "output", "HR")
     for batch in images.samples():
         pictures, scores = _sample(batch, degradation, restore)
-        rows.append([_pixels(picture[0]) for picture in pictures])
-        captions.append([f"bicubic {scores[0]:.2f} dB", f"{scores[1]:.2f} dB", ""])
+        captions = (f"bicubic {scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "")
+        rows.append(
+            [
+                curves.Cell(image=_pixels(picture[0]), title=title, caption=caption)
+                for picture, title, caption in zip(pictures, titles, captions, strict=True)
+            ]
+        )
+        titles = ("", "", "")  # above the first row alone
     if rows:
-        curves.samples(path, ["LR", "output", "HR"], rows, captions)
+        curves.sheet(path, rows)
 
 
 def _sample(
