@@ -93,26 +93,15 @@ notes.png | 1 | notes.png: not an image in a known format, or damaged at its sta
 cut.png | 1 | cut.png: truncated, its end is missing; fetch the file again
 photo.png -o blocker/large.png | 1 | cannot write blocker/large.png: blocker is not a folder…
 photo.png -o blocker | 1 | photo.png: its result blocker has no known image …
-photo.png -o large.doc | 1 | photo.png: its result large.doc has no known …
-photo.png -o photo.png --overwrite | 1 | photo.png: its result photo.png is an input; use --output …
 photo.png -o cut.png | 1 | photo.png: cut.png is there already; use --overwrite or --skip-existing
 photo.png --scale 0 | 2 | --scale must lie in 1..16, not 0
-photo.png --scale nan | 2 | --scale must lie in 1..16, not nan
-photo.png --scale -inf | 2 | --scale must lie in 1..16, not -inf
-photo.png --scale 17 | 2 | --scale must lie in 1..16, not 17
 photo.png --tile 100 | 2 | --tile must be a multiple of the net's stride 12, not 100
-photo.png --tile 0 | 2 | --tile must be at least 1, not 0
 photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
-photo.png --overlap -1 | 2 | --overlap must be at least 0, not -1
 photo.png --overlap x | 2 | --overlap must be a whole number or auto, not 'x'
-photo.png --batch-size 0 | 2 | --batch-size must be at least 1, not 0
-photo.png --quality 101 | 2 | --quality must lie in 1..100, not 101
 photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
-photo.png cut.png -o large.png | 2 | --output large.png is a file name; several inputs need a folder
 empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
 empty | 3 | no image found in empty (folders below it need -r)
-*.gif | 3 | no image found in *.gif (folders below it need -r)
 """
 )
 def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
@@ -196,7 +185,6 @@ photo.png | 4 | photo.png is not a folder of images…
 empty | 4 | empty holds no image; give the folder of the HR images
 . --lr gone | 4 | gone is not a folder of images…
 . --scale 1 | 2 | --scale must lie in (1, 16], not 1
-. --scale nan | 2 | --scale must lie in (1, 16], not nan
 . --limit 0 | 2 | --limit must be at least 1, not 0
 . --crop-border -1 | 2 | --crop-border must be at least 0, not -1
 . --tile 7 | 2 | --tile must be a multiple of the net's stride 12, not 7
@@ -219,24 +207,10 @@ def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
     """
 --steps 0 | 2 | --steps must be at least 1, not 0
 --scale 2 | 2 | say how long to train: --steps, --epochs or --max-time
---epochs 0 | 2 | --epochs must be positive, not 0…
---steps 1 --epochs 1 | 2 | --steps and --epochs both say how long; give one of them
 --max-time soon | 2 | --max-time 'soon' is not a time: write 90m, 1.5h or 600s
---max-time m | 2 | --max-time 'm' is not a time: write 90m, 1.5h or 600s
---max-time -5m | 2 | --max-time must be positive, not -300…
---max-time nan | 2 | --max-time must be positive, not nan
---steps 1 --lr 0 | 2 | --lr must be positive, not 0…
---steps 1 --set ema=1 | 2 | ema must lie in [0, 1), not 1…
---steps 1 --set keep_last=0 | 2 | keep_last must be at least 1, not 0
---steps 1 --set loss=x | 2 | --set loss must be one of l1, mse, charbonnier, fourier, not 'x'
 --steps 1 --set los=l1 | 2 | --set los: there is no such name (do you mean loss?); give one of …
---steps 1 --lr 1 --set lr=2 | 2 | --set lr=2.0 and --lr 1.0 differ; give one of them
 --steps 1 --recipe x | 2 | --recipe x is unknown: give base, faces, paper, photo, a .toml file or …
---steps 1 --scale 1 | 2 | --scale must lie in (1, 8] for training, not 1
---steps 1 --batch-size 0 | 2 | --batch-size must be at least 1, not 0
 --steps 1 --degradation fog=1 | 2 | --degradation has no part 'fog'…
---steps 1 --degradation jpeg=0..50 | 2 | --degradation jpeg must be…
---steps 1 --set model=huge | 2 | model huge is neither a name (base, paper) nor a file…
 --steps 1 --set model=short.json | 2 | model short.json: a configuration has the fields …
 --steps 1 --set model=photo.png | 2 | model photo.png: …
 --steps 1 --init-from other | 4 | no weights called other: give a .safetensors file or a name (tiny)

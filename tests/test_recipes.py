@@ -1,10 +1,8 @@
 """Recipes: what the shipped ones say, how values are set, and in which order they count."""
 
 import dataclasses
-import json
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -373,12 +371,3 @@ def test_the_names_are_listed_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
-
-
-def test_recipes_are_plain_toml():
-    """Another program reads them as this one does."""
-    for name in recipe_names():
-        values = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-
-        assert set(values) <= set(NAMES)
-        assert json.loads(json.dumps(values)) == values

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER
 from srcli.ops.degradation import Degradation
-from srcli.training.config import CHANGEABLE, TrainConfig, option_of
+from srcli.training.config import TrainConfig, option_of
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 """The fewest options that make a run."""
@@ -22,20 +22,9 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
 FIELDS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
-def test_what_a_resumed_run_may_have_otherwise():
-    """Where and how a run computes and saves may change, nothing that decides its weights."""
-    assert CHANGEABLE <= set(FIELDS)
-    assert {"data_dir", "device", "keep_last", "output", "save_every", "workers"} == CHANGEABLE
-
-
 def test_a_field_is_named_as_the_command_line_has_it():
     """By its option, or by ``--set``."""
     assert (option_of("max_seconds"), option_of("clip")) == ("--max-time", "--set clip")
-
-
-def test_a_batch_is_that_of_all_processes():
-    """Two processes of eight patches each take steps of sixteen."""
-    assert TrainConfig(**LEAST, batch_size=8, processes=2).batch == 16
 
 
 @pytest.mark.parametrize(
