@@ -294,6 +294,7 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
 def _plan_lines(plan: "Plan") -> str:
     """Return in a few lines what a run would do."""
     patches = "" if plan.patches is None else f", {plan.patches:,} patches"
+    epoch = f"{plan.steps_per_epoch:,} step{'s' * (plan.steps_per_epoch > 1)} of {plan.batch}"
     steps = "until the time is over" if plan.steps is None else f"{plan.steps:,} steps{patches}"
     evaluated = f"{plan.evaluation_images:,} of {plan.held_images:,}"
     resident = "kept decoded in memory" if plan.resident else "decoded as they are needed"
@@ -305,7 +306,7 @@ def _plan_lines(plan: "Plan") -> str:
             f"images       {plan.train_images:,} for training, {resident}",
             f"             {evaluated} for evaluation, {plan.test_images:,} for test",
             f"net          {plan.parameters:,} parameters, {plan.gmac_per_patch:.2f} GMAC a patch",
-            f"length       {steps}; {plan.steps_per_epoch:,} steps of {plan.batch} an epoch",
+            f"length       {steps}; {epoch} an epoch",
             f"measured     {plan.patches_per_second:.1f} patches/s in {where}{memory}",
             f"time         {format_duration(plan.seconds)}",
         ]
