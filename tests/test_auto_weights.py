@@ -17,7 +17,8 @@ from srcli.errors import DeviceError, UsageError, WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch, nets
+from srcli.upscaling import batch
+from srcli.upscaling import config as configs
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
@@ -55,7 +56,7 @@ def made(monkeypatch):
             names.append(model)
             super().__init__(model, **options)
 
-    monkeypatch.setattr(nets, "Upscaler", Watched)
+    monkeypatch.setattr(configs, "Upscaler", Watched)
     return names
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings
-from srcli.upscaling import batch, pipeline
+from srcli.upscaling import batch
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
 from srcli.upscaling.selection import Selection
@@ -89,15 +89,15 @@ def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
     """Where what waits for the net or the disk is large, no more than one file waits."""
     for number in range(6):
         picture(30, 20).save(f"{number}.png")
-    monkeypatch.setattr(pipeline, "_MOST_WAITING", 1)
+    monkeypatch.setattr(batch, "_MOST_WAITING", 1)
     config = configured("*.png", model=str(tiny_weights), jobs=4, output=Path("out"))
-    works, full = [], pipeline._is_full
+    works, full = [], batch._is_full
 
     def observed(some):
         works.append(sum(work.bytes > 0 for work in some))
         return full(some)
 
-    monkeypatch.setattr(pipeline, "_is_full", observed)
+    monkeypatch.setattr(batch, "_is_full", observed)
 
     results = list(batch.run(config, plan(config.selection)))
 

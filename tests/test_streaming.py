@@ -20,7 +20,7 @@ from srcli.errors import OutputError
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch, estimate, pipeline, steps
+from srcli.upscaling import batch, estimate, steps
 from srcli.upscaling.batch import BatchConfig
 from srcli.upscaling.plan import plan
 from srcli.upscaling.selection import Selection
@@ -349,7 +349,7 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
                 time.sleep(0.01)
 
     monkeypatch.setattr(Upscaler, "bands", endless)
-    monkeypatch.setattr(pipeline, "PATIENCE_SECONDS", 20)
+    monkeypatch.setattr(batch, "PATIENCE_SECONDS", 20)
     config = configured(*names, model=plain_weights, selection={"output": Path("out")})
     results = batch.run(config, plan(config.selection))
     done = [next(results).job.source.name for _ in range(2)]

@@ -1,23 +1,40 @@
 """Files in, larger files out: what ``srcli upscale`` does with the jobs of a plan.
 
-:mod:`srcli.upscaling.steps` has what is done with one file, :mod:`srcli.upscaling.pipeline` how
-many of them overlap.
+Threads read the next files and write the last ones around the net
+(:mod:`srcli.upscaling.steps` has what is done with one). What is in memory at a time is bounded,
+whatever the number of files.
 """
 
+import ctypes
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
+from srcli.files import one_line, sweep
 from srcli.ops.devices import all_alike, resolve_device
 from srcli.upscaler import Upscaler
-from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.nets import Nets
-from srcli.upscaling.pipeline import Pipeline
-from srcli.upscaling.results import Result
-from srcli.upscaling.selection import Job
-from srcli.upscaling.steps import Steps
+from srcli.upscaling.config import BatchConfig, Nets
+from srcli.upscaling.results import Result, result_without_reading
+from srcli.upscaling.selection import STREAM, Job
+from srcli.upscaling.steps import PATIENCE_SECONDS, Steps, Work
 
 __all__ = ["BatchConfig", "finish", "run"]
+
+_MOST_WAITING: Final = 512 * 2**20
+"""Bytes of finished pictures that wait for their encoders, or of read ones for the net, before
+the next picture is begun: what bounds the memory of a folder of very large files."""
+
+_MOST_KEPT: Final = 64 * 2**20
+"""Bytes of results after which freed memory is given back: in fp32 small photos of many sizes
+otherwise leave the process a little larger each. More often, and the net pays for it: each time
+its memory comes back page by page, which made a folder a tenth slower at 4 MiB."""
+
+_LEAST_KEPT: Final = 2**19
+"""What a file counts at least: every 128 small ones the same is done."""
 
 
 def run(
@@ -52,10 +69,8 @@ def run(
     width = len(all_alike(resolve_device(config.settings.device)))
     with _pool(config.threads, "srcli-files") as files, _pool(width, "srcli-nets") as workers:
         steps = Steps(config, nets, on_progress, files)
-        pipeline = Pipeline(config, steps, files, notice)
-        if width > 1:
-            pipeline.workers, pipeline.width = workers, width
-        yield from pipeline.results(jobs)
+        pipeline = _Pipeline(config, steps, notice, workers, width)
+        yield from pipeline.results(iter(jobs))
 
 
 def finish(results: Generator[Result, None, None], on_result: Callable[[Result], None]) -> None:
@@ -91,3 +106,111 @@ def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=not stopped, cancel_futures=stopped)
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    """Prefetch, the net, pending writes: results come in the order of the jobs."""
+
+    config: BatchConfig
+    steps: Steps
+    notice: Callable[[str], None]
+    workers: ThreadPoolExecutor
+    """Threads that compute a file each, one for each of several GPUs."""
+
+    width: int
+    """Files that are computed at a time: if it is one, the calling thread computes."""
+
+    prefetch: deque[Work] = field(default_factory=deque)
+    pending: deque[Work] = field(default_factory=deque)
+    """Files that are computed or written."""
+
+    swept: set[Path] = field(default_factory=set)
+    noticed: set[str] = field(default_factory=set)
+    kept: int = 0
+
+    def results(self, jobs: Iterator[Job]) -> Generator[Result, None, None]:
+        """Do the jobs and yield what became of them, in order."""
+        try:
+            while self.fetch(jobs):
+                self.begin(self.prefetch.popleft())
+                while self.pending and (self.is_crowded() or self.pending[0].is_finished):
+                    result = self.next(self.pending)
+                    yield result
+                    if result.status == "failed" and self.config.fail_fast:
+                        self.prefetch.clear()
+                        jobs = iter(())
+            while self.pending:
+                yield self.next(self.pending)
+        except KeyboardInterrupt:
+            yield from self.interrupted()
+            raise
+
+    def fetch(self, jobs: Iterator[Job]) -> bool:
+        """Take jobs from the list until enough are being read; False if there are no more."""
+        while len(self.prefetch) <= self.config.threads and not _is_full(self.prefetch):
+            job = next(jobs, None)
+            if job is None:
+                break
+            known = result_without_reading(job, self.config.selection)
+            work = Work(job, self.config.given_model, result=known)
+            if known is None:
+                self.sweep(job.target)
+                work.read = self.steps.pool.submit(self.steps.read, work)
+            self.prefetch.append(work)
+        return bool(self.prefetch)
+
+    def sweep(self, target: Path) -> None:
+        """Remove what a killed run has left in the folder of a result."""
+        if target != STREAM and target.parent not in self.swept:
+            self.swept.add(target.parent)
+            sweep(target.parent)
+
+    def begin(self, work: Work) -> None:
+        """Compute a file, or have a worker do it."""
+        self.pending.append(work)
+        if self.width == 1:
+            self.steps.compute(work)
+        else:
+            work.computed = self.workers.submit(self.steps.compute, work)
+
+    def is_crowded(self) -> bool:
+        """Whether one has to be finished before the next is begun."""
+        return len(self.pending) >= self.config.threads + self.width or _is_full(self.pending)
+
+    def next(self, works: deque[Work]) -> Result:
+        """Wait for the first; one that an interrupt finds here is still among the others."""
+        result = self.steps.result(works[0])
+        for note in result.notes:
+            if note not in self.noticed:
+                self.noticed.add(note)
+                self.notice(f"{one_line(str(result.job.source))}: {note}")
+        self.kept += max(_LEAST_KEPT, works.popleft().bytes)
+        if self.kept > _MOST_KEPT:
+            self.kept = 0
+            _give_back()
+        return result
+
+    def interrupted(self) -> Iterator[Result]:
+        """Leave what is read or computed, and finish what is being written: its work is done."""
+        for work in self.prefetch:
+            if work.read is not None:
+                work.read.cancel()
+        self.steps.stopping.set()
+        computing = [work.computed for work in self.pending if work.computed is not None]
+        for computed in computing:
+            computed.cancel()
+        wait(computing, PATIENCE_SECONDS)
+        writing = deque(work for work in self.pending if work.result or work.written)
+        while writing:
+            yield self.next(writing)
+
+
+def _is_full(works: Iterable[Work]) -> bool:
+    return sum(work.bytes for work in works) > _MOST_WAITING
+
+
+def _give_back() -> None:
+    """Let glibc return what is free; other systems' allocators do so by themselves."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,16 +1,21 @@
-"""The options of a batch."""
+"""The options of a batch, and the nets that they ask for."""
 
 import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from srcli.errors import UsageError
 from srcli.files import AUTO
 from srcli.imaging import images
-from srcli.upscaler import Settings
+from srcli.model import weights
+from srcli.ops.devices import resolve_device, resolve_dtype
+from srcli.upscaler import Settings, Upscaler, check_settings
+from srcli.upscaling.choose import choose, general
 from srcli.upscaling.selection import Selection
 
-__all__ = ["BatchConfig"]
+__all__ = ["BatchConfig", "Nets"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +71,61 @@ class BatchConfig:
     def given_model(self) -> str | None:
         """The weights that were given; None where they are chosen for each file."""
         return None if self.model == AUTO else self.model
+
+
+class Nets:
+    """The upscalers of a run, one for each weights; those of ``auto`` are loaded when needed.
+
+    Args:
+        config: The options.
+        notice: Called with one line for what is worth knowing; the same thing only once.
+        on_ready: Called with the name of weights and their upscaler, once they are loaded.
+
+    Raises:
+        WeightsError: If weights are missing or damaged.
+        DeviceError: If the device is not there.
+        UsageError: If the tile does not fit a net's stride.
+    """
+
+    def __init__(
+        self,
+        config: BatchConfig,
+        notice: Callable[[str], None],
+        on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
+    ) -> None:
+        self._config, self._notice, self._on_ready = config, notice, on_ready
+        self._noticed: set[str] = set()
+        self._loaded: dict[str, Upscaler] = {}
+        self._lock = threading.Lock()
+        self._names = general()
+        if config.given_model is not None:
+            self.named(config.given_model)
+            return
+        for name in self._names:  # what would stop an Upscaler, without the weights' tensors
+            resolve_dtype(config.settings.dtype, resolve_device(config.settings.device))
+            check_settings(weights.read_header(weights.resolve(name)).config, config.settings)
+
+    def choice(self, coding: images.Coding | None) -> tuple[str, str | None]:
+        """Choose for a file: a name, and the reason unless the name was given."""
+        if self._config.given_model is not None:
+            return self._config.given_model, None
+        found = choose(coding, self._names)
+        return found.name, found.reason
+
+    def named(self, name: str) -> Upscaler:
+        """Return the upscaler of these weights.
+
+        Raises:
+            WeightsError: If they are missing or damaged.
+        """
+        with self._lock:
+            if name not in self._loaded:
+                made = Upscaler(name, settings=self._config.settings, notice=self._notice_once)
+                self._loaded[name] = made
+                self._on_ready(name, made)
+            return self._loaded[name]
+
+    def _notice_once(self, text: str) -> None:
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self._notice(text)

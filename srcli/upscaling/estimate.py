@@ -9,13 +9,11 @@ from typing import Final
 from srcli.errors import SrcliError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
-from srcli.upscaling.channel import BANDS_HELD
-from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.config import BatchConfig, Nets
 from srcli.upscaling.conflicts import check_folder
-from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure, result_without_reading
 from srcli.upscaling.selection import STREAM, Job
-from srcli.upscaling.steps import SCANNED_PIXELS, STREAMED_PIXELS
+from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
 
 __all__ = ["estimate"]
 

@@ -8,26 +8,25 @@ then neither is ever whole in memory.
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from queue import Full, Queue
+from typing import Any, Final
 
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
-from srcli.upscaling.channel import Abandoned, Channel
-from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.config import BatchConfig, Nets
 from srcli.upscaling.conflicts import check_folder, make_folder
-from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure
 from srcli.upscaling.selection import STREAM, Job
 
-__all__ = ["PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
+__all__ = ["BANDS_HELD", "PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
 
 STREAMED_PIXELS: Final = 4_000_000
 """Pixels of a result from which its rows are encoded while the net is still at those below: then
@@ -39,8 +38,21 @@ SCANNED_PIXELS: Final = 32_000_000
 _LEAST_PACKED: Final = 2**20
 """Bytes of a file below which nobody looks whether it has so many pixels."""
 
+_BANDS_WAITING: Final = 1
+"""Finished bands of rows that wait for an encoder."""
+
+BANDS_HELD: Final = _BANDS_WAITING + 2
+"""Bands beside the one that is computed: one is handed on, one is encoded."""
+
+_POLL_SECONDS: Final = 0.1
+"""Between two looks whether a writer is still there."""
+
 PATIENCE_SECONDS: Final = 10.0
 """How long a writer may take to remove its unfinished file."""
+
+
+class _Abandoned(Exception):  # noqa: N818 - it ends a file, but nothing went wrong
+    """Says to a writer that there will be no more rows, or to the net that none are wanted."""
 
 
 @dataclass(slots=True)
@@ -81,7 +93,9 @@ class Steps:
     config: BatchConfig
     nets: Nets
     on_progress: Callable[[Job, float], None]
-    writers: ThreadPoolExecutor
+    pool: ThreadPoolExecutor
+    """Threads that read and write."""
+
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when what is being computed is to be left."""
 
@@ -93,25 +107,27 @@ class Steps:
         Raises:
             ImageError: If it cannot be read.
         """
-        begun = time.perf_counter()
+        begun, path = time.perf_counter(), work.job.source
         source: Album | Scan | None = self._scan(work)
         if source is None:
-            data = sys.stdin.buffer.read() if work.job.source == STREAM else None
-            album = images.read_album(work.job.source, data, max_pixels=self.config.max_pixels)
-            source = _kept(album, self.config.metadata)
+            data = sys.stdin.buffer.read() if path == STREAM else None
+            source = images.read_album(path, data, max_pixels=self.config.max_pixels)
+            if self.config.metadata != "keep":
+                strip = self.config.metadata == "strip"
+                source = images.stripped(source) if strip else images.without_location(source)
             work.bytes = _bytes_of(source)
         work.seconds += time.perf_counter() - begun
         return source
 
     def _scan(self, work: Work) -> Scan | None:
         """Open a file to be decoded as its rows are needed, if it is large enough."""
-        source, most = work.job.source, self.config.max_pixels
-        if source == STREAM or not _is_large(source):
+        path, most = work.job.source, self.config.max_pixels
+        if path == STREAM or not _is_large(path):
             return None
-        header = images.read_header(source, max_pixels=most)
+        header = images.read_header(path, max_pixels=most)
         if header.width * header.height < SCANNED_PIXELS:
             return None
-        scan = work.open.enter_context(images.scan(source, max_pixels=most))
+        scan = work.open.enter_context(images.scan(path, max_pixels=most))
         if scan is None or self.config.metadata == "keep":
             return scan
         if self.config.metadata == "no-location":
@@ -135,16 +151,23 @@ class Steps:
             net = self.nets.named(work.model)
             begun = time.perf_counter()
             self._progress(work, 0.0)
+            pictures: Sequence[Picture | Scan]
+            pictures = [source] if isinstance(source, Scan) else source.pictures
+            sizes = self._measure(work, pictures)
+            width, height = sizes[0]
+            large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
             work.notes = source.notes if isinstance(source, Album) else ()
-            still = self._streamed(work, source)
-            if still is None:
-                larger = self._enlarge(work, source, net)
-                work.bytes = _bytes_of(larger)
-                work.written = self.writers.submit(self._write, work, larger)
+            if large and work.job.target != STREAM:
+                work.written = self._stream(work, pictures[0], height, net)
             else:
-                self._stream(work, still, net)
+                larger = self._enlarge(work, pictures, sizes, net)
+                album = Album(pictures=larger, format=source.format, coding=source.coding)
+                if isinstance(source, Album):
+                    album = replace(source, pictures=larger)
+                work.bytes = _bytes_of(album)
+                work.written = self.pool.submit(self._write, work, album)
             work.seconds += time.perf_counter() - begun
-        except Abandoned:  # it is as if it had not been begun
+        except _Abandoned:  # it is as if it had not been begun
             work.read = None
         except Exception as error:  # noqa: BLE001 - sorted there, unexpected ones as well
             work.read = None
@@ -155,16 +178,8 @@ class Steps:
     def _progress(self, work: Work, share: float) -> None:
         """Pass on how much of a file is done, unless it is to be left."""
         if self.stopping.is_set():
-            raise Abandoned
+            raise _Abandoned
         self.on_progress(work.job, share)
-
-    def _streamed(self, work: Work, source: Album | Scan) -> Picture | Scan | None:
-        """Return the one picture of a file if its result is to be written as its rows come."""
-        if work.job.target == STREAM or (isinstance(source, Album) and len(source.pictures) > 1):
-            return None
-        still = source if isinstance(source, Scan) else source.pictures[0]
-        width, height = self.config.selection.result_size(still.width, still.height)
-        return still if width * height >= STREAMED_PIXELS else None
 
     def _measure(self, work: Work, pictures: Sequence[Picture | Scan]) -> list[tuple[int, int]]:
         """Settle the sizes of a file's results, and whether they can be written there."""
@@ -177,69 +192,80 @@ class Steps:
         work.before, work.after, work.pictures = before[0], after[0], len(before)
         return after
 
-    def _enlarge(self, work: Work, source: Album | Scan, net: Upscaler) -> Album:
-        """Enlarge all pictures of a file."""
-        given: Sequence[Picture | Scan]
-        given = [source] if isinstance(source, Scan) else source.pictures
-        sizes = self._measure(work, given)
+    def _enlarge(
+        self,
+        work: Work,
+        pictures: Sequence[Picture | Scan],
+        sizes: list[tuple[int, int]],
+        net: Upscaler,
+    ) -> tuple[Picture, ...]:
         larger: list[Picture] = []
-        for index, (picture, (width, height)) in enumerate(zip(given, sizes, strict=True)):
+        for index, (picture, (width, height)) in enumerate(zip(pictures, sizes, strict=True)):
 
             def progress(share: float, index: int = index) -> None:
-                self._progress(work, (index + share) / len(given))
+                self._progress(work, (index + share) / len(pictures))
 
             larger.append(net.upscale(picture, (height, width), progress))
-        if isinstance(source, Scan):
-            return Album(pictures=tuple(larger), format=source.format, coding=source.coding)
-        return replace(source, pictures=tuple(larger))
+        return tuple(larger)
 
-    def _stream(self, work: Work, picture: Picture | Scan, net: Upscaler) -> None:
+    def _stream(
+        self, work: Work, picture: Picture | Scan, height: int, net: Upscaler
+    ) -> Future[tuple[str, ...]]:
         """Run the net on a picture while a thread writes the rows that are finished."""
-        width, height = self._measure(work, [picture])[0]
-        channel = Channel()
-        written = self.writers.submit(self._write_rows, work, channel, height)
+        assert work.after is not None
+        bands: Queue[Picture | Exception | None] = Queue(_BANDS_WAITING)
+        written = self.pool.submit(self._write_rows, work, bands, height)
         try:
-            for band in net.bands(picture, (height, width), partial(self._progress, work)):
-                if not channel.put(band, written):
+            for band in net.bands(picture, (height, work.after[0]), partial(self._progress, work)):
+                if not _put(bands, band, written):
                     break  # the writer has failed, and says why
-            channel.put(None, written)
+            _put(bands, None, written)
         except BaseException:
             written.cancel()
-            channel.put(Abandoned(), written)
+            _put(bands, _Abandoned(), written)
             wait([written], PATIENCE_SECONDS)
             raise
-        work.written = written
+        return written
 
     # ---- write --------------------------------------------------------------------------------
 
-    def _write_rows(self, work: Work, channel: Channel, height: int) -> tuple[str, ...]:
-        """Write rows as they come: what the format could not keep."""
-        bands = iter(channel)
-        first = next(bands)
+    def _write_rows(
+        self, work: Work, bands: "Queue[Picture | Exception | None]", height: int
+    ) -> tuple[str, ...]:
+        """Write rows as they come; return what the format could not keep."""
+        came = 0.0
+
+        def taken() -> Iterator[Picture]:
+            nonlocal came
+            while (item := bands.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                came = time.perf_counter()
+                yield item
+
+        rows = taken()
+        first = next(rows)
         # Not before there is something to write: a failed input leaves no empty folder.
         make_folder(work.job.target, self.config.selection.existing)
         notes = images.write_rows(
-            chain([first], bands),
+            chain([first], rows),
             work.job.target,
             height=height,
             quality=self.config.quality,
             lossless=self.config.lossless,
         )
-        work.seconds += time.perf_counter() - channel.ended
+        work.seconds += time.perf_counter() - came  # since the last band: the net is done
         return notes
 
     def _write(self, work: Work, album: Album) -> tuple[str, ...]:
-        """Write a whole result: what the format could not keep."""
+        """Write a whole result; return what the format could not keep."""
         begun, config, target = time.perf_counter(), self.config, work.job.target
         quality, lossless = config.quality, config.lossless
         if target == STREAM:
             name = images.format_of(Path(f"a.{config.selection.format}")) or album.format or "PNG"
-            stream = sys.stdout.buffer
-            notes = images.write_stream(
-                album, stream, format=name, quality=quality, lossless=lossless
-            )
+            out = sys.stdout.buffer
+            notes = images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
         else:
-            # Not before there is something to write: a failed input leaves no empty folder.
             make_folder(target, config.selection.existing)
             notes = images.write_album(album, target, quality=quality, lossless=lossless)
         work.seconds += time.perf_counter() - begun
@@ -250,24 +276,22 @@ class Steps:
         if work.computed is not None:
             work.computed.result()
         if work.result is None:
-            work.result = self._written(work)
+            assert work.written is not None
+            try:
+                work.notes += work.written.result()
+            except Exception as error:  # noqa: BLE001 - as above
+                work.result = failure(work.job, error)
+            else:
+                work.result = Result(
+                    job=work.job,
+                    status="done",
+                    before=work.before,
+                    after=work.after,
+                    pictures=work.pictures,
+                    notes=work.notes,
+                    seconds=work.seconds,
+                )
         return replace(work.result, model=work.model, model_reason=work.model_reason)
-
-    def _written(self, work: Work) -> Result:
-        assert work.written is not None
-        try:
-            notes = work.written.result()
-        except Exception as error:  # noqa: BLE001 - as above
-            return failure(work.job, error)
-        return Result(
-            job=work.job,
-            status="done",
-            before=work.before,
-            after=work.after,
-            pictures=work.pictures,
-            notes=(*work.notes, *notes),
-            seconds=work.seconds,
-        )
 
 
 def _is_large(path: Path) -> bool:
@@ -278,11 +302,17 @@ def _is_large(path: Path) -> bool:
         return False
 
 
-def _kept(album: Album, choice: str) -> Album:
-    """Leave out of an album's metadata what is not to be kept."""
-    if choice == "strip":
-        return images.stripped(album)
-    return images.without_location(album) if choice == "no-location" else album
+def _put(
+    bands: "Queue[Picture | Exception | None]",
+    item: Picture | Exception | None,
+    writer: Future[Any],
+) -> bool:
+    """Hand on a band, the end (None), or why there is none; False if the writer is gone."""
+    while not writer.done():
+        with suppress(Full):
+            bands.put(item, timeout=_POLL_SECONDS)
+            return True
+    return False
 
 
 def _without_metadata(levels: Levels, metadata: Metadata) -> Levels:
