@@ -206,28 +206,6 @@ def test_the_photo_has_any_size_and_is_always_the_same():
 # ---- the command --------------------------------------------------------------------------
 
 
-def part(torch_version, seconds):
-    """A measured part of a page."""
-    machine = {"cpu": "a CPU", "cores": 2, "threads": 1, "gpu": None, "python": "3.11.0"}
-    rows = [
-        {"command": name, "seconds": seconds} for name in (performance.TORCH, performance.SMALL)
-    ]
-    machine |= {"torch": torch_version, "srcli": "0.1.0"}
-    return {"date": "2026-01-01", "seconds": 9.0, "machine": machine, "rows": rows}
-
-
-def test_parts_of_one_machine_name_it_once(monkeypatch):
-    """Of several machines each part has its own."""
-    monkeypatch.setitem(performance.PARTS, "again", performance.PARTS["start"])
-
-    same = performance.page({"start": part("2.6", 1.0), "again": part("2.6", 2.0)})
-    other = performance.page({"start": part("2.6", 1.0), "again": part("2.7", 2.0)})
-
-    assert same.count("a CPU, 2 cores, 1 thread; no GPU; Python 3.11.0, torch 2.6,") == 1
-    assert other.count("torch 2.6") == other.count("torch 2.7") == 1
-    assert "s; a CPU" in other
-
-
 @pytest.fixture
 def quick(monkeypatch, tmp_path, tiny_weights, tiny_config):
     """Run the command quickly, on a tiny net: one process is real, the others report the same."""
@@ -283,6 +261,10 @@ def test_the_command_makes_the_page(quick, tmp_path, capsys):
     times = {row["net"]: row["times_base"] for row in parts["peers"]["rows"]}
     assert set(times) == {"base", "paper", "SMFANet+"}
     assert times["base"] == 1
+    machine = parts["start"]["machine"]
+    assert printed.count(performance.machine_line(machine)) == 1
+    parts["start"]["machine"] = machine | {"torch": "0.1"}  # of another machine a part names it
+    assert performance.page(parts).count("torch 0.1") == 1
 
     again = quick("--only", "start")
 

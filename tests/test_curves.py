@@ -11,10 +11,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from srcli.errors import OutputError
-from srcli.training.curves import Cell, Curve, _is_logarithmic, curves, sheet
+from srcli.training.curves import Cell, Curve, curves, sheet
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,9 +115,9 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def draw_curves(path):
+def draw_curves(path, panels=None):
     """Write some picture of curves."""
-    curves(path, {"loss": [curve([1.0, 0.5])]}, title="a run")
+    curves(path, panels or {"loss": [curve([1.0, 0.5])]}, title="a run")
 
 
 def draw_sheet(path):
@@ -147,19 +148,26 @@ def test_every_panel_shows_its_curves_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "expected"),
+    ("name", "lowest", "expected"),
     [
-        ("loss", [1.0, 0.19], True),
-        ("loss", [1.0, 0.21], False),
-        ("Training loss", [0.01, 10.0], True),
-        ("loss", [1.0, 0.0], False),
-        ("loss", [1.0, -0.1], False),
-        ("PSNR, dB", [1.0, 30.0], False),
+        ("loss", 0.19, True),
+        ("loss", 0.21, False),
+        ("Training loss", 1e-9, True),
+        ("loss", 0.0, False),
+        ("loss", -0.1, False),
+        ("PSNR, dB", 0.01, False),
     ],
 )
-def test_a_loss_over_more_than_a_factor_of_five_is_logarithmic(name, values, expected):
+def test_a_loss_over_more_than_a_factor_of_five_is_logarithmic(
+    tmp_path, monkeypatch, name, lowest, expected
+):
     """Only a loss, only positive values, only a span of more than 5."""
-    assert _is_logarithmic(name, values) is expected
+    scales = []
+    monkeypatch.setattr(Axes, "set_yscale", lambda _, scale, **__: scales.append(scale))
+
+    draw_curves(tmp_path / "curves.png", {name: [curve([1.0, lowest])]})
+
+    assert scales == ["log"] * expected
 
 
 def test_points_are_spots_that_do_not_hide_a_line(tmp_path):

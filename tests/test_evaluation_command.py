@@ -156,18 +156,13 @@ NO_SET = (
             "--baseline none goes with no other, not with none, bicubic; leave one out",
         ),
         (
-            ["HR", "--baseline", "cubic"],
-            2,
-            "--baseline must be one of bicubic, lanczos, bilinear, nearest or none, not 'cubic'",
-        ),
-        (
             ["HR", "-s", "2", "--scale", "2.5"],
             2,
             "--scale is given 2 times (2, 2.5); run srcli eval for each",
         ),
         (["set5"], 4, NO_SET),
     ],
-    ids=["none and more", "unknown filter", "two scales", "set5"],
+    ids=["none and more", "two scales", "set5"],
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
     """The line says what, the value and the way out; nothing is printed on stdout."""

@@ -120,10 +120,7 @@ def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> 
 
     Raises:
         OutputError: If the file cannot be written; what was there stays.
-        ValueError: If there are no panels.
     """
-    if not panels:
-        raise ValueError("curves need at least one panel")
     width = max(_MIN_WIDTH, _PANEL_WIDTH * len(panels))
     # A letter is at most a font size wide: no title leaves the figure.
     wrapped = textwrap.fill(one_line(title), int(width / (_TITLE_FONT * _DPI / 72)))
@@ -152,20 +149,15 @@ def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
         axes.text(0.5, 0.5, "no values yet", ha="center", va="center", transform=axes.transAxes)
         return
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-    if _is_logarithmic(axes.get_ylabel(), values):
-        few = max(values) < min(values) * 10**_LABELLED_DECADES
+    low, high = min(values), max(values)
+    if "loss" in axes.get_ylabel().casefold() and 0 < low < high / _LOG_FACTOR:
+        few = high < low * 10**_LABELLED_DECADES
         axes.set_yscale("log", subs=[2, 5] if few else [])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(visible=True, which="both")
     # Above the axes, where no curve can run behind it.
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-
-
-def _is_logarithmic(name: str, values: Sequence[float]) -> bool:
-    """Whether a panel of these finite values is a loss that needs a logarithmic axis."""
-    low, high = min(values), max(values)
-    return "loss" in name.casefold() and low > 0 and high > _LOG_FACTOR * low
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:
