@@ -219,10 +219,10 @@ def test_two_nets_short_of_memory_say_so_once(monkeypatch):
     original, found = upscaling.enlarge_rows, []
     failing = iter([True, False, True, False])
 
-    def scarce(*arguments):
+    def scarce(*arguments, **options):
         if next(failing):
             raise MemoryError
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(upscaling, "enlarge_rows", scarce)
     config = configured("in/a.png", "in/b.jpg", output=Path("out"))
