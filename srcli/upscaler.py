@@ -65,11 +65,7 @@ class Settings:
 
 
 def check_settings(config: ModelConfig, settings: Settings) -> None:
-    """Check before there is a picture whether a net can run with some settings.
-
-    Args:
-        config: The net's shape.
-        settings: What is asked of it.
+    """Check before there is a picture whether a net of a shape can run with some settings.
 
     Raises:
         UsageError: If the patch size does not fit every path through the net.
@@ -269,13 +265,8 @@ class Upscaler:
         For every kind of window that has not been measured yet a block of noise is enlarged, again
         and again until that has taken two seconds or five passes; after that it costs nothing.
 
-        Args:
-            source: Height and width of the picture.
-            size: Those of the result, neither below the picture's.
-
-        Returns:
-            Seconds, or the file's share of them where several devices take a file each. What only
-            alpha, resizing or reading and writing takes is not in it.
+        Both sizes are height and width. What only alpha, resizing or reading and writing takes is
+        not in it; where several devices take a file each, it is the file's share.
 
         Raises:
             MemoryError: If the machine has too little even for single patches.
@@ -302,7 +293,8 @@ class Upscaler:
         *steps, last = self._layout.steps((height, width), size)
         for step in steps:
             # Kept as float: rounding to integers happens once, at the very end.
-            bands = (band for _, band in self._enlarge_once(rows, step, _clamped))
+            clamped = partial(torch.clamp, min=0, max=1)
+            bands = (band for _, band in self._enlarge_once(rows, step, clamped))
             rows = Rows(bands, (rows.channels, *step.size))
         if last.size == size:
             yield from self._enlarge_once(rows, last, finish)
@@ -347,7 +339,3 @@ def _interleaved(planes: Tensor) -> Levels:
     """Lay ``(C, H, W)`` integers out as ``HxWxC``."""
     pixels: Levels = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
     return pixels
-
-
-def _clamped(result: Tensor) -> Tensor:
-    return result.clamp(0, 1)

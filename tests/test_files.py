@@ -26,7 +26,7 @@ def fail_halfway(target, error):
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new", "replaced"])
 def test_a_finished_file_takes_its_name(tmp_path, old):
     """What the block wrote is the target afterwards, and nothing else is left."""
-    target = tmp_path / "target.bin"
+    target = tmp_path / ("x" * 255)  # as long as the file system allows
     if old is not None:
         target.write_bytes(old)
 
@@ -35,7 +35,7 @@ def test_a_finished_file_takes_its_name(tmp_path, old):
         assert (target.read_bytes() if target.exists() else None) == old
 
     assert target.read_bytes() == b"new"
-    assert names_in(tmp_path) == ["target.bin"]
+    assert names_in(tmp_path) == [target.name]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
@@ -68,82 +68,35 @@ def test_a_temporary_file_is_known_for_what_it_is(tmp_path):
             assert path.name.endswith(TEMPORARY_SUFFIX)
 
 
-def test_a_long_name_is_no_obstacle(tmp_path):
-    """A target whose name is as long as the file system allows can be replaced."""
-    target = tmp_path / ("x" * 255)
-
-    with replacing(target) as temporary:
-        temporary.write_bytes(b"new")
-
-    assert target.read_bytes() == b"new"
-
-
-def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """The content is synced first: after a power cut the target is the old file or the new."""
+def test_a_power_cut_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
+    """The content is on the disk before it has its name, the folder when it holds the new file."""
     target = tmp_path / "target.bin"
     target.write_bytes(b"old")
     synced = []
 
     def fsync(number):
-        status = os.fstat(number)
-        if stat.S_ISREG(status.st_mode):
-            synced.append((status.st_size, target.read_bytes()))
+        is_folder = stat.S_ISDIR(os.fstat(number).st_mode)
+        synced.append(("folder" if is_folder else os.fstat(number).st_size, target.read_bytes()))
 
     monkeypatch.setattr(os, "fsync", fsync)
     with replacing(target) as temporary:
+        assert temporary.read_bytes() == b""
         temporary.write_bytes(b"newer")
 
-    assert synced == [(5, b"old")]
-    assert target.read_bytes() == b"newer"
+    assert synced == [(5, b"old"), ("folder", b"newer")]
 
 
-def test_a_block_that_writes_nothing_makes_an_empty_file(tmp_path):
-    """The temporary file is there from the start."""
-    with replacing(tmp_path / "target.bin") as temporary:
-        assert temporary.read_bytes() == b""
+@pytest.mark.parametrize(
+    ("name", "error"), [("folder", OSError), ("nowhere/target.bin", FileNotFoundError)]
+)
+def test_a_folder_is_not_replaced_or_made(tmp_path, name, error):
+    """The file system refuses, and nothing is left behind."""
+    (tmp_path / "folder").mkdir()
 
-    assert (tmp_path / "target.bin").read_bytes() == b""
-    assert names_in(tmp_path) == ["target.bin"]
-
-
-def test_a_folder_is_not_replaced(tmp_path):
-    """A target that is a folder is refused by the file system, and nothing is left behind."""
-    target = tmp_path / "target"
-    target.mkdir()
-
-    with pytest.raises(OSError, match="target"), replacing(target) as temporary:
+    with pytest.raises(error), replacing(tmp_path / name) as temporary:
         temporary.write_bytes(b"new")
 
-    assert names_in(tmp_path) == ["target"]
-    assert names_in(target) == []
-
-
-def test_a_missing_folder_fails(tmp_path):
-    """The target's folder must exist; it is not made."""
-    with (
-        pytest.raises(FileNotFoundError),
-        replacing(tmp_path / "nowhere" / "target.bin") as temporary,
-    ):
-        temporary.write_bytes(b"new")
-
-    assert names_in(tmp_path) == []
-
-
-def test_the_folder_is_synced_after_the_renaming(tmp_path, monkeypatch):
-    """The new name itself is on the disk too: the folder is synced when it holds the new file."""
-    target = tmp_path / "target.bin"
-    synced = []
-
-    def fsync(number):
-        status = os.fstat(number)
-        if stat.S_ISDIR(status.st_mode):
-            synced.append((status.st_ino, target.read_bytes()))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with replacing(target) as temporary:
-        temporary.write_bytes(b"new")
-
-    assert synced == [(tmp_path.stat().st_ino, b"new")]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
 
 
 def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
@@ -174,10 +127,6 @@ def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
         assert name in names_in(tmp_path)
         assert sweep(tmp_path) == 1
     assert names_in(tmp_path) == before
-
-
-def test_sweeping_a_missing_folder_finds_nothing(tmp_path):
-    """A folder that has yet to be made holds no leftovers."""
     assert sweep(tmp_path / "nowhere") == 0
 
 

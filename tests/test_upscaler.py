@@ -171,18 +171,6 @@ def test_a_net_of_one_factor_is_better_than_the_filter_at_others(factor):
     assert errors[0] < 0.95 * errors[1]
 
 
-def test_the_shipped_weights_beat_bicubic_on_a_photograph():
-    """Reduced by three and enlarged again, the net's picture is over a decibel closer."""
-    high = photograph(240, 300)
-    low = quantize(bicubic(high, (80, 100)))
-
-    def error(result):
-        return float((quantize(result).float() - high.float()).square().mean())
-
-    plain = error(bicubic(low, (240, 300)))
-    assert 10 * math.log10(plain / error(whole(upscaler(), low, (240, 300)))) > 1
-
-
 def test_smaller_than_the_picture_is_refused():
     """The tool enlarges; a smaller size is a contradiction."""
     with pytest.raises(UsageError, match="30x20 cannot be enlarged to 30x19"):

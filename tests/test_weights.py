@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import stat
 import struct
 import sys
@@ -199,21 +198,14 @@ def test_a_foreign_file_is_reported(tmp_path, read, metadata):
         {"config": None},
         {"config": ""},
         {"config": "{"},
-        {"config": "[]"},
-        {"config": "{}"},
         {"config": PAPER.to_json().replace("64", "0")},
-        {"config": PAPER.to_json().replace("64", "6.4")},
-        {"config": PAPER.to_json().replace("max-pool", "min-pool")},
-        {"config": PAPER.to_json().replace("[2, 2]", "[2]")},
         {"config": PAPER.to_json().replace("[2, 2]", "2")},
+        {"config": json.dumps(json.loads(PAPER.to_json()) | {"gated": True})},
         {"training": "{"},
         {"training": "[]"},
-        {"training": '"text"'},
         {"training": '{"scales": 3}'},
         {"training": '{"scales": ["three"]}'},
-        {"training": '{"scales": [null]}'},
         {"training": '{"scales": {"2": 1}}'},
-        {"training": '{"scales": [0]}'},
         {"training": '{"scales": [-2, NaN]}'},
     ],
     ids=str,
@@ -223,18 +215,6 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, read, header):
     path = altered(tiny_weights, tmp_path / "damaged.safetensors", **header)
 
     assert refused(path, read).startswith(f"{path} has an unusable header: ")
-
-
-@pytest.mark.parametrize("read", [load, read_header])
-def test_gated_units_are_refused(tiny_weights, tmp_path, read):
-    """A net of an older srcli with units that no longer exist is refused in one line."""
-    config = json.dumps(json.loads(BASE.to_json()) | {"gated": True})
-    path = altered(tiny_weights, tmp_path / "gated.safetensors", config=config)
-
-    assert refused(path, read) == (
-        f"{path} has an unusable header: gated units are no longer supported; "
-        "use weights without them"
-    )
 
 
 def test_a_file_without_a_record_is_accepted(tiny_weights, tiny_config, tmp_path):
@@ -330,33 +310,20 @@ def installed(tmp_path, monkeypatch):
     return package
 
 
-def test_a_checkout_has_its_weights_beside_the_package(installed, tiny_weights):
-    """In a checkout the shipped weights are the files of ``weights/``, by name."""
-    folder = installed.parent / "weights"
-    folder.mkdir()
-    for name in ("b", "a"):
-        shutil.copy(tiny_weights, folder / f"{name}.safetensors")
-    (folder / "README.md").touch()
-
-    assert shipped() == {"a": folder / "a.safetensors", "b": folder / "b.safetensors"}
-    assert list(shipped()) == ["a", "b"]
-
-
-def test_an_installed_copy_has_its_weights_inside(installed, tiny_weights):
-    """In a wheel the weights lie inside the package, and those beside it are not ours."""
-    for folder in (installed / "_shipped", installed.parent / "weights"):
-        folder.mkdir()
-        shutil.copy(tiny_weights, folder / "base.safetensors")
-
-    assert shipped() == {"base": installed / "_shipped" / "base.safetensors"}
-
-
-@pytest.mark.usefixtures("installed")
-def test_nothing_shipped_is_nothing():
-    """Without either folder there are no shipped weights; the message says so."""
+def test_weights_lie_inside_the_package_or_beside_it(installed):
+    """In a wheel inside, in a checkout in ``weights/``, by name; without either there are none."""
     assert shipped() == {}
     with pytest.raises(WeightsError, match=r"give a \.safetensors file or a name \(none\)"):
         resolve("base")
+    for folder in (installed.parent / "weights", installed / "_shipped"):
+        folder.mkdir()
+        for name in ("b.safetensors", "a.safetensors", "README.md"):
+            (folder / name).touch()
+
+        found = shipped()
+
+        assert found == {name: folder / f"{name}.safetensors" for name in ("a", "b")}
+        assert list(found) == ["a", "b"]
 
 
 def test_a_name_or_a_file_is_resolved(installed, tmp_path, tiny_weights):
@@ -366,17 +333,13 @@ def test_a_name_or_a_file_is_resolved(installed, tmp_path, tiny_weights):
         (installed / "_shipped" / f"{name}.safetensors").touch()
     assert resolve("base") == installed / "_shipped" / "base.safetensors"
     assert resolve(str(tiny_weights)) == tiny_weights
-    with pytest.raises(WeightsError) as unknown:
-        resolve("best")
-    with pytest.raises(WeightsError) as folder:
-        resolve(str(tmp_path))
-
-    assert str(unknown.value) == (
-        "no weights called best: give a .safetensors file or a name (base, paper)"
-    )
-    assert str(folder.value) == (
-        f"{tmp_path} is a folder; -m takes a .safetensors file or a name (base, paper)"
-    )
+    for name, message in (
+        ("best", "no weights called best: give a .safetensors file"),
+        (str(tmp_path), f"{tmp_path} is a folder; -m takes a .safetensors file"),
+    ):
+        with pytest.raises(WeightsError) as caught:
+            resolve(name)
+        assert str(caught.value) == f"{message} or a name (base, paper)"
 
 
 @pytest.mark.parametrize("path", shipped().values(), ids=shipped().keys())

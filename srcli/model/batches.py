@@ -95,11 +95,7 @@ class BatchPlans:
         return self._plans[self._index :]
 
     def fall_back(self, failed: BatchPlan) -> bool:
-        """Use a smaller plan than one that memory did not hold.
-
-        Returns:
-            False if there is none.
-        """
+        """Use a smaller plan than one that memory did not hold; return False if there is none."""
         with self._lock:
             index = self._plans.index(failed)
             if index + 1 == len(self._plans):
@@ -139,18 +135,10 @@ def estimated_bytes(
     size: tuple[int, int],
     bytes_per_pixel: int,
 ) -> int:
-    """Estimate the memory that an enlargement needs beside the program and its input.
+    """Estimate the bytes that an enlargement needs beside the program and its input, at the peak.
 
-    Args:
-        layout: Steps and blocks of the net.
-        plan: How much is computed at a time.
-        source: Height and width of the picture.
-        size: Those of the result.
-        bytes_per_pixel: Of both.
-
-    Returns:
-        Bytes at the peak: a batch in the net, a band of the result, and of each step before the
-        last the rows that the next one needs, as float, and what its windows leave behind.
+    That is a batch in the net, a band of the result, and of each step before the last the rows
+    that the next one needs, as float, and what its windows leave behind.
     """
     if size == source:
         return bytes_per_pixel * SLICE_ROWS * size[1]
@@ -172,17 +160,11 @@ def estimated_bytes(
 class SpeedMeasure:
     """Seconds that the net takes per pixel, measured once for each kind of window.
 
-    Args:
-        layout: Steps and blocks of the net.
-        plans: How much is computed at a time.
-        enlarge: Enlarges rows by one step of the net and yields its bands.
+    ``enlarge`` enlarges rows by one step of the net and yields its bands.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        plans: BatchPlans,
-        enlarge: Callable[[Rows, Step], Iterator[object]],
+        self, layout: Layout, plans: BatchPlans, enlarge: Callable[[Rows, Step], Iterator[object]]
     ) -> None:
         self._layout, self._plans, self._enlarge = layout, plans, enlarge
         self._known: dict[tuple[BatchPlan, float, int], float] = {}
@@ -192,17 +174,15 @@ class SpeedMeasure:
         return math.fsum(
             times * area * self._seconds_per_pixel(step.scale, area)
             for step in self._layout.steps(source, size)
-            for area, times in self._windows(step).items()
+            for area, times in self._layout.windows(step, self._plans.current.fuse).items()
         )
-
-    def _windows(self, step: Step) -> dict[int, int]:
-        return self._layout.windows(step, self._plans.current.fuse)
 
     def _seconds_per_pixel(self, scale: float, area: int) -> float:
         """Measure what a pixel takes in a window of about ``area`` pixels."""
         plan, side = self._plans.current, self._layout.patch
         fuses = sorted({one.fuse for one in self._plans.remaining})
-        kinds = {max(self._windows(Step((fuse * side,) * 2, scale))): fuse for fuse in fuses}
+        squares = {fuse: Step((fuse * side, fuse * side), scale) for fuse in fuses}
+        kinds = {max(self._layout.windows(squares[fuse], plan.fuse)): fuse for fuse in fuses}
         # The kind that is the fewest times larger or smaller.
         fuse = kinds[min(kinds, key=lambda kind: abs(math.log(kind / area)))]
         key = plan, scale, fuse
@@ -225,4 +205,5 @@ class SpeedMeasure:
             for _band in self._enlarge(Rows.of(noise), step):
                 pass
             taken.append(time.perf_counter() - begun)
-        return min(taken) / sum(area * times for area, times in self._windows(step).items())
+        windows = self._layout.windows(step, self._plans.current.fuse)
+        return min(taken) / sum(area * times for area, times in windows.items())

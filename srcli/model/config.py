@@ -171,13 +171,9 @@ class ModelConfig:
         return self.unit == "residual"
 
     def at(self, scale: float | None) -> "ModelConfig":
-        """Return the shape of the net that pictures enlarged by one factor pass through.
+        """Return the shape, without paths, of the net that pictures enlarged by a factor pass.
 
-        Args:
-            scale: The factor; None for one without a path of its own.
-
-        Returns:
-            A configuration without paths.
+        None stands for any factor without a path of its own.
         """
         path = self.path(scale)
         if path is None:
@@ -224,22 +220,14 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """Write the configuration as one line of JSON with sorted keys."""
-        values = asdict(self)
         # Left out where unused, as in files that were written before these fields existed.
-        for name in ("paths", "symmetric"):
-            if not values[name]:
-                del values[name]
+        unused = {name for name in ("paths", "symmetric") if not getattr(self, name)}
+        values = {name: value for name, value in asdict(self).items() if name not in unused}
         return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """Parse what :meth:`to_json` wrote.
-
-        Args:
-            text: JSON object with exactly the fields of this class.
-
-        Returns:
-            The validated configuration.
+        """Parse what :meth:`to_json` wrote: a JSON object with exactly the fields of this class.
 
         Raises:
             UsageError: If it is not such an object, naming what is wrong.

@@ -182,13 +182,6 @@ def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencode
     The first convolution stays in ``float32``, at no cost that can be measured: in bf16 its input
     alone, with eight bits for each pixel, changed single pixels of a result by two levels, where
     otherwise none changed by 0.8. ``benchmarks/seams.py`` measures the difference.
-
-    Args:
-        net: In ``float32``.
-        dtype: Of all other weights in the copy.
-
-    Returns:
-        The copy, in evaluation mode if ``net`` is.
     """
     copied = copy.deepcopy(net).to(dtype)
     copied.stem, copied.stems = copy.deepcopy(net.stem), copy.deepcopy(net.stems)
@@ -203,14 +196,11 @@ def parameter_count(config: ModelConfig) -> int:
 
 
 def multiply_adds(config: ModelConfig, side: int = PATCH) -> int:
-    """Count the multiply-adds of one forward pass with torch's own counter.
+    """Count the multiply-adds of one forward pass, half of torch's count of operations.
 
     Args:
         config: The net's shape; for one path of several, ``config.at(scale)``.
         side: Height and width of the picture, a multiple of the stride.
-
-    Returns:
-        Multiply-adds (half of the counted floating-point operations).
     """
     with torch.device("meta"):
         net = ResidualAutoencoder(config)

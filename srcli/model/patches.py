@@ -82,12 +82,7 @@ class Layout:
         for a single factor takes that again, however much work it is: ``paper`` at x4 has 22.34 dB
         on the middles of 20 photographs by two steps of 2, 25.09 by two of 3; bicubic has 24.22.
 
-        Args:
-            source: Size of the picture.
-            size: Size of the result, neither side below the picture's.
-
-        Returns:
-            No step where ``size`` is that of the picture.
+        There is none where ``size`` is that of the picture; neither side may be below it.
         """
         if size == source:
             return []

@@ -38,14 +38,7 @@ class Rows:
         return cls([image], (channels, height, width))
 
     def part(self, first: int, stop: int) -> Tensor:
-        """Return the rows from ``first`` to ``stop``, and release those above.
-
-        Args:
-            first: No row above that of an earlier call.
-            stop: One behind the last row.
-
-        Returns:
-            ``(C, stop - first, W)``.
+        """Return the rows from ``first`` to ``stop``, ``(C, n, W)``, and release those above.
 
         Raises:
             ValueError: If there are fewer rows than announced, or released ones are asked for: a
@@ -87,16 +80,13 @@ def unchanged(rows: Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[tuple[
 def enlarged_by_filter(
     image: Tensor, size: tuple[int, int], span: Span, finish: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Enlarge by the bicubic filter alone, for what is no photograph (alpha).
+    """Enlarge ``(C, H, W)`` by the bicubic filter alone, for what is no photograph (alpha).
 
     Args:
-        image: ``(C, H, W)``.
+        image: The whole picture.
         size: Height and width of the whole result.
         span: The rows of the result that are wanted.
         finish: Applied to some rows at a time, pixel by pixel.
-
-    Returns:
-        ``(C, len(span), width)``.
     """
     across = Span(0, size[1])
     parts = (Span(span.start + one.start, span.start + one.stop) for one in _slices(len(span)))

@@ -50,14 +50,10 @@ class NetRunner:
 
     @torch.inference_mode()
     def run(self, windows: Tensor, scale: float) -> Tensor:
-        """Run the net on windows, wherever they are.
+        """Run the net on windows, wherever they are, by the path of a factor.
 
-        Args:
-            windows: ``(N, C, h, w)`` ``float32``; C is 3 (RGB) or 1, seen as R = G = B.
-            scale: The factor whose path they take.
-
-        Returns:
-            The same shape, ``float32``, not clamped.
+        Those are ``(N, C, h, w)`` ``float32``; C is 3 (RGB) or 1, seen as R = G = B. The result has
+        the same shape, in ``float32``, and is not clamped.
 
         Raises:
             WeightsError: If the result is not finite even in fp32.

@@ -167,13 +167,7 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
 def save(
     path: Path, tensors: Mapping[str, Tensor], config: ModelConfig, training: Mapping[str, Any]
 ) -> None:
-    """Write a weights file atomically.
-
-    Args:
-        path: Where to; its folder must exist.
-        tensors: The net's ``state_dict``.
-        config: The net's shape.
-        training: JSON values for the header.
+    """Write a net's ``state_dict`` atomically, with its shape and how it came to be (JSON values).
 
     Raises:
         WeightsError: If it cannot be written.
@@ -190,11 +184,7 @@ def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
     """Replace the scores in the header of a weights file.
 
     The rest of the header and every bit of the tensors stay as they are; a file that has these
-    scores already is not written.
-
-    Args:
-        path: A weights file; it is replaced atomically.
-        scores: What it scored; none removes the record.
+    scores already is not written. No scores remove the record.
 
     Raises:
         WeightsError: If it cannot be read, is not ours, or cannot be written.
