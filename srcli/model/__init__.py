@@ -1,5 +1,6 @@
-"""The one net that training, evaluation and upscaling share.
+"""The one net that training, evaluation and upscaling share; it may import ops, files and errors.
 
-Its configuration, the network, its weights files, and how a picture goes through it in patches. It
-may import ops, files and errors. Begin with :mod:`srcli.model.network`.
+Read ``config`` (its shape), ``network`` and ``weights`` (its files) first; then how a picture goes
+through it: ``patches`` (steps and blocks) with ``rows`` (what arrives from above), ``runner``
+(number formats, devices), ``batches`` (how much at a time, and the memory and seconds it takes).
 """
