@@ -78,7 +78,8 @@ def main() -> None:
         lines = head(options)
         lines += section("Intact files", sound, folder / "intact", MORE_PATIENCE)
         damaged = variants(sound, options.count, options.seed, folder / "damaged")
-        lines += section("Damaged files", damaged, folder / "hurt", PATIENCE)
+        if damaged:
+            lines += section("Damaged files", damaged, folder / "hurt", PATIENCE)
     text = "\n".join([*lines, ""])
     print(text)
     if options.report:

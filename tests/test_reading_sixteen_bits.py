@@ -464,6 +464,31 @@ def test_a_tiff_whose_strip_states_too_much_is_read():
     np.testing.assert_array_equal(levels, read(Path("a.tiff"), bytes(data)).pixels)
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_a_tiff_whose_rows_per_strip_are_absurd_is_read(planar):
+    """Strips that follow each other are one where the rows of a strip say so."""
+    levels = noise(3, height=24, width=40)
+    data = bytearray(tiff(levels, planar, rowsperstrip=5))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        rows = file.pages[0].tags[278]
+    layout = {3: "<H", 4: "<L"}[rows.dtype]
+    struct.pack_into(layout, data, rows.valueoffset, 256 ** struct.calcsize(layout) - 1)
+
+    np.testing.assert_array_equal(levels, read(Path("a.tiff"), bytes(data)).pixels)
+
+
+@pytest.mark.parametrize("compression", ["lzma", "none"])
+def test_a_palette_comes_through_either_libtiff(compression):
+    """Indices are looked up, whichever decodes them."""
+    options = {"compression": "lzma"} if compression == "lzma" else {}
+    image = Image.fromarray(INDICES, "L")
+    image.putpalette(COLOURS.tobytes().ljust(768, b"\0"))
+    stream = io.BytesIO()
+    image.save(stream, "TIFF", **options)
+
+    np.testing.assert_array_equal(COLOURS[INDICES], read(Path("a.tiff"), stream.getvalue()).pixels)
+
+
 @pytest.mark.parametrize("plain", [False, True], ids=["binary", "plain"])
 @pytest.mark.parametrize("top", [65535, 1023])
 def test_colour_of_sixteen_bits_is_read_from_a_ppm(plain, top):

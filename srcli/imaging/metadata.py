@@ -207,7 +207,7 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
 
 def _has_maker_note(page: Page) -> bool:
     where = page.number(_EXIF, 0)
-    part = Page(page.stream, where, 0, page.order, big=page.big) if where else page
+    part = Page(page.stream, page.layout, where, 0) if where else page
     return _MAKER_NOTE in part.entries
 
 
@@ -220,7 +220,7 @@ def _page_iptc(page: Page) -> bytes | None:
 
 def _page_dpi(page: Page) -> tuple[float, float] | None:
     unit = {2: 1.0, 3: 2.54}[page.number(296, 2)]
-    order = "little" if page.order == "<" else "big"
+    order = "little" if page.layout.order == "<" else "big"
     sides = []
     for tag in (282, 283):
         raw = page.raw(tag)

@@ -4,9 +4,10 @@ import struct
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from srcli.errors import ImageError
+from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
 
 __all__ = ["RAW", "Page", "is_tiff", "pages_of"]
 
@@ -17,9 +18,6 @@ EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING, DNG_VERSION = 338, 339, 
 
 _NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
 """Types of TIFF whose values are integers, and how :mod:`struct` names them."""
-
-_SIZES: Final = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8, 17: 8}
-"""Bytes of a value of the other types."""
 
 UNPACKED, JPEG = 1, 7
 _DEFLATED: Final = {8, 32946}
@@ -45,41 +43,21 @@ def is_tiff(start: bytes) -> bool:
 class Page:
     """One directory of a TIFF; values are read from the file when they are asked for."""
 
-    def __init__(self, stream: BinaryIO, where: int, index: int, order: str, *, big: bool) -> None:
+    def __init__(self, stream: BinaryIO, layout: Layout, where: int, index: int) -> None:
         """Read the list of tags.
 
         Raises:
             EOFError: If it is cut off.
         """
-        self.stream, self.where, self.index = stream, where, index
-        self.order, self.big = order, big
-        layout = f"{order}HHQ8s" if big else f"{order}HHL4s"
-        (count,) = self._read(where, f"{order}{'Q' if big else 'H'}")
-        start, step = where + (8 if big else 2), struct.calcsize(layout)
-        self.entries: dict[int, tuple[int, int, int, int]] = {}
-        """Type, count, place of the value, and place of the entry, by tag."""
-
-        for place in range(start, start + min(count, 65536) * step, step):
-            tag, kind, values, inline = self._read(place, layout)
-            size = values * self._size(kind)
-            known = place + (12 if big else 8)
-            at = known if size <= len(inline) else int.from_bytes(inline, self._byteorder)
-            self.entries.setdefault(tag, (kind, values, at, place))
-        (self.following,) = self._read(start + count * step, f"{order}{'Q' if big else 'L'}")
-
-    @property
-    def _byteorder(self) -> Any:  # noqa: ANN401 - one of two literals
-        return "little" if self.order == "<" else "big"
-
-    def _size(self, kind: int) -> int:
-        return struct.calcsize(f"={_NUMBERS[kind]}") if kind in _NUMBERS else _SIZES.get(kind, 0)
-
-    def _read(self, where: int, layout: str) -> tuple[Any, ...]:
-        self.stream.seek(where)
-        data = self.stream.read(struct.calcsize(layout))
-        if len(data) < struct.calcsize(layout):
-            raise EOFError("unexpected end of file")
-        return struct.unpack(layout, data)
+        self.stream, self.layout, self.where, self.index = stream, layout, where, index
+        try:
+            entries = entries_at(stream, layout, where, MAIN)
+            behind = where + layout.first + len(entries) * layout.step
+            self.following = layout.number(stream, behind, layout.offset)
+        except ValueError as error:
+            raise EOFError("unexpected end of file") from error
+        self.entries = {entry.tag: entry for entry in reversed(entries)}
+        """Where the values stand, by tag; of two for one tag the first."""
 
     def raw(self, tag: int) -> bytes:
         """Return the bytes of a value; none where there is no such tag.
@@ -87,20 +65,22 @@ class Page:
         Raises:
             EOFError: If they lie behind the end of the file.
         """
-        kind, count, at, _ = self.entries.get(tag, (7, 0, 0, 0))
-        self.stream.seek(at)
-        size = count * self._size(kind)
-        data = self.stream.read(size)
-        if len(data) < size:
+        entry = self.entries.get(tag)
+        if entry is None:
+            return b""
+        self.stream.seek(entry.start)
+        data = self.stream.read(entry.size)
+        if len(data) < entry.size:
             raise EOFError("unexpected end of file")
         return data
 
     def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
         """Return the integers of a tag, or what holds where it is missing or none."""
-        kind, count, *_ = self.entries.get(tag, (0, 0))
-        if kind not in _NUMBERS or not count:
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _NUMBERS or not entry.count:
             return default
-        return struct.unpack(f"{self.order}{count}{_NUMBERS[kind]}", self.raw(tag))
+        layout = f"{self.layout.order}{entry.count}{_NUMBERS[entry.kind]}"
+        return struct.unpack(layout, self.raw(tag))
 
     def number(self, tag: int, default: int) -> int:
         """Return the first integer of a tag."""
@@ -171,9 +151,29 @@ class Page:
         return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
 
     @property
+    def planes(self) -> int:
+        """How many planes its pixels are stored in."""
+        return self.samples if self.is_separate else 1
+
+    @property
     def is_separate(self) -> bool:
         """Whether the samples of a pixel are stored apart, each in a plane of its own."""
         return self.samples > 1 and self.number(PLANAR, 1) == 2
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of its pixels where they are not compressed, or of each of its planes."""
+        width, height = self.size
+        return (width * (self.samples // self.planes) * self.depth + 7) // 8 * height
+
+    @property
+    def joined(self) -> bool:
+        """Whether strips of plain pixels follow each other, of which RowsPerStrip makes one."""
+        parts = [*self.parts()]
+        if self.packing != UNPACKED or TILES in self.entries or len(parts) <= self.planes:
+            return False
+        together = sum(parts[-1]) - parts[0][0] == self.plane_bytes * self.planes
+        return together and self.number(STRIP_ROWS, self.size[1]) >= self.size[1]
 
     @property
     def is_raw(self) -> bool:
@@ -217,23 +217,22 @@ class Page:
             changes: By tag, another number, or the first and the count of the values that are
                 left. Tags that are missing stay so.
         """
-        changed = bytearray(data)
-        for tag, change in changes.items():
-            if tag not in self.entries:
-                continue
-            kind, _, at, place = self.entries[tag]
-            inline = place + (12 if self.big else 8)
-            count, size = 1, self._size(kind)
+        changed, room = bytearray(data), self.layout.room
+        for tag in changes.keys() & self.entries.keys():
+            entry, change = self.entries[tag], changes[tag]
+            inline = entry.place + self.layout.step - room
             if isinstance(change, int):
-                value = struct.pack(f"{self.order}{_NUMBERS[kind]}", change)
+                count = 1
+                value = struct.pack(f"{self.layout.order}{_NUMBERS[entry.kind]}", change)
             else:
                 first, count = change
-                at += first * size
-                value = data[at : at + count * size]
-            if len(value) > (8 if self.big else 4):
-                value = struct.pack(f"{self.order}{'Q' if self.big else 'L'}", at)
+                size = entry.size // entry.count
+                start = entry.start + first * size
+                value = data[start : start + count * size]
+                if len(value) > room:
+                    value = struct.pack(self.layout.offset, start)
             changed[inline : inline + len(value)] = value
-            struct.pack_into(f"{self.order}{'Q' if self.big else 'L'}", changed, place + 4, count)
+            struct.pack_into(self.layout.offset, changed, entry.place + 4, count)
         return bytes(changed)
 
 
@@ -252,15 +251,14 @@ def pages_of(stream: BinaryIO) -> Iterator[Page]:
         EOFError: If one is cut off.
         ImageError: If the file is a camera raw.
     """
+    layout = layout_of(stream)
     stream.seek(0)
-    start = stream.read(16)
-    order, big = ("<" if start[:2] == b"II" else ">"), 43 in start[2:4]
-    if start[8:10] == b"CR" and start[:2] == b"II":
+    if stream.read(10)[8:] == b"CR" and layout.order == "<":
         raise ImageError(RAW)
-    (where,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", start, 8 if big else 4)
+    where = layout.number(stream, layout.link, layout.offset)
     seen: set[int] = set()
     while where and where not in seen and len(seen) < _MOST_PAGES:
-        page = Page(stream, where, len(seen), order, big=big)
+        page = Page(stream, layout, where, len(seen))
         if page.is_raw:
             raise ImageError(RAW)
         seen.add(where)

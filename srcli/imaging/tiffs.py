@@ -166,13 +166,15 @@ def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | N
         EOFError, OSError, zlib.error: If it is damaged.
     """
     page.check()
+    if page.joined and not page.is_separate:
+        data = page.patched(data, {tags.STRIPS: (0, 1), tags.STRIP_BYTES: page.plane_bytes})
     note: str | None = None
     pixels: NDArray[Any]
     if page.photometric in tags.LAB:
         pixels, note = _from_lab(page, data), "CIELAB converted to sRGB"
     elif page.packing in _FOR_PILLOW or page.depth == 12:
         pixels = _by_pillow(page, data)
-    elif page.is_separate and (page.opacity == 1 or tags.TILE_WIDTH in page.entries):
+    elif page.is_separate and (page.opacity == 1 or tags.TILE_WIDTH in page.entries or page.joined):
         pixels = _from_planes(page, data)
     else:
         pixels = decoded("tiffload_buffer", data, page.size, page=page.index)
@@ -194,8 +196,8 @@ def _by_pillow(page: Page, data: bytes) -> NDArray[Any]:
     with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
         image.seek(page.index)
         image.getexif().clear()
-        image.load()
-        pixels = np.asarray(image)
+        plain = image.convert({"P": "RGB", "1": "L"}.get(image.mode, image.mode))
+        pixels = np.asarray(plain)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
@@ -253,11 +255,15 @@ def _from_planes(page: Page, data: bytes) -> NDArray[Any]:
         changes |= {tags.BITS: (number, 1), tags.SAMPLE_FORMAT: (0, 1)}
         changes[tags.PHOTOMETRIC] = tags.GREY
         for tag in (tags.STRIPS, tags.STRIP_BYTES, tags.TILES, tags.TILE_BYTES):
-            share = page.entries.get(tag, (0, 0))[1] // page.samples
+            share = len(page.numbers(tag)) // page.samples
             changes[tag] = (number * share, share)
+        if page.joined:
+            changes[tags.STRIPS] = (number * len(page.numbers(tags.STRIPS)) // page.samples, 1)
+            changes[tags.STRIP_BYTES] = page.plane_bytes
         alone = bytearray(page.patched(data, changes))
         if tags.EXTRA_SAMPLES in page.entries:  # one plane has none: a private tag instead
-            struct.pack_into(f"{page.order}H", alone, page.entries[tags.EXTRA_SAMPLES][3], 65000)
+            place = page.entries[tags.EXTRA_SAMPLES].place
+            struct.pack_into(f"{page.layout.order}H", alone, place, 65000)
         planes.append(decoded("tiffload_buffer", bytes(alone), page.size, page=page.index))
     pixels = np.concatenate(planes, axis=2)
     top = np.iinfo(pixels.dtype).max
