@@ -1,4 +1,4 @@
-"""A batch of files: what becomes of each, and what a dry run says."""
+"""A batch of files: what becomes of each, how they overlap, what a dry run says."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
@@ -206,21 +207,6 @@ def test_an_error_of_the_net_costs_only_the_file(tiny_weights, monkeypatch, erro
     assert listing() == ["a.png", "b.png", "b_x3.png"]
 
 
-@pytest.mark.parametrize("kind", ["too long", "a loop"])
-@pytest.mark.usefixtures("here")
-def test_a_path_that_leads_nowhere_costs_only_itself(tiny_weights, kind):
-    """What the file system refuses to look up fails like a missing file."""
-    bad = f"{'a' * 300}.png" if kind == "too long" else "loop.png"
-    if kind == "a loop":
-        Path(bad).symlink_to(bad)
-    picture(9, 7).save("b.png")
-
-    first, second = enlarge(bad, "b.png", model=tiny_weights)
-
-    assert (first.status, second.status) == ("failed", "done")
-    assert first.message.startswith(bad)
-
-
 @pytest.mark.parametrize("scale", [1, 16])
 @pytest.mark.usefixtures("here")
 def test_progress_rises_to_one(tiny_weights, scale):
@@ -295,22 +281,16 @@ def test_stripped_metadata_are_gone(tiny_weights):
     """``strip`` leaves pixels alone in the file, ``keep`` what there was."""
     exif = Image.Exif()
     exif[0x010F] = "Maker"
-    exif[0x8825] = {1: "N"}
     picture(9, 7).save("a.jpg", exif=exif, dpi=(300, 300), comment=b"secret")
 
     enlarge("a.jpg", model=tiny_weights, output=Path("kept.jpg"))
     enlarge("a.jpg", model=tiny_weights, output=Path("bare.jpg"), metadata="strip")
-    enlarge("a.jpg", model=tiny_weights, output=Path("placeless.jpg"), metadata="no-location")
 
     with Image.open("kept.jpg") as kept, Image.open("bare.jpg") as bare:
         assert kept.getexif()[0x010F] == "Maker"
-        assert kept.getexif().get_ifd(0x8825) == {1: "N"}
         assert kept.info["dpi"] == (300, 300)
         assert not bare.getexif()
         assert "comment" not in bare.info
-        with Image.open("placeless.jpg") as placeless:
-            assert placeless.getexif()[0x010F] == "Maker"
-            assert not placeless.getexif().get_ifd(0x8825)
         assert bare.info.get("dpi") in {None, (1, 1), (72, 72)}
 
 
@@ -338,6 +318,133 @@ def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
 
     assert first.message == ("a.png: --size 180x is 18 times its 10x5; choose at most 16 times")
     assert (second.status, second.after) == ("done", (200, 100))
+
+
+# ---- many files at a time ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("here")
+def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
+    """However long each takes to read and write, the order and the pictures stay."""
+    sizes = [(90, 70), (3, 2), (60, 80), (5, 5), (2, 9), (70, 9)]
+    for number, size in enumerate(sizes):
+        picture(*size).save(f"{number}.png")
+    Path("2.png").write_bytes(b"broken")
+
+    results = enlarge("*.png", model=tiny_weights, jobs=threads, output=Path("out"))
+
+    assert [result.job.source.name for result in results] == [f"{n}.png" for n in range(6)]
+    assert [result.status for result in results].count("done") == 5
+    for number, (width, height) in enumerate(sizes):
+        if number != 2:
+            assert images.read_size(Path(f"out/{number}.png")) == (3 * width, 3 * height)
+
+
+@pytest.mark.usefixtures("here")
+def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
+    """What is read before the net is ready for it is bounded, whatever the number of files."""
+    for number in range(12):
+        picture(9, 7).save(f"{number:02}.png")
+    config = configured("*.png", model=str(tiny_weights), jobs=2, output=Path("out"))
+    taken = []
+
+    def jobs():
+        for job in plan(config.selection):
+            taken.append(job)
+            yield job
+
+    results = batch.run(config, jobs())
+    next(results)
+
+    assert 1 <= len(taken) <= 2 + 2 + 3
+    assert len(list(results)) == 11
+
+
+@pytest.mark.usefixtures("here")
+def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
+    """Where what waits for the net or the disk is large, no more than one file waits."""
+    for number in range(6):
+        picture(30, 20).save(f"{number}.png")
+    monkeypatch.setattr(batch, "_MOST_WAITING", 1)
+    config = configured("*.png", model=str(tiny_weights), jobs=4, output=Path("out"))
+    works, full = [], batch._is_full
+
+    def observed(some):
+        works.append(sum(work.bytes > 0 for work in some))
+        return full(some)
+
+    monkeypatch.setattr(batch, "_is_full", observed)
+
+    results = list(batch.run(config, plan(config.selection)))
+
+    assert [result.status for result in results] == ["done"] * 6
+    assert max(works) <= 5
+
+
+@pytest.mark.usefixtures("here")
+def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
+    """What a format cannot hold is reported with the first file that it concerns."""
+    for name in ("a", "b", "c"):
+        picture(9, 7, "RGBA" if name != "b" else "RGB").save(f"{name}.png")
+    found = []
+    config = configured("*.png", model=str(tiny_weights), format="jpg", output=Path("out"))
+
+    results = list(batch.run(config, plan(config.selection), notice=found.append))
+
+    assert [len(result.notes) for result in results] == [1, 0, 1]
+    assert results[0].notes == results[2].notes
+    assert found == [f"a.png: {results[0].notes[0]}"]
+    assert "transparency" in found[0]
+
+
+@pytest.mark.usefixtures("here")
+def test_fail_fast_ends_at_the_first_failure(tiny_weights):
+    """What was computed meanwhile is finished; nothing else is begun."""
+    for name in ("a", "c", "d", "e", "f", "g", "h", "i"):
+        picture(9, 7).save(f"{name}.png")
+    Path("b.png").write_bytes(b"broken")
+
+    results = enlarge("*.png", model=tiny_weights, fail_fast=True, jobs=1, output=Path("out"))
+
+    assert [result.status for result in results[:2]] == ["done", "failed"]
+    assert len(results) <= 4
+    assert {result.status for result in results[2:]} <= {"done"}
+    done = [result.job.source.name for result in results if result.status == "done"]
+    assert listing("out") == done
+
+
+@pytest.mark.usefixtures("here")
+def test_an_interrupt_finishes_what_was_computed(tiny_weights):
+    """Results of the net are written and reported before it ends; no half file stays."""
+    for number in range(6):
+        picture(9, 7).save(f"{number}.png")
+    config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
+    found = []
+
+    def interrupt(job, _share):
+        if job.source.name == "3.png":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
+
+    assert [(each.job.source.name, each.status) for each in found] == [
+        (f"{number}.png", "done") for number in range(3)
+    ]
+    assert listing("out") == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_leftovers_in_the_folders_of_results_are_swept(tiny_weights):
+    """The unfinished file of a run that was killed goes when the next one comes by."""
+    picture(9, 7).save("a.png")
+    Path("out").mkdir()
+    Path(f"out/.0123456789ab{TEMPORARY_SUFFIX}").write_bytes(b"half")
+
+    enlarge("a.png", model=tiny_weights, output=Path("out"))
+
+    assert listing("out") == ["a.png"]
 
 
 # ---- the dry run -----------------------------------------------------------------------------

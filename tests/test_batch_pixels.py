@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from srcli.errors import UsageError
@@ -67,14 +65,6 @@ def test_an_option_out_of_range_is_refused(options, message):
         configured("photo.png", **options)
 
     assert str(caught.value) == message
-
-
-@given(width=st.integers(1, 4000), height=st.integers(1, 4000), quarters=st.integers(4, 64))
-def test_every_size_is_exact(width, height, quarters):
-    """Each side is the input's times the factor, halves rounded up, by integer arithmetic."""
-    found = Selection(inputs=("a.png",), scale=quarters / 4).result_size(width, height)
-
-    assert found == ((2 * width * quarters + 4) // 8, (2 * height * quarters + 4) // 8)
 
 
 @pytest.mark.parametrize(

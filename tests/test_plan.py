@@ -77,6 +77,18 @@ def listed(*entries, name="list.txt"):
         ({"scale": 16.01}, "--scale must lie in 1..16, not 16.01"),
         ({"scale": float("nan")}, "--scale must lie in 1..16, not nan"),
         ({"suffix": "a/b"}, "--suffix 'a/b' must not contain a path separator"),
+        *(
+            (
+                {"suffix": suffix},
+                f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known",
+            )
+            for suffix in ("{name}", "{", "{scale", "{{scale}}", "{Scale}")
+        ),
+        *(
+            ({option: (pattern,)}, f"--{option} is empty; give a pattern such as *.jpg")
+            for option in ("include", "exclude")
+            for pattern in ("", "/", "./")
+        ),
         (
             {"format": "doc"},
             f"--format doc is unknown: use one of {KNOWN.replace(' ', ', ').replace('.', '')}",
@@ -89,27 +101,6 @@ def test_an_option_out_of_range_is_refused(options, message):
         selected("photo.png", **options)
 
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("suffix", ["{name}", "{", "}", "{}", "{scale", "{{scale}}", "{Scale}"])
-def test_unknown_braces_are_refused(suffix):
-    """Only ``{scale}`` means something; the rest is refused, not written into names."""
-    with pytest.raises(UsageError) as caught:
-        selected("a.png", suffix=suffix)
-
-    assert str(caught.value) == (
-        f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known"
-    )
-
-
-@pytest.mark.parametrize("option", ["include", "exclude"])
-@pytest.mark.parametrize("pattern", ["", "/", "./"])
-def test_an_empty_pattern_is_refused(option, pattern):
-    """A pattern that a shell variable left empty is not one that nothing fits."""
-    with pytest.raises(UsageError) as caught:
-        selected("a.png", **{option: (pattern,)})
-
-    assert str(caught.value) == f"--{option} is empty; give a pattern such as *.jpg"
 
 
 # ---- names ------------------------------------------------------------------------------

@@ -80,17 +80,6 @@ def test_jobs_come_in_the_order_of_the_inputs():
     assert [str(job.source) for job in jobs] == ["z.png", "photos/a.png", "photos/b.png", "a.png"]
 
 
-@pytest.mark.parametrize("argument", ["photos", "photos/*"])
-@pytest.mark.usefixtures("here")
-def test_names_are_sorted_whatever_the_disk_says(argument):
-    """The order does not depend on that in which the files were made."""
-    touch(*(f"photos/{index * 37 % 100:02}.png" for index in range(100)))
-
-    jobs = plan(selected(argument))
-
-    assert [job.source.name for job in jobs] == [f"{index:02}.png" for index in range(100)]
-
-
 @pytest.mark.usefixtures("here")
 def test_what_systems_leave_in_folders_is_no_input():
     """Thumbnails of a NAS, forks of a Mac, bins, sidecars and unfinished results are left out."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from srcli.errors import OutputError, UsageError
 from srcli.upscaling.plan import plan
 from srcli.upscaling.search import read_list, write_list
-from srcli.upscaling.selection import STREAM, Job, Selection
+from srcli.upscaling.selection import Selection
 
 
 @pytest.fixture(scope="session")
@@ -106,14 +106,6 @@ def test_a_list_is_read_as_it_was_written(desk, entries):
     write_list(path, iter(entries))
 
     assert read_list(str(path)) == entries
-
-
-@pytest.mark.usefixtures("here")
-def test_a_list_is_for_people_where_it_can_be():
-    """Plain names stand on lines."""
-    write_list(Path("list.txt"), ["a b.png", "photos/./é.png"])
-
-    assert Path("list.txt").read_bytes() == "a b.png\nphotos/./é.png\n".encode()
 
 
 @pytest.mark.parametrize("path", ["folder", "gone/list.txt", "list.txt/list.txt"])
@@ -250,17 +242,6 @@ def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
         plan(selected(*inputs, output=output))
 
     assert str(caught.value).startswith(message)
-
-
-@pytest.mark.usefixtures("here")
-def test_a_file_that_is_called_dash_is_given_by_its_path():
-    """``./-`` is not stdin."""
-    touch("-")
-
-    (job,) = plan(selected("./-"))
-
-    assert job == Job(Path.cwd() / "-", Path.cwd() / "-_x3.png", "./-")
-    assert job.source != STREAM
 
 
 @pytest.mark.usefixtures("here")

@@ -230,17 +230,6 @@ def test_an_interrupt_leaves_no_unfinished_file(plain_weights, jobs):
     assert not list(Path().rglob(f"*{TEMPORARY_SUFFIX}"))
 
 
-@pytest.mark.usefixtures("here")
-def test_small_results_are_not_streamed(plain_weights, monkeypatch):
-    """Below the limit a result is made whole and written by a thread while the next is computed."""
-    monkeypatch.setattr(images, "write_rows", lambda *_, **__: pytest.fail("streamed"))
-    images.write(images.Picture(pixels=levels(30, 20)), Path("a.png"))
-
-    (result,) = enlarge("a.png", model=plain_weights)
-
-    assert result.status == "done"
-
-
 PEAK = """
 import sys
 from pathlib import Path

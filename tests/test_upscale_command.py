@@ -1,11 +1,8 @@
 """``srcli upscale`` in a shell: exit codes, streams, the disk, help, completion."""
 
-import json
 import os
 import re
-import shutil
 import stat
-import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from typer.testing import CliRunner
 
 from srcli import files
 from srcli.cli.app import app
-from srcli.cli.console import say
 from srcli.cli.options import complete_model
 from srcli.imaging import images
 from srcli.upscaling import conflicts
@@ -51,11 +47,6 @@ def run(*arguments, **options):
     return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
 
 
-def mend():
-    """Put a picture where the broken one was."""
-    shutil.copy("in/a.png", "in/broken.png")
-
-
 def tree(folder="."):
     """Every file below a folder with its content."""
     return {
@@ -63,12 +54,6 @@ def tree(folder="."):
         for path in sorted(Path(folder).rglob("*"))
         if path.is_file()
     }
-
-
-def lines_of(result):
-    """The objects of ``--json``: those of the files, and the summary."""
-    *lines, summary = map(json.loads, result.stdout.splitlines())
-    return lines, summary
 
 
 # ---- codes --------------------------------------------------------------------------------
@@ -183,48 +168,7 @@ def test_a_list_may_come_from_stdin():
     assert sorted(tree("out")) == ["a\nb.png", "b.jpg"]
 
 
-@pytest.mark.usefixtures("desk")
-def test_a_list_does_not_name_lists():
-    """``@other`` in a list is a file of that name: names from elsewhere have no power."""
-    Path("inner.txt").write_text("in/a.png\n")
-    Path("outer.txt").write_text("@inner.txt\n")
-
-    result = run("@outer.txt")
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: @inner.txt: no such file")
-
-
 # ---- what is on the disk ------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("desk")
-def test_an_empty_file_that_is_there_is_there():
-    """Srcli never leaves one, so somebody else did: it is skipped, or replaced when asked."""
-    Path("in/a_x3.png").touch()
-
-    assert run("in/a.png", "--skip-existing").exit_code == 0
-    assert Path("in/a_x3.png").read_bytes() == b""
-    assert run("in/a.png", "--overwrite").exit_code == 0
-    assert images.read_size(Path("in/a_x3.png")) == (39, 33)
-
-
-@pytest.mark.usefixtures("desk")
-def test_a_file_that_vanishes_costs_only_itself(monkeypatch):
-    """What was there when the list was made and is gone now has its line."""
-    real = images.read_album
-
-    def read(path, *arguments, **options):
-        Path("in/b.jpg").unlink(missing_ok=True)
-        return real(path, *arguments, **options)
-
-    monkeypatch.setattr(images, "read_album", read)
-
-    result = run("in", "-r", "-o", "out")
-
-    assert result.exit_code == 1
-    assert "error: in/b.jpg: no such file; check the path" in result.stderr.splitlines()
-    assert sorted(tree("out")) == ["a.png", "sub/c.png"]
 
 
 @pytest.mark.parametrize("asked", ["is_there", "is_folder"])
@@ -268,22 +212,6 @@ def test_quiet_leaves_errors_alone():
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(r"error: in/broken\.png: .*\n", result.stderr)
-
-
-@pytest.mark.usefixtures("desk")
-def test_a_broken_terminal_does_not_end_a_run(monkeypatch):
-    """What cannot be said is not said; the work continues."""
-    monkeypatch.setattr(sys, "stderr", _Gone())
-
-    say("hello")
-
-
-class _Gone:
-    """A terminal that has been closed."""
-
-    def write(self, _text):
-        """Fail as a terminal does whose other end is gone."""
-        raise OSError(5, "Input/output error")
 
 
 def _words(text):

@@ -319,20 +319,6 @@ def test_a_dry_run_writes_nothing_and_estimates_the_run():
     assert dry.exit_code == real.exit_code == 1
 
 
-@pytest.mark.usefixtures("desk")
-def test_a_dry_run_of_what_is_there_has_nothing_to_do():
-    """``--skip-existing`` is estimated too."""
-    run("in/a.png")
-
-    result = run("in/a.png", "-n", "--skip-existing")
-
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr.splitlines() == [
-        "skipped: in/a_x3.png is there already",
-        "0 to do, 1 skipped, 0 failing: 0 megapixels, 0 patches, about 0.0 GB of memory and 0.0 s",
-    ]
-
-
 @pytest.mark.parametrize(
     ("seconds", "one", "both"),
     [

@@ -17,7 +17,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.files import is_folder, is_there, one_line
@@ -26,7 +26,6 @@ from srcli.upscaling.conflicts import check
 from srcli.upscaling.search import (
     SEPARATORS,
     Filters,
-    Found,
     Identity,
     Parts,
     expand,
@@ -64,7 +63,9 @@ def plan(selection: Selection) -> list[Job]:
     filters = Filters.of(selection)
     given = _given(selection, filters)
     _check_streams(selection, given)
-    results = _existing_results(selection, given)
+    folders = {_folder_target(selection, one.root) for one in given if one.is_folder}
+    # What is in the folders of results that are there is no input of this run.
+    results = {identity(folder) for folder in folders if is_folder(folder)}
     jobs: list[Job] = []
     for one in given:
         if one.is_folder:
@@ -84,59 +85,49 @@ class _Given:
     """One input: a file or a folder, or stdin."""
 
     text: str
-    listed: bool = False
+    listed: bool
     """Whether a list named it."""
+
+    path: Path
+    root: str
+    """The folder that ``below`` begins in, else the path; no separator at its end."""
+
+    below: Parts
+    """The names after the first ``/./``: the way from the root of a tree to the path."""
+
+    @classmethod
+    def of(cls, text: str, *, listed: bool = False) -> Self:
+        """Read what was given."""
+        path = Path(text)
+        if path == STREAM and text != "-":  # a file that is called "-" is not taken for stdin
+            path = path.absolute()
+        mark = _TREE_MARK.search(text)
+        below = parts_of(text[mark.end() :]) if mark else ()
+        # A way that leads out of its tree would lead out of the folder of the results as well.
+        if mark is None or not below or os.pardir in below:
+            return cls(text, listed, path, text.rstrip(SEPARATORS), ())
+        return cls(text, listed, path, text[: mark.start()].rstrip(SEPARATORS), below)
 
     @property
     def is_stream(self) -> bool:
-        return self.text == "-"
-
-    @property
-    def path(self) -> Path:
-        """The path; a file that is called "-" is not taken for stdin."""
-        path = Path(self.text)
-        return path.absolute() if path == STREAM and not self.is_stream else path
+        return self.path == STREAM
 
     @property
     def is_folder(self) -> bool:
         return not self.is_stream and is_folder(self.path)
 
-    @property
-    def root(self) -> str:
-        """The folder that ``below`` begins in, else the path; no separator at its end."""
-        mark = self._mark()
-        return self.text[: mark.start() if mark else None].rstrip(SEPARATORS)
-
-    @property
-    def below(self) -> Parts:
-        """The names after the first ``/./``: the way from the root of a tree to the path."""
-        mark = self._mark()
-        return () if mark is None else parts_of(self.text[mark.end() :])
-
-    def _mark(self) -> re.Match[str] | None:
-        mark = _TREE_MARK.search(self.text)
-        below = parts_of(self.text[mark.end() :]) if mark else ()
-        # A way that leads out of its tree would lead out of the folder of the results as well.
-        return mark if below and os.pardir not in below else None
-
 
 def _given(selection: Selection, filters: Filters) -> list[_Given]:
     """Resolve lists and patterns; each path once."""
-    given: dict[tuple[bool, Path], _Given] = {}
+    given: dict[Path, _Given] = {}
     for text in selection.inputs:
-        if text.startswith("@"):
-            found = [_Given(entry, listed=True) for entry in _listed(text)]
-        else:
-            found = [_Given(path) for path in expand(text, filters)]
-        for one in found:
-            given.setdefault((one.is_stream, one.path), one)
+        if text == "@":
+            raise UsageError("@ names no list; give @LIST, or @- for one from stdin")
+        listed = text.startswith("@")
+        for path in read_list(text[1:]) if listed else expand(text, filters):
+            one = _Given.of(path, listed=listed)
+            given.setdefault(one.path, one)
     return list(given.values())
-
-
-def _listed(text: str) -> list[str]:
-    if text == "@":
-        raise UsageError("@ names no list; give @LIST, or @- for one from stdin")
-    return read_list(text[1:])
 
 
 def _check_streams(selection: Selection, given: list[_Given]) -> None:
@@ -165,27 +156,18 @@ def _nothing(selection: Selection) -> str:
 # ---- names --------------------------------------------------------------------------------
 
 
-def _existing_results(selection: Selection, given: list[_Given]) -> set[Identity]:
-    """Find the folders of results that are there: what is in them is no input of this run."""
-    folders = [one for one in given if one.is_folder]
-    targets = {_folder_target(selection, one.root) for one in folders}
-    return {identity(target) for target in targets if is_folder(target)}
-
-
 def _folder_jobs(
     selection: Selection, given: _Given, filters: Filters, results: set[Identity]
 ) -> list[Job]:
     target = _folder_target(selection, given.root)
     recursive = selection.recursive
-    found = walk(str(given.path), filters, recursive=recursive, below=given.below, skip=results)
-    return [_found_job(selection, given, target, one) for one in found]
-
-
-def _found_job(selection: Selection, given: _Given, target: Path, found: Found) -> Job:
-    below = Path(*given.below, *found.parts)
-    named = below if found.is_folder else _named(selection, below, selection.folder_suffix)
-    entry = f"{given.root}/./{below.as_posix()}" if found.parts else given.text
-    return Job(given.path.joinpath(*found.parts), target / named, entry, found.problem)
+    jobs = []
+    for one in walk(str(given.path), filters, recursive=recursive, below=given.below, skip=results):
+        below = Path(*given.below, *one.parts)
+        named = below if one.is_folder else _named(selection, below, selection.folder_suffix)
+        entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
+        jobs.append(Job(given.path.joinpath(*one.parts), target / named, entry, one.problem))
+    return jobs
 
 
 def _folder_target(selection: Selection, root: str) -> Path:
@@ -207,8 +189,7 @@ def _folder_target(selection: Selection, root: str) -> Path:
 
 def _file_job(selection: Selection, given: _Given, *, alone: bool) -> Job:
     """Name the result of what is no folder."""
-    streamed = selection.output is None and given.is_stream
-    if streamed or selection.output == STREAM:
+    if selection.output == STREAM or (selection.output is None and given.is_stream):
         target = STREAM
     elif given.below:
         below = _named(selection, Path(*given.below), selection.folder_suffix)
@@ -236,7 +217,5 @@ def _file_target(selection: Selection, given: _Given, *, alone: bool) -> Path:
 
 def _named(selection: Selection, path: Path, suffix: str) -> Path:
     """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
-    ending = suffix_of_result(path)
-    if selection.format is not None:
-        ending = f".{selection.format}"
+    ending = suffix_of_result(path) if selection.format is None else f".{selection.format}"
     return path.with_name(f"{path.stem}{suffix}{ending}")

@@ -84,20 +84,19 @@ def deal(jobs: Sequence[Job], share: Share, *, max_pixels: int = images.MAX_PIXE
     """
     if share.world_size == 1:
         return list(jobs)
-    sizes = [_pixels(job, max_pixels) for job in jobs]
+    sizes = {job: max(1, _pixels(job, max_pixels)) for job in jobs}
 
-    def order(index: int) -> tuple[bool, int, str]:
-        job = jobs[index]
-        return STREAM not in (job.source, job.target), -sizes[index], str(job.source)
+    def order(job: Job) -> tuple[bool, int, str]:
+        return STREAM not in (job.source, job.target), -sizes[job], str(job.source)
 
     loads = [(0, rank) for rank in range(share.world_size)]
-    mine = []
-    for index in sorted(range(len(jobs)), key=order):
+    mine = set()
+    for job in sorted(jobs, key=order):
         load, rank = loads[0]
-        heapq.heapreplace(loads, (load + max(1, sizes[index]), rank))
+        heapq.heapreplace(loads, (load + sizes[job], rank))
         if rank == share.rank:
-            mine.append(index)
-    return [jobs[index] for index in sorted(mine)]
+            mine.add(job)
+    return [job for job in jobs if job in mine]
 
 
 def _pixels(job: Job, max_pixels: int) -> int:
