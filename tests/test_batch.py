@@ -281,16 +281,22 @@ def test_stripped_metadata_are_gone(tiny_weights):
     """``strip`` leaves pixels alone in the file, ``keep`` what there was."""
     exif = Image.Exif()
     exif[0x010F] = "Maker"
+    exif[0x8825] = {1: "N"}
     picture(9, 7).save("a.jpg", exif=exif, dpi=(300, 300), comment=b"secret")
 
     enlarge("a.jpg", model=tiny_weights, output=Path("kept.jpg"))
     enlarge("a.jpg", model=tiny_weights, output=Path("bare.jpg"), metadata="strip")
+    enlarge("a.jpg", model=tiny_weights, output=Path("placeless.jpg"), metadata="no-location")
 
     with Image.open("kept.jpg") as kept, Image.open("bare.jpg") as bare:
         assert kept.getexif()[0x010F] == "Maker"
+        assert kept.getexif().get_ifd(0x8825) == {1: "N"}
         assert kept.info["dpi"] == (300, 300)
         assert not bare.getexif()
         assert "comment" not in bare.info
+        with Image.open("placeless.jpg") as placeless:
+            assert placeless.getexif()[0x010F] == "Maker"
+            assert not placeless.getexif().get_ifd(0x8825)
         assert bare.info.get("dpi") in {None, (1, 1), (72, 72)}
 
 

@@ -105,7 +105,7 @@ class Selection:
         factor = self.size.factor(width, height)
         if factor > MAX_SCALE:
             raise UsageError(
-                f"--size {self.size} is {factor:.4g} times its {width}x{height}; "
+                f"--size {self.size} is {float(factor):.4g} times its {width}x{height}; "
                 f"choose at most {MAX_SCALE:g} times"
             )
         return self.size.of(width, height)
