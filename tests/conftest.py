@@ -499,3 +499,18 @@ def server():
     started = Server()
     yield started
     started.close()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save an image through Pillow alone, or bytes, and give the path."""
+
+    def save(source, name, **options):
+        path = tmp_path / name
+        if isinstance(source, bytes):
+            path.write_bytes(source)
+        else:
+            source.save(path, **options)
+        return path
+
+    return save

@@ -1,122 +1,40 @@
 """Pictures of every mode, as they were written."""
 
 import io
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvips
 from PIL import ExifTags, Image, ImageCms
+from reading_files import (
+    COLOURS,
+    GREY,
+    HEIGHT,
+    INDICES,
+    LA,
+    RGB,
+    RGBA,
+    SRGB,
+    UPRIGHT,
+    WIDTH,
+    as_image,
+    exif_block,
+    noise,
+    palette_image,
+    parsed,
+    png,
+    smooth,
+)
 
 from srcli.errors import ImageError
 from srcli.imaging.formats import format_of
 from srcli.imaging.pictures import Picture
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size
 
-HEIGHT, WIDTH = 5, 7
-
-
-def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
-    """Draw levels of the whole range of a dtype."""
-    top = np.iinfo(dtype).max
-    shape = (height, width, channels)
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
-
-
-def smooth(channels=3):
-    """Make a 24x40 gradient that lossy codecs hardly change."""
-    rows, columns = np.mgrid[0:24, 0:40]
-    planes = [rows * 5, columns * 3 + 40, rows + columns + 90]
-    return np.stack(planes[:channels], axis=-1).astype(np.uint8)
-
-
-def as_image(levels):
-    """Hand an array to Pillow."""
-    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-
-
-def png(bits, kind, row, *early, late=()):
-    """Assemble a PNG of one row by hand: bit depth, colour type, bytes, and other chunks."""
-
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
-    header = struct.pack(">IIBBBBB", len(row) * 8 // bits // samples, 1, bits, kind, 0, 0, 0)
-    chunks = [
-        (b"IHDR", header),
-        *early,
-        (b"IDAT", zlib.compress(b"\0" + row)),
-        *late,
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
-
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def exif_block(orientation=None):
-    """Make EXIF with text, an Exif directory and a GPS directory."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "Maker"
-    if orientation is not None:
-        exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.IFD.Exif] = {
-        ExifTags.Base.ISOSpeedRatings: 640,
-        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
-        ExifTags.Base.ExifImageWidth: 4000,
-    }
-    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
-    return exif.tobytes()
-
-
-def parsed(block):
-    """Parse an EXIF block into its three directories."""
-    exif = Image.Exif()
-    exif.load(block)
-    return dict(exif), exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """Save an image through Pillow alone, or bytes, and give the path."""
-
-    def save(source, name, **options):
-        path = tmp_path / name
-        if isinstance(source, bytes):
-            path.write_bytes(source)
-        else:
-            source.save(path, **options)
-        return path
-
-    return save
-
-
-GREY, RGB, RGBA, LA = noise(1), noise(3), noise(4), noise(2)
-
-
-INDICES = (np.arange(HEIGHT * WIDTH) % 4).astype(np.uint8).reshape(HEIGHT, WIDTH)
-
-
-COLOURS = np.array([[10, 20, 30], [200, 0, 0], [0, 200, 0], [250, 250, 255]], dtype=np.uint8)
-
-
 OPACITIES = np.array([255, 128, 0, 7], dtype=np.uint8)
-
-
-def palette_image():
-    """Make a palette image of four colours."""
-    image = Image.fromarray(INDICES).convert("P")
-    image.putdata(INDICES.ravel().tolist())
-    image.putpalette(COLOURS.tobytes())
-    return image
 
 
 MODES = {
@@ -194,35 +112,28 @@ def lab_of(image, embedded):
     return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])
 
 
-UPRIGHT = {
-    1: lambda stored: stored,
-    2: lambda stored: stored[:, ::-1],
-    3: lambda stored: stored[::-1, ::-1],
-    4: lambda stored: stored[::-1],
-    5: lambda stored: stored.transpose(1, 0, 2),
-    6: lambda stored: np.rot90(stored, -1),
-    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda stored: np.rot90(stored, 1),
-}
-
-
 # ---- modes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(saved, name):
-    """The pixels and the opacity are those that went into the file, whatever mode it has."""
+    """Pixels and opacity are those that went into the file, and a program's image has them too.
+
+    They are contiguous and writable, so that torch shares them without a warning.
+    """
     image, options, pixels, alpha = MODES[name]
+    path = saved(image, name, **options)
+    with Image.open(path) as opened:
+        same = from_pillow(opened)
 
-    picture = read(saved(image, name, **options))
-
-    np.testing.assert_array_equal(pixels, picture.pixels)
-    assert picture.pixels.dtype == np.uint8
-    if alpha is None:
-        assert picture.alpha is None
-    else:
-        np.testing.assert_array_equal(alpha, picture.alpha)
-        assert picture.alpha.dtype == np.uint8
+    for picture in (read(path), same):
+        assert (picture.alpha is None) == (alpha is None)
+        for expected, found in ((pixels, picture.pixels), (alpha, picture.alpha)):
+            if expected is not None:
+                np.testing.assert_array_equal(expected, found)
+                assert found.dtype == np.uint8
+                assert found.flags.c_contiguous
+                assert found.flags.writeable
 
 
 @pytest.mark.parametrize(
@@ -288,20 +199,6 @@ def test_png_colour_key_is_transparent_at_every_bit_depth(saved, data, pixels, a
 
 
 # ---- what every picture is ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["L.png", "RGB.png", "RGBA.png", "LA.png", "P-bytes.png"])
-def test_arrays_are_ready_for_torch(saved, name):
-    """The arrays are contiguous and writable, so that torch shares them without a warning."""
-    import torch
-
-    picture = read(saved(MODES[name][0], name, **MODES[name][1]))
-
-    for levels in (picture.pixels, picture.alpha):
-        if levels is not None:
-            assert levels.flags.c_contiguous
-            assert levels.flags.writeable
-            assert levels.shape == tuple(torch.from_numpy(levels).shape)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff"])
@@ -398,19 +295,6 @@ def test_wide_colours_keep_their_numbers_and_their_profile(saved, name):
 
 
 # ---- images that a program has ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MODES)
-def test_an_image_of_pillow_becomes_the_picture_of_its_file(saved, name):
-    """Whatever mode it has, it is what reading the file would give."""
-    image, options, pixels, alpha = MODES[name]
-    with Image.open(saved(image, name, **options)) as opened:
-        picture = from_pillow(opened)
-
-    np.testing.assert_array_equal(pixels, picture.pixels)
-    assert (alpha is None) == (picture.alpha is None)
-    if alpha is not None:
-        np.testing.assert_array_equal(alpha, picture.alpha)
 
 
 def test_an_image_of_pillow_is_turned_and_described():
@@ -538,11 +422,7 @@ def test_strips_are_put_together(mode, orientation):
     exif[ExifTags.Base.Orientation] = orientation
     image.info["exif"] = exif.tobytes()
     found = from_pillow(image)
-    across = whole.transpose(1, 0, 2) if orientation >= 5 else whole
-    steps = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}
-    steps |= {5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-    down, right = steps[orientation]
-    expected = across[::down, ::right]
+    expected = UPRIGHT[orientation](whole)
     np.testing.assert_array_equal(found.pixels, expected[..., : 1 if mode in {"L", "I;16"} else 3])
     if mode == "RGBA":
         np.testing.assert_array_equal(found.alpha, expected[..., 3:])

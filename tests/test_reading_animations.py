@@ -6,80 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import ExifTags, Image
+from reading_files import AVIF, SRGB, as_image, drawn, exif_block, message_of, noise, parsed
 
 from srcli.errors import ImageError
 from srcli.imaging.reading import read, read_album, read_header, read_size
-
-HEIGHT, WIDTH = 5, 7
-
-
-AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
-
-
-def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
-    """Draw levels of the whole range of a dtype."""
-    top = np.iinfo(dtype).max
-    shape = (height, width, channels)
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
-
-
-def as_image(levels):
-    """Hand an array to Pillow."""
-    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def exif_block(orientation=None):
-    """Make EXIF with text, an Exif directory and a GPS directory."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "Maker"
-    if orientation is not None:
-        exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.IFD.Exif] = {
-        ExifTags.Base.ISOSpeedRatings: 640,
-        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
-        ExifTags.Base.ExifImageWidth: 4000,
-    }
-    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
-    return exif.tobytes()
-
-
-def parsed(block):
-    """Parse an EXIF block into its three directories."""
-    exif = Image.Exif()
-    exif.load(block)
-    return dict(exif), exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """Save an image through Pillow alone, or bytes, and give the path."""
-
-    def save(source, name, **options):
-        path = tmp_path / name
-        if isinstance(source, bytes):
-            path.write_bytes(source)
-        else:
-            source.save(path, **options)
-        return path
-
-    return save
-
-
-def drawn(clear):
-    """Draw four frames of few colours; of the clear ones, part is transparent and moves."""
-    frames = []
-    for number in range(4):
-        levels = np.full((12, 16, 4), 255, np.uint8)
-        levels[..., :3] = [10 * number, 200, 90]
-        levels[2:6, 3 * number : 3 * number + 4, :3] = [255, 0, 0]
-        if clear:
-            levels[8 : 9 + number, 2 + number : 9] = 0
-        frames.append(Image.fromarray(levels if clear else levels[..., :3].copy()))
-    return frames
 
 
 def lossless_options(name):
@@ -88,16 +19,6 @@ def lossless_options(name):
         "webp": {"lossless": True, "exact": True},
         "avif": {"quality": 100, "subsampling": "4:4:4"},
     }.get(name, {})
-
-
-def message_of(path, verb=read):
-    """Read a bad file and give the message, after checking that it is one line."""
-    with pytest.raises(ImageError) as caught:
-        verb(path)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.startswith(f"{path}: ")
-    return text.removeprefix(f"{path}: ")
 
 
 # ---- frames and pages ---------------------------------------------------------------------

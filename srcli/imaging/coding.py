@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from srcli.imaging.colour import nclx_in
 from srcli.imaging.pictures import Coding
 
-__all__ = ["Header", "coding_of", "jpeg_quality"]
+__all__ = ["Header", "coding_of", "jpeg_quality", "quality_of"]
 
 _MOST_HEADER: Final = 1 << 16
 """Bytes at the start of an AVIF in which its header is looked for."""
@@ -73,6 +73,11 @@ def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
     return Coding(format=name, lossy=lossy, quality=quality)
 
 
+def quality_of(image: JpegImagePlugin.JpegImageFile) -> int | None:
+    """Estimate the quality of a JPEG from the table that its frame header names for luma."""
+    return jpeg_quality(image.quantization[image.layer[0][3]])
+
+
 def jpeg_quality(table: Sequence[int]) -> int | None:
     """Estimate the quality of a JPEG on libjpeg's scale from its quantisation table of luma.
 
@@ -121,8 +126,7 @@ def _logarithms() -> NDArray[np.float64]:
 def _losses(image: ImageFile.ImageFile, stream: BinaryIO) -> tuple[bool, int | None]:
     """Whether an encoder left something out, and its quality, if that is known."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        # The first component is luma; which table it uses its frame header says.
-        return True, jpeg_quality(image.quantization[image.layer[0][3]])
+        return True, quality_of(image)
     if image.format == "WEBP":
         return _webp_is_lossy(stream), None
     if image.format == "AVIF":

@@ -17,10 +17,9 @@ from srcli.imaging import colour
 from srcli.imaging.chunks import Chunks, png_chunks
 from srcli.imaging.coding import Header, coding_of
 from srcli.imaging.metadata import left_behind, metadata_of, orientation_of, sound
-from srcli.imaging.pictures import Levels, Metadata, Picture
+from srcli.imaging.pictures import Levels, Metadata, Picture, turned, upright
 from srcli.imaging.ppm import Ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.turning import turned, upright
 from srcli.imaging.vips import decoded
 
 __all__ = ["CONVERTED", "PillowFile", "levels_of", "of_one_kind"]

@@ -12,13 +12,12 @@ from PIL import Image, JpegImagePlugin
 
 from srcli.errors import ImageError
 from srcli.imaging import pages as tags
-from srcli.imaging.coding import Header, jpeg_quality
+from srcli.imaging.coding import Header, quality_of
 from srcli.imaging.metadata import page_metadata, sound
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import RAW, Page, pages_of
-from srcli.imaging.pictures import Coding, Picture
+from srcli.imaging.pictures import Coding, Picture, upright
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.turning import upright
 from srcli.imaging.vips import decoded
 
 __all__ = ["TiffFile", "page_levels"]
@@ -147,7 +146,7 @@ def _quality_of(page: Page) -> int | None:
     data = tables[:-2] + strip[2:] if tables else strip
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         assert isinstance(image, JpegImagePlugin.JpegImageFile)
-        return jpeg_quality(image.quantization[image.layer[0][3]])
+        return quality_of(image)
 
 
 def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
