@@ -25,8 +25,8 @@ from srcli.imaging.ifd import (
     Layout,
     add_tags,
     entries_at,
+    first_of,
     laid_out,
-    layout_of,
     loaded,
     walk,
 )
@@ -90,10 +90,8 @@ def directories_of(
     Raises:
         ValueError: If it cannot be understood.
     """
-    layout = layout_of(stream)
-    if place is None:
-        place = layout.number(stream, layout.link, layout.offset)
-    found, bad = walk(stream, layout, place)
+    layout, first = first_of(stream)
+    found, bad = walk(stream, layout, first if place is None else place)
     left_out, lost = {*_STORAGE, *_SIDES, *PARENTS, _MAKER_NOTE}, {each.place for each in bad}
     result = {}
     for number, entries in found.items():
@@ -143,8 +141,7 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
     if block is None:
         return _block({MAIN: resolution_tags(dpi, "<")}, "<")
     stream = io.BytesIO(block.removeprefix(_PREFIX))
-    layout = layout_of(stream)
-    place = layout.number(stream, layout.link, layout.offset)
+    layout, place = first_of(stream)
     if {*_RESOLUTION[:2]} <= {each.tag for each in entries_at(stream, layout, place, MAIN)}:
         return block
     add_tags(stream, None, {MAIN: resolution_tags(dpi, layout.order)})
@@ -183,8 +180,7 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
 def has_maker_note(block: bytes) -> bool:
     """Whether a sound EXIF block holds what only its camera's maker understands."""
     stream = io.BytesIO(block.removeprefix(_PREFIX))
-    layout = layout_of(stream)
-    found, _ = walk(stream, layout, layout.number(stream, layout.link, layout.offset))
+    found, _ = walk(stream, *first_of(stream))
     return any(each.tag == _MAKER_NOTE for each in found.get(EXIF, []))
 
 
@@ -227,10 +223,9 @@ def _patched(
     data: bytearray, picture: Picture, *, upright: bool
 ) -> tuple[bytearray, tuple[str, ...]]:
     stream = io.BytesIO(data)
-    layout = layout_of(stream)
+    layout, first = first_of(stream)
     if layout.big:
         raise ValueError("a BigTIFF is no EXIF")
-    first = layout.number(stream, layout.link, layout.offset)
     found, bad = walk(stream, layout, first)
     notes = [_PARTLY] if bad else []
     gone = {*(each.place for each in bad)}
@@ -370,9 +365,7 @@ def without_location(block: bytes) -> bytes | None:
     """
     data = bytearray(block.removeprefix(_PREFIX))
     try:
-        stream = io.BytesIO(data)
-        layout = layout_of(stream)
-        place = layout.number(stream, layout.link, layout.offset)
+        layout, place = first_of(stream := io.BytesIO(data))
         found, bad = walk(stream, layout, place)
     except (ValueError, OverflowError, struct.error):
         return None

@@ -1,4 +1,4 @@
-"""Pictures made to fit a format: fewer bits, no opacity, only what changed. Plain NumPy."""
+"""Pictures made to fit a format: fewer bits, no opacity. Plain NumPy."""
 
 from dataclasses import replace
 from typing import cast
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from srcli.imaging.pictures import Levels, Picture
 
-__all__ = ["changed_part", "eight_bits", "interleaved", "over_white", "rounded"]
+__all__ = ["eight_bits", "interleaved", "over_white", "rounded"]
 
 
 def rounded(levels: Levels) -> NDArray[np.uint8]:
@@ -42,18 +42,3 @@ def interleaved(picture: Picture) -> Levels:
     if picture.alpha is None:
         return cast("Levels", np.ascontiguousarray(picture.pixels))
     return cast("Levels", np.concatenate([picture.pixels, picture.alpha], axis=2))
-
-
-def changed_part(differs: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Find the rows and columns outside which nothing differs.
-
-    Args:
-        differs: ``HxW``, whether a pixel differs.
-
-    Returns:
-        Slices of rows and of columns; of at least one pixel, as the formats ask for.
-    """
-    rows, columns = (np.flatnonzero(differs.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        return slice(0, 1), slice(0, 1)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -6,7 +6,7 @@ so that text in any encoding and types that others do not know come out as they 
 
 import io
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -27,10 +27,10 @@ __all__ = [
     "Layout",
     "add_tags",
     "entries_at",
+    "first_of",
     "laid_out",
     "layout_of",
     "loaded",
-    "pages_of",
     "walk",
 ]
 
@@ -110,6 +110,12 @@ def layout_of(stream: BinaryIO) -> Layout:
         if start in marks:
             return Layout(order, big=start == marks[1])
     raise ValueError("no TIFF header")
+
+
+def first_of(stream: BinaryIO) -> tuple[Layout, int]:
+    """Read how the numbers of a TIFF or EXIF block are stored, and where its first directory is."""
+    layout = layout_of(stream)
+    return layout, layout.number(stream, layout.link, layout.offset)
 
 
 # ---- reading ------------------------------------------------------------------------------
@@ -249,13 +255,3 @@ def add_tags(stream: BinaryIO, link: int | None, parts: dict[int, Directory]) ->
     stream.write(struct.pack(layout.offset, end))
     count = len(main.keys() | {each for each in pointers if PARENTS[each] == MAIN})
     return end + layout.first + count * layout.step
-
-
-def pages_of(stream: BinaryIO) -> Iterator[int]:
-    """Go through the directories of a TIFF: where the offset of each stands."""
-    layout = layout_of(stream)
-    link = layout.link
-    while place := layout.number(stream, link, layout.offset):
-        yield link
-        count = layout.number(stream, place, layout.counting)
-        link = place + layout.first + count * layout.step

@@ -9,7 +9,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import SEEK_END, BytesIO
 from pathlib import Path
@@ -68,24 +68,13 @@ def write_still(
         case "PNG":
             # Level 2 with the difference to the row above packs photographs as well as level 6
             # with all filters, in a fifth of the time.
-            head = _head_of(rows, how, metadata)
-            chunks = head[_PNG_HEADER : _png_data(head)]
-            _save(
-                rows,
-                stream,
-                folder,
-                partial(_saved, "pngsave", compression=2, filter="up"),
-                _Splice(_png_data, lambda start: start[:_PNG_HEADER] + chunks),
-            )
+            save = partial(_saved, "pngsave", compression=2, filter="up")
+            head = _Head(_head_of(rows, how, metadata), begins=_png_data, kept=_PNG_HEADER)
+            _save(rows, stream, folder, save, head)
         case _:
-            head = _head_of(rows, how, metadata)
-            _save(
-                rows,
-                stream,
-                folder,
-                partial(_saved, "jpegsave", Q=max(1, how.quality), subsample_mode="off"),
-                _Splice(_jpeg_tables, lambda _: head[: _jpeg_tables(head)]),
-            )
+            save = partial(_saved, "jpegsave", Q=max(1, how.quality), subsample_mode="off")
+            head = _Head(_head_of(rows, how, metadata), begins=_jpeg_tables)
+            _save(rows, stream, folder, save, head)
 
 
 def write_pages(
@@ -134,15 +123,26 @@ def _write_ppm(rows: Rows, stream: BinaryIO) -> None:
 # ---- libvips ------------------------------------------------------------------------------
 
 
-class _Splice:
-    """Where the picture begins in a file, and what is to stand before it."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What is to stand before the picture in a file, instead of what libvips writes there."""
 
-    def __init__(self, begins: Callable[[bytes], int], head: Callable[[bytes], bytes]) -> None:
-        self.begins = begins
-        """Finds in the first bytes of a file where its picture begins; -1: not yet there."""
+    encoded: bytes
+    """A file that Pillow wrote."""
 
-        self.head = head
-        """Makes of what libvips wrote before the picture what is to stand there."""
+    begins: Callable[[bytes], int]
+    """Finds in the first bytes of a file where its picture begins; -1: not yet there."""
+
+    kept: int = 0
+    """Bytes at the start that stay what libvips wrote: they state the size."""
+
+    def put_before(self, start: bytes) -> bytes | None:
+        """Exchange the head in the first bytes of a file; None: more of them are needed."""
+        begin = self.begins(start)
+        if begin < 0:
+            return None
+        head = self.encoded[self.kept : self.begins(self.encoded)]
+        return start[: self.kept] + head + start[begin:]
 
 
 def _save(
@@ -150,12 +150,12 @@ def _save(
     stream: BinaryIO,
     folder: Path,
     save: Callable[[Any, Any], None],
-    splice: _Splice | None = None,
+    head: _Head | None = None,
 ) -> None:
     """Let libvips encode a picture without its metadata."""
     pyvips = vips()
     with _raw(rows, folder) as image:
-        target, output = pyvips.TargetCustom(), _Output(stream, splice)
+        target, output = pyvips.TargetCustom(), _Output(stream, head)
         target.on_write(output.write)
         target.on_seek(output.seek)
         target.on_read(output.read)
@@ -218,10 +218,10 @@ def _write_plain_tiff(rows: Rows, stream: BinaryIO) -> None:
 class _Output:
     """The stream that libvips writes to; what goes wrong there is kept, through C it is lost."""
 
-    def __init__(self, stream: BinaryIO, splice: _Splice | None) -> None:
+    def __init__(self, stream: BinaryIO, head: _Head | None) -> None:
         self.error: Exception | None = None
         self._stream = stream
-        self._splice = splice
+        self._head = head
         self._start = b""
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - a buffer of cffi
@@ -244,13 +244,13 @@ class _Output:
             return -1
 
     def _put(self, data: bytes) -> int:
-        if self._splice is None:
+        if self._head is None:
             return self._stream.write(data)
         self._start += data
-        begin = self._splice.begins(self._start)
-        if begin >= 0:
-            self._stream.write(self._splice.head(self._start) + self._start[begin:])
-            self._splice = None
+        exchanged = self._head.put_before(self._start)
+        if exchanged is not None:
+            self._stream.write(exchanged)
+            self._head = None
         return len(data)
 
 

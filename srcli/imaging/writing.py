@@ -116,9 +116,9 @@ def write_rows(
     """Encode one picture while it comes, into a file that appears whole or not at all.
 
     The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
-    however the picture was cut. PNG, TIFF, PPM and JPEG of more than 64 megapixels are written
-    band by band, in a few megabytes of memory besides the band; for the other formats, and for
-    smaller JPEGs, all bands are collected first.
+    however the picture was cut. PNG, TIFF, PPM and JPEG are written
+    in 64 MB of memory at most besides the band; for the other formats all bands are collected
+    first.
 
     Args:
         bands: Parts of the picture as wide as the whole, from top to bottom, with the same
