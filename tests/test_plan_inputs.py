@@ -248,6 +248,7 @@ def test_a_pattern_is_expanded(here, absolute):
     assert names(jobs) == [
         (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
     ]
+    assert sources(f"{start}photos/.c*") == [f"{start}photos/.c1.jpg"], "as the shell has it"
 
 
 @pytest.mark.usefixtures("here")

@@ -239,15 +239,6 @@ def test_stdin_goes_to_the_first_process(run):
     )
 
 
-@pytest.mark.usefixtures("photos")
-def test_a_bad_rank_is_wrong_usage(run):
-    """One line and exit code 2, before anything is begun."""
-    result = run(2, "photos", "-r", "-o", "out")
-
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert not Path("out").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("photos")
 def test_torchrun_starts_processes_that_split(tiny_weights):

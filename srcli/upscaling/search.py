@@ -164,7 +164,13 @@ def expand(text: str, filters: Filters) -> list[str]:
             continue
         if below and not filters.enters(below):
             continue
-        inside = walk(folder or os.curdir, filters, recursive=stars is not None, below=below)
+        inside = walk(
+            folder or os.curdir,
+            filters,
+            recursive=stars is not None,
+            below=below,
+            hidden=rest.startswith("."),
+        )
         found += [
             os.path.join(folder, *one.parts) or os.curdir  # noqa: PTH118
             for one in inside
@@ -192,6 +198,7 @@ def walk(
     recursive: bool,
     below: Parts = (),
     skip: Container[Identity] = (),
+    hidden: bool = False,
 ) -> list[Found]:
     """List the images of a folder, sorted by path.
 
@@ -205,6 +212,7 @@ def walk(
         recursive: Whether to look below the first level too.
         below: The way to ``folder`` from where patterns begin.
         skip: Folders that are left out wherever they are found.
+        hidden: Whether names that begin with a dot count.
 
     Returns:
         Paths below ``folder``.
@@ -223,7 +231,7 @@ def walk(
                 continue
             seen.add(number)
             with os.scandir(path) as entries:
-                listing = [entry for entry in entries if not entry.name.startswith(".")]
+                listing = [one for one in entries if hidden or not one.name.startswith(".")]
         except OSError as error:
             why = f"the folder cannot be read ({reason(error)})"
             problem = f"{why}; check the path and its permissions"
