@@ -188,7 +188,7 @@ def test_no_more_rows_are_held_than_are_needed():
 
 
 def test_rows_that_are_released_or_never_arrive_are_refused():
-    """A released row cannot be had again, nor one below the last."""
+    """Neither a released row nor one below the last; a failure stays the error that it was."""
     rows = Rows(cut(torch.zeros(1, 30, 2), [10]), (1, 50, 2))
     rows.part(12, 20)
 
@@ -197,16 +197,11 @@ def test_rows_that_are_released_or_never_arrive_are_refused():
     with pytest.raises(ValueError, match="the picture ends after 30 rows"):
         rows.part(12, 40)
 
-
-def test_a_failure_of_the_rows_stays():
-    """A second request raises the same error, and not that the picture ends."""
-
     def failing():
         yield torch.zeros(1, 5, 2)
         raise MemoryError("no room")
 
     rows = Rows(failing(), (1, 50, 2))
-
     for _ in range(2):
         with pytest.raises(MemoryError, match="no room"):
             rows.part(0, 20)
