@@ -170,7 +170,7 @@ def test_a_file_that_is_no_recipe_is_one_line(name, text, message):
 @pytest.mark.usefixtures("here")
 def test_the_options_of_a_run_are_a_recipe():
     """They make the same run again, in another directory."""
-    first = from_recipe("base", ["ema=0.5", "model.join=last"], **PHOTOS, steps=9, seed=3)
+    first = from_recipe("base", ["ema=0.5", "model.symmetric=false"], **PHOTOS, steps=9, seed=3)
     Path("options.json").write_text(first.to_json(), encoding="utf-8")
 
     again = from_recipe("options.json", output=Path("other"))
@@ -257,7 +257,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("model=3", "--set model must be base, paper, a JSON file or a table, not 3"),
         ("model.width=3", "--set model.width: there is no such field (do you mean widths?); give "),
         ("model.widths=[3]", "model: widths must name at least two levels, not [3]"),
-        ("model.join=x", "model: join must be one of before, first, last, not 'x'"),
+        ("model.join=x", "model: unit, down, up, join and output must be convolution, max-pool, "),
     ],
 )
 def test_a_wrong_value_is_one_line(assignment, message):
