@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+from reading_files import SRGB, as_image
 
 from srcli.errors import ImageError
 from srcli.imaging.chunks import png_chunks
@@ -20,8 +21,6 @@ from srcli.imaging.reading import read, scan
 
 SIZES = ((1, 1), (7, 5), (129, 131), (301, 257))
 """Width and height: one pixel, less than a block, over the end of a band, two and a bit."""
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def picture(width, height, channels=3, dtype=np.uint8):
@@ -31,11 +30,6 @@ def picture(width, height, channels=3, dtype=np.uint8):
     levels = np.stack(waves, -1) / 4 + 0.5
     levels = levels + np.random.default_rng(3).normal(0, 0.05, levels.shape)
     return (levels.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
-
-
-def as_image(levels):
-    """Hand an array to Pillow."""
-    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
 def by_pillow(levels, path, **options):
@@ -157,11 +151,11 @@ def test_rare_samplings_of_chroma_are_the_same_too(factors, tmp_path):
     np.testing.assert_array_equal(scanned(path), read(path).pixels)
 
 
-def exif():
-    """Make EXIF of an upright picture."""
+def exif(orientation=1):
+    """Make EXIF with an orientation."""
     block = Image.Exif()
     block[ExifTags.Base.Make] = "Maker"
-    block[ExifTags.Base.Orientation] = 1
+    block[ExifTags.Base.Orientation] = orientation
     return block
 
 
@@ -218,13 +212,6 @@ def test_long_rows_come_in_lower_bands(way, tmp_path):
 # ---- what is not scanned ------------------------------------------------------------------
 
 
-def turned():
-    """Make EXIF of a picture that lies on its side."""
-    block = Image.Exif()
-    block[ExifTags.Base.Orientation] = 6
-    return block
-
-
 def interlaced(image, path):
     """Save an interlaced PNG, which Pillow cannot."""
     pyvips.Image.new_from_array(np.asarray(image)).write_to_file(str(path), interlace=True)
@@ -242,9 +229,9 @@ REFUSED = {
     "bilevel": ("a.png", lambda image, path: image.convert("1").save(path)),
     "interlaced": ("a.png", interlaced),
     "animated": ("a.png", frames),
-    "turned png": ("a.png", lambda image, path: image.save(path, exif=turned())),
-    "turned jpeg": ("a.jpg", lambda image, path: image.save(path, exif=turned())),
-    "turned tiff": ("a.tif", lambda image, path: image.save(path, exif=turned())),
+    "turned png": ("a.png", lambda image, path: image.save(path, exif=exif(6))),
+    "turned jpeg": ("a.jpg", lambda image, path: image.save(path, exif=exif(6))),
+    "turned tiff": ("a.tif", lambda image, path: image.save(path, exif=exif(6))),
     "cmyk": ("a.jpg", lambda image, path: image.convert("CMYK").save(path)),
     "cmyk tiff": ("a.tif", lambda image, path: image.convert("CMYK").save(path)),
     "alpha tiff": ("a.tif", lambda image, path: image.convert("RGBA").save(path)),
