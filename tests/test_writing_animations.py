@@ -10,70 +10,19 @@ import pyvips
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import ExifTags, Image
+from reading_files import AVIF, SRGB, exif_block, noise, smooth
+from writing_files import KINDS, of_kind
 
 from srcli.imaging.formats import BUILT, FORMATS
 from srcli.imaging.images import Metadata, Picture, read, read_album, write
 from srcli.imaging.pictures import Album
 from srcli.imaging.writing import write_album, write_stream
 
-HEIGHT, WIDTH = 5, 7
-AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
-
-
-def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
-    """Draw levels of the whole range of a dtype."""
-    top = np.iinfo(dtype).max
-    shape = (height, width, channels)
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
-
-
-def smooth(channels=3):
-    """Make a 24x40 gradient that lossy codecs hardly change."""
-    rows, columns = np.mgrid[0:24, 0:40]
-    planes = [rows * 5, columns * 3 + 40, rows + columns + 90]
-    return np.stack(planes[:channels], axis=-1).astype(np.uint8)
-
-
-KINDS = [
-    pytest.param(dtype, channels, alpha, id=f"{dtype.__name__}-{channels}{'-alpha' * alpha}")
-    for dtype in (np.uint8, np.uint16)
-    for channels in (1, 3)
-    for alpha in (False, True)
-]
-
-
-def of_kind(dtype, channels, *, alpha=False, height=HEIGHT, width=WIDTH, seed=0, **more):
-    """Make a picture of noise."""
-    sides = {"height": height, "width": width}
-    return Picture(
-        pixels=noise(channels, dtype, seed, **sides),
-        alpha=noise(1, dtype, seed + 1, **sides) if alpha else None,
-        **more,
-    )
-
 
 def profile(space):
     """Fake an ICC profile whose header names a colour space."""
     return b"\0" * 16 + space + b"\0" * 16 + b"acsp" + b"\0" * 88
-
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def exif_block(orientation=None):
-    """Make EXIF with text, an Exif directory and a GPS directory."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "Maker"
-    if orientation is not None:
-        exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.IFD.Exif] = {
-        ExifTags.Base.ISOSpeedRatings: 640,
-        ExifTags.Base.DateTimeOriginal: "2024:05:06 07:08:09",
-        ExifTags.Base.ExifImageWidth: 4000,
-    }
-    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
-    return exif.tobytes()
 
 
 # ---- animations and pages -----------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""Files that cannot be written, and what is left of them: nothing."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from reading_files import AVIF
+from writing_files import SMALL, names_in
+
+from srcli.errors import OutputError
+from srcli.imaging import images, writing
+from srcli.imaging.images import Picture, read_size, write
+
+
+def refusal_of(path, picture=SMALL):
+    """Write in vain and give the message, after checking that it is one line and left nothing."""
+    with pytest.raises(OutputError) as caught:
+        write(picture, path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+def test_unknown_suffixes_list_the_known_ones(tmp_path):
+    """The message holds every suffix that would have worked."""
+    message = refusal_of(tmp_path / "a.docx")
+
+    known = " ".join(sorted(images.READABLE_SUFFIXES))
+    assert f"no format is known for the suffix '.docx'; use {known}" == message
+
+
+def test_missing_folders_and_folders_in_the_way(tmp_path):
+    """They are found before anything is encoded."""
+    missing = tmp_path / "missing"
+    (tmp_path / "taken.png").mkdir()
+    (tmp_path / "file").touch()
+
+    assert f"there is no folder {missing}; make it first" == refusal_of(missing / "a.png")
+    assert refusal_of(tmp_path / "taken.png") == "a folder is in the way; choose another name"
+    assert refusal_of(tmp_path / "file" / "a.png") == "there is no such folder; make it first"
+    assert {"taken.png", "file"} == set(names_in(tmp_path))
+
+
+def test_odd_folder_names_are_printed_safely(tmp_path):
+    """A line feed in a missing folder's name does not break the line."""
+    with pytest.raises(OutputError) as caught:
+        write(SMALL, tmp_path / "two\nlines" / "a.png")
+
+    folder = rf"{tmp_path}/two\nlines"
+    assert str(caught.value) == f"{folder}/a.png: there is no folder {folder}; make it first"
+
+
+def test_names_too_long_for_the_file_system(tmp_path):
+    """The name is refused before the encoding, not by the temporary name."""
+    assert refusal_of(tmp_path / ("a" * 300 + ".png")) == "the file name is too long; shorten it"
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "format_name"),
+    [
+        ("a.jpg", 65500, "JPEG"),
+        ("a.webp", 16383, "WEBP"),
+        ("a.gif", 65535, "GIF"),
+        pytest.param("a.avif", 32768, "AVIF", marks=AVIF),
+    ],
+)
+def test_pictures_too_large_for_a_format(tmp_path, name, limit, format_name):
+    """The limit is named, and is the real one: a picture of that side can be written and read."""
+    problem = f"pixels exceed the {limit} a side that {format_name} can hold; write PNG or TIFF"
+    for height, width in ((1, limit + 1), (limit + 1, 1)):
+        picture = Picture(pixels=np.zeros((height, width, 1), np.uint8))
+
+        assert refusal_of(tmp_path / name, picture) == f"{width}x{height} {problem}"
+
+    write(Picture(pixels=np.zeros((1, limit, 1), np.uint8)), tmp_path / name)
+    assert (limit, 1) == read_size(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space or choose another folder"),
+        (errno.EACCES, "no permission to write there; choose another folder"),
+        (errno.EROFS, "the disk is read-only; choose another folder"),
+        (errno.EIO, f"cannot be written ({os.strerror(errno.EIO)}); choose another folder"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp", "a.bmp", "a.gif", "a.ppm"])
+def test_what_the_disk_refuses_is_told_through_every_encoder(
+    tmp_path, monkeypatch, name, code, expected
+):
+    """The system's reason survives Pillow's encoders, and nothing is left behind."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(writing._Sink, "write", refuse)
+
+    assert expected == refusal_of(tmp_path / name)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("bad\nvalue"), r"cannot be encoded (bad\nvalue); choose another format"),
+        (MemoryError(), "encoding it does not fit into memory; write BMP or PPM"),
+        (
+            OSError("encoder error -2"),
+            "cannot be encoded (encoder error -2); choose another format",
+        ),
+    ],
+)
+def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expected):
+    """A failure after some bytes leaves the target as it was and no temporary file."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"old")
+
+    def save(_, stream, **__):
+        stream.write(b"half a picture" * 10_000)
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", save)
+
+    assert expected == refusal_of(path)
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a.jpg"]
+
+
+def test_an_interrupted_encoding_leaves_the_old_file(tmp_path, monkeypatch):
+    """Ctrl-C while encoding stays Ctrl-C and cleans up."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"old")
+
+    def save(_, stream, **__):
+        stream.write(b"half")
+        assert len(names_in(tmp_path)) == 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", save)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(SMALL, path)
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_permissions_follow_the_umask(tmp_path, umask, expected, name):
+    """A written picture has the permissions of any new file."""
+    before = os.umask(umask)
+    try:
+        write(SMALL, tmp_path / name)
+    finally:
+        os.umask(before)
+
+    assert expected == (tmp_path / name).stat().st_mode & 0o777

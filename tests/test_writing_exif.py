@@ -1,0 +1,219 @@
+"""EXIF in the files that are written: never wrong, and nothing lost without a word."""
+
+import io
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metadata_blocks import (
+    FORMATS,
+    MAKER_LOST,
+    NOTE,
+    ORDERS,
+    block,
+    encoded,
+    parsed,
+    pictured,
+    stored,
+    text,
+)
+from PIL import Image
+from reading_files import SRGB
+
+from srcli.imaging import exif, images
+from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, MAIN, SHORT, Layout, laid_out
+from srcli.imaging.images import Album, read_album
+
+
+@ORDERS
+@pytest.mark.parametrize("name", FORMATS)
+def test_exif_says_what_it_said_of_the_new_pixels(name, order):
+    """Date, camera, place and exposure stay; orientation and sizes follow; others can read it."""
+    file, notes = encoded(pictured(exif=block(order), orientation=6), name)
+
+    main, parts = parsed(file)
+    assert (main[0x10F], main.get(0x112, 1)) == ("Canon", 1)
+    assert parts[EXIF][0x9003] == "2019:06:15 10:20:30"
+    assert (parts[EXIF][0xA002], parts[EXIF][0xA003]) == (192, 128)
+    assert parts[GPS] == {1: "N", 2: (48.0, 30.0, 0.0)}
+    assert notes == ((MAKER_LOST,) if name == "TIFF" else ())
+    assert (0x927C in parts[EXIF]) is (name != "TIFF")
+
+
+@ORDERS
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "TIFF"])
+def test_makers_notes_stay_where_they_were(name, order):
+    """Their offsets count from the start of the block, so no byte of it may move."""
+    before = block(order).removeprefix(b"Exif\0\0")
+    after = stored(encoded(pictured(exif=b"Exif\0\0" + before), name)[0])
+
+    assert after.index(NOTE) == before.index(NOTE)
+    assert len(before) == len(after)
+    changed = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    # Sizes, orientation (of which AVIF keeps none), colour space, interoperability index.
+    assert len(changed) <= (80 if name == "AVIF" else 14)
+
+
+@ORDERS
+def test_the_thumbnail_goes_and_nothing_else(order):
+    """At the end of a block it is cut off; elsewhere it is blanked."""
+    thumbnail = b"\xff\xd8" + b"thumb" * 100
+    with_it = block(order, thumbnail=thumbnail)
+    inside = with_it + b"what comes behind"
+
+    for given_block in (with_it, inside):
+        after, notes = exif.fitted_exif(pictured(exif=given_block))
+        assert b"thumb" not in after
+        assert notes == ()
+        assert after.index(NOTE) == given_block.index(NOTE)
+    assert after.endswith(b"what comes behind")
+
+
+def test_values_are_taken_out_where_they_stand():
+    """Tags of the old file's storage go, the later ones move up, and values stay."""
+    layout = Layout("<", big=False)
+    storage = {0x103: layout.numbers(SHORT, 6), 0x111: layout.numbers(LONG, 1234)}
+    before = block(main={**storage, 0x8298: text("© somebody")})
+
+    after, _ = exif.fitted_exif(pictured(exif=before))
+
+    found = Image.Exif()
+    found.load(after)
+    assert not storage.keys() & found.keys()
+    assert found[0x8298].encode("latin-1").decode() == "© somebody"
+    assert after.index("©".encode()) == before.index("©".encode())
+
+
+@ORDERS
+def test_what_speaks_of_pixels_follows_them(order):
+    """The subject's place is turned and scaled, the sensor's pixel density with the size."""
+    layout = Layout(order, big=False)
+    details = {
+        0x9214: layout.numbers(SHORT, 10, 20, 8, 4),
+        0xA20E: (5, struct.pack(f"{order}II", 3000, 2)),
+        0xA20F: (5, struct.pack(f"{order}II", 2**32 - 1, 2)),
+    }
+    given_block = block(order, details=details, interop={0x1001: layout.numbers(LONG, 96)})
+
+    upright = exif.fitted_exif(pictured(exif=given_block))[0]
+    turned = exif.fitted_exif(pictured(exif=given_block, orientation=6))[0]
+
+    _, parts = parsed_block(upright)
+    assert parts[EXIF][0x9214] == (20, 40, 16, 8)
+    assert float(parts[EXIF][0xA20E]) == 3000
+    assert float(parts[EXIF][0xA20F]) == pytest.approx(2**32, rel=1e-6)
+    assert parts[INTEROP][0x1001] == 192
+    # Stored 64 across and 96 down; the top came to lie right.
+    assert parsed_block(turned)[1][EXIF][0x9214] == (152, 20, 8, 16)
+
+
+def parsed_block(data):
+    """Let Pillow read a block."""
+    found = Image.Exif()
+    found.load(data)
+    return dict(found), {tag: dict(found.get_ifd(tag)) for tag in (EXIF, GPS, INTEROP)}
+
+
+def test_a_place_that_cannot_follow_is_dropped_with_a_note():
+    """A wrong value is worse than none."""
+    place = {0x9214: Layout("<", big=False).numbers(SHORT, 90, 60)}
+    after, notes = exif.fitted_exif(pictured(exif=block(details=place), width=192_000))
+
+    assert len(notes) == 1
+    assert re.fullmatch(r"EXIF Subject\w+ cannot follow the new size: dropped", notes[0])
+    assert 0x9214 not in parsed_block(after)[1][EXIF]
+
+
+def test_colours_made_srgb_do_not_claim_adobe_rgb():
+    """R03 says Adobe RGB where there is no profile (DCF 2.0); with one it stays."""
+    bare, _ = exif.fitted_exif(pictured(exif=block()))
+    profiled, _ = exif.fitted_exif(pictured(exif=block(), icc_profile=SRGB))
+
+    assert parsed_block(bare)[1][INTEROP][1] == "R98"
+    assert parsed_block(bare)[1][EXIF][0xA001] == 1
+    assert parsed_block(profiled)[1][INTEROP][1] == "R03"
+
+
+@ORDERS
+def test_exif_too_long_for_a_jpeg_loses_its_largest_values(order):
+    """Maker's notes first, by name; date, camera and place stay."""
+    long = block(order, details={0x927C: (7, b"m" * 70_000), 0x9286: (7, b"u" * 66_000)})
+    file, notes = encoded(pictured(exif=long), "JPEG")
+
+    assert notes == ("JPEG holds 64 KiB of EXIF: without maker's notes, UserComment",)
+    main, parts = parsed(file)
+    assert (main[0x10F], parts[EXIF][0x9003]) == ("Canon", "2019:06:15 10:20:30")
+    assert parts[GPS][2] == (48.0, 30.0, 0.0)
+    assert encoded(pictured(exif=long), "PNG")[1] == ()
+
+
+@pytest.mark.parametrize("start", [8, 0, 2**32 - 1, 4000])
+@pytest.mark.parametrize("tag", [EXIF, GPS, INTEROP])
+def test_pointers_in_circles_or_past_the_end(tag, start):
+    """The directory goes with a note; the others stay."""
+    data = bytearray(block())
+    at = data.index(struct.pack("<HHI", tag, LONG, 1)) + 8
+    data[at : at + 4] = struct.pack("<I", start)
+
+    after, notes = exif.fitted_exif(pictured(exif=bytes(data)))
+
+    main, parts = parsed_block(after)
+    assert main[0x10F] == "Canon"
+    assert parts[tag] == {}
+    assert notes == ("EXIF is damaged: values that lie outside of it dropped",)
+
+
+@pytest.mark.parametrize(
+    "junk", [b"garbage", b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff", b"", b"II+\0" * 9]
+)
+def test_exif_that_is_none_is_dropped_with_a_note(junk):
+    """It costs neither the picture nor an exception."""
+    assert exif.fitted_exif(pictured(exif=b"Exif\0\0" + junk)) == (None, (exif.DAMAGED,))
+    assert exif.without_location(b"Exif\0\0" + junk) is None
+    assert exif.block_of(io.BytesIO(junk), 8) is None
+
+
+@given(st.data())
+def test_damaged_exif_never_costs_the_picture(data):
+    """Whatever bytes are changed, every format is written."""
+    damaged = bytearray(block(data.draw(st.sampled_from("<>")), thumbnail=b"thumb" * 9))
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(6, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    picture = pictured(exif=bytes(damaged), height=3, width=4, dpi=(300.0, 300.0))
+
+    file, _ = encoded(picture, data.draw(st.sampled_from(FORMATS)))
+
+    images.without_location(Album(pictures=(picture,)))
+    assert read_album(Path("a"), file.getvalue()).pictures[0].width == 4
+
+
+def test_entries_that_all_claim_the_whole_block_do_not_fill_the_memory():
+    """A thousand values of a megabyte each, all in the same place."""
+    value = 1 << 20
+    table = struct.pack("<H", 1000)
+    table += b"".join(struct.pack("<HHII", 0x9999 + n, 7, value, 0) for n in range(1000))
+    data = b"II*\0\x08\0\0\0" + table + b"\0" * 4 + b"\0" * value
+
+    assert exif.block_of(io.BytesIO(data), 8) is None
+
+
+@ORDERS
+def test_a_directory_of_a_tiff_becomes_a_block(order):
+    """Its description, exposure and place, without what was true of the file."""
+    layout = Layout(order, big=True)
+    parts = {
+        MAIN: {256: layout.numbers(LONG, 9), 0x10F: text("Canon"), 273: layout.numbers(16, 5)},
+        EXIF: {0x9003: text("2019:06:15 10:20:30"), 0x927C: (7, NOTE)},
+        GPS: {1: text("N")},
+    }
+    head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16)
+
+    made = exif.block_of(io.BytesIO(head + laid_out(parts, 16, layout)), 16)
+
+    main, found = parsed_block(made)
+    assert main.keys() == {0x10F, EXIF, GPS}
+    assert found[EXIF] == {0x9003: "2019:06:15 10:20:30"}
+    assert found[GPS] == {1: "N"}

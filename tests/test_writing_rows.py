@@ -1,0 +1,228 @@
+"""Pictures into files while their rows come."""
+
+import errno
+import itertools
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from writing_files import KINDS, SMALL, names_in, of_kind
+
+from srcli.errors import OutputError
+from srcli.imaging import writing
+from srcli.imaging.bands import part_of
+from srcli.imaging.images import Metadata, Picture, read_size, write
+from srcli.imaging.pictures import Album
+from srcli.imaging.writing import write_album, write_rows
+
+STREAMED = ("a.png", "a.tiff", "a.ppm", "a.jpg")
+LABELLED = Metadata(
+    xmp=b'<x xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:PixelYDimension="4"/>',
+    dpi=(300.0, 150.0),
+    iptc=b"\x1c\x02\x05\x00\x05Title",
+    comment=b"hello",
+    text=(("Title", "Night"),),
+)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Make writers work in blocks of a few rows, and never hold a picture."""
+    monkeypatch.setattr("srcli.imaging.streaming._BLOCK_BYTES", 130)
+    monkeypatch.setattr("srcli.imaging.streaming._HELD", 0)
+    monkeypatch.setattr("srcli.imaging.bands._BAND_BYTES", 170)
+
+
+def banded(picture, cuts):
+    """Cut a picture into bands that end at these rows; all are of the same memory."""
+    pixels = np.empty_like(picture.pixels)
+    alpha = None if picture.alpha is None else np.empty_like(picture.alpha)
+    for top, end in itertools.pairwise([0, *cuts, picture.height]):
+        pixels[:] = 99
+        pixels[: end - top] = picture.pixels[top:end]
+        if alpha is not None:
+            alpha[:] = 99
+            alpha[: end - top] = picture.alpha[top:end]
+        yield part_of(replace(picture, pixels=pixels, alpha=alpha), slice(end - top))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("kind", [kind.values for kind in KINDS], ids=[kind.id for kind in KINDS])
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_file_is_the_same_however_the_picture_was_cut(tmp_path, name, kind, data):
+    """Byte for byte, with what is said about it, whatever the height; and bands may be reused."""
+    dtype, channels, alpha = kind
+    height, width = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 20))
+    cuts = data.draw(st.sets(st.integers(1, 29)))
+    metadata = data.draw(st.sampled_from([Metadata(), LABELLED]))
+    whole = of_kind(dtype, channels, alpha=alpha, height=height, width=width, metadata=metadata)
+    told = write_album(Album(pictures=(whole,)), tmp_path / f"whole-{name}")
+
+    bands = banded(whole, sorted(cut for cut in cuts if cut < height))
+    notes = write_rows(bands, tmp_path / name, height=height)
+
+    assert told == notes
+    assert (tmp_path / f"whole-{name}").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_smooth_rows_are_packed_well(tmp_path):
+    """Filters turn a gradient into next to nothing."""
+    rows, columns = np.mgrid[:200, :300]
+    pixels = np.stack([rows, columns // 2, rows + columns // 3], axis=2).astype(np.uint8)
+    for name in ("a.png", "a.tiff"):
+        write(Picture(pixels=pixels), tmp_path / name)
+
+        assert (tmp_path / name).stat().st_size < pixels.size / 20
+
+
+def failing(error, rows=12):
+    """Give some bands, and then fail."""
+    for _ in range(rows // 3):
+        yield of_kind(np.uint8, 3, height=3, width=20)
+    raise error
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("rows", [0, 3, 12])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), OSError(errno.ENOSPC, "elsewhere"), KeyboardInterrupt(), MemoryError()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
+def test_what_stops_the_rows_is_not_the_files_fault(tmp_path, name, error, rows, capfd):
+    """It passes as it is; the old file stays, no other is left, and nothing is printed."""
+    (tmp_path / name).write_bytes(b"old")
+
+    with pytest.raises(type(error)) as caught:
+        write_rows(failing(error, rows), tmp_path / name, height=100)
+
+    assert caught.value is error
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert names_in(tmp_path) == [name]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "bands",
+    [
+        [],
+        [SMALL],
+        [SMALL, SMALL, SMALL],
+        [SMALL, of_kind(np.uint8, 1)],
+        [SMALL, of_kind(np.uint16, 3)],
+        [SMALL, of_kind(np.uint8, 3, alpha=True)],
+        [SMALL, of_kind(np.uint8, 3, width=8)],
+    ],
+    ids=["none", "few", "many", "channels", "depth", "opacity", "width"],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.ppm", "a.jpg", "a.bmp"])
+def test_bands_that_are_no_picture_are_a_bug_of_the_caller(tmp_path, name, bands):
+    """It is no error that a user could do anything about."""
+    with pytest.raises(ValueError, match="bands must be of one kind and have 10 rows together"):
+        write_rows(iter(bands), tmp_path / name, height=10)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_disk_that_fills_up_between_rows_is_reported(tmp_path, monkeypatch, name):
+    """And rows that are computed in vain are not asked for any more."""
+    asked = []
+
+    def endless():
+        for number in range(100):
+            asked.append(number)
+            yield of_kind(np.uint8, 3, height=5, width=6000, seed=number)
+
+    @contextmanager
+    def full(_):
+        yield Path("/dev/full")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("srcli.imaging.streaming.scratch", full)
+    monkeypatch.setattr(writing._Sink, "write", refuse)
+
+    with pytest.raises(OutputError, match="the disk is full; free some space") as caught:
+        write_rows(endless(), tmp_path / name, height=500)
+
+    assert "\n" not in str(caught.value)
+    assert names_in(tmp_path) == []
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("missing/a.png", "there is no folder"),
+        ("a.docx", "no format is known for the suffix"),
+        (".", "a folder is in the way"),
+    ],
+)
+def test_nothing_is_computed_for_a_file_that_cannot_be_written(tmp_path, path, problem):
+    """The target is looked at before the first band is asked for."""
+    asked = []
+    bands = (asked.append(number) or SMALL for number in range(2))
+
+    with pytest.raises(OutputError, match=problem):
+        write_rows(bands, tmp_path / path, height=10, format="PNG" if path == "." else None)
+    assert asked == []
+
+
+def test_rows_of_a_picture_too_large_for_its_format(tmp_path):
+    """It is the whole that counts, and it is found with the first band."""
+    problem = "7x65501 pixels exceed the 65500 a side that JPEG can hold; write PNG or TIFF"
+    with pytest.raises(OutputError, match=problem):
+        write_rows(itertools.repeat(SMALL), tmp_path / "a.jpg", height=65501)
+
+
+MEASURED = """
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from srcli.imaging import streaming
+from srcli.imaging.images import Picture, write_rows
+
+streaming._HELD = 0
+path, height, width = Path(sys.argv[1]), 2000, 8000
+band = np.random.default_rng(0).integers(0, 99, (50, width, 3)).astype(sys.argv[2])
+bands = (Picture(pixels=band + band.dtype.type(number)) for number in range(height // 50))
+
+def peak():
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search("VmHWM:\\\\s*([0-9]+) kB", status)[1]) / 1024
+
+write_rows([Picture(pixels=band)], path, height=50)
+before = peak()
+write_rows(bands, path, height=height)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="measured as Linux tells it")
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [("a.png", "uint8"), ("a.tiff", "uint16"), ("a.ppm", "uint8"), ("a.jpg", "uint8")],
+)
+def test_rows_are_not_held(tmp_path, name, depth):
+    """16 megapixels, 48 or 96 MB, are written in less than 36 or 64 MB more than 0.4 are."""
+    script = [sys.executable, "-c", MEASURED, str(tmp_path / name), depth]
+    run = subprocess.run(script, capture_output=True, check=True, text=True)
+
+    assert float(run.stdout) < (36 if depth == "uint8" else 64)
+    assert read_size(tmp_path / name) == (8000, 2000)

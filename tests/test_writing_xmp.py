@@ -1,0 +1,152 @@
+"""XMP in the files that are written: it follows the pixels, or goes with a note."""
+
+import re
+from pathlib import Path
+
+import pytest
+from metadata_blocks import FORMATS, encoded, packet, pictured
+from PIL import Image
+
+from srcli.imaging import xmp
+from srcli.imaging.images import read_album
+
+
+def fitted(data, **more):
+    """Fit a packet to a picture of twice the size."""
+    return xmp.fitted_xmp(pictured(xmp=data, **more))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_xmp_that_says_nothing_of_pixels_travels_to_the_byte(name):
+    """Also letters outside of ASCII."""
+    data = packet(inside="<dc:title>Straße</dc:title>")
+    file, notes = encoded(pictured(xmp=data), name)
+
+    assert read_album(Path("a"), file.getvalue()).pictures[0].metadata.xmp == data
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("tiff:Orientation", 6, 1),
+        ("tiff:ImageWidth", 96, 192),
+        ("exif:PixelXDimension", 96, 192),
+        ("tiff:ImageLength", 64, 128),
+        ("exif:PixelYDimension", 64, 128),
+        ("GPano:CroppedAreaImageWidthPixels", 96, 192),
+        ("GPano:CroppedAreaTopPixels", 3, 6),
+        ("GPano:FullPanoHeightPixels", 64, 128),
+        ("GPano:PoseHeadingDegrees", 120.5, 120.5),
+        ("xmp:Rating", 4, 4),
+    ],
+)
+def test_numbers_of_pixels_in_xmp_follow_them(name, before, after):
+    """As attributes and as elements."""
+    attribute, _ = fitted(packet(f'{name}="{before}"'))
+    element, _ = fitted(packet(inside=f"<{name}>{before}</{name}>"))
+
+    assert f'{name}="{after}"'.encode() in attribute
+    assert f"<{name}>{after}</{name}>".encode() in element
+
+
+REGION = (
+    '<mwg-rs:Regions><mwg-rs:AppliedToDimensions stDim:w="96" stDim:h="64" stDim:unit="pixel"/>'
+    '<mwg-rs:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '
+    'stArea:unit="normalized"/></mwg-rs:Regions>'
+    "<MPReg:Rectangle>0.2, 0.4, 0.1, 0.2</MPReg:Rectangle>"
+)
+
+
+def test_faces_are_turned_with_the_picture():
+    """Of both kinds; without a turn only the size that they apply to changes."""
+    upright, _ = fitted(packet(inside=REGION))
+    turned, _ = fitted(packet(inside=REGION), orientation=6)
+
+    for part in (b'stDim:w="192"', b'stArea:x="0.25"', b"0.2, 0.4, 0.1, 0.2"):
+        assert part in upright
+    for part in (
+        b'stArea:x="0.5"',
+        b'stArea:y="0.25"',
+        b'stArea:w="0.2"',
+        b'stArea:h="0.1"',
+        b"0.4, 0.2, 0.2, 0.1",
+    ):
+        assert part in turned
+
+
+@pytest.mark.parametrize(
+    ("inside", "note"),
+    [
+        ("<GPano:FullPanoWidthPixels>9</GPano:FullPanoWidthPixels>", "a photo sphere"),
+        ("<crs:CropTop>0.5</crs:CropTop>", "XMP crop"),
+        (REGION.replace("normalized", "pixel"), "XMP regions"),
+        ("<exif:SubjectArea>1</exif:SubjectArea>", "XMP SubjectArea"),
+    ],
+)
+def test_what_cannot_be_turned_is_dropped_with_a_note(inside, note):
+    """And the rest of the packet stays."""
+    data, notes = fitted(packet('xmp:Rating="4"', inside), orientation=8)
+
+    assert [note in each for each in notes] == [True]
+    assert b'xmp:Rating="4"' in data
+    assert not re.search(rb"<(GPano|crs|mwg-rs:Area|exif):", data)
+
+
+def test_what_speaks_of_parts_left_behind_goes():
+    """Motion photos, depth and gain maps; what is beside it stays."""
+    gone = 'GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="9" hdrgm:Version="1.0" GDepth:Far="2"'
+    data, notes = fitted(
+        packet(gone + ' GCamera:SpecialTypeID="x"', "<Container:Directory/><dc:title>t</dc:title>")
+    )
+
+    assert not re.search(rb"MotionPhoto|MicroVideo|hdrgm:V|GDepth:F|<Container", data)
+    assert b"SpecialTypeID" in data
+    assert b"<dc:title>t</dc:title>" in data
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY c "&b;&b;">]><a>&c;</a>',
+        b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>',
+        b"<a>",
+        b"\xff\xfe\0\0",
+        b"<a>" * 50_000 + b"</a>" * 50_000,
+        b"x" * (1 << 24) + b"x",
+    ],
+    ids=["entities", "external", "cut", "no text", "deep", "long"],
+)
+def test_hostile_xmp_is_dropped_with_a_note(hostile):
+    """It is not expanded, and costs neither the picture nor an exception."""
+    data, notes = fitted(hostile)
+
+    assert data is None
+    assert [re.match("XMP (cannot be read safely|is nested)", note) is not None for note in notes]
+    assert xmp.without_location(hostile) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"])
+def test_wide_xmp_becomes_narrow(encoding):
+    """Packets of 16 or 32 bits a character are written in UTF-8."""
+    wide = packet('tiff:Orientation="6"').decode().encode(encoding)
+
+    assert b'tiff:Orientation="1"' in fitted(wide)[0]
+
+
+def test_xmp_too_long_for_a_segment_goes_on_in_others():
+    """As ISO 16684-3 has it; put together again it says the same. Padding is not counted."""
+    long = packet('xmp:Rating="4"', f"<dc:description>{'x' * 150_000}</dc:description>")
+    file, notes = encoded(pictured(xmp=long), "JPEG")
+
+    assert notes == ()
+    with Image.open(file) as image:
+        main = image.info["xmp"]
+        parts = [part for _, part in image.applist if b"/xmp/extension/" in part[:40]]
+    assert b'xmp:Rating="4"' in main
+    assert b"HasExtendedXMP" in main
+    together = xmp.joined(main, b"".join(part[35 + 32 + 8 :] for part in parts))
+    assert b"x" * 150_000 in together
+    padded = packet() + b" " * 70_000 + b'<?xpacket end="w"?>'
+    assert xmp.split(padded, 65_000) == (packet() + b'\n<?xpacket end="w"?>', ())

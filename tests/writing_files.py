@@ -1,0 +1,40 @@
+"""Pictures that the tests of writing share."""
+
+import numpy as np
+import pytest
+from reading_files import HEIGHT, WIDTH, noise
+
+from srcli.imaging.pictures import Picture
+
+KINDS = [
+    pytest.param(dtype, channels, alpha, id=f"{dtype.__name__}-{channels}{'-alpha' * alpha}")
+    for dtype in (np.uint8, np.uint16)
+    for channels in (1, 3)
+    for alpha in (False, True)
+]
+
+
+def of_kind(dtype, channels, *, alpha=False, height=HEIGHT, width=WIDTH, seed=0, **more):
+    """Make a picture of noise."""
+    sides = {"height": height, "width": width}
+    return Picture(
+        pixels=noise(channels, dtype, seed, **sides),
+        alpha=noise(1, dtype, seed + 1, **sides) if alpha else None,
+        **more,
+    )
+
+
+def both(picture):
+    """Put levels and opacity of a picture into one array."""
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha], axis=2)
+
+
+def names_in(folder):
+    """List what is in a folder, hidden files included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+RGB = noise(3)
+SMALL = Picture(pixels=RGB)
