@@ -208,6 +208,42 @@ def test_the_command_line_imports_torch_only_inside_functions():
         assert "torch" not in packages
 
 
+def functions(source):
+    """List every function of a source: its name, lines of signature and body, parameters."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len([one for one in arguments if one.arg not in {"self", "cls"}])
+            body = node.end_lineno - node.body[0].lineno + 1
+            found.append((node.name, node.body[0].lineno - node.lineno, body, count))
+    return found
+
+
+def test_files_and_functions_stay_small():
+    """No file above 420 lines, no function above 60 or six parameters; a command's may be 140."""
+    large = [name for name, source in SOURCES.items() if source.count("\n") > 420]
+    long = [
+        f"{name}.{function}: {signature} and {body} lines, {count} parameters"
+        for name, source in SOURCES.items()
+        for function, signature, body, count in functions(source)
+        if (
+            max(signature - 140, body - 60) > 0
+            if room_of(name) == "cli"
+            else signature + body > 60 or count > 6
+        )
+    ]
+
+    assert large == []
+    assert long == []
+    assert functions("def f(self, a, *, b):\n    pass\n") == [("f", 1, 1, 2)]
+
+
+def test_train_has_at_most_22_options():
+    """Everything else is a field of the recipe."""
+    assert len(typer.main.get_command(app).commands["train"].params) <= 22
+
+
 def test_nothing_is_ever_unpickled():
     """No module calls ``torch.load`` or ``torch.save``, whose files can carry code."""
     calls = {
