@@ -7,7 +7,8 @@ A packet that declares entities is not parsed at all, so that none can blow up.
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 from xml.dom import minidom
 from xml.parsers import expat
@@ -28,6 +29,7 @@ _REGION: Final = "http://ns.microsoft.com/photo/1.2/t/Region#"
 _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
+_XMLNS: Final = "http://www.w3.org/2000/xmlns/"
 
 _LEFT_BEHIND: Final = (
     "http://ns.google.com/photos/1.0/container/",
@@ -175,8 +177,7 @@ def _fitted(document: minidom.Document, picture: Picture) -> tuple[str, ...]:
             _take_out(node)
             notes[f"XMP {name} cannot follow the new size: dropped"] = None
     for follow in (_panorama, _crop, _areas, _regions):
-        for note in follow(document, picture):
-            notes[note] = None
+        notes |= dict.fromkeys(follow(document, picture))
     return tuple(notes)
 
 
@@ -202,7 +203,7 @@ def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
         found = pixels.match(name)
         if found and (size is None or picture.metadata.orientation != 1):
             yield "the sizes of a photo sphere (GPano) cannot follow the pixels: dropped"
-            _each(_named(document, _PANORAMA), _take_out)
+            _take_all_out(_named(document, _PANORAMA))
             return
         if found and size is not None:
             across = found[2] in {"Left", "Width"}
@@ -211,10 +212,9 @@ def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
                 _scale(node, ratio)
 
 
-def _each(found: dict[str, list[_Node]], do: Callable[[_Node], None]) -> None:
-    for nodes in found.values():
-        for node in nodes:
-            do(node)
+def _take_all_out(found: dict[str, list[_Node]]) -> None:
+    for node in chain(*found.values()):
+        _take_out(node)
 
 
 def _scale(node: _Node, ratio: float) -> None:
@@ -231,10 +231,10 @@ def _crop(document: minidom.Document, picture: Picture) -> Iterator[str]:
         for name, nodes in _named(document, _CROP).items()
         if name.startswith("Crop") and name != "CropConstrainToWarp"
     }
-    sized = [each for name in ("CropWidth", "CropHeight") for each in found.get(name, [])]
+    sized = found.keys() & {"CropWidth", "CropHeight"}
     if found and (picture.metadata.orientation != 1 or sized):
         yield "XMP crop cannot follow the pixels: dropped"
-        _each(found, _take_out)
+        _take_all_out(found)
 
 
 def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -332,19 +332,14 @@ def joined(packet: bytes, extension: bytes) -> bytes:
     """
     try:
         document, more = _parsed(packet), _parsed(extension)
-        _move(more, document)
+        roots = document.getElementsByTagNameNS(_RDF, "RDF")
+        for description in _descriptions(more) if roots else []:
+            if _local(description.parentNode) == "RDF":
+                _declare(description)
+                roots[0].appendChild(document.importNode(description, True))
         return _serialised(document)
     except (_UnsafeError, RecursionError):
         return packet
-
-
-def _move(source: minidom.Document, target: minidom.Document) -> None:
-    """Put the descriptions of one packet behind those of another."""
-    roots = target.getElementsByTagNameNS(_RDF, "RDF")
-    for description in _descriptions(source) if roots else []:
-        if _local(description.parentNode) == "RDF":
-            _declare(description)
-            roots[0].appendChild(target.importNode(description, True))
 
 
 def _declare(element: minidom.Element) -> None:
@@ -408,12 +403,8 @@ def _properties(document: minidom.Document) -> list[_Node]:
     """List the properties of the packet itself, which descriptions below the root hold."""
     found: list[_Node] = []
     for description in _descriptions(document):
-        if _local(description.parentNode) != "RDF":
-            continue
-        found += [e for e in description.childNodes if isinstance(e, minidom.Element)]
-        found += [
-            each
-            for each in list(description.attributes.values())
-            if each.namespaceURI not in {_RDF, "http://www.w3.org/2000/xmlns/"}
-        ]
+        if _local(description.parentNode) == "RDF":
+            found += [e for e in description.childNodes if isinstance(e, minidom.Element)]
+            attributes = list(description.attributes.values())
+            found += [e for e in attributes if e.namespaceURI not in {_RDF, _XMLNS}]
     return found
