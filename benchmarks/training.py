@@ -83,7 +83,7 @@ def main() -> None:
 @contextmanager
 def torch_alone() -> Iterator[None]:
     """Share each layer among all threads."""
-    with patch("srcli.training.compute.batch_threads", lambda _: nullcontext()):
+    with patch("srcli.training.compute.BatchThreads", lambda *_: None):
         yield
 
 

@@ -22,7 +22,6 @@ from srcli.errors import UsageError
 from srcli.ops.degradation import Degradation
 from srcli.training.distributed import ProcessGroup, join_process_group
 from srcli.training.images import TrainingImages
-from srcli.training.networks import uses_every_weight
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import train
 
@@ -107,25 +106,24 @@ def test_a_batch_is_split_among_the_processes(size):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "texts"),
     [
-        ({"RANK": "x"}, "RANK, LOCAL_RANK, WORLD_SIZE must be whole numbers: use torchrun"),
-        ({"WORLD_SIZE": "1.5"}, "RANK, LOCAL_RANK, WORLD_SIZE must be whole numbers: use torchrun"),
-        ({"RANK": "1"}, "RANK 1 is not below WORLD_SIZE 1: use torchrun"),
-        ({"RANK": "-1"}, "RANK -1 is not below WORLD_SIZE 1: use torchrun"),
-        ({"WORLD_SIZE": "0"}, "RANK 0 is not below WORLD_SIZE 0: use torchrun"),
-        ({"LOCAL_RANK": "-1"}, "RANK 0 is not below WORLD_SIZE 1: use torchrun"),
+        ({"RANK": "x"}, "x, 0, 1"),
+        ({"WORLD_SIZE": "1.5"}, "0, 0, 1.5"),
+        ({"RANK": "1"}, "1, 0, 1"),
+        ({"LOCAL_RANK": "-1"}, "0, -1, 1"),
     ],
     ids=str,
 )
-def test_ranks_that_cannot_be_are_one_line(torchrun_sets, values, message):
+def test_ranks_that_cannot_be_are_one_line(torchrun_sets, values, texts):
     """Variables that ``torchrun`` would not set are named."""
     torchrun_sets(**values)
 
     with pytest.raises(UsageError) as caught, join_process_group("cpu"):
         pytest.fail("nobody joined")
 
-    assert str(caught.value) == message
+    expected = f"RANK, LOCAL_RANK, WORLD_SIZE cannot be {texts}: use torchrun"
+    assert str(caught.value) == expected
 
 
 def test_processes_that_cannot_meet_are_one_line(torchrun_sets):
@@ -158,31 +156,6 @@ def test_evaluation_images_are_split_among_the_processes(make, monkeypatch, size
     assert [part.count for part in parts] == counts
     places = [place for part in parts for place in part._places]
     assert sorted(places) == [i * 9 // limit for i in range(limit)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, True),
-        ({"batch_size": 2}, True),
-        ({"batch_size": 1}, False),  # a process has one of the two factors
-        ({"balanced": False}, False),  # all may draw the same
-        ({"scales": (3.0,)}, False),  # nobody takes the path of x2
-        ({"scales": (2.0,)}, False),
-        ({"scales": (2.0, 2.0, 3.0), "batch_size": 2}, False),
-    ],
-    ids=str,
-)
-def test_processes_look_for_unused_weights_only_where_there_may_be_some(make, changes, expected):
-    """Looking takes a while each step, and where there are none PyTorch warns."""
-    assert uses_every_weight(make("paths", **changes)) is expected
-
-
-def test_a_net_of_one_path_uses_all_of_it(make, tiny_config):
-    """Without paths every factor takes the same one, drawn or in turn."""
-    config = make("path", model=dataclasses.replace(tiny_config, paths=()), balanced=False)
-
-    assert uses_every_weight(config)
 
 
 # Two processes in a session of their own: they train one run after the other

@@ -1,43 +1,88 @@
-"""How a step is computed: kernels, threads that share a batch, and the report of full memory."""
+"""How a step is computed: the net, the precision, and threads that share a batch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.loading import Batch
-from srcli.errors import DeviceError
+from srcli.errors import DeviceError, UsageError
+from srcli.model import weights
+from srcli.model.network import ResidualAutoencoder
 from srcli.ops.devices import memory_errors
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 
-__all__ = ["BatchThreads", "computing", "fastest_kernels", "memory_reported", "precision"]
+__all__ = [
+    "BatchThreads",
+    "callable_net",
+    "computing",
+    "memory_reported",
+    "precision",
+    "starting_net",
+    "uses_every_weight",
+]
 
 
-@contextmanager
-def fastest_kernels(device: torch.device) -> Iterator[None]:
-    """Let cuDNN try its kernels for each shape and keep the fastest, on a GPU.
+def starting_net(
+    config: TrainConfig, *, resume: bool
+) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
+    """Return the net to begin with, and the training record of its weights, if it has any.
 
-    A step's shapes are those of the step before, so this costs the first steps alone.
+    Args:
+        config: The run's options.
+        resume: Whether a checkpoint follows: then the weights to start from are not needed.
+
+    Raises:
+        UsageError: If the weights to start from are of another shape.
+        WeightsError: If they cannot be loaded.
     """
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+    if config.init_from is None or resume:
+        return ResidualAutoencoder(config.model), None
+    net, header = weights.load(config.init_from)
+    # Symmetric weights may be trained on without their symmetry, but not the other way round.
+    if config.model not in (header.config, replace(header.config, symmetric=False)):
+        raise UsageError(
+            f"--init-from {config.init_from}: its net has another shape than --set model asks "
+            "for; use weights of that shape"
+        )
+    return net.train(), header.training
+
+
+def callable_net(net: ResidualAutoencoder, config: TrainConfig, group: ProcessGroup) -> nn.Module:
+    """Return the net as a training step calls it: compiled, distributed, or itself."""
+    if config.compile:
+        # What a batch is split into by scales differs from step to step; each part is one graph.
+        dynamic = True if config.model.paths else None
+        net.restore = torch.compile(net.restore, dynamic=dynamic)  # type: ignore[method-assign]
+    if group.size == 1:
+        return net
+    wrapped: nn.Module = DistributedDataParallel(
+        net, gradient_as_bucket_view=True, find_unused_parameters=not uses_every_weight(config)
+    )
+    return wrapped
+
+
+def uses_every_weight(config: TrainConfig) -> bool:
+    """Whether each process has a patch for every path through the net in every step.
+
+    Looking for unused weights takes time in each step, and where there are none PyTorch warns.
+    """
+    used = {config.model.path(scale) for scale in config.scales}
+    if used != {None, *config.model.paths}:
+        return False
+    return len(used) == 1 or (config.balanced and config.batch_size >= len(config.scales))
 
 
 @contextmanager
 def memory_reported(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """Turn a lack of memory into an error that says what to change.
-
-    Raises:
-        DeviceError: If the device is out of memory.
-    """
+    """Turn a lack of memory into a ``DeviceError`` that says what to change."""
     try:
         with memory_errors():
             yield
@@ -51,17 +96,31 @@ def memory_reported(config: TrainConfig, device: torch.device) -> Iterator[None]
 def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThreads | None"]:
     """Compute as fast as the device can, and report a lack of memory as what to change.
 
+    Threads that share a layer wait for each other at its end. Two Zen 5 cores that take half of a
+    batch each learn from 1.25 times as many patches a second in bf16, 1.15 times in fp32.
+
     Yields:
-        Threads that share each batch; None where a batch is computed at once.
+        Threads that share each batch, as many as torch was given; None where it stays whole.
 
     Raises:
         DeviceError: If the device is out of memory.
     """
-    with ExitStack() as stack:
-        stack.enter_context(memory_reported(config, group.device))
-        stack.enter_context(fastest_kernels(group.device))
-        alone = group.device.type == "cpu" and group.size == 1 and not config.compile
-        yield stack.enter_context(batch_threads(config.batch_size)) if alone else None
+    cores, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    alone = group.device.type == "cpu" and group.size == 1 and not config.compile
+    count = min(cores, config.batch_size) if alone else 1
+    # The shapes of all steps are alike: cuDNN's search for the fastest costs the first ones alone.
+    torch.backends.cudnn.benchmark = benchmark or group.device.type == "cuda"
+    try:
+        with memory_reported(config, group.device):
+            if count < 2:
+                yield None
+                return
+            share = (max(1, cores // count),)
+            with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, share) as threads:
+                yield BatchThreads(threads, math.ceil(config.batch_size / count))
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_num_threads(cores)  # that of the threads had become everyone's
 
 
 def precision(
@@ -118,40 +177,14 @@ class BatchThreads:
             gradients = torch.autograd.grad(share * loss, parameters, allow_unused=True)
             return gradients, share * torch.stack([loss.detach(), accuracy])
 
-        sums: list[Tensor | None] = [None] * len(parameters)
+        for parameter in parameters:
+            parameter.grad = None
         means = torch.zeros(2)
         for gradients, shares in self._threads.map(part, range(0, count, size)):
-            for index, gradient in enumerate(gradients):
-                total = sums[index]
-                if gradient is not None:
-                    sums[index] = gradient if total is None else total.add_(gradient)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                elif gradient is not None:
+                    parameter.grad.add_(gradient)
             means += shares
-        for parameter, total in zip(parameters, sums, strict=True):
-            parameter.grad = total
         return means[0], means[1]
-
-
-@contextmanager
-def batch_threads(patches: int) -> Iterator[BatchThreads | None]:
-    """Start threads that share each batch on a CPU, as many as torch was given.
-
-    Threads that share a layer wait for each other at its end. Two Zen 5 cores that take half of a
-    batch each learn from 1.25 times as many patches a second in bf16, 1.15 times in fp32.
-
-    Args:
-        patches: Those of a batch.
-
-    Yields:
-        The threads; None where there is but one, or one patch.
-    """
-    before = torch.get_num_threads()
-    count = min(before, patches)
-    if count < 2:
-        yield None
-        return
-    cores = max(1, before // count)
-    try:
-        with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, (cores,)) as threads:
-            yield BatchThreads(threads, math.ceil(patches / count))
-    finally:
-        torch.set_num_threads(before)  # that of the threads had become everyone's

@@ -41,11 +41,7 @@ class ProcessGroup:
     """Text that the processes share; None for a single one."""
 
     def share(self, config: TrainConfig, *, resume: bool) -> TrainConfig:
-        """Split a run's batch among the processes.
-
-        Args:
-            config: The run's options.
-            resume: Whether the run was begun before: then it keeps its batch, whoever shares it.
+        """Split the batch among the processes; that of a resumed run stays, whoever shares it.
 
         Raises:
             UsageError: If the batch of a resumed run cannot be split evenly.
@@ -73,22 +69,15 @@ class ProcessGroup:
         """Settle whether any process wants to stop, and the main process's clock as everybody's.
 
         Without it processes would stop at different steps, and wait for each other for ever.
-
-        Returns:
-            Whether to stop, and the seconds since the run began.
         """
-        if self.size == 1:
-            return stop, seconds
-        votes = torch.tensor(
-            [float(stop), seconds if self.is_main_process else 0.0], dtype=torch.float64
-        )
-        distributed.all_reduce(votes, distributed.ReduceOp.MAX)
-        return bool(votes[0]), float(votes[1])
+        clock = seconds if self.is_main_process else 0.0
+        stops, common = self.sum(torch.tensor([stop, clock], dtype=torch.float64)).tolist()
+        return stops > 0, common
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of ``values``, a CPU tensor, over all processes."""
         if self.size > 1:
-            distributed.all_reduce(values, distributed.ReduceOp.SUM)
+            distributed.all_reduce(values)
         return values
 
     def mean(self, values: Tensor) -> Tensor:
@@ -113,7 +102,7 @@ class ProcessGroup:
 
 @contextmanager
 def join_process_group(device_name: str) -> Iterator[ProcessGroup]:
-    """Join the processes that ``torchrun`` started: gloo on CPU, NCCL on CUDA.
+    """Join the processes that ``torchrun`` started, or yield a group of one where it did not.
 
     The first process to fail reports why; the others, which meet the same error or find the first
     one gone, end silently. What holds a net under DistributedDataParallel has to be gone when the
@@ -122,9 +111,6 @@ def join_process_group(device_name: str) -> Iterator[ProcessGroup]:
     Args:
         device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; of several processes on GPUs each
             takes one of its own.
-
-    Yields:
-        The group; that of one if there is no ``torchrun``.
 
     Raises:
         UsageError: If the processes cannot find each other, or there is no device of that name.
@@ -161,28 +147,14 @@ def torchrun_ranks() -> tuple[int, int, int]:
     """Read RANK, LOCAL_RANK and WORLD_SIZE; 0, 0 and 1 where they are not set.
 
     Raises:
-        UsageError: If they are no whole numbers in range.
+        UsageError: If they are not what ``torchrun`` would set.
     """
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    texts = (os.environ.get(name, default) for name, default in zip(names, "001", strict=True))
-    try:
-        rank, local_rank, size = (int(text) for text in texts)
-    except ValueError as error:
-        raise UsageError(f"{', '.join(names)} must be whole numbers: use torchrun") from error
-    if not (0 <= rank < size and local_rank >= 0):
-        raise UsageError(f"RANK {rank} is not below WORLD_SIZE {size}: use torchrun")
+    texts = [os.environ.get(name, default) for name, default in zip(names, "001", strict=True)]
+    if not all(text.isdecimal() for text in texts) or int(texts[0]) >= int(texts[2]):
+        raise UsageError(f"{', '.join(names)} cannot be {', '.join(texts)}: use torchrun")
+    rank, local_rank, size = map(int, texts)
     return rank, local_rank, size
-
-
-def _clear(error: BaseException | None) -> None:
-    """Let go of what was at work when an error was raised, its causes' included.
-
-    A reducer of gradients that outlives its group may wait for ever when it is freed at last:
-    it ends the group's threads under Python's lock, and one of them may be waiting for that.
-    """
-    while error is not None:
-        clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _shared_store(size: int) -> Store:
@@ -202,16 +174,15 @@ def _one_report(store: Store) -> Iterator[None]:
     """Let one process alone raise what went wrong, and the others end."""
     try:
         yield
-    except SrcliError as error:
-        if not _is_first(store):
-            raise SystemExit(error.exit_code) from error
-        raise
-    except RuntimeError as error:
+    except (SrcliError, RuntimeError) as error:
         # What gloo and NCCL say when another process is gone.
-        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        if not (lost or isinstance(error, SrcliError)):
             raise
         if not _is_first(store):
-            raise SystemExit(TrainingError.exit_code) from error
+            raise SystemExit(getattr(error, "exit_code", TrainingError.exit_code)) from error
+        if isinstance(error, SrcliError):
+            raise
         raise TrainingError(
             "another process of this run has ended (killed, or out of memory): use --resume to "
             "continue from the last checkpoint"
@@ -224,3 +195,14 @@ def _is_first(store: Store) -> bool:
         return bool(store.add("failed", 1) == 1)
     except RuntimeError:  # the process that kept the store is gone, and has reported why
         return False
+
+
+def _clear(error: BaseException | None) -> None:
+    """Let go of what was at work when an error was raised, its causes' included.
+
+    A reducer of gradients that outlives its group may wait for ever when it is freed at last:
+    it ends the group's threads under Python's lock, and one of them may be waiting for that.
+    """
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

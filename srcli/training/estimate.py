@@ -82,10 +82,7 @@ def dry_run(
         on_message: Called with one line for anything worth knowing, in the main process only.
 
     Raises:
-        DataError: As :func:`srcli.training.trainer.train` does.
-        DeviceError: Likewise.
-        UsageError: Likewise.
-        WeightsError: Likewise.
+        SrcliError: As :func:`srcli.training.trainer.train` does.
     """
     with join_process_group(config.device) as group:
         notice = on_message if group.is_main_process else lambda _: None
@@ -96,9 +93,10 @@ def _plan(trainer: Trainer) -> Plan:
     config, images, device = trainer.config, trainer.images, trainer.group.device
     step_seconds = _seconds_of_a_step(trainer)
     evaluation_seconds = _seconds_of_an_evaluation(trainer)
-    steps, evaluations = images.total_steps, _evaluations(trainer)
+    steps, evaluations = images.total_steps, None
     seconds = config.max_seconds or math.inf
-    if steps is not None and evaluations is not None:
+    if steps is not None:
+        evaluations = math.ceil(steps / trainer.evaluation_interval) if images.held_out else 0
         seconds = min(seconds, steps * step_seconds + evaluations * evaluation_seconds)
     return Plan(
         device=str(device),
@@ -120,14 +118,6 @@ def _plan(trainer: Trainer) -> Plan:
         seconds=seconds,
         memory=_memory(device),
     )
-
-
-def _evaluations(trainer: Trainer) -> int | None:
-    """Count the evaluations of the run; None where its time is all that ends it."""
-    total = trainer.images.total_steps
-    if total is None:
-        return None
-    return 0 if trainer.images.held_out is None else math.ceil(total / trainer.evaluation_interval)
 
 
 def _seconds_of_a_step(trainer: Trainer) -> float:

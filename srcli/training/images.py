@@ -48,8 +48,8 @@ class TrainingImages:
         """Names the images: a resumed run needs those that it was begun with."""
 
         self.splits = split(pool, config.seed, config.split)
-        self._workers = config.workers or os.cpu_count() or 1
-        self.loader = Loader(self.splits.train, group.device, workers=self._workers)
+        workers = config.workers or os.cpu_count() or 1
+        self.loader = Loader(self.splits.train, group.device, workers=workers)
         self._sampler = Sampler(
             len(self.splits.train),
             config.seed,
@@ -60,8 +60,17 @@ class TrainingImages:
         )
         self.epoch_steps = self._sampler.steps_per_epoch(config.batch)
         self.total_steps = total_steps(config, len(self.splits.train), self.epoch_steps)
-        self.held_out = self._centers_of_held_out()
-        if self.held_out is None:
+        self.held_out: Centers | None = None
+        """Patches to evaluate on: this process's share of evenly spread images."""
+
+        held = self.splits.evaluation
+        if len(held):
+            count = min(len(held), config.eval_images or len(held))
+            places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
+            self.held_out = Centers(
+                held, places, group.device, workers=workers, size=config.batch_size
+            )
+        else:
             notice(
                 f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
                 "show training alone; give more images"
@@ -78,11 +87,7 @@ class TrainingImages:
             yield from self.held_out.batches(self._config.scales, self._config.seed)
 
     def samples(self) -> Iterator[Batch]:
-        """Read the middle of a few images not trained on; those that cannot be read are left out.
-
-        Yields:
-            Batches of one patch each.
-        """
+        """Read the middle of a few images not trained on, a batch each; skip unreadable ones."""
         held = self.splits.test if len(self.splits.test) else self.splits.evaluation
         count = min(_SAMPLES, len(held))
         for place in (i * len(held) // count for i in range(count)):
@@ -102,24 +107,11 @@ class TrainingImages:
         held_out = [] if self.held_out is None else self.held_out.failures
         return [*self.loader.failures.values(), *held_out]
 
-    def _centers_of_held_out(self) -> Centers | None:
-        """Choose the evaluation images, evenly spread, and of them those of this process."""
-        config, group, held = self._config, self._group, self.splits.evaluation
-        total = len(held)
-        if not total:
-            return None
-        count = min(total, config.eval_images or total)
-        places = [i * total // count for i in range(count)][group.rank :: group.size]
-        return Centers(held, places, group.device, workers=self._workers, size=config.batch_size)
-
 
 def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | None:
     """Return how many steps a run has; None where its time is all that ends it.
 
-    Args:
-        config: The run's options.
-        images: How many are trained on.
-        epoch_steps: Steps in which every image has its turn.
+    Of ``images`` that are trained on, each has its turn within ``epoch_steps`` steps.
     """
     if config.epochs is None:
         return config.steps
@@ -129,11 +121,9 @@ def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | Non
 
 
 def input_and_target(batch: Batch, degradation: Degradation) -> tuple[Tensor, Tensor]:
-    """Return what the net is shown of a batch and what it should make of it.
+    """Return the degraded patches of a batch, enlarged again by bicubic, and the originals.
 
-    Returns:
-        The degraded patches, enlarged again by bicubic, and the originals: both
-        ``(N, 3, 120, 120)`` in [0, 1].
+    Both are ``(N, 3, 120, 120)`` in [0, 1].
     """
     target = dequantize(batch.patches)
     return training_input(target, batch.scales, degradation, batch.draws), target

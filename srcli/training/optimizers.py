@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,9 @@ def learning_rate(config: TrainConfig, step: int, done: float) -> float:
         done: Which share of the run is over, 0 to 1.
     """
     peak = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
-    match config.schedule:
-        case "cosine":
-            return peak * 0.5 * (1 + math.cos(math.pi * done))
-        case "constant":
-            return peak
-        case unknown:
-            assert_never(unknown)
+    if config.schedule == "constant":
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Optimizer:
@@ -84,11 +80,7 @@ class Optimizer:
             value.grad = None
 
     def step(self, lr: float) -> None:
-        """Change the parameters by their gradients.
-
-        Args:
-            lr: Adam's learning rate; Muon's is twice that.
-        """
+        """Change the parameters by their gradients at Adam's rate ``lr``; Muon's is twice that."""
         for value, matrix in zip(self._filters, self._matrices, strict=True):
             # A unit that none of the patches went through has no gradient.
             matrix.grad = None if value.grad is None else _matrix(value.grad)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from srcli.data.degrading import degrade
-from srcli.data.loading import Batch
 from srcli.ops.color import quantize
 from srcli.ops.degradation import Degradation
 from srcli.ops.metrics import psnr
@@ -25,30 +24,31 @@ Restore = Callable[[Tensor, Sequence[float]], Tensor]
 
 
 def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
-    """Draw loss, accuracy and PSNR against the epoch.
-
-    Args:
-        path: The PNG file.
-        rows: The log.
-        loss: The loss's name, for the panel's title.
+    """Draw the log's loss (of that name), accuracy and PSNR against the epoch, as PNG.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     trained = _between_evaluations(rows)
     tested = [row for row in rows if row.eval_loss is not None]
+
+    def curve(label: str, rows: Sequence[Row], field: str) -> curves.Curve:
+        values = [getattr(row, field) for row in rows]
+        y = [math.nan if value is None else value for value in values]
+        return curves.Curve(label=label, x=[row.epoch for row in rows], y=y)
+
     panels = {
         f"loss ({loss})": [
-            _curve("training", trained, "loss"),
-            _curve("evaluation", tested, "eval_loss"),
+            curve("training", trained, "loss"),
+            curve("evaluation", tested, "eval_loss"),
         ],
         "accuracy": [
-            _curve("training", trained, "accuracy"),
-            _curve("evaluation", tested, "eval_accuracy"),
+            curve("training", trained, "accuracy"),
+            curve("evaluation", tested, "eval_accuracy"),
         ],
         "PSNR, dB": [
-            _curve("evaluation", tested, "eval_psnr"),
-            _curve("bicubic", tested, "baseline_psnr"),
+            curve("evaluation", tested, "eval_psnr"),
+            curve("bicubic", tested, "baseline_psnr"),
         ],
     }
     curves.curves(path, panels, title=path.parent.name)
@@ -58,13 +58,7 @@ def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
 def draw_samples(
     path: Path, images: TrainingImages, degradation: Degradation, restore: Restore
 ) -> None:
-    """Draw LR, output and HR of a few images that the net was not trained on.
-
-    Args:
-        path: The PNG file; it is not written where no image can be read.
-        images: Where the samples come from.
-        degradation: How LR is made of HR.
-        restore: The net.
+    """Draw LR, output and HR of a few images that the net was not trained on, if any can be read.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -72,28 +66,22 @@ def draw_samples(
     rows: list[list[curves.Cell]] = []
     titles = ("LR", "output", "HR")
     for batch in images.samples():
-        pictures, scores = _sample(batch, degradation, restore)
-        captions = (f"bicubic {scores[0]:.2f} dB", f"{scores[1]:.2f} dB", "")
+        image, target = input_and_target(batch, degradation)
+        output = restore(image, batch.scales).clamp(0, 1)
+        low = degrade(target, batch.scales[0], degradation, batch.draws)
+        before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
+        captions = (f"bicubic {before:.2f} dB", f"{after:.2f} dB", "")
         rows.append(
             [
                 curves.Cell(image=_pixels(picture[0]), title=title, caption=caption)
-                for picture, title, caption in zip(pictures, titles, captions, strict=True)
+                for picture, title, caption in zip(
+                    (low, output, target), titles, captions, strict=True
+                )
             ]
         )
         titles = ("", "", "")  # above the first row alone
     if rows:
         curves.sheet(path, rows)
-
-
-def _sample(
-    batch: Batch, degradation: Degradation, restore: Restore
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[float, float]]:
-    """Return LR, output and HR of a patch, and the PSNR of bicubic and of the output."""
-    image, target = input_and_target(batch, degradation)
-    output = restore(image, batch.scales).clamp(0, 1)
-    low = degrade(target, batch.scales[0], degradation, batch.draws)
-    before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
-    return (low, output, target), (before, after)
 
 
 def _pixels(picture: Tensor) -> Any:  # noqa: ANN401 - numpy's array type says no more here
@@ -114,12 +102,3 @@ def _between_evaluations(rows: Sequence[Row]) -> list[Row]:
             result.append(replace(row, loss=loss / counted, accuracy=accuracy / counted))
             loss, accuracy, counted = 0.0, 0.0, 0
     return result
-
-
-def _curve(label: str, rows: Sequence[Row], field: str) -> curves.Curve:
-    values = [getattr(row, field) for row in rows]
-    return curves.Curve(
-        label=label,
-        x=[row.epoch for row in rows],
-        y=[math.nan if value is None else value for value in values],
-    )

@@ -1,14 +1,19 @@
-"""What a run reports: its scores, its progress, its end, and the record in its weights."""
+"""What a run measures and reports: steps, scores, its end, and the record in its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srcli.data.sources import DATASETS, parse
-from srcli.training.config import TrainConfig
+import torch
+from torch import Tensor
 
-__all__ = ["Progress", "Scores", "TrainReport", "recipe_record", "skipped_lines"]
+from srcli.data.sources import DATASETS, parse
+from srcli.errors import TrainingError
+from srcli.training.config import TrainConfig
+from srcli.training.distributed import ProcessGroup
+
+__all__ = ["Progress", "RecentSteps", "Scores", "TrainReport", "recipe_record", "skipped_lines"]
 
 _NAMED = 10
 """Unreadable images that are named at the end of a run; all of them are in skipped.txt."""
@@ -77,6 +82,74 @@ class TrainReport:
     """Whether this process, or another one of the run, was asked to stop."""
 
 
+class RecentSteps:
+    """Loss and accuracy of the steps since the last line of the log.
+
+    They stay on the device, so that a GPU need not be waited for. What concerns all processes has
+    to be called by all of them together.
+
+    Args:
+        group: The processes, each with the same number of steps.
+    """
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self._group = group
+        self._losses: list[Tensor] = []
+        self._accuracies: list[Tensor] = []
+
+    def append(self, loss: Tensor, accuracy: Tensor) -> None:
+        """Add a step."""
+        self._losses.append(loss.detach())
+        self._accuracies.append(accuracy)
+
+    def require_finite(self, step: int, lr: float) -> None:
+        """Stop before a loss that is not finite gets into the log or a checkpoint.
+
+        The losses of all processes are looked at together: otherwise those that saw none would
+        wait for ever for the one that stopped.
+
+        Args:
+            step: The last step.
+            lr: The run's peak learning rate, for the message.
+
+        Raises:
+            TrainingError: Naming the first step whose loss is not finite.
+        """
+        losses = self._stacked(self._losses).double().cpu()
+        bad = (~self._group.sum(losses).isfinite()).nonzero()
+        if len(bad):
+            raise TrainingError(
+                f"the loss is no longer finite at step {step - len(losses) + int(bad[0]) + 1}: "
+                f"resume from the last checkpoint or train again with a lower --lr than {lr:g}"
+            )
+
+    def take_means(self) -> tuple[float, float]:
+        """Return the means of loss and accuracy over all processes, and begin anew."""
+        loss, accuracy = (
+            float(self._group.mean(torch.stack(values).double().mean().cpu()))
+            for values in (self._losses, self._accuracies)
+        )
+        self._losses.clear()
+        self._accuracies.clear()
+        return loss, accuracy
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything to continue from, the same for all processes."""
+        return {
+            "loss": self._group.mean(self._stacked(self._losses)),
+            "accuracy": self._group.mean(self._stacked(self._accuracies, torch.float64)),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what :meth:`state` returned; ``LookupError`` if it is no such state."""
+        self._losses = list(state["loss"].to(self._group.device))
+        self._accuracies = list(state["accuracy"].to(self._group.device))
+
+    def _stacked(self, values: list[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Stack one number a step, even of no step at all."""
+        return torch.stack([torch.zeros((), dtype=dtype, device=self._group.device), *values])[1:]
+
+
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
     """Return what the header of the weights says of the options that they were made with."""
     schedule = "cosine to 0" if config.schedule == "cosine" else config.schedule
@@ -102,12 +175,7 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
 
 
 def skipped_lines(reasons: Sequence[str], path: Path) -> list[str]:
-    """Return the lines that name images which could not be read, the first ten of them.
-
-    Args:
-        reasons: A line for each image.
-        path: The file that has them all.
-    """
+    """Return the lines that name the first ten unreadable images; ``path`` is the list of all."""
     lines = [f"{len(reasons)} images could not be read and were left out:"]
     lines += [f"  {reason}" for reason in reasons[:_NAMED]]
     if len(reasons) > _NAMED:

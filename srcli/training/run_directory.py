@@ -78,11 +78,7 @@ _COLUMNS = [field.name for field in fields(Row)]
 
 
 class RunDirectory:
-    """Reads and writes the files of one run.
-
-    Args:
-        path: The directory.
-    """
+    """Reads and writes the files of one run; what cannot be written is an ``OutputError``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,11 +108,7 @@ class RunDirectory:
             raise OutputError(f"{output} already holds trained weights; give another --output")
 
     def begin(self, config: TrainConfig) -> None:
-        """Make the directory with its options and an empty log.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Make the directory with its options and an empty log."""
         # Absolute, so that the run can be resumed from any directory.
         kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
         with self._writing("the run directory"):
@@ -131,7 +123,6 @@ class RunDirectory:
 
         Raises:
             DataError: If the log cannot be read.
-            OutputError: If it cannot be written.
         """
         rows = [row for row in self.rows() if row.step <= step]
         with self._writing("log.csv"):
@@ -142,11 +133,7 @@ class RunDirectory:
                 lines.writerows(row.cells() for row in rows)
 
     def log(self, row: Row) -> None:
-        """Append a line to the log.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Append a line to the log."""
         with (
             self._writing("log.csv"),
             self._log.open("a", newline="", encoding="utf-8") as file,
@@ -187,9 +174,6 @@ class RunDirectory:
             state: The tensors of each part of the run (net, optimizer, ...) by their names.
             progress: What else the run is resumed from.
             keep_last: How many checkpoints stay.
-
-        Raises:
-            OutputError: If it cannot be written; the older ones stay then.
         """
         path = self._state / f"step-{step:08d}.safetensors"
         tensors = {
@@ -207,14 +191,10 @@ class RunDirectory:
     def load(
         self, notice: Callable[[str], None]
     ) -> tuple[dict[str, Any], Mapping[str, dict[str, Tensor]]]:
-        """Read the newest checkpoint that can be read.
+        """Read progress and state of the newest checkpoint that can be read.
 
-        Args:
-            notice: Called with one line for a newer one that is damaged.
-
-        Returns:
-            What :meth:`save` was given: progress and state, in which a part that is missing is
-            empty.
+        A part that is missing from the state is empty. ``notice`` is called with one line for a
+        newer checkpoint that is damaged.
 
         Raises:
             DataError: If there is none.
@@ -222,9 +202,15 @@ class RunDirectory:
         for path in reversed(self._checkpoints()):
             try:
                 metadata, tensors = weights.read_tensors(path)
-                return json.loads(metadata["progress"]), _by_part(tensors)
+                progress = json.loads(metadata["progress"])
             except (WeightsError, ValueError, LookupError) as error:
                 notice(f"{path.name} cannot be read and is passed over: {error}")
+                continue
+            state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+            for full_name, tensor in tensors.items():
+                part, _, name = full_name.partition(".")
+                state[part][name] = tensor
+            return progress, state
         raise DataError(
             f"--resume {self.path}: no checkpoint in {self._state} can be read; "
             "give another run directory, or start again with another --output"
@@ -233,23 +219,12 @@ class RunDirectory:
     def save_weights(
         self, tensors: Mapping[str, Tensor], config: ModelConfig, record: Mapping[str, Any]
     ) -> None:
-        """Write the weights for ``srcli upscale``.
-
-        Raises:
-            OutputError: If they cannot be written.
-        """
+        """Write the weights for ``srcli upscale``."""
         with self._writing("the weights"):
             weights.save(self.weights, tensors, config, record)
 
     def list_skipped(self, reasons: Sequence[str]) -> Path:
-        """List the images that could not be read, besides those that are listed already.
-
-        Returns:
-            The file that has them all.
-
-        Raises:
-            OutputError: If the list cannot be written.
-        """
+        """List unreadable images besides those that are listed already; return the list's path."""
         path = self.path / "skipped.txt"
         with self._writing("skipped.txt"):
             known = path.read_text(encoding="utf-8").splitlines() if is_file(path) else []
@@ -276,14 +251,6 @@ class RunDirectory:
             raise OutputError(
                 f"cannot write {what} in {self.path}: {reason}; make room or give another --output"
             ) from error
-
-
-def _by_part(tensors: Mapping[str, Tensor]) -> Mapping[str, dict[str, Tensor]]:
-    state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
-    for full_name, tensor in tensors.items():
-        part, _, name = full_name.partition(".")
-        state[part][name] = tensor
-    return state
 
 
 def load_options(directory: Path) -> TrainConfig:

@@ -7,7 +7,7 @@ may be stopped anywhere and resumed, and may be shared by several processes.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 
@@ -18,16 +18,28 @@ from srcli.data.loading import Batch
 from srcli.errors import DataError, TrainingError, UsageError
 from srcli.ops.devices import on_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
-from srcli.training.compute import BatchThreads, computing, memory_reported, precision
+from srcli.training.compute import (
+    BatchThreads,
+    callable_net,
+    computing,
+    memory_reported,
+    precision,
+    starting_net,
+)
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup, join_process_group
 from srcli.training.images import TrainingImages, input_and_target
 from srcli.training.losses import LOSS_FUNCTIONS
-from srcli.training.networks import callable_net, starting_net
 from srcli.training.optimizers import Optimizer, learning_rate
 from srcli.training.pictures import draw_curves, draw_samples
-from srcli.training.recent import RecentSteps
-from srcli.training.reports import Progress, Scores, TrainReport, recipe_record, skipped_lines
+from srcli.training.reports import (
+    Progress,
+    RecentSteps,
+    Scores,
+    TrainReport,
+    recipe_record,
+    skipped_lines,
+)
 from srcli.training.run_directory import Row, RunDirectory
 from srcli.training.symmetry import Symmetry
 
@@ -85,11 +97,7 @@ class Trainer:
         resume: Whether the run directory holds a checkpoint to continue from.
 
     Raises:
-        DataError: If a data set is missing or empty, or too much of it unreadable; if there is
-            no checkpoint, or it is of another net or of other images.
-        DeviceError: If the images do not fit into the device's memory.
-        UsageError: If options contradict each other.
-        WeightsError: If the weights to start from cannot be loaded.
+        SrcliError: As :func:`train` says.
     """
 
     def __init__(
@@ -138,12 +146,7 @@ class Trainer:
         on_progress: Callable[[Progress], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> TrainReport:
-        """Train to the end of the run, or until asked to stop, and leave the weights.
-
-        Args:
-            on_progress: Called after every step.
-            should_stop: Asked after every step; true saves the state and ends the run early.
-        """
+        """Train to the end of the run, or until asked to stop, and leave the weights."""
         if self._resumes:
             self.resume()
         elif self.group.is_main_process:
@@ -155,21 +158,33 @@ class Trainer:
             begun = time.monotonic() - self.seconds
             while not self._ends:
                 lr = learning_rate(self.config, self.step, self.done)
-                self.train_step(self._wait_for(batches), lr)
+                waiting = time.monotonic()
+                batch = next(batches)
+                self._seconds_waited += time.monotonic() - waiting
+                self.train_step(batch, lr)
                 self._stopped, self.seconds = self.group.agree(
                     stop=should_stop(), seconds=time.monotonic() - begun
                 )
-                if self._logs_now():
-                    self._log(lr)
-                on_progress(self._progress(lr))
+                self._log(lr)
+                epoch = self.images.epoch(self.step)
+                on_progress(
+                    Progress(
+                        step=self.step,
+                        epoch=epoch,
+                        done=self.done,
+                        loss=self._loss,
+                        lr=lr,
+                        scores=self.scores,
+                    )
+                )
                 if self.step % self.config.save_every == 0 and not self._ends:
                     self.save()
             self.save()
-            skipped = self._report_skipped()
+            report = self._report(self._report_skipped())
             if self.group.is_main_process:
                 self._draw()
             self.group.wait()
-        return self._report(skipped)
+        return report
 
     def train_step(self, batch: Batch, lr: float) -> None:
         """Take one step on a batch and let the average follow."""
@@ -230,15 +245,11 @@ class Trainer:
                 psnr(image.clamp(0, 1), target).sum(),
             ]
             sums += torch.tensor([*map(float, values), len(target)], dtype=torch.float64)
-        loss, accuracy, score, baseline, count = self.group.sum(sums).tolist()
+        *totals, count = self.group.sum(sums).tolist()
         if not count:
             raise DataError("none of the evaluation images can be read; give other images")
-        return Scores(
-            loss=loss / count,
-            accuracy=accuracy / count,
-            psnr=score / count,
-            baseline_psnr=baseline / count,
-        )
+        loss, accuracy, score, baseline = (total / count for total in totals)
+        return Scores(loss=loss, accuracy=accuracy, psnr=score, baseline_psnr=baseline)
 
     def save(self) -> None:
         """Write a checkpoint and the averaged weights; all processes have to call it together.
@@ -333,26 +344,15 @@ class Trainer:
         """Steps between evaluations."""
         return self.config.eval_every or self.images.epoch_steps
 
-    def _wait_for(self, batches: Iterator[Batch]) -> Batch:
-        """Take the next batch, and add up how long the net waited for it."""
-        begun = time.monotonic()
-        batch = next(batches)
-        self._seconds_waited += time.monotonic() - begun
-        return batch
-
-    def _evaluates_now(self) -> bool:
-        due = self.step % self.evaluation_interval == 0 or self.is_over
-        return due and self.images.held_out is not None
-
-    def _logs_now(self) -> bool:
-        due = self.step % _LOG_EVERY == 0 or self.step == 1 or self.is_over
-        return due or self._evaluates_now()
-
     def _log(self, lr: float) -> None:
-        """Write a line of the log, with scores when it is time to evaluate."""
+        """Write a line of the log when one is due, with scores when it is time to evaluate."""
+        evaluates = self.images.held_out is not None and (
+            self.step % self.evaluation_interval == 0 or self.is_over
+        )
+        if not (evaluates or self.is_over or self.step % _LOG_EVERY == 0 or self.step == 1):
+            return
         self._recent.require_finite(self.step, self.config.lr)
         self._loss, self._accuracy = self._recent.take_means()
-        evaluates = self._evaluates_now()
         if evaluates:
             self.scores = self.evaluate()
         if not self.group.is_main_process:
@@ -382,16 +382,6 @@ class Trainer:
         path = self.directory.path
         draw_curves(path / "curves.png", self.directory.rows(), self.config.loss)
         draw_samples(path / "samples.png", self.images, self.config.degradation, self.restore)
-
-    def _progress(self, lr: float) -> Progress:
-        return Progress(
-            step=self.step,
-            epoch=self.images.epoch(self.step),
-            done=self.done,
-            loss=self._loss,
-            lr=lr,
-            scores=self.scores,
-        )
 
     def _report_skipped(self) -> int:
         """List and name the images that any process left out, and return their number."""

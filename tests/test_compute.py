@@ -1,0 +1,198 @@
+"""How a step is computed: threads that share a batch, compiled nets, and where weights begin."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from srcli.errors import DeviceError, UsageError
+from srcli.model import weights
+from srcli.training import compute, trainer
+from srcli.training.compute import uses_every_weight
+from srcli.training.distributed import ProcessGroup
+from srcli.training.trainer import train
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+# Threads that share a batch
+
+
+@pytest.fixture
+def cores():
+    """Return a function that sets the CPU threads of torch; they are one again afterwards."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)
+
+
+def cores_of_a_thread():
+    """Count the CPU threads that torch uses in a thread that has just begun."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(torch.get_num_threads).result()
+
+
+@pytest.mark.parametrize(("loss", "dtype"), [("fourier", "fp32"), ("l1", "bf16")])
+def test_threads_that_share_a_batch_learn_the_same(options, saved_run, cores, loss, dtype):
+    """Splitting a batch changes the last bits alone, and the same threads give the same bits."""
+    reports, states = [], []
+    for name, count in (("one", 1), ("two", 2), ("three", 3), ("again", 3)):
+        cores(count)
+        config = options(
+            name, loss=loss, dtype=dtype, scales=(2.0, 3.0), optimizer="adam", batch_size=5, steps=2
+        )
+        reports.append(train(config))
+        states.append(saved_run(config.output).state)
+        assert cores_of_a_thread() == torch.get_num_threads() == count
+
+    assert all(torch.equal(value, states[3][name]) for name, value in states[2].items())
+    loose = 1 if dtype == "fp32" else 30
+    for report, state in zip(reports[1:], states[1:], strict=True):
+        assert report.loss == pytest.approx(reports[0].loss, rel=loose * 1e-4)
+        assert report.accuracy == pytest.approx(reports[0].accuracy, abs=loose * 1e-4)
+        moments = [name for name in states[0] if name.endswith("exp_avg")]
+        assert moments
+        for name in moments:
+            distance = torch.linalg.norm(states[0][name] - state[name])
+            assert distance <= loose * 1e-3 * torch.linalg.norm(states[0][name]), name
+    assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, []), (2, [2, 3]), (3, [1, 2, 2])])
+def test_each_thread_takes_a_part_of_the_batch(options, monkeypatch, cores, count, parts):
+    """A part for each core, computed by one core each."""
+    sizes, original = [], trainer.input_and_target
+
+    def watched(batch, degradation):
+        if threading.current_thread().name.startswith("srcli-step"):
+            assert torch.get_num_threads() == 1
+            sizes.append(len(batch.scales))
+        return original(batch, degradation)
+
+    monkeypatch.setattr(trainer, "input_and_target", watched)
+    cores(count)
+
+    train(options(batch_size=5, steps=1))
+
+    assert sorted(sizes) == parts
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"), [({"compile": True}, 1), ({"batch_size": 1}, 1), ({}, 2)]
+)
+def test_a_batch_stays_whole_where_it_cannot_be_split(options, cores, changes, size):
+    """Compiled, of a single patch, or shared by processes."""
+    cores(2)
+    with compute.computing(options(**changes), ProcessGroup(CPU, size=size)) as threads:
+        assert threads is None
+
+
+def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
+    """A lack of memory there ends the run as it does elsewhere, and the threads are gone."""
+    cores(2)
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(trainer, "input_and_target", full)
+    with pytest.raises(DeviceError):
+        train(options())
+    assert cores_of_a_thread() == torch.get_num_threads() == 2
+    assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
+
+
+def test_a_gpu_may_try_its_kernels_while_a_run_lasts(options):
+    """While a run lasts cuDNN looks for the fastest for the shapes of a step, on a GPU alone."""
+    before = torch.backends.cudnn.benchmark
+    for device in (CPU, torch.device("cuda")):
+        with compute.computing(options(), ProcessGroup(device)):
+            assert torch.backends.cudnn.benchmark == (before or device.type == "cuda")
+        assert torch.backends.cudnn.benchmark == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_net_trains_alike(options, saved_run, monkeypatch):
+    """The net is traced into graphs, and its tensors keep their names.
+
+    The compiler's back end, which is torch's own business, needs g++ and most of a minute.
+    """
+    traced, compile_ = [], torch.compile
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, **how: (
+            traced.append(function) or compile_(function, backend="eager", **how)
+        ),
+    )
+    changes = {"steps": 1, "limit": 1, "scales": (3.0,)}
+    eager, compiled = options("eager", **changes), options("compiled", compile=True, **changes)
+    reports = [train(config) for config in (eager, compiled)]
+
+    assert len(traced) == 1
+    assert reports[1].loss == pytest.approx(reports[0].loss, rel=1e-4)
+    found, expected = (saved_run(config.output).part("net") for config in (compiled, eager))
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        # Adam's first steps have the size of the rate whatever the gradient's: half of 1e-3.
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)
+
+
+# The paths that a batch takes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"batch_size": 2}, True),
+        ({"batch_size": 1}, False),  # a process has one of the two factors
+        ({"balanced": False}, False),  # all may draw the same
+        ({"scales": (3.0,)}, False),  # nobody takes the path of x2
+        ({"scales": (2.0,)}, False),
+        ({"scales": (2.0, 2.0, 3.0), "batch_size": 2}, False),
+    ],
+    ids=str,
+)
+def test_processes_look_for_unused_weights_only_where_there_may_be_some(options, changes, expected):
+    """Looking takes a while each step, and where there are none PyTorch warns."""
+    assert uses_every_weight(options(**({"scales": (2.0, 3.0)} | changes))) is expected
+
+
+def test_a_net_of_one_path_uses_all_of_it(options, tiny_config):
+    """Without paths every factor takes the same one, drawn or in turn."""
+    config = options(model=dataclasses.replace(tiny_config, paths=()), balanced=False)
+
+    assert uses_every_weight(config)
+
+
+# Where a run starts from
+
+
+def test_a_run_can_start_from_weights(options, saved_run, tiny_weights):
+    """The given weights are where a run begins: a step too small to matter leaves them."""
+    config = options(init_from=tiny_weights, lr=1e-12, steps=1)
+
+    train(config)
+
+    saved, before = saved_run(config.output), weights.read_tensors(tiny_weights)[1]
+    for name, tensor in saved.weights.items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-7)
+    assert saved.header.training["init_from"] == tiny_weights.name
+    assert saved.header.training["origin"] == weights.read_header(tiny_weights).training
+
+
+def test_weights_of_another_shape_are_refused(options, tiny_weights, tiny_config):
+    """A run cannot start from weights of another net; nothing is left behind."""
+    other = dataclasses.replace(tiny_config, widths=(10, 12))
+    config = options(init_from=tiny_weights, model=other)
+    with pytest.raises(UsageError) as caught:
+        train(config)
+
+    assert str(caught.value) == (
+        f"--init-from {tiny_weights}: its net has another shape than --set model asks "
+        "for; use weights of that shape"
+    )
+    assert not config.output.exists()
