@@ -23,10 +23,10 @@ from PIL import ExifTags, Image, IptcImagePlugin, features
 from reading_files import SRGB
 
 from srcli.imaging import images
-from srcli.imaging.embedding import dpi_of
 from srcli.imaging.formats import BUILT
 from srcli.imaging.ifd import EXIF, GPS
 from srcli.imaging.images import Album, Metadata, Picture, read_album, to_pillow
+from srcli.imaging.metadata import dpi_of
 from srcli.imaging.profiles import stripped
 from srcli.imaging.writing import write_stream
 

@@ -1,11 +1,10 @@
 """What a format stores of a picture's metadata: fitted to the pixels, and what was lost named."""
 
 import io
-import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, SupportsFloat
+from typing import Any, Final
 
 from PIL.PngImagePlugin import PngInfo
 
@@ -20,6 +19,7 @@ from srcli.imaging.exif import (
 from srcli.imaging.exif import without_location as exif_without_location
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import MAIN, Directory
+from srcli.imaging.metadata import dpi_of
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.xmp import fitted_xmp, split
@@ -27,7 +27,6 @@ from srcli.imaging.xmp import without_location as xmp_without_location
 
 __all__ = [
     "Embedded",
-    "dpi_of",
     "embedded",
     "holds_profile",
     "metadata_without_location",
@@ -229,20 +228,6 @@ def _is_keyword(key: str) -> bool:
     """Whether a PNG can hold a text under a keyword (PNG, section 11.3.3)."""
     latin = all(ord(letter) < 256 for letter in key)
     return latin and 0 < len(key) < 80 and key.isprintable() and key == " ".join(key.split())
-
-
-def dpi_of(value: object) -> tuple[float, float] | None:
-    """Take a resolution for what it is only if it is one."""
-    if not isinstance(value, tuple) or len(value) != 2 or not all(map(_positive, value)):
-        return None
-    across, down = map(float, value)
-    # One pixel per inch is what Pillow makes up for a TIFF that does not say.
-    return None if across == down == 1 else (across, down)
-
-
-def _positive(value: SupportsFloat) -> bool:
-    number = float(value)
-    return math.isfinite(number) and 0 < number < 65536
 
 
 def _lost_profile(picture: Picture, name: str) -> Iterator[str]:

@@ -16,7 +16,15 @@ from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
-__all__ = ["left_behind", "metadata_of", "orientation_of", "page_metadata", "profile_for", "sound"]
+__all__ = [
+    "dpi_of",
+    "left_behind",
+    "metadata_of",
+    "orientation_of",
+    "page_metadata",
+    "profile_for",
+    "sound",
+]
 
 _T = TypeVar("_T")
 
@@ -58,7 +66,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         exif=sound(lambda: _exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
         iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(_IPTC_RESOURCE, b""))),
-        dpi=sound(lambda: _dpi(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
+        dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
         text=tuple(
             (str(key), str(value))
             for key, value in text.items()
@@ -139,12 +147,13 @@ def _whole_records(data: bytes) -> bytes | None:
     return data[:end] or None
 
 
-def _dpi(value: object) -> tuple[float, float] | None:
+def dpi_of(value: object) -> tuple[float, float] | None:
     """Take a resolution for what it is only if it is one."""
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple) or len(value) != 2:
         return None
     across, down = map(float, value)
     fits = all(math.isfinite(side) and 0 < side < 65536 for side in (across, down))
+    # One pixel per inch is what Pillow makes up for a TIFF that does not say.
     return (across, down) if fits and (across, down) != (1, 1) else None
 
 
@@ -152,7 +161,7 @@ def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
     """Return the resolution that EXIF states; WebP and AVIF have no other place for it."""
     unit = {2: 1.0, 3: 2.54}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
     sides = (exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution])
-    return _dpi(tuple(float(side) * unit for side in sides))
+    return dpi_of(tuple(float(side) * unit for side in sides))
 
 
 # ---- what does not travel -----------------------------------------------------------------
@@ -226,4 +235,4 @@ def _page_dpi(page: Page) -> tuple[float, float] | None:
         raw = page.raw(tag)
         over, under = (int.from_bytes(raw[at : at + 4], order) for at in (0, 4))  # type: ignore[arg-type]
         sides.append(over / under * unit)
-    return _dpi(tuple(sides))
+    return dpi_of(tuple(sides))
