@@ -330,7 +330,7 @@ ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, a
         (animated(channels=1), "GIF", False, ["GIF holds no EXIF: dropped"]),
         (animated(), "JPEG", False, ["JPEG holds one picture: the first of 5 frames"]),
         (animated(), "TIFF", False, ["TIFF holds no timing: frames become pages"]),
-        (animated(loop=3), "AVIF", False, ["AVIF is not told how often it plays: for ever"]),
+        (animated(loop=3), "AVIF", False, ["AVIF does not say how often it plays: for ever"]),
         (
             Album(pictures=flat().pictures * 2),
             "PPM",

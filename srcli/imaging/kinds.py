@@ -1,4 +1,4 @@
-"""Kinds of files that a separate package decodes, or that are not read: told by how they begin."""
+"""Kinds of files that need a separate package, or that are not read: known by how they begin."""
 
 import struct
 from typing import Final

@@ -72,7 +72,7 @@ def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
     elif form.frames and not timed:
         yield f"{name} holds no pages: shown for a second each"
     elif name == "AVIF" and (album.loop or (album.loop is None and album.format != name)):
-        yield "AVIF is not told how often it plays: for ever"
+        yield "AVIF does not say how often it plays: for ever"
 
 
 def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
