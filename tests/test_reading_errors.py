@@ -33,6 +33,7 @@ from reading_files import (
 
 from srcli.errors import ImageError
 from srcli.imaging.formats import PILLOW_SILENCE
+from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.reading import read, read_album, read_header, read_size
 
 
@@ -134,7 +135,26 @@ def test_decompression_bombs_are_refused_by_their_header(saved, verb):
     """A size beyond the limit is told, and what to do; the memory for it is never asked for."""
     path = saved(claiming(20000, 20000), "bomb.png")
 
-    assert f"20000x20000 pixels {BY_DEFAULT}" == message_of(path, verb)
+    assert f"400000000 pixels {BY_DEFAULT}" == message_of(path, verb)
+
+
+def test_a_bomb_leaves_the_limit_of_the_process_as_it_was(saved):
+    """What Pillow refuses is not opened again without a limit, under which others would decode."""
+    path = saved(claiming(20000, 20000), "bomb.png")
+    before = Image.MAX_IMAGE_PIXELS
+    opened = Image.open
+    seen = []
+
+    def spying(*arguments, **options):
+        seen.append(Image.MAX_IMAGE_PIXELS)
+        return opened(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", spying)
+        message_of(path, read)
+
+    assert seen == [(MAX_PIXELS + 1) // 2]
+    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_webp_is_refused_before_its_canvas_is_made(saved):
@@ -153,7 +173,9 @@ def test_the_limit_is_the_callers(saved, monkeypatch, verb):
 
     assert verb(path) is not None
     assert verb(path, max_pixels=150) is not None
-    with pytest.raises(ImageError, match=r"15x10 pixels are more than the 149 that --max-pixels"):
+    with pytest.raises(
+        ImageError, match=r"(15x10|150) pixels are more than the 149 that --max-pixels"
+    ):
         verb(path, max_pixels=149)
 
     assert Image.MAX_IMAGE_PIXELS == 60

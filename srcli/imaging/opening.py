@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
@@ -23,10 +23,6 @@ MAX_PIXELS: Final = 178_956_970
 
 Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
 """
-
-
-_BEYOND_ALL: Final = 1 << 64
-"""More pixels than any format can claim."""
 
 
 @contextmanager
@@ -72,24 +68,14 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
         check_pixels(kinds.jxl_size(stream.read()), 1, limit)
         stream.seek(0)
     try:
-        image = _opened_by_pillow(stream, formats)
+        image = Image.open(stream, formats=formats)
     except Exception as error:
-        if kind is None:
+        if kind is None or isinstance(error, Image.DecompressionBombError):
             raise
         raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
-
-
-def _opened_by_pillow(stream: BinaryIO, formats: list[str]) -> ImageFile.ImageFile:
-    try:
-        return Image.open(stream, formats=formats)
-    except Image.DecompressionBombError:
-        # Once more without a limit, so that the message can state the size.
-        stream.seek(0)
-        with PILLOW_SILENCE.up_to(_BEYOND_ALL):
-            return Image.open(stream, formats=formats)
 
 
 # ---- problems -----------------------------------------------------------------------------
