@@ -1,7 +1,7 @@
 """One file: read, enlarge, write.
 
 Small results are made whole and written while the net is at the next file. Of large ones the rows
-are encoded while the net is at those below, and of very large inputs they are decoded meanwhile:
+are set aside on disk as they are finished, and of very large inputs they are decoded meanwhile:
 then neither is ever whole in memory.
 """
 
@@ -29,8 +29,8 @@ from srcli.upscaling.selection import STREAM, Job
 __all__ = ["BANDS_HELD", "PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
 
 STREAMED_PIXELS: Final = 4_000_000
-"""Pixels of a result from which its rows are encoded while the net is still at those below: then
-no file of this size or larger is held whole, and its encoder is done when the net is."""
+"""Pixels of a result from which its rows are handed on while the net is still at those below: then
+no result of this size or larger is held whole."""
 
 SCANNED_PIXELS: Final = 32_000_000
 """Pixels of an input from which it is decoded as its rows are needed, where its kind allows it."""
