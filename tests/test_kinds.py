@@ -1,5 +1,6 @@
 """Kinds of files out of users' reports: raws, HEIC, JPEG XL, colours without a profile."""
 
+import errno
 import io
 import struct
 import sys
@@ -327,6 +328,27 @@ def test_bad_heics_are_one_line_each():
         read(NAME, data[:-200])
     with pytest.raises(ImageError, match=r"(48x32|1536) pixels are more than the 1000"):
         read(NAME, data, max_pixels=1000)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "does not fit into memory"),
+        (OSError(errno.EIO, "Input/output error"), r"cannot be read \(Input/output error\)"),
+        (ValueError("no such box"), "a HEIC file that is damaged"),
+    ],
+)
+def test_what_is_not_the_files_fault_is_not_called_damage(monkeypatch, error, words):
+    """Short memory and a failing disk keep their own words for a HEIC too."""
+    data = heic()
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Image, "open", failing)
+
+    with pytest.raises(ImageError, match=words):
+        read(NAME, data)
 
 
 @pytest.mark.parametrize(

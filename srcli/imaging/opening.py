@@ -70,7 +70,7 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
     try:
         image = Image.open(stream, formats=formats)
     except Exception as error:
-        if kind is None or isinstance(error, Image.DecompressionBombError):
+        if kind is None or _is_no_damage(error):
             raise
         raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     with image:
@@ -123,6 +123,16 @@ _TRUNCATION: Final = re.compile(
 )
 
 
+def _is_of_system(error: Exception) -> bool:
+    """Whether the system refused; but codecs seek to nonsense offsets, which it calls invalid."""
+    return isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
+
+
+def _is_no_damage(error: Exception) -> bool:
+    """Whether the reason is not in the file: memory, a limit, the disk."""
+    return isinstance(error, MemoryError | Image.DecompressionBombError) or _is_of_system(error)
+
+
 def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
     """Say what is wrong with a file, and a way out, in one line.
 
@@ -138,8 +148,7 @@ def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
     for types, problem in _PROBLEMS:
         if isinstance(error, types):
             return problem
-    # What the system refuses; but codecs seek to nonsense offsets, which it calls invalid.
-    if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+    if _is_of_system(error):
         return f"cannot be read ({reason(error)}); check the path and the disk"
     if isinstance(error, EOFError) or _TRUNCATION.search(str(error)):
         return "truncated, its end is missing; fetch the file again"
