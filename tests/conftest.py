@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
+from srcli import files
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.model import weights
 from srcli.model.config import ModelConfig, ScalePath
@@ -371,7 +373,7 @@ import gc, json, os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from srcli import upscaler as upscaling  # what a run would import, once for all
+from srcli import files, upscaler as upscaling  # what a run would import, once for all
 from srcli.cli import app as cli, enlarging, reporter
 from srcli.upscaling import batch, estimate, plan as planning, share
 try:
@@ -514,3 +516,45 @@ def saved(tmp_path):
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Give every example of a property a folder of its own."""
+    folder = tmp_path_factory.mktemp("desk")
+    return (folder / f"{number}" for number in count())
+
+
+@pytest.fixture
+def row(here):
+    """A folder of six pictures, the second one broken, the fourth 33 pixels wide."""
+    folder = here / "row"
+    folder.mkdir()
+    draw = np.random.default_rng(2)
+    for index in range(6):
+        levels = draw.integers(0, 256, (20, 30 + index, 3), dtype=np.uint8)
+        Image.fromarray(levels).save(folder / f"{index}.png")
+    (folder / "1.png").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture
+def on_cpu(tiny_weights):
+    """What every command needs: the tiny net on the CPU, one file after the other."""
+    return ["--model", str(tiny_weights), "--device", "cpu", "--dtype", "fp32", "-j", "1"]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, tiny_weights):
+    """A working directory with a folder ``in`` of pictures, one of them broken.
+
+    The weights that are shipped are one file called ``tiny``.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
+    Path("in/sub").mkdir(parents=True)
+    draw = np.random.default_rng(3)
+    for name, shape in (("a.png", (11, 13, 3)), ("b.jpg", (9, 16, 3)), ("sub/c.png", (7, 5))):
+        Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8)).save(Path("in", name))
+    Path("in/broken.png").write_bytes(b"broken")
+    return tmp_path

@@ -1,11 +1,10 @@
 """A batch of files: what becomes of each, how they overlap, what a dry run says."""
 
-import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from batch_files import configured, enlarge, listing, picture
 from PIL import Image
 
 from srcli.files import TEMPORARY_SUFFIX
@@ -14,22 +13,8 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
-from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Selection
-
-EXACT = Settings(device="cpu", dtype="fp32")
-
-
-SELECTED = {field.name for field in dataclasses.fields(Selection)}
-
-
-def configured(*inputs, **options):
-    """Options of a batch that computes in fp32 on the CPU."""
-    chosen = {name: options.pop(name) for name in SELECTED & options.keys()}
-    selection = Selection(inputs=inputs, **chosen)
-    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
 
 
 def touch(*names):
@@ -38,24 +23,6 @@ def touch(*names):
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-
-
-def listing(folder="."):
-    """Every file and folder below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
-
-
-def enlarge(*inputs, model, **options):
-    """Plan and run a batch."""
-    config = configured(*inputs, model=str(model), **options)
-    return list(batch.run(config, plan(config.selection)))
-
-
-def picture(width, height, mode="RGB"):
-    """Draw noise: no two pixels are expected to be alike."""
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode]
-    levels = np.random.default_rng(5).integers(0, 256, (height, width, channels), dtype=np.uint8)
-    return Image.fromarray(levels[..., 0] if channels == 1 else levels)
 
 
 def test_a_bad_file_costs_only_itself(here, tiny_weights):

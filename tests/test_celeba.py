@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from source_files import keys, refusal
 
 from srcli.data import celeba
 from srcli.data.downloads import PAGES
 from srcli.data.sources import open_source
-from srcli.errors import DataError, ImageError
+from srcli.errors import ImageError
 
 GET = f"with --download, or from {PAGES['celeba']}"
 
@@ -78,19 +79,6 @@ LAYOUTS = pytest.mark.parametrize("layout", WRITERS)
 def opened(root, *partitions, notice=lambda _: None):
     """Open partitions of CelebA, or all of it."""
     return celeba.CelebA(root, partitions, notice)
-
-
-def keys(source):
-    """List the names of all images."""
-    return [source.key(index) for index in range(len(source))]
-
-
-def refusal(call, kind=DataError):
-    """Return the message that a call is refused with; it must be one line."""
-    with pytest.raises(kind) as error:
-        call()
-    assert str(error.value).isprintable()
-    return str(error.value)
 
 
 @LAYOUTS

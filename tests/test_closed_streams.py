@@ -1,47 +1,18 @@
 """What the system does to a run: full disks, closed streams, readers that go away, memory."""
 
-import hashlib
 import os
 import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
+from run_files import contents
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-@pytest.fixture
-def row(here):
-    """A folder of six pictures, the second one broken, the fourth 33 pixels wide."""
-    folder = here / "row"
-    folder.mkdir()
-    draw = np.random.default_rng(2)
-    for index in range(6):
-        levels = draw.integers(0, 256, (20, 30 + index, 3), dtype=np.uint8)
-        Image.fromarray(levels).save(folder / f"{index}.png")
-    (folder / "1.png").write_bytes(b"broken")
-    return folder
-
-
-@pytest.fixture
-def options(tiny_weights):
-    """What every command needs: the tiny net on the CPU, one file after the other."""
-    return ["--model", str(tiny_weights), "--device", "cpu", "--dtype", "fp32", "-j", "1"]
-
-
-def contents(folder):
-    """Every file below a folder, hidden ones included, by its path: checksums."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, options, server):
+def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, on_cpu, server):
     """The old file stays, the others are done, and the reason is named."""
     Path("out").mkdir()
     Path("out/5.png").write_bytes(b"old")
@@ -49,7 +20,7 @@ def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, options, server)
     Image.new("RGB", (34, 20), "red").save(row / "0.png")
     limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
 
-    process, code = server.run(row, *options, "-o", "out", "--overwrite", first=limit)
+    process, code = server.run(row, *on_cpu, "-o", "out", "--overwrite", first=limit)
 
     assert code == 1
     assert {
@@ -66,14 +37,14 @@ def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, options, server)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_stdout_is_one_line(row, options, server):
+def test_a_full_stdout_is_one_line(row, on_cpu, server):
     """A picture or JSON that cannot be poured out ends with 1 and the reason."""
-    picture, code = server.run(row / "0.png", *options, "-o", "-", stdout="/dev/full")
+    picture, code = server.run(row / "0.png", *on_cpu, "-o", "-", stdout="/dev/full")
 
     assert code == 1
     assert re.fullmatch(r"error: .*stdout.*\n", picture.stderr)
 
-    lines, code = server.run(row / "0.png", *options, "--json", stdout="/dev/full")
+    lines, code = server.run(row / "0.png", *on_cpu, "--json", stdout="/dev/full")
 
     assert code == 1
     assert lines.stderr.splitlines()[-1] == (
@@ -81,12 +52,12 @@ def test_a_full_stdout_is_one_line(row, options, server):
     )
 
 
-def test_a_terminal_gets_no_picture(row, options, server):
+def test_a_terminal_gets_no_picture(row, on_cpu, server):
     """Bytes of an image would only garble it: wrong usage, before anything is computed."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
 
-    process, code = server.run(row / "0.png", *options, "-o", "-", stdout=os.ttyname(slave))
+    process, code = server.run(row / "0.png", *on_cpu, "-o", "-", stdout=os.ttyname(slave))
 
     assert code == 2
     assert process.stderr == "error: stdout is a terminal; redirect it or give --output\n"
@@ -112,24 +83,24 @@ def test_a_terminal_gets_no_picture(row, options, server):
         ),
     ],
 )
-def test_what_is_closed_cannot_be_used(row, options, server, wanted):
+def test_what_is_closed_cannot_be_used(row, on_cpu, server, wanted):
     """A stream that is wanted and not there is wrong usage."""
     closed, arguments, message = wanted
     inputs = arguments if "-" == arguments[0] else [row / "0.png", *arguments]
     first = f"os.close({closed})\nsys.{('stdin', 'stdout')[closed]} = None"
 
-    process, code = server.run(*inputs, *options, first=first)
+    process, code = server.run(*inputs, *on_cpu, first=first)
 
     assert (code, process.stderr) == (2, f"error: {message}\n")
     assert len(contents(row)) == 6
 
 
-def test_a_daemon_without_any_stream_does_its_work(here, row, options, server):
+def test_a_daemon_without_any_stream_does_its_work(here, row, on_cpu, server):
     """Started with all three closed, nothing is read or written where they were."""
     shutil.copytree(row, "before")
     first = "os.closerange(0, 3)\nsys.stdin = sys.stdout = sys.stderr = None"
 
-    _, code = server.run(row, *options, first=first)
+    _, code = server.run(row, *on_cpu, first=first)
 
     assert code == 1
     assert contents(row) == contents(here / "before")
@@ -139,21 +110,21 @@ def test_a_daemon_without_any_stream_does_its_work(here, row, options, server):
             image.load()
 
 
-def test_a_log_on_a_full_disk_loses_no_file(here, row, options, server):
+def test_a_log_on_a_full_disk_loses_no_file(here, row, on_cpu, server):
     """What cannot be said on stderr is not said, and the work is done."""
     first = "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)" if Path("/dev/full").exists() else ""
 
-    _, code = server.run(row, *options, "-o", "out", first=first)
+    _, code = server.run(row, *on_cpu, "-o", "out", first=first)
 
     assert code == 1
     assert len(contents(here / "out")) == 5
 
 
-def test_a_reader_that_goes_away_ends_the_run(here, row, options, server):
+def test_a_reader_that_goes_away_ends_the_run(here, row, on_cpu, server):
     """``srcli upscale --json ... | head`` stops as pipes do: quietly, with whole files."""
     first = "reader, writer = os.pipe()\nos.dup2(writer, 1)\nos.close(reader)\nos.close(writer)"
 
-    process, code = server.run(row, *options, "-o", "out", "--json", "-q", first=first)
+    process, code = server.run(row, *on_cpu, "-o", "out", "--json", "-q", first=first)
 
     assert code == 1
     assert "Traceback" not in process.stderr
@@ -164,7 +135,7 @@ def test_a_reader_that_goes_away_ends_the_run(here, row, options, server):
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-def test_memory_does_not_grow_with_the_files(options, server):
+def test_memory_does_not_grow_with_the_files(on_cpu, server):
     """After eighty files and after a hundred and seventy the process is as large, but for noise."""
     Path("many").mkdir()
     Image.new("RGB", (60, 50), "blue").save("many/000.png")
@@ -180,7 +151,7 @@ def printed(values, sizes=[]):
 reporter.print_json = printed
 """
 
-    assert server.run("many", *options, "--json", "-q", first=first)[1] == 0
+    assert server.run("many", *on_cpu, "--json", "-q", first=first)[1] == 0
 
     sizes = [int(size) for size in Path("sizes").read_text().split()]
     assert len(sizes) == 171

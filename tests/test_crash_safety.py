@@ -1,6 +1,5 @@
 """A run that is killed, stopped or run twice at once: nothing is lost."""
 
-import hashlib
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from run_files import contents
 
 from srcli.files import TEMPORARY_SUFFIX
 
@@ -72,34 +72,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def row(here):
-    """A folder of six pictures, the second one broken, the fourth 33 pixels wide."""
-    folder = here / "row"
-    folder.mkdir()
-    draw = np.random.default_rng(2)
-    for index in range(6):
-        levels = draw.integers(0, 256, (20, 30 + index, 3), dtype=np.uint8)
-        Image.fromarray(levels).save(folder / f"{index}.png")
-    (folder / "1.png").write_bytes(b"broken")
-    return folder
-
-
-@pytest.fixture
-def options(tiny_weights):
-    """What every command needs: the tiny net on the CPU, one file after the other."""
-    return ["--model", str(tiny_weights), "--device", "cpu", "--dtype", "fp32", "-j", "1"]
-
-
-def contents(folder):
-    """Every file below a folder, hidden ones included, by its path: checksums."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def await_there(path):
     """Wait until something is there, half a minute at most."""
     deadline = time.monotonic() + 30
@@ -139,9 +111,9 @@ def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights,
     assert len(set(found)) > 2, "the moments lie all over the run"
 
 
-def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, options, server):
+def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu, server):
     """The unfinished file that SIGKILL leaves is seen, and gone after the next run."""
-    command = [row, *options, "--skip-existing", "-o", "out"]
+    command = [row, *on_cpu, "--skip-existing", "-o", "out"]
     process = server.start(*command, first=HOLD_THE_WRITING)
     await_there(here / "held")
     process.send(signal.SIGKILL)
@@ -165,9 +137,9 @@ SIGNALS = [
 @pytest.mark.parametrize(
     "first", [SWALLOW_IN_THE_NET, SWALLOW_AT_THE_START], ids=["in the net", "at the start"]
 )
-def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, options, server, first):
+def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, on_cpu, server, first):
     """The run ends all the same: at once, or with the next file."""
-    process = server.start(row, *options, "-o", "out", first=first)
+    process = server.start(row, *on_cpu, "-o", "out", first=first)
     await_there(row.parent / "held")
     process.send(signal.SIGTERM)
 
@@ -177,10 +149,10 @@ def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, options, ser
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_stopped_run_keeps_and_reports_what_it_did(row, options, server, number, code):
+def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number, code):
     """Whole files stay, JSON, list and last line tell the rest, and the same command continues."""
     here = row.parent
-    command = [row, *options, "--skip-existing", "--json", "--failed-list", "failed.txt"]
+    command = [row, *on_cpu, "--skip-existing", "--json", "--failed-list", "failed.txt"]
     assert server.run(*command, "-o", "whole")[1] == 1
     expected = contents(here / "whole")
 
@@ -225,15 +197,15 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, options, server, numbe
     assert contents(here / "out") == expected
 
 
-def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, options, server):
+def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, on_cpu, server):
     """Wherever it hits: no traceback, no temporary file, and what is reported done is there."""
     begun = time.perf_counter()
-    assert server.run(row, *options, "-o", "whole")[1] == 1
+    assert server.run(row, *on_cpu, "-o", "whole")[1] == 1
     seconds = time.perf_counter() - begun
     expected = contents(here / "whole")
     moments = random.Random(1)  # noqa: S311 - not a secret
     for number in range(8):
-        process = server.start(row, *options, "-o", f"out{number}", "--json")
+        process = server.start(row, *on_cpu, "-o", f"out{number}", "--json")
         time.sleep(seconds * (number + moments.random()) / 8)
         process.send((signal.SIGINT, signal.SIGTERM)[number % 2])
 
@@ -247,10 +219,10 @@ def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, op
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_run_may_be_stopped_before_it_began(row, options, server, number, code):
+def test_a_run_may_be_stopped_before_it_began(row, on_cpu, server, number, code):
     """While files are being looked for there is nothing to count: one word and the code."""
     here = row.parent
-    process = server.start(row, *options, "-o", "out", first=HOLD_THE_PLAN)
+    process = server.start(row, *on_cpu, "-o", "out", first=HOLD_THE_PLAN)
     await_there(here / "held")
     process.send(number)
 
@@ -259,10 +231,10 @@ def test_a_run_may_be_stopped_before_it_began(row, options, server, number, code
     assert not (here / "out").exists()
 
 
-def test_a_second_signal_ends_a_run_that_still_writes(here, row, options, server):
+def test_a_second_signal_ends_a_run_that_still_writes(here, row, on_cpu, server):
     """The first one waits for what is being written; the second one does not, and cleans up."""
     process = server.start(
-        *(row, *options, "-o", "out", "--failed-list", "failed.txt"), first=HOLD_THE_WRITING
+        *(row, *on_cpu, "-o", "out", "--failed-list", "failed.txt"), first=HOLD_THE_WRITING
     )
     await_there(here / "held")
     process.send(signal.SIGINT)
@@ -278,12 +250,12 @@ def test_a_second_signal_ends_a_run_that_still_writes(here, row, options, server
     assert Path("failed.txt").exists()
 
 
-def test_a_stdin_that_does_not_end_can_be_left(here, options, server):
+def test_a_stdin_that_does_not_end_can_be_left(here, on_cpu, server):
     """Ctrl-C ends a run whose thread still waits for the picture to come."""
     os.mkfifo("pipe")
     process = server.start(
         "-",
-        *options,
+        *on_cpu,
         "-f",
         "png",
         stdin=here / "pipe",
@@ -304,11 +276,11 @@ def test_a_stdin_that_does_not_end_can_be_left(here, options, server):
     assert process.stderr.startswith("interrupted: 0 done, 0 skipped, 0 failed, 1 not begun")
 
 
-def test_a_list_is_not_replaced_while_it_is_not_done(here, row, options, server):
+def test_a_list_is_not_replaced_while_it_is_not_done(here, row, on_cpu, server):
     """``@LIST --failed-list LIST``, stopped, still names the files that it did not come to."""
     listed = "".join(f"{row}/./{index}.png\n" for index in range(6))
     Path("list.txt").write_text(listed)
-    command = ["@list.txt", *options, "-o", "out", "--failed-list", "./list.txt"]
+    command = ["@list.txt", *on_cpu, "-o", "out", "--failed-list", "./list.txt"]
     process = server.start(*command, first=HOLD_THE_NET)
     await_there(here / "held")
     process.send(signal.SIGINT)

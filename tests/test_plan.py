@@ -1,54 +1,21 @@
 """The plan: what results are called, and which of them cannot be."""
 
 import os
-from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from plan_files import listed, problems, selected, targets, touch
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 from srcli.upscaling import conflicts
 from srcli.upscaling.plan import plan
-from srcli.upscaling.search import write_list
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.selection import Job
 
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))
-
-
-@pytest.fixture(scope="session")
-def desk(tmp_path_factory):
-    """Give every example of a property a folder of its own."""
-    folder = tmp_path_factory.mktemp("desk")
-    return (folder / f"{number}" for number in count())
-
-
-def selected(*inputs, **options):
-    """Select files with some options; an output may be text."""
-    if isinstance(options.get("output"), str):
-        options = options | {"output": Path(options["output"])}
-    return Selection(inputs=inputs, **options)
-
-
-def touch(*names):
-    """Make empty files, with their folders: a plan opens none."""
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def targets(*inputs, **options):
-    """Plan and give the results by the entries of their inputs."""
-    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
-
-
-def problems(selection):
-    """What stands in the way of each planned job."""
-    return [job.problem for job in plan(selection)]
 
 
 def names(jobs):
@@ -59,12 +26,6 @@ def names(jobs):
 def listing(folder="."):
     """Every file and folder below a folder."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
-
-
-def listed(*entries, name="list.txt"):
-    """Write a list and give the input that stands for it."""
-    write_list(Path(name), entries)
-    return f"@{name}"
 
 
 # ---- options ----------------------------------------------------------------------------
@@ -440,9 +401,9 @@ def planned(folder, situation):
 @pytest.mark.usefixtures("stay")
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situation=SITUATIONS)
-def test_nothing_is_ever_overwritten_by_chance(desk, situation):
+def test_nothing_is_ever_overwritten_by_chance(folders, situation):
     """In any tree: no two results have one place, and none that of an input."""
-    jobs = planned(next(desk), situation)
+    jobs = planned(next(folders), situation)
     good = [job.target for job in jobs if job.problem is None]
     places = [os.path.realpath(target.parent) + "/" + target.name for target in good]
 
@@ -457,9 +418,9 @@ def test_nothing_is_ever_overwritten_by_chance(desk, situation):
 @pytest.mark.usefixtures("stay")
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situation=SITUATIONS, data=st.data())
-def test_a_list_of_what_was_planned_gives_the_same(desk, situation, data):
+def test_a_list_of_what_was_planned_gives_the_same(folders, situation, data):
     """In any tree: all of it gives the same jobs, and a part of it the same targets."""
-    jobs, options = planned(next(desk), situation), situation["options"]
+    jobs, options = planned(next(folders), situation), situation["options"]
     assume(jobs)
     part = data.draw(st.lists(st.sampled_from(jobs), min_size=1, unique=True))
 

@@ -2,55 +2,16 @@
 
 import io
 import sys
-from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_files import listed, problems, selected, targets, touch
 
 from srcli.errors import OutputError, UsageError
 from srcli.upscaling.plan import plan
 from srcli.upscaling.search import read_list, write_list
-from srcli.upscaling.selection import Selection
-
-
-@pytest.fixture(scope="session")
-def desk(tmp_path_factory):
-    """Give every example of a property a folder of its own."""
-    folder = tmp_path_factory.mktemp("desk")
-    return (folder / f"{number}" for number in count())
-
-
-def selected(*inputs, **options):
-    """Select files with some options; an output may be text."""
-    if isinstance(options.get("output"), str):
-        options = options | {"output": Path(options["output"])}
-    return Selection(inputs=inputs, **options)
-
-
-def touch(*names):
-    """Make empty files, with their folders: a plan opens none."""
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def targets(*inputs, **options):
-    """Plan and give the results by the entries of their inputs."""
-    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
-
-
-def problems(selection):
-    """What stands in the way of each planned job."""
-    return [job.problem for job in plan(selection)]
-
-
-def listed(*entries, name="list.txt"):
-    """Write a list and give the input that stands for it."""
-    write_list(Path(name), entries)
-    return f"@{name}"
 
 
 def listing(folder="."):
@@ -100,9 +61,9 @@ NAME = st.text(
 
 
 @given(entries=st.lists(NAME, max_size=5))
-def test_a_list_is_read_as_it_was_written(desk, entries):
+def test_a_list_is_read_as_it_was_written(folders, entries):
     """Whatever paths are written come back as they are."""
-    path = next(desk)
+    path = next(folders)
     write_list(path, iter(entries))
 
     assert read_list(str(path)) == entries

@@ -7,11 +7,12 @@ import tarfile
 
 import numpy as np
 import pytest
+from source_files import keys, refusal
 
 from srcli.data import stl10
 from srcli.data.downloads import PAGES
 from srcli.data.sources import open_source
-from srcli.errors import DataError, OutputError
+from srcli.errors import OutputError
 
 GET = f"with --download, or from {PAGES['stl10']}"
 
@@ -75,19 +76,6 @@ def tar_of(root, splits):
 def opened(root, *splits, notice=lambda _: None):
     """Open splits of STL-10, or the unlabelled one."""
     return stl10.STL10(root, splits, notice)
-
-
-def keys(source):
-    """List the names of all images."""
-    return [source.key(index) for index in range(len(source))]
-
-
-def refusal(call, kind=DataError):
-    """Return the message that a call is refused with; it must be one line."""
-    with pytest.raises(kind) as error:
-        call()
-    assert str(error.value).isprintable()
-    return str(error.value)
 
 
 def refuse(*_):

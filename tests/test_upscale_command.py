@@ -6,14 +6,13 @@ import stat
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
+from upscale_runs import EXACT, run
 
-from srcli import files
 from srcli.cli.app import app
 from srcli.cli.options import complete_model
 from srcli.imaging import images
@@ -22,29 +21,6 @@ from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.selection import Selection
 
 ROOT = Path(__file__).parents[1]
-EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch, tiny_weights):
-    """A working directory with a folder ``in`` of pictures, one of them broken.
-
-    The weights that are shipped are one file called ``tiny``.
-    """
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
-    Path("in/sub").mkdir(parents=True)
-    draw = np.random.default_rng(3)
-    for name, shape in (("a.png", (11, 13, 3)), ("b.jpg", (9, 16, 3)), ("sub/c.png", (7, 5))):
-        Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8)).save(Path("in", name))
-    Path("in/broken.png").write_bytes(b"broken")
-    return tmp_path
-
-
-def run(*arguments, **options):
-    """Run ``srcli upscale`` in this process; an error that is not ours fails the test."""
-    command = ["upscale", *map(str, arguments), *EXACT]
-    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
 
 
 def tree(folder="."):

@@ -1,0 +1,38 @@
+"""What the tests of a plan share: inputs, lists and results, of empty files."""
+
+from pathlib import Path
+
+from srcli.upscaling.plan import plan
+from srcli.upscaling.search import write_list
+from srcli.upscaling.selection import Selection
+
+
+def selected(*inputs, **options):
+    """Select files with some options; an output may be text."""
+    if isinstance(options.get("output"), str):
+        options = options | {"output": Path(options["output"])}
+    return Selection(inputs=inputs, **options)
+
+
+def touch(*names):
+    """Make empty files, with their folders: a plan opens none."""
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def targets(*inputs, **options):
+    """Plan and give the results by the entries of their inputs."""
+    return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
+
+
+def problems(selection):
+    """What stands in the way of each planned job."""
+    return [job.problem for job in plan(selection)]
+
+
+def listed(*entries, name="list.txt"):
+    """Write a list and give the input that stands for it."""
+    write_list(Path(name), entries)
+    return f"@{name}"

@@ -1,0 +1,13 @@
+"""``srcli upscale`` run in the tests' own process."""
+
+from typer.testing import CliRunner
+
+from srcli.cli.app import app
+
+EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
+
+
+def run(*arguments, **options):
+    """Run ``srcli upscale`` in this process; an error that is not ours fails the test."""
+    command = ["upscale", *map(str, arguments), *EXACT]
+    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
