@@ -10,6 +10,7 @@ from types import ModuleType
 
 __all__ = [
     "AUTO",
+    "DEFAULT_SHARPNESS",
     "TEMPORARY_SUFFIX",
     "abandon",
     "is_file",
@@ -25,6 +26,10 @@ __all__ = [
 
 AUTO = "auto"
 """What a person gives instead of weights to have them chosen for each file."""
+
+DEFAULT_SHARPNESS = 0.0
+"""How far ``srcli upscale`` mixes the weights that ``auto`` chooses among with their sharp
+siblings, where there are any: 0 is not at all."""
 
 TEMPORARY_SUFFIX = ".srcli-tmp"
 """What unfinished files are called, so that a leftover of a crash is known for what it is."""

@@ -24,6 +24,7 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.model.patches import Layout, Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
+from srcli.model.sharpness import load_mixed
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors, resolve_device
 from srcli.ops.spans import PATCH, Span, output_length
@@ -33,7 +34,7 @@ __all__ = ["Settings", "Upscaler", "check_settings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How an :class:`Upscaler` computes; none of it changes what a picture should look like.
+    """How an :class:`Upscaler` computes; sharpness alone changes what a picture looks like.
 
     Raises:
         UsageError: If a number is out of range.
@@ -58,8 +59,14 @@ class Settings:
     improve example-based single image super resolution"). With weights that are symmetric all eight
     are alike: one is computed."""
 
+    sharpness: float | None = None
+    """Weights that have a sharp sibling are mixed with it: 0 (faithful) to 1 (crisp). None: they
+    are taken as they are."""
+
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if self.sharpness is not None and not 0 <= self.sharpness <= 1:
+            raise UsageError(f"--sharpness must lie in 0..1, not {self.sharpness:g}")
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)
         require_at_least(0, overlap=self.overlap)
 
@@ -89,7 +96,8 @@ class Upscaler:
         notice: Called with a line when something worth knowing happened, each once.
 
     Raises:
-        WeightsError: If there are no such weights, or they are damaged.
+        WeightsError: If there are no such weights, they are damaged, or have no sibling that a
+            sharpness would mix them with.
         UsageError: If the tile does not fit the net's stride, or for ``auto``, which is about
             files: see :func:`srcli.choose_weights`.
         DeviceError: If the device is not there.
@@ -115,11 +123,15 @@ class Upscaler:
             )
         self.settings = settings or Settings()
         self.device = resolve_device(self.settings.device)
+        sharpness = self.settings.sharpness
         if isinstance(model, ResidualAutoencoder):
+            if sharpness is not None:
+                raise UsageError("a sharpness is about weights: give their name or file, not a net")
             name, net, header = "this net", model, weights.Weights(config=model.config)
         else:
             name = str(model)
-            net, header = weights.load(weights.resolve(name))
+            path = weights.resolve(name)
+            net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
         self.config = net.config
         self.scales = scales or header.scales
         self._layout = _layout(self.config, self.scales, self.settings)

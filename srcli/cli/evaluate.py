@@ -54,6 +54,7 @@ EVAL_HELP = (
     "[bold]srcli eval set5[/]  # a folder with HR and LRx3: luma, border cut\n\n"
     "[bold]srcli eval celeba -m paper -m base[/]  # the centers of CelebA's test images\n\n"
     "[bold]srcli eval photos -m base -m mine.safetensors --json[/]  # two nets\n\n"
+    "[bold]srcli eval photos --sharpness 0 --sharpness 0.5 --sharpness 1[/]  # how crisp\n\n"
     "[bold]srcli eval set14 --baseline lanczos --panels panels -o set14.csv[/]  # to look at"
 )
 
@@ -93,6 +94,15 @@ _Models = Annotated[
         metavar="NAME|FILE",
         default="base",
         completion=complete_weights,
+    ),
+]
+_Sharpness = Annotated[
+    list[float] | None,
+    option(
+        _SCORES,
+        text="Mix each model with its sharp sibling: 0 (faithful) to 1 (crisp); repeat to compare.",
+        metavar="S",
+        default="weights as they are",
     ),
 ]
 _Baselines = Annotated[
@@ -157,6 +167,7 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
     model: _Models = None,
+    sharpness: _Sharpness = None,
     baseline: _Baselines = None,
     scale: _Scales = None,
     channel: _Channel = "y",
@@ -188,6 +199,7 @@ def evaluate(
         seed=seed,
         lr=lr,
         models=tuple(dict.fromkeys(model or ("base",))),
+        sharpness=tuple(sharpness or ()),
         baselines=_baselines(baseline or ["bicubic"]),
         panels=panels,
         scale=_only_scale(scale or [3.0]),

@@ -28,6 +28,8 @@ _ANY_KERNEL = "kernel=bicubic+bilinear+area+lanczos+cubic"
 _PURPOSES = {
     "base": "clean photographs, faithful",
     "photo": "JPEG, blur, noise",
+    "sharp": "clean photographs, crisp: base mixed by --sharpness",
+    "sharp-photo": "JPEG, blur, noise, crisp: photo mixed by --sharpness",
     "faces": "upright portraits",
     "paper": "the source paper's net, for comparison",
 }

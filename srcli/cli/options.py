@@ -173,12 +173,14 @@ def settings_of(
     dtype: str,
     *,
     tta: bool = False,
+    sharpness: float | None = None,
 ) -> "Settings":
     """Return the options of the network as settings of an upscaler."""
     from srcli.upscaler import Settings
 
     return Settings(
         tta=tta,
+        sharpness=sharpness,
         device=device,
         dtype=dtype,
         tile=whole_number("--tile", tile),

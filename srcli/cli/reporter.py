@@ -84,7 +84,8 @@ class Reporter:
     def loaded(self, name: str, upscaler: "Upscaler") -> None:
         """Report what computes."""
         dtype = str(upscaler.dtype).removeprefix("torch.")
-        text = f"{name} on {upscaler.device} in {dtype}"
+        mixed = _mixed(upscaler.settings.sharpness)
+        text = f"{name}{mixed} on {upscaler.device} in {dtype}"
         self._print(text, wanted=self._verbosity.verbose)
 
     def result(self, result: "Result") -> None:
@@ -143,7 +144,7 @@ def _line(result: "Result", *, verbose: bool) -> str:
     assert result.after is not None
     before, after = (f"{width}x{height}" for width, height in (result.before, result.after))
     pictures = f"  {result.pictures} pictures" if result.pictures > 1 else ""
-    reason = "" if result.model_reason is None or not verbose else f"  ({result.model_reason})"
+    reason = _weights(result) if verbose or result.status == "planned" else ""
     source, target = result.job.source, result.job.target
     if result.memory is not None:
         return (
@@ -155,6 +156,17 @@ def _line(result: "Result", *, verbose: bool) -> str:
         rate = result.seconds / (result.pixels / 1e6)
         line += f"  from {source} {before} in {result.seconds:.2f} s ({rate:.2f} s/MP){reason}"
     return line
+
+
+def _weights(result: "Result") -> str:
+    """Say which weights were chosen or mixed; those that were given say nothing new."""
+    if result.model_reason is None and result.sharpness is None:
+        return ""
+    return f"  ({result.model_reason or result.model}{_mixed(result.sharpness)})"
+
+
+def _mixed(sharpness: float | None) -> str:
+    return "" if sharpness is None else f" with sharpness {sharpness:g}"
 
 
 def _counts(summary: "Summary") -> str:

@@ -1,7 +1,7 @@
 """The options of an evaluation, checked."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -48,6 +48,10 @@ class EvalConfig:
 
     models: tuple[str, ...] = ("base",)
     """Shipped names or weights files."""
+
+    sharpness: tuple[float, ...] = ()
+    """Each model is mixed with its sharp sibling so far, one method for each; none: as the settings
+    say."""
 
     baselines: tuple[str, ...] = (BASELINE,)
     """Names of :data:`FILTERS` that the models are compared with."""
@@ -96,13 +100,25 @@ class EvalConfig:
                 "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
                 "name, e.g. -m base -m photo"
             )
-        for name in set(self.models).intersection(self.baselines):
+        for name in self.nets.keys() & set(self.baselines):
             raise UsageError(
                 f"-m {name} is the name of a --baseline too; give the file as ./{name}"
             )
         for option, names in (("-m", self.models), ("--baseline", self.baselines)):
             if len(set(names)) < len(names):
                 raise UsageError(f"{option} must name each method once, not {', '.join(names)}")
+
+    @property
+    def nets(self) -> dict[str, tuple[str, Settings]]:
+        """The weights of each method that is a net, and how it computes."""
+        return {
+            model if mixed is None else f"{model} with sharpness {mixed:g}": (
+                model,
+                replace(self.settings, sharpness=mixed),
+            )
+            for model in self.models
+            for mixed in self.sharpness or (self.settings.sharpness,)
+        }
 
     @property
     def is_named(self) -> bool:

@@ -50,7 +50,9 @@ def evaluate(
         WeightsError: If a model cannot be loaded.
     """
     pairs, lr_source = list_pairs(config, on_message)
-    upscalers = {name: Upscaler(name, settings=config.settings) for name in config.models}
+    upscalers = {
+        name: Upscaler(model, settings=settings) for name, (model, settings) in config.nets.items()
+    }
     targets = _panel_files(config.panels, pairs)
     scores: list[Score] = []
     for done, (pair, target) in enumerate(zip(pairs, targets, strict=True), start=1):

@@ -3,13 +3,14 @@
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from srcli.errors import UsageError
-from srcli.files import AUTO
+from srcli.files import AUTO, DEFAULT_SHARPNESS
 from srcli.imaging import images
 from srcli.model import weights
+from srcli.model.sharpness import has_sibling, siblings
 from srcli.ops.devices import resolve_device, resolve_dtype
 from srcli.upscaler import Settings, Upscaler, check_settings
 from srcli.upscaling.choose import choose, general
@@ -82,7 +83,7 @@ class Nets:
         on_ready: Called with the name of weights and their upscaler, once they are loaded.
 
     Raises:
-        WeightsError: If weights are missing or damaged.
+        WeightsError: If weights are missing or damaged, or have no sharp sibling that is asked for.
         DeviceError: If the device is not there.
         UsageError: If the tile does not fit a net's stride.
     """
@@ -103,7 +104,10 @@ class Nets:
             return
         for name in self._names:  # what would stop an Upscaler, without the weights' tensors
             resolve_dtype(config.settings.dtype, resolve_device(config.settings.device))
-            check_settings(weights.read_header(weights.resolve(name)).config, config.settings)
+            path = weights.resolve(name)
+            check_settings(weights.read_header(path).config, config.settings)
+            if config.settings.sharpness is not None:
+                siblings(path)
 
     def choice(self, coding: images.Coding | None) -> tuple[str, str | None]:
         """Choose for a file: a name, and the reason unless the name was given."""
@@ -120,10 +124,18 @@ class Nets:
         """
         with self._lock:
             if name not in self._loaded:
-                made = Upscaler(name, settings=self._config.settings, notice=self._notice_once)
+                settings = replace(self._config.settings, sharpness=self._sharpness(name))
+                made = Upscaler(name, settings=settings, notice=self._notice_once)
                 self._loaded[name] = made
                 self._on_ready(name, made)
             return self._loaded[name]
+
+    def _sharpness(self, name: str) -> float | None:
+        """Return how far weights are mixed with their sharp sibling; None: they are not."""
+        given = self._config.settings.sharpness
+        if given is not None or name not in self._names or not DEFAULT_SHARPNESS:
+            return given
+        return DEFAULT_SHARPNESS if has_sibling(weights.resolve(name)) else None
 
     def _notice_once(self, text: str) -> None:
         if text not in self._noticed:

@@ -78,6 +78,7 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
         seconds=seconds,
         model=model,
         model_reason=model_reason,
+        sharpness=upscaler.settings.sharpness,
         patches=header.frames * upscaler.patches(source, size),
         memory=_memory(header, job.target, size, upscaler),
     )

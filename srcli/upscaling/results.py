@@ -41,6 +41,9 @@ class Result:
     model_reason: str | None = None
     """Why these were chosen; None where they were given."""
 
+    sharpness: float | None = None
+    """How far they were mixed with their sharp sibling, 0 to 1; None: not at all."""
+
     exit_code: int = 0
     """The exit code of a run that fails for this reason alone."""
 
@@ -74,6 +77,7 @@ class Result:
             "exit_code": self.exit_code,
             "model": self.model,
             "model_reason": self.model_reason,
+            "sharpness": self.sharpness,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
             "patches": self.patches,

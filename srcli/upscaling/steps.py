@@ -62,6 +62,7 @@ class Work:
     job: Job
     model: str | None
     model_reason: str | None = None
+    sharpness: float | None = None
     result: Result | None = None
     """What became of it, where that is known before it is written."""
 
@@ -149,6 +150,7 @@ class Steps:
             work.read = None  # the memory of the input goes with this frame
             work.model, work.model_reason = self.nets.choice(source.coding)
             net = self.nets.named(work.model)
+            work.sharpness = net.settings.sharpness
             begun = time.perf_counter()
             self._progress(work, 0.0)
             pictures: Sequence[Picture | Scan]
@@ -291,7 +293,12 @@ class Steps:
                     notes=work.notes,
                     seconds=work.seconds,
                 )
-        return replace(work.result, model=work.model, model_reason=work.model_reason)
+        return replace(
+            work.result,
+            model=work.model,
+            model_reason=work.model_reason,
+            sharpness=work.sharpness,
+        )
 
 
 def _is_large(path: Path) -> bool:

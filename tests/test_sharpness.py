@@ -1,0 +1,290 @@
+"""``--sharpness``: which weights are siblings, how they are mixed, and who says so."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from srcli import Settings, Upscaler, files
+from srcli.cli.app import app
+from srcli.errors import UsageError, WeightsError
+from srcli.model import weights
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.sharpness import load_mixed, siblings
+from srcli.training.trainer import train
+from srcli.upscaling import config as configs
+
+EXACT = ("--device", "cpu", "--dtype", "fp32")
+
+
+def record(name, origin=None):
+    """What the header of weights says of their training."""
+    return {"scales": [2, 3, 4], "recipe": name, "steps": 7, "origin": origin}
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch, tiny_config):
+    """Ship ``base`` and ``photo`` with their sharp siblings, and two files that have none.
+
+    ``faces`` was trained from ``base``, as ``sharp`` was; ``sharp-photo`` in two runs.
+    """
+    monkeypatch.chdir(tmp_path)
+    base, photo = record("base"), record("photo", origin=record("base of old"))
+    records = {
+        "base": base,
+        "faces": record("faces", origin=base),
+        "paper": record("paper"),
+        "photo": photo,
+        "sharp": record("sharp", origin=base),
+        "sharp-photo": record("sharp-photo", origin=record("a first run", origin=photo)),
+    }
+    shipped = {name: tmp_path / "weights" / f"{name}.safetensors" for name in records}
+    (tmp_path / "weights").mkdir()
+    for name, path in shipped.items():
+        save(path, tiny_config, records[name])
+    monkeypatch.setattr(files, "shipped", lambda: shipped)
+    return shipped
+
+
+def save(path, config, training):
+    """Write random weights whose correction is not zero."""
+    net = ResidualAutoencoder(config)
+    for head in (net.head, *net.heads.values()):
+        nn.init.normal_(head.weight, std=0.02)
+    weights.save(path, net.state_dict(), config, training)
+
+
+def run(*arguments):
+    """Run srcli in this process; an error that is not ours fails the test."""
+    arguments = [*map(str, arguments), *EXACT]
+    return CliRunner().invoke(app, arguments, catch_exceptions=False, prog_name="srcli")
+
+
+# ---- siblings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [
+        ("base", ("base", "sharp")),
+        ("sharp", ("base", "sharp")),
+        ("photo", ("photo", "sharp-photo")),
+        ("sharp-photo", ("photo", "sharp-photo")),
+    ],
+)
+def test_shipped_siblings_find_each_other(shipped, name, pair):
+    """By the record of what a training started from; ``faces`` is no sibling of ``base``."""
+    assert siblings(shipped[name]) == tuple(shipped[one] for one in pair)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_from_shipped_weights_mixes_with_them(shipped, options, same):
+    """What ``srcli train --init-from base`` leaves needs no place among the shipped files."""
+    config = options(init_from=shipped["base"], steps=1, warmup=1)
+    own = Path(train(config).weights)
+
+    assert siblings(own) == (shipped["base"], own)
+    assert same(load_mixed(own, 1.0)[0].state_dict(), weights.load(own)[0].state_dict())
+    assert not same(load_mixed(own, 0.5)[0].state_dict(), weights.load(own)[0].state_dict())
+
+
+@pytest.mark.parametrize("name", ["faces", "paper"])
+def test_weights_without_a_sibling_are_refused(shipped, name):
+    """The line names them, and those that can be mixed."""
+    with pytest.raises(WeightsError) as caught:
+        siblings(shipped[name])
+
+    assert str(caught.value) == (
+        f"--sharpness cannot mix {name}: no sharp weights are shipped that were trained from it; "
+        "leave it out or give -m base or photo"
+    )
+
+
+def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
+    """Sharp weights of an older base mix with nothing, and the new one has no sharp sibling."""
+    save(shipped["base"], tiny_config, record("base") | {"steps": 8})
+
+    with pytest.raises(WeightsError, match=r"mix base: no sharp .* or give -m photo$"):
+        siblings(shipped["base"])
+    with pytest.raises(WeightsError, match=r"mix sharp: the weights that it was trained from are"):
+        siblings(shipped["sharp"])
+
+
+@pytest.mark.usefixtures("shipped")
+def test_foreign_weights_are_refused(tiny_weights):
+    """A file is named by its path."""
+    with pytest.raises(WeightsError, match=f"^--sharpness cannot mix {tiny_weights}: the weights "):
+        siblings(tiny_weights)
+
+
+# ---- the mix ------------------------------------------------------------------------------
+
+
+def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, same):
+    """Either sibling gives the same net; 0 is the faithful file, 1 the sharp one, to the bit."""
+    base, sharp = (weights.load(shipped[name])[0].state_dict() for name in ("base", "sharp"))
+
+    for name in ("base", "sharp"):
+        for share in (0.0, 0.25, 0.8, 1.0):
+            mixed = load_mixed(shipped[name], share)[0].state_dict()
+            expected = {key: (1 - share) * base[key] + share * sharp[key] for key in base}
+            torch.testing.assert_close(mixed, expected)
+        assert same(load_mixed(shipped[name], 0.0)[0].state_dict(), base)
+        assert same(load_mixed(shipped[name], 1.0)[0].state_dict(), sharp)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_mix_is_symmetric_if_both_are(shipped, tiny_config, both):
+    """A sharp sibling may be trained on without the symmetry; another shape is refused."""
+    symmetric = dataclasses.replace(tiny_config, widths=(8, 16), symmetric=True)
+    own = dataclasses.replace(symmetric, symmetric=both)
+    save(shipped["base"], symmetric, record("base"))
+    save(shipped["sharp"], own, record("sharp", origin=record("base")))
+
+    net, header = load_mixed(shipped["base"], 0.5)
+
+    assert net.config == header.config == own
+    save(shipped["sharp"], tiny_config, record("sharp", origin=record("base")))
+    with pytest.raises(WeightsError, match=r"sharp\.safetensors has another shape than .*base"):
+        load_mixed(shipped["base"], 0.5)
+
+
+def test_a_net_has_no_sibling(tiny_config):
+    """Only weights with a name or a file can be mixed."""
+    with pytest.raises(UsageError, match="give their name or file, not a net"):
+        Upscaler(ResidualAutoencoder(tiny_config), settings=Settings(sharpness=0.5))
+
+
+# ---- srcli upscale ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(shipped, photo):
+    """A clean picture and a degraded one in the working directory."""
+    folder, small = shipped["base"].parents[1], Image.fromarray(photo[:24, :40])
+    small.save(folder / "a.png")
+    small.save(folder / "b.jpg", quality=50)
+
+
+def enlarged(name, **settings):
+    """What an upscaler of these weights makes of ``a.png``."""
+    settings = Settings(device="cpu", dtype="fp32", **settings)
+    with Image.open("a.png") as image:
+        return Upscaler(name, settings=settings)(image, scale=3).tobytes()
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("dry", [True, False])
+def test_auto_mixes_what_suits_each_file(dry):
+    """``-v``, ``-n`` and ``--json`` say which weights, why, and how far."""
+    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-n" if dry else "-v")
+
+    assert result.exit_code == 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()][:2]
+    assert [(line["model"], line["sharpness"]) for line in lines] == [("base", 0.5), ("photo", 0.5)]
+    for text in ("(lossless PNG: base with sharpness 0.5)", "50: photo with sharpness 0.5)"):
+        assert text in result.stderr
+    if not dry:
+        assert "base with sharpness 0.5 on cpu in float32\n" in result.stderr
+        with Image.open("a_x3.png") as image:
+            assert image.tobytes() == enlarged("sharp", sharpness=0.5)
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("-m", "base", "--sharpness", 0), ("base", 0.0)),
+        (("-m", "sharp"), ("sharp", None)),
+        (("-m", "sharp", "--sharpness", 1), ("sharp", 1.0)),
+        ((), ("base", None)),
+    ],
+)
+def test_the_ends_are_the_files_themselves(arguments, expected):
+    """0 is ``base`` and 1 is ``sharp``; without the option weights are taken as they are."""
+    result = run("upscale", "a.png", "--json", *arguments)
+
+    line = json.loads(result.stdout.splitlines()[0])
+    assert (line["model"], line["sharpness"]) == expected
+    with Image.open("a_x3.png") as image:
+        assert image.tobytes() == enlarged(expected[0])
+
+
+@pytest.mark.usefixtures("desk")
+def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
+    """It mixes ``base`` and ``photo``, also by name, where they have siblings; no others."""
+    monkeypatch.setattr(configs, "DEFAULT_SHARPNESS", 0.25)
+    del shipped["sharp-photo"]
+    mixed = {}
+    for model in ("auto", "base", "photo", "sharp", "faces"):
+        result = run("upscale", "a.png", "--json", "-m", model, "--overwrite")
+        mixed[model] = json.loads(result.stdout.splitlines()[0])["sharpness"]
+
+    assert mixed == {"auto": 0.25, "base": 0.25, "photo": None, "sharp": None, "faces": None}
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--sharpness", 2), 2, "--sharpness must lie in 0..1, not 2"),
+        (("--sharpness", "nan"), 2, "--sharpness must lie in 0..1, not nan"),
+        (("-m", "faces", "--sharpness", 0.5), 4, "--sharpness cannot mix faces: no sharp weights"),
+    ],
+)
+@pytest.mark.parametrize("command", ["upscale", "eval"])
+def test_what_cannot_be_mixed_is_refused_in_one_line(arguments, code, message, command):
+    """Before anything is computed, by both commands."""
+    result = run(command, "." if command == "eval" else "a.png", *arguments)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("desk")
+def test_auto_without_one_of_the_siblings_is_refused(shipped):
+    """No file is begun, even if none would need it."""
+    del shipped["sharp-photo"]
+
+    result = run("upscale", "a.png", "--sharpness", 0.5)
+
+    assert result.exit_code == 4
+    assert result.stderr.startswith("error: --sharpness cannot mix photo: ")
+    assert result.stderr.endswith("leave it out or give -m base\n")
+
+
+# ---- srcli eval, srcli models -------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("shipped")
+def test_eval_scores_each_sharpness(photo):
+    """One method for each weights and value, under a name that tells."""
+    Path("HR").mkdir()
+    Image.fromarray(photo).save("HR/a.png")
+
+    options = ("--baseline", "none", "--json")
+    mixed = run("eval", "HR", *("--sharpness", 0, "--sharpness", 0.5, "--sharpness", 1), *options)
+    plain = run("eval", "HR", "-m", "base", "-m", "sharp", *options)
+
+    report, files = json.loads(mixed.stdout), json.loads(plain.stdout)["mean"]
+    assert report["methods"] == [f"base with sharpness {share}" for share in ("0", "0.5", "1")]
+    ends = report["mean"]
+    assert ends["base with sharpness 0"] == files["base"]
+    assert ends["base with sharpness 1"] == files["sharp"]
+    assert ends["base with sharpness 0.5"] not in (files["base"], files["sharp"])
+
+
+@pytest.mark.usefixtures("shipped")
+def test_models_says_what_they_are_for():
+    """Both sharp files have a purpose of their own."""
+    result = CliRunner().invoke(app, ["models", "--json"])
+
+    purposes = {row["name"]: row["purpose"] for row in json.loads(result.stdout)}
+    assert "crisp" in purposes["sharp"]
+    assert "noise, crisp" in purposes["sharp-photo"]
