@@ -307,7 +307,7 @@ class Resumable:
         return [
             *("train", "--dataset", self._images, "--set", f"model={shape}"),
             *("--scale", 2, "--scale", 3, "--degradation", "blur=0..1,noise=0..5,jpeg=50..95"),
-            *("--batch-size", 4, "--steps", 10, "--set", "warmup=3", "--lr", 3e-3),
+            *("--batch-size", 4, "--steps", 10, "--set", "warmup=3", "--set", "lr=3e-3"),
             *("--set", "ema=0.99", "--set", "eval_every=3", "--set", "save_every=5"),
             *("--device", "cpu", "--dtype", "fp32", "--set", "workers=1"),
             *("--threads", 1, "--output", output),

@@ -386,7 +386,7 @@ def test_a_run_can_start_from_shipped_weights_by_name(desk, image_folder, tiny_w
     """``--init-from`` takes names as ``-m`` does; the net has their shape, the header the file."""
     result = run(
         *("train", "--dataset", image_folder, "--init-from", "tiny", "--recipe", "photo", *shape),
-        *("--epochs", "0.2", "--lr", "1e-9", "--batch-size", "1", "-o", "run", *EXACT),
+        *("--epochs", "0.2", "--set", "lr=1e-9", "--batch-size", "1", "-o", "run", *EXACT),
     )
 
     assert result.exit_code == 0, result.stderr

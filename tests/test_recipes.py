@@ -285,7 +285,7 @@ def test_an_option_outweighs_a_value_and_that_the_recipe():
 @pytest.mark.parametrize(
     ("assignments", "options", "message"),
     [
-        (["lr=1e-3"], {"lr": 5e-4}, "--set lr=0.001 and --lr 0.0005 differ; give one of them"),
+        (["seed=1"], {"seed": 2}, "--set seed=1 and --seed 2 differ; give one of them"),
         (["scales=[2]"], {"scales": (3.0,)}, "--set scales=2.0 and --scale 3.0 differ; give one"),
         (["lr=1", "lr=2"], {}, "--set lr is given twice with different values; give one"),
         (["model=base", "model=paper"], {}, "--set model is given twice with different values"),

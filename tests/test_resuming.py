@@ -203,7 +203,7 @@ OTHERWISE = {
     "degradation": ["--degradation", "bicubic"],
     "batch_size": ["--batch-size", "5"],
     "optimizer": ["--set", "optimizer=adam"],
-    "lr": ["--lr", "0.1"],
+    "lr": ["--set", "lr=0.1"],
     "weight_decay": ["--set", "weight_decay=0.1"],
     "warmup": ["--set", "warmup=4"],
     "schedule": ["--set", "schedule=constant"],

@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, bad_step, ba
 
     assert str(caught.value) == (
         f"the loss is no longer finite at step {bad}: resume from the last checkpoint or "
-        "train again with a lower --lr than 0.001"
+        "train again with a lower --set lr than 0.001"
     )
     saved = saved_run(config.output)
     last = (bad - 1) // 2 * 2
@@ -166,7 +166,7 @@ def test_a_blown_up_run_that_is_stopped_saves_nothing(options, saved_run):
     config = options(lr=1e10, warmup=0, steps=100)
     stops = iter([False] * 6 + [True])
 
-    with pytest.raises(TrainingError, match=r"at step \d: .* lower --lr than 1e\+10") as caught:
+    with pytest.raises(TrainingError, match=r"at step \d: .* lower --set lr than 1e\+10") as caught:
         train(config, should_stop=lambda: next(stops))
 
     assert caught.value.exit_code == 1
@@ -192,7 +192,7 @@ def test_weights_that_are_not_finite_are_not_saved(options, saved_run, monkeypat
 
     assert str(caught.value) == (
         "the weights are no longer finite at step 3: resume from the last checkpoint or train "
-        "again with a lower --lr than 0.001"
+        "again with a lower --set lr than 0.001"
     )
     assert saved_run(config.output).steps == [2]
     weights.load(config.output / "model.safetensors")

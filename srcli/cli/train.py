@@ -83,10 +83,11 @@ def train(
         option(
             RECIPE,
             text="Where all values come from: base, photo (for degraded photographs), faces, "
-            "paper (the source paper), a .toml file, or a run's options.json.",
+            "sharp, sharp-photo (for looks), paper (the source paper), a .toml file, or a run's "
+            "options.json.",
             metavar="NAME|FILE",
             default="paper if every data set has a name, else base",
-            completion=lambda: ["base", "photo", "faces", "paper"],
+            completion=lambda: ["base", "photo", "faces", "sharp", "sharp-photo", "paper"],
         ),
     ] = None,
     assignments: Annotated[
@@ -106,14 +107,18 @@ def train(
     batch_size: Annotated[
         int | None, _value(text="Patches per step and process.", metavar="N")
     ] = None,
-    lr: Annotated[
-        float | None, _value(text="Adam's peak learning rate; Muon's is twice that.", metavar="F")
-    ] = None,
     init_from: Annotated[
         str | None,
         _value(
             text="Weights to start from, whose shape the net has; none for random ones.",
             metavar="NAME|FILE",
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        _value(
+            text="VGG16's convolutions, whose features sharp matches (docs/train.md).",
+            metavar="FILE",
         ),
     ] = None,
     seed: Annotated[
@@ -206,9 +211,9 @@ def train(
             "epochs": epochs,
             "max_seconds": None if max_time is None else _seconds(max_time),
             "batch_size": batch_size,
-            "lr": lr,
             "seed": seed,
             "init_from": None if init_from is None else Path(init_from),
+            "features": features and features.absolute(),
             "device": device,
             "dtype": dtype,
         },

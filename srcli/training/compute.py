@@ -151,9 +151,9 @@ class BatchThreads:
     def backward(
         self,
         parameters: Sequence[nn.Parameter],
-        measure: Callable[[Batch], tuple[Tensor, Tensor]],
+        measure: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]],
         batch: Batch,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> dict[str, Tensor]:
         """Give the parameters the gradients of a batch's loss.
 
         A loss is a mean over the patches, so its gradient is that of the parts', by their sizes;
@@ -161,30 +161,31 @@ class BatchThreads:
 
         Args:
             parameters: What gets gradients.
-            measure: Returns loss and accuracy of a batch.
+            measure: Returns the loss of a batch, and named means over its patches.
             batch: The patches.
 
         Returns:
-            What ``measure`` returns for the whole batch.
+            The named means of the whole batch.
         """
         count, size = len(batch.scales), self._part
 
-        def part(start: int) -> tuple[Sequence[Tensor | None], Tensor]:
+        def part(start: int) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
             rows = slice(start, start + size)
             some = Batch(batch.patches[rows], batch.scales[rows], batch.draws[rows])
-            loss, accuracy = measure(some)
+            loss, values = measure(some)
             share = len(some.scales) / count
             gradients = torch.autograd.grad(share * loss, parameters, allow_unused=True)
-            return gradients, share * torch.stack([loss.detach(), accuracy])
+            return gradients, {name: share * value.detach() for name, value in values.items()}
 
         for parameter in parameters:
             parameter.grad = None
-        means = torch.zeros(2)
+        means: dict[str, Tensor] = {}
         for gradients, shares in self._threads.map(part, range(0, count, size)):
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 if parameter.grad is None:
                     parameter.grad = gradient
                 elif gradient is not None:
                     parameter.grad.add_(gradient)
-            means += shares
-        return means[0], means[1]
+            # In fp32, as the loss is.
+            means = {name: means.get(name, torch.zeros(())) + shares[name] for name in shares}
+        return means

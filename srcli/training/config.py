@@ -44,15 +44,15 @@ _OPTION_OF = {
     "steps": "--steps",
     "max_seconds": "--max-time",
     "batch_size": "--batch-size",
-    "lr": "--lr",
     "seed": "--seed",
     "init_from": "--init-from",
+    "features": "--features",
     "device": "--device",
     "dtype": "--dtype",
 }
 """The fields that have an option of ``srcli train``; all others are set by ``--set``."""
 
-_PATHS = ("output", "data_dir", "init_from")
+_PATHS = ("output", "data_dir", "init_from", "features")
 
 _REMOVED: Mapping[str, Any] = {
     "candidates": 1,
@@ -129,6 +129,17 @@ class TrainConfig:
     ``charbonnier``. ``fourier`` is L1 of the frequencies and a sixth of that of the pixels, of the
     colours and of their luma."""
 
+    adversarial: float = 0.0
+    """Weight of the discriminator's part of the loss, that of ``loss`` being 1; 0: there is no
+    discriminator. It rises from a third of this within 2,000 steps."""
+
+    perceptual: float = 0.0
+    """Weight of the distance of a frozen net's features; it needs a discriminator beside it."""
+
+    features: Path | None = None
+    """VGG16's convolutions, as ``benchmarks/vgg16_features.py`` makes the file; none: the features
+    of the discriminator are matched."""
+
     clip: float = 0.05
     """Largest norm of a gradient over all parameters; 0 turns clipping off. The norm lies near
     0.06 in the first steps with L1 and near 0.01 later; without the bound a net of wide levels
@@ -199,7 +210,7 @@ class TrainConfig:
         self._check_length()
         counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
         self._check_least(1, *counts, "save_every", "keep_last", "workers")
-        self._check_least(0, "warmup", "clip", "weight_decay")
+        self._check_least(0, "warmup", "clip", "weight_decay", "adversarial", "perceptual")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name in ("lr", "epochs", "max_seconds"):

@@ -51,6 +51,10 @@ def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
             curve("bicubic", tested, "baseline_psnr"),
         ],
     }
+    if any(row.discriminator is not None for row in rows):
+        panels["parts of the loss"] = [
+            curve(name, trained, name) for name in ("features", "adversarial", "discriminator")
+        ]
     curves.curves(path, panels, title=path.parent.name)
 
 

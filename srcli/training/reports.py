@@ -83,7 +83,7 @@ class TrainReport:
 
 
 class RecentSteps:
-    """Loss and accuracy of the steps since the last line of the log.
+    """Loss, accuracy and the like of the steps since the last line of the log.
 
     They stay on the device, so that a GPU need not be waited for. What concerns all processes has
     to be called by all of them together.
@@ -94,13 +94,12 @@ class RecentSteps:
 
     def __init__(self, group: ProcessGroup) -> None:
         self._group = group
-        self._losses: list[Tensor] = []
-        self._accuracies: list[Tensor] = []
+        self._values: dict[str, list[Tensor]] = {}
 
-    def append(self, loss: Tensor, accuracy: Tensor) -> None:
-        """Add a step."""
-        self._losses.append(loss.detach())
-        self._accuracies.append(accuracy)
+    def append(self, values: Mapping[str, Tensor]) -> None:
+        """Add the values of a step, ``loss`` and ``accuracy`` among them."""
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value.detach())
 
     def require_finite(self, step: int, lr: float) -> None:
         """Stop before a loss that is not finite gets into the log or a checkpoint.
@@ -115,39 +114,39 @@ class RecentSteps:
         Raises:
             TrainingError: Naming the first step whose loss is not finite.
         """
-        losses = self._stacked(self._losses).double().cpu()
+        if not self._values:
+            return
+        sums = torch.stack([torch.stack(values).double() for values in self._values.values()])
+        losses = sums.sum(0).cpu()
         bad = (~self._group.sum(losses).isfinite()).nonzero()
         if len(bad):
             raise TrainingError(
                 f"the loss is no longer finite at step {step - len(losses) + int(bad[0]) + 1}: "
-                f"resume from the last checkpoint or train again with a lower --lr than {lr:g}"
+                f"resume from the last checkpoint or train again with a lower --set lr than {lr:g}"
             )
 
-    def take_means(self) -> tuple[float, float]:
-        """Return the means of loss and accuracy over all processes, and begin anew."""
-        loss, accuracy = (
-            float(self._group.mean(torch.stack(values).double().mean().cpu()))
-            for values in (self._losses, self._accuracies)
-        )
-        self._losses.clear()
-        self._accuracies.clear()
-        return loss, accuracy
+    def take_means(self) -> dict[str, float]:
+        """Return the means over the steps and all processes, and begin anew."""
+        means = {
+            name: float(self._group.mean(torch.stack(values).double().mean().cpu()))
+            for name, values in self._values.items()
+        }
+        self._values.clear()
+        return means
 
     def state(self) -> dict[str, Tensor]:
         """Return everything to continue from, the same for all processes."""
         return {
-            "loss": self._group.mean(self._stacked(self._losses)),
-            "accuracy": self._group.mean(self._stacked(self._accuracies, torch.float64)),
+            name: self._group.mean(torch.stack(values)) for name, values in self._values.items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what :meth:`state` returned; ``LookupError`` if it is no such state."""
-        self._losses = list(state["loss"].to(self._group.device))
-        self._accuracies = list(state["accuracy"].to(self._group.device))
-
-    def _stacked(self, values: list[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Stack one number a step, even of no step at all."""
-        return torch.stack([torch.zeros((), dtype=dtype, device=self._group.device), *values])[1:]
+        """Continue from what :meth:`state` returned."""
+        self._values = {
+            name: list(values.to(self._group.device))
+            for name, values in state.items()
+            if len(values)
+        }
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
         "split": config.split,
         "degradation": str(config.degradation),
         "scales": list(config.scales),
-        "loss": config.loss,
+        "loss": _losses(config),
         "optimizer": f"{config.optimizer.capitalize()} {steps}",
         "weight_decay": config.weight_decay,
         "ema": config.ema,
@@ -181,3 +180,13 @@ def skipped_lines(reasons: Sequence[str], path: Path) -> list[str]:
     if len(reasons) > _NAMED:
         lines.append(f"  and {len(reasons) - _NAMED} more: {path}")
     return lines
+
+
+def _losses(config: TrainConfig) -> str:
+    """Name what was descended from."""
+    if not config.adversarial:
+        return config.loss
+    features = "features of the discriminator" if config.features is None else config.features.stem
+    return (
+        f"{config.loss}, {config.perceptual:g} x {features}, {config.adversarial:g} x discriminator"
+    )

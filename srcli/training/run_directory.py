@@ -17,7 +17,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,21 @@ class Row:
     baseline_psnr: float | None = None
     """The bicubic input's, on the same images."""
 
-    def cells(self) -> list[str]:
-        """Return the values as text; a missing one is empty."""
+    features: float | None = None
+    """Distance of the features, before its weight; like the next two, of a run with a
+    discriminator alone."""
+
+    adversarial: float | None = None
+    """How well results are told from originals: ln 2 where they are not."""
+
+    discriminator: float | None = None
+    """The discriminator's own loss: 2 ln 2 where it only guesses."""
+
+    def cells(self, columns: Sequence[str]) -> list[str]:
+        """Return the values of some columns as text; a missing one is empty."""
         return [
             "" if value is None else str(value) if isinstance(value, int) else f"{value:.8g}"
-            for value in astuple(self)
+            for value in (getattr(self, name) for name in columns)
         ]
 
     @classmethod
@@ -74,7 +84,7 @@ class Row:
         return cls(**{**values, "step": int(cells["step"]), "patches": int(cells["patches"])})
 
 
-_COLUMNS = [field.name for field in fields(Row)]
+_OF_DISCRIMINATOR = ("features", "adversarial", "discriminator")
 
 
 class RunDirectory:
@@ -116,7 +126,9 @@ class RunDirectory:
             self._remove_leftovers()
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
-            self._log.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+            left_out = () if config.adversarial else _OF_DISCRIMINATOR
+            columns = [one.name for one in fields(Row) if one.name not in left_out]
+            self._log.write_text(",".join(columns) + "\n", encoding="utf-8")
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again.
@@ -127,10 +139,11 @@ class RunDirectory:
         rows = [row for row in self.rows() if row.step <= step]
         with self._writing("log.csv"):
             self._remove_leftovers()
+            columns = self._columns()
             with replacing(self._log) as temporary, temporary.open("w", newline="") as file:
                 lines = csv.writer(file, lineterminator="\n")
-                lines.writerow(_COLUMNS)
-                lines.writerows(row.cells() for row in rows)
+                lines.writerow(columns)
+                lines.writerows(row.cells(columns) for row in rows)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -138,7 +151,7 @@ class RunDirectory:
             self._writing("log.csv"),
             self._log.open("a", newline="", encoding="utf-8") as file,
         ):
-            csv.writer(file, lineterminator="\n").writerow(row.cells())
+            csv.writer(file, lineterminator="\n").writerow(row.cells(self._columns()))
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
@@ -232,6 +245,11 @@ class RunDirectory:
                 lines = sorted({*known, *reasons})
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return path
+
+    def _columns(self) -> list[str]:
+        """Return the names in the first line of the log."""
+        with self._log.open(encoding="utf-8") as file:
+            return file.readline().rstrip("\n").split(",")
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self._state.glob("step-*.safetensors"))

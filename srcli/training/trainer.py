@@ -18,6 +18,7 @@ from srcli.data.loading import Batch
 from srcli.errors import DataError, TrainingError, UsageError
 from srcli.ops.devices import on_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
+from srcli.training.adversary import Adversary
 from srcli.training.compute import (
     BatchThreads,
     callable_net,
@@ -123,6 +124,7 @@ class Trainer:
         self.average = copy.deepcopy(self.net).eval().requires_grad_(requires_grad=False)
         self._optimizer = Optimizer(self.net, config.optimizer, config.weight_decay)
         self._loss_function = LOSS_FUNCTIONS[config.loss]
+        self._adversary = Adversary(config, group, notice) if config.adversarial else None
         with memory_reported(config, group.device):
             self.images = TrainingImages(config, group, notice)
         self._callable = callable_net(self.net, config, group)
@@ -137,7 +139,7 @@ class Trainer:
         self._seconds_waited = 0.0
         self._seconds_drawn = -math.inf
         self._recent = RecentSteps(group)
-        self._loss = self._accuracy = math.nan
+        self._means = {"loss": math.nan, "accuracy": math.nan}
         self.scores: Scores | None = None
         self._stopped = False
 
@@ -172,7 +174,7 @@ class Trainer:
                         step=self.step,
                         epoch=epoch,
                         done=self.done,
-                        loss=self._loss,
+                        loss=self._means["loss"],
                         lr=lr,
                         scores=self.scores,
                     )
@@ -189,17 +191,22 @@ class Trainer:
     def train_step(self, batch: Batch, lr: float) -> None:
         """Take one step on a batch and let the average follow."""
         self._optimizer.zero_grad()
+        parameters = list(self.net.parameters())
+        if self._adversary:
+            self._adversary.begin(self.step)
+            parameters += self._adversary.parameters
         if self.threads is None:
-            loss, accuracy = self._measure(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            total, values = self._measure(batch)
+            total.backward()  # type: ignore[no-untyped-call]
         else:
-            parameters = list(self.net.parameters())
-            loss, accuracy = self.threads.backward(parameters, self._measure, batch)
+            values = self.threads.backward(parameters, self._measure, batch)
         if self._symmetry:
             self._symmetry.average_gradients()
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         self._optimizer.step(lr)
+        if self._adversary:
+            self._adversary.step(lr)
         self.step += 1
         # Early on the average follows closely, so that it forgets the random start.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -207,15 +214,21 @@ class Trainer:
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.net.parameters()), 1 - decay
             )
-        self._recent.append(loss, accuracy)
+        self._recent.append(values)
 
-    def _measure(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Run the net on a batch and return loss, to be descended from, and accuracy."""
+    def _measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the net on a batch and return what to descend from, and the log's values of it."""
         image, target = input_and_target(batch, self.config.degradation)
         output = self._run(self._callable, image, batch.scales)
         with torch.no_grad():
             accuracy = agreement(output, target).mean()
-        return self._loss_function(output, target), accuracy
+        total = loss = self._loss_function(output, target)
+        values = {"loss": loss, "accuracy": accuracy}
+        if self._adversary:
+            with precision(self.group.device, self.dtype, threads=self.threads):
+                more, parts = self._adversary.measure(output, target)
+            total, values = loss + more, values | parts
+        return total, values
 
     def restore(self, image: Tensor, scales: Sequence[float]) -> Tensor:
         """Run the averaged net on enlarged patches, ``(N, 3, 120, 120)``, in ``float32``."""
@@ -262,7 +275,7 @@ class Trainer:
         if not all(bool(value.isfinite().all()) for value in self.net.parameters()):
             raise TrainingError(
                 f"the weights are no longer finite at step {self.step}: resume from the last "
-                f"checkpoint or train again with a lower --lr than {self.config.lr:g}"
+                f"checkpoint or train again with a lower --set lr than {self.config.lr:g}"
             )
         state = {
             "net": self.net.state_dict(),
@@ -270,6 +283,8 @@ class Trainer:
             "optimizer": self._optimizer.state(),
             "recent": self._recent.state(),
         }
+        if self._adversary:
+            state["adversary"] = self._adversary.state()
         if not self.group.is_main_process:
             return
         progress = {
@@ -314,6 +329,8 @@ class Trainer:
             self.average.load_state_dict(state["ema"])
             self._optimizer.restore(state["optimizer"])
             self._recent.restore(state["recent"])
+            if self._adversary:
+                self._adversary.restore(state["adversary"])
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise DataError(
@@ -352,7 +369,9 @@ class Trainer:
         if not (evaluates or self.is_over or self.step % _LOG_EVERY == 0 or self.step == 1):
             return
         self._recent.require_finite(self.step, self.config.lr)
-        self._loss, self._accuracy = self._recent.take_means()
+        self._means = self._recent.take_means()
+        if self._adversary:
+            self._adversary.require_alive(self._means)
         if evaluates:
             self.scores = self.evaluate()
         if not self.group.is_main_process:
@@ -365,8 +384,7 @@ class Trainer:
                 patches=self.step * self.config.batch,
                 seconds=round(self.seconds, 2),
                 lr=lr,
-                loss=self._loss,
-                accuracy=self._accuracy,
+                **self._means,
                 eval_loss=scores.get("loss"),
                 eval_accuracy=scores.get("accuracy"),
                 eval_psnr=scores.get("psnr"),
@@ -392,7 +410,7 @@ class Trainer:
         return len(reasons)
 
     def _report(self, skipped: int) -> TrainReport:
-        stepped = not math.isnan(self._loss)
+        stepped = not math.isnan(self._means["loss"])
         session = self.seconds - self._seconds_before
         return TrainReport(
             output=str(self.directory.path),
@@ -401,8 +419,8 @@ class Trainer:
             patches=self.step * self.config.batch,
             seconds=self.seconds,
             waited=self._seconds_waited / session if session else 0.0,
-            loss=self._loss if stepped else None,
-            accuracy=self._accuracy if stepped else None,
+            loss=self._means["loss"] if stepped else None,
+            accuracy=self._means["accuracy"] if stepped else None,
             scores=self.scores,
             skipped=skipped,
             finished=self.done >= 1,

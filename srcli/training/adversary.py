@@ -1,0 +1,265 @@
+"""Sharp weights: a discriminator that learns to tell results from originals, and features to match.
+
+As ESRGAN (Wang et al. 2018) and Real-ESRGAN (Wang et al. 2021) are trained: the error of pixels,
+the error of a frozen net's features, and a discriminator that judges each pixel. Here all three are
+one scalar. Gradients of the net do not go through the discriminator's weights, nor its own through
+the net, so that one backward pass serves both, whole or shared by threads.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from srcli.errors import TrainingError
+from srcli.ops.devices import on_device
+from srcli.training.config import TrainConfig
+from srcli.training.distributed import ProcessGroup
+from srcli.training.features import Features
+
+__all__ = ["Adversary", "Discriminator"]
+
+_WIDTH = 32
+"""Channels of the discriminator's first convolution; each level has twice those above."""
+
+_LEVELS = 4
+
+_WINDOW = 96
+"""Side of what is judged of a patch, at a place drawn for each step. The grids of strided
+convolutions and of pooling then lie anyhow in the patch; at a fixed place their gradients favour
+some pixels of each LR cell over others, and results show a lattice."""
+
+_RAMP_STEPS = 2000
+"""Steps in which the discriminator's part of the loss rises to its weight, from a third of it."""
+
+_COLLAPSED = 0.02
+"""A mean loss of the discriminator below this: it knows every result, and teaches nothing."""
+
+_SETTLING_STEPS = 500
+"""Steps before a collapse is looked for."""
+
+
+class SpectralConvolution(nn.Conv2d):
+    """A convolution whose weight, as a matrix, is divided by its largest singular value.
+
+    Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks". The value's
+    vectors follow the weight by one power iteration a step, not one a call: a step calls it from
+    several threads.
+    """
+
+    def __init__(self, inputs: int, outputs: int, side: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, side, stride, padding=1, bias=False)
+        self.left = nn.Buffer(functional.normalize(torch.randn(outputs), dim=0))
+        self.right = nn.Buffer(functional.normalize(torch.randn(inputs * side**2), dim=0))
+        for _ in range(15):
+            self.iterate()
+
+    @torch.no_grad()
+    def iterate(self) -> None:
+        """Let the vectors follow the weight."""
+        matrix = self.weight.flatten(1)
+        self.right.copy_(functional.normalize(matrix.mT @ self.left, dim=0))
+        self.left.copy_(functional.normalize(matrix @ self.right, dim=0))
+
+    def forward(self, features: Tensor, *, frozen: bool = False) -> Tensor:
+        """Convolve; a frozen weight gets no gradient."""
+        weight = self.weight.detach() if frozen else self.weight
+        # Products of single numbers: a matrix product would be rounded to bf16.
+        weight = weight / ((weight.flatten(1) * self.right).sum(1) * self.left).sum()
+        return functional.conv2d(features, weight, stride=self.stride, padding=self.padding)
+
+
+class Discriminator(nn.Module):
+    """A U-Net that says of each pixel how likely it is one of an original (Real-ESRGAN)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [_WIDTH * 2**level for level in range(_LEVELS)]
+        self.first = nn.Conv2d(3, _WIDTH, 3, padding=1)
+        self.downs = nn.ModuleList(
+            SpectralConvolution(upper, lower, 4, 2) for upper, lower in pairwise(widths)
+        )
+        self.ups = nn.ModuleList(
+            SpectralConvolution(lower, upper, 3) for upper, lower in pairwise(widths)
+        )
+        self.refine = SpectralConvolution(_WIDTH, _WIDTH, 3)
+        self.last = nn.Conv2d(_WIDTH, 1, 3, padding=1)
+
+    def forward(self, image: Tensor, *, frozen: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Judge pictures.
+
+        Args:
+            image: ``(N, 3, H, W)`` in [0, 1]; sides a multiple of 8.
+            frozen: Whether the weights get no gradient.
+
+        Returns:
+            Logits ``(N, 1, H, W)``, and the features of each level on the way down.
+        """
+        features = _active(_plain(self.first, image - 0.5, frozen=frozen))
+        levels = [features]
+        for down in self.downs:
+            levels.append(_active(down(levels[-1], frozen=frozen)))
+        features = levels[-1]
+        for up, skip in zip(reversed(self.ups), reversed(levels[:-1]), strict=True):
+            larger = functional.interpolate(features, scale_factor=2, mode="bilinear")
+            features = _active(up(larger, frozen=frozen)) + skip
+        features = _active(self.refine(features, frozen=frozen))
+        return _plain(self.last, features, frozen=frozen), levels
+
+    def iterate(self) -> None:
+        """Let the spectral norms follow the weights, once a step."""
+        for module in self.modules():
+            if isinstance(module, SpectralConvolution):
+                module.iterate()
+
+
+class Adversary:
+    """What ``sharp`` adds to a run: the discriminator, its optimizer, and the features to match.
+
+    Args:
+        config: The run's options.
+        group: The processes that train together.
+        notice: Called with one line where there is no file of features.
+
+    Raises:
+        DataError: If the file of features cannot be used.
+    """
+
+    def __init__(
+        self, config: TrainConfig, group: ProcessGroup, notice: Callable[[str], None]
+    ) -> None:
+        self._config, self._group = config, group
+        self._features = None
+        if config.features is not None:
+            self._features = Features.load(config.features, group.device)
+        elif config.perceptual:
+            notice(
+                "there is no --features file: the discriminator's own features are matched, which "
+                "gains less; docs/train.md says how to make the file"
+            )
+        self.discriminator = on_device(Discriminator(), group.device)
+        # The moments forget quickly: what the discriminator has to tell apart changes.
+        self._optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99))
+        self._step, self._weight = 0, 0.0
+        self._corner = (0, 0)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What gets gradients beside the net."""
+        return list(self.discriminator.parameters())
+
+    def begin(self, step: int) -> None:
+        """Prepare a step: its weight, and the window that is judged."""
+        self._step = step
+        rise = min(1.0, (1 + 2 * step / _RAMP_STEPS) / 3)
+        self._weight = self._config.adversarial * rise
+        draw = random.Random(f"{self._config.seed} window {step}")  # noqa: S311 - no secret
+        self._corner = draw.randrange(121 - _WINDOW), draw.randrange(121 - _WINDOW)
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.discriminator.iterate()
+
+    def measure(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is added to the error of the pixels, and its parts for the log.
+
+        Args:
+            output: The net's patches, ``(N, 3, 120, 120)``.
+            target: The originals.
+        """
+        top, left = self._corner
+        window = (..., slice(top, top + _WINDOW), slice(left, left + _WINDOW))
+        output, target = (
+            one[window].contiguous(memory_format=torch.channels_last) for one in (output, target)
+        )
+        judged, own = self.discriminator(output, frozen=True)
+        # Softplus of what the wrong answer would be: the non-saturating loss of Goodfellow 2014.
+        adversarial = functional.softplus(-judged.float()).mean()
+        fake, _ = self.discriminator(output.detach())
+        real, levels = self.discriminator(target)
+        discriminator = (
+            functional.softplus(fake.float()).mean() + functional.softplus(-real.float()).mean()
+        )
+        if self._features is not None:
+            half = slice(self._step % 2, None, 2) if len(output) > 1 else slice(None)
+            features = self._features.distance(output[half], target[half])
+        else:
+            features = torch.stack(
+                [
+                    (one - other.detach()).abs().mean()
+                    for one, other in zip(own, levels, strict=True)
+                ]
+            ).mean()
+        total = self._config.perceptual * features + self._weight * adversarial + discriminator
+        parts = {"features": features, "adversarial": adversarial, "discriminator": discriminator}
+        return total, parts
+
+    def step(self, lr: float) -> None:
+        """Change the discriminator by its gradients."""
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.copy_(self._group.mean(parameter.grad))
+        self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.step()
+
+    def require_alive(self, means: Mapping[str, float]) -> None:
+        """Stop when the discriminator teaches nothing any more.
+
+        Args:
+            means: Of the steps since the last line of the log.
+
+        Raises:
+            TrainingError: If it has collapsed.
+        """
+        mean = means["discriminator"]
+        if self._step > _SETTLING_STEPS and mean < _COLLAPSED:
+            raise TrainingError(
+                f"the discriminator has collapsed at step {self._step} (its loss is {mean:.3g}): "
+                "the last checkpoint and its weights stay; train again with a lower --set "
+                f"adversarial than {self._config.adversarial:g}"
+            )
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on."""
+        moments = self._optimizer.state_dict()["state"]
+        return {
+            **{f"net.{name}": value for name, value in self.discriminator.state_dict().items()},
+            **{
+                f"adam.{index}.{key}": value
+                for index, values in moments.items()
+                for key, value in values.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what :meth:`state` returned.
+
+        Raises:
+            RuntimeError: If it is no such state.
+            ValueError: Likewise.
+        """
+        net: dict[str, Tensor] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            kind, _, rest = name.partition(".")
+            if kind == "net":
+                net[rest] = value
+            else:
+                index, key = rest.split(".")
+                moments.setdefault(int(index), {})[key] = value
+        self.discriminator.load_state_dict(net)
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+
+
+def _active(features: Tensor) -> Tensor:
+    return functional.leaky_relu(features, 0.2)
+
+
+def _plain(convolution: nn.Conv2d, features: Tensor, *, frozen: bool) -> Tensor:
+    if not frozen:
+        result: Tensor = convolution(features)
+        return result
+    bias = convolution.get_parameter("bias").detach()
+    return functional.conv2d(features, convolution.weight.detach(), bias, padding=1)
