@@ -32,13 +32,13 @@ def refused(*arguments, **options):
 # ---- the shipped recipes --------------------------------------------------------------------
 
 
-def test_four_recipes_are_shipped():
+def test_the_recipes_are_shipped():
     """They are the TOML files of the package."""
-    assert recipe_names() == ["base", "faces", "paper", "photo"]
+    assert recipe_names() == ["base", "faces", "paper", "photo", "sharp", "sharp-photo"]
     assert {path.stem for path in FOLDER.glob("*")} == set(recipe_names())
 
 
-@pytest.mark.parametrize("name", ["base", "faces", "paper", "photo"])
+@pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_says_why(name):
     """Each file begins with what it is for and the command that runs it; each group has a why."""
     text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")

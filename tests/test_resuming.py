@@ -59,7 +59,9 @@ def test_the_undisturbed_run_has_what_a_stop_may_fall_on(undisturbed, saved_run,
     assert saved.steps == [5, 10]
 
 
-@pytest.mark.parametrize(("kind", "stop"), [("area", 3), ("area", 4), ("area", 5), ("epoch", 7)])
+@pytest.mark.parametrize(
+    ("kind", "stop"), [("area", 3), ("area", 4), ("area", 5), ("epoch", 7), ("adversary", 4)]
+)
 def test_a_run_stopped_anywhere_ends_like_an_undisturbed_one(
     resumable, undisturbed, tmp_path, kind, stop
 ):
@@ -208,6 +210,9 @@ OTHERWISE = {
     "warmup": ["--set", "warmup=4"],
     "schedule": ["--set", "schedule=constant"],
     "loss": ["--set", "loss=mse"],
+    "adversarial": ["--set", "adversarial=0.1"],
+    "perceptual": ["--set", "perceptual=0.1"],
+    "features": ["--features", "vgg16.safetensors"],
     "clip": ["--set", "clip=0"],
     "ema": ["--set", "ema=0"],
     "steps": ["--steps", "11"],

@@ -22,6 +22,7 @@ COLUMNS = (
 )
 PLAIN = {"epoch": 0.5, "patches": 40, "seconds": 1.25, "lr": 1e-3, "loss": 0.1, "accuracy": 0.9}
 SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
+NAMES = COLUMNS.split(",")
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_the_log_has_its_columns(config, directory):
 def test_a_line_reads_back(step, patches, loss, score):
     """Counts come back exactly however long the run, measures to eight digits."""
     line = row(step, patches=patches, loss=loss, eval_psnr=score)
-    cells = dict(zip(COLUMNS.split(","), line.cells(), strict=True))
+    cells = dict(zip(NAMES, line.cells(NAMES), strict=True))
 
     read = Row.read(cells)
 
@@ -147,7 +148,7 @@ def test_a_line_reads_back(step, patches, loss, score):
     assert type(read.step) is type(read.patches) is int
     assert read.loss == pytest.approx(loss, rel=1e-7)
     assert read.eval_psnr == (None if score is None else pytest.approx(score, rel=1e-7))
-    assert Row.read(dict(zip(COLUMNS.split(","), read.cells(), strict=True))) == read
+    assert Row.read(dict(zip(NAMES, read.cells(NAMES), strict=True))) == read
 
 
 def test_an_unfinished_last_line_does_not_count(directory, config):

@@ -282,6 +282,9 @@ def _upgrade(values: dict[str, Any], names: set[str]) -> None:
             raise UsageError(f"{name} is {value!r}, which this version of srcli no longer has")
     if names & set(values):
         values.setdefault("balanced", False)  # each patch drew its factor
+        for name in ("adversarial", "perceptual"):  # there was no discriminator
+            values.setdefault(name, 0.0)
+        values.setdefault("features", None)
         if type(values.get("augment")) is bool:  # there was no mirroring alone
             values["augment"] = "turn" if values["augment"] else "none"
 

@@ -88,10 +88,17 @@ _OF_DISCRIMINATOR = ("features", "adversarial", "discriminator")
 
 
 class RunDirectory:
-    """Reads and writes the files of one run; what cannot be written is an ``OutputError``."""
+    """Reads and writes the files of one run; what cannot be written is an ``OutputError``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The directory.
+        discriminator: Whether the log has the parts of the loss that a discriminator brings.
+    """
+
+    def __init__(self, path: Path, *, discriminator: bool = False) -> None:
         self.path = path
+        left_out = () if discriminator else _OF_DISCRIMINATOR
+        self._columns = [one.name for one in fields(Row) if one.name not in left_out]
         self.weights = path / "model.safetensors"
         self._state = path / "state"
         self._log = path / "log.csv"
@@ -126,9 +133,7 @@ class RunDirectory:
             self._remove_leftovers()
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
-            left_out = () if config.adversarial else _OF_DISCRIMINATOR
-            columns = [one.name for one in fields(Row) if one.name not in left_out]
-            self._log.write_text(",".join(columns) + "\n", encoding="utf-8")
+            self._log.write_text(",".join(self._columns) + "\n", encoding="utf-8")
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again.
@@ -139,11 +144,10 @@ class RunDirectory:
         rows = [row for row in self.rows() if row.step <= step]
         with self._writing("log.csv"):
             self._remove_leftovers()
-            columns = self._columns()
             with replacing(self._log) as temporary, temporary.open("w", newline="") as file:
                 lines = csv.writer(file, lineterminator="\n")
-                lines.writerow(columns)
-                lines.writerows(row.cells(columns) for row in rows)
+                lines.writerow(self._columns)
+                lines.writerows(row.cells(self._columns) for row in rows)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -151,7 +155,7 @@ class RunDirectory:
             self._writing("log.csv"),
             self._log.open("a", newline="", encoding="utf-8") as file,
         ):
-            csv.writer(file, lineterminator="\n").writerow(row.cells(self._columns()))
+            csv.writer(file, lineterminator="\n").writerow(row.cells(self._columns))
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
@@ -245,11 +249,6 @@ class RunDirectory:
                 lines = sorted({*known, *reasons})
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return path
-
-    def _columns(self) -> list[str]:
-        """Return the names in the first line of the log."""
-        with self._log.open(encoding="utf-8") as file:
-            return file.readline().rstrip("\n").split(",")
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self._state.glob("step-*.safetensors"))

@@ -111,7 +111,7 @@ class Trainer:
     ) -> None:
         self.config = config = group.share(config, resume=resume)
         self.group, self._notice, self._resumes = group, notice, resume
-        self.directory = RunDirectory(config.output)
+        self.directory = RunDirectory(config.output, discriminator=config.adversarial > 0)
         self.dtype = resolve_dtype(config.dtype, group.device)
         if self.dtype == torch.float16:
             raise UsageError("--dtype fp16 cannot hold the gradients; use auto, bf16 or fp32")
@@ -226,7 +226,7 @@ class Trainer:
         values = {"loss": loss, "accuracy": accuracy}
         if self._adversary:
             with precision(self.group.device, self.dtype, threads=self.threads):
-                more, parts = self._adversary.measure(output, target)
+                more, parts = self._adversary.measure(output, target, batch.scales)
             total, values = loss + more, values | parts
         return total, values
 
@@ -371,7 +371,7 @@ class Trainer:
         self._recent.require_finite(self.step, self.config.lr)
         self._means = self._recent.take_means()
         if self._adversary:
-            self._adversary.require_alive(self._means)
+            self._adversary.require_alive(self.step, self._means)
         if evaluates:
             self.scores = self.evaluate()
         if not self.group.is_main_process:

@@ -1,0 +1,299 @@
+"""What ``sharp`` adds to a run: the discriminator, the features, and what they give to the net."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from srcli.errors import DataError, TrainingError
+from srcli.ops.devices import on_device
+from srcli.training import adversary
+from srcli.training.adversary import Adversary, Discriminator, SpectralConvolution, lattice
+from srcli.training.config import TrainConfig
+from srcli.training.distributed import ProcessGroup
+from srcli.training.features import _SHAPES, Features
+from srcli.training.trainer import Trainer, train
+
+CPU = torch.device("cpu")
+GROUP = ProcessGroup(CPU)
+SHARP = {"loss": "l1", "adversarial": 0.1, "perceptual": 0.5, "optimizer": "adam"}
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture(scope="session")
+def features_file(tmp_path_factory):
+    """VGG16's shapes with random weights, which keep the size of what goes through them."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, shape in _SHAPES.items():
+        spread = (2 / (shape[1] * 9)) ** 0.5
+        tensors[f"{name}.weight"] = torch.randn(shape, generator=generator) * spread
+        tensors[f"{name}.bias"] = torch.zeros(shape[0])
+    path = tmp_path_factory.mktemp("features") / "vgg16.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def patches(count=2):
+    """Make a net's output, which has a gradient, and its target."""
+    output, target = torch.rand(2, count, 3, 120, 120)
+    return output.requires_grad_(), target
+
+
+# The discriminator
+
+
+def test_the_spectral_norm_of_its_convolutions_is_one():
+    """As computed by a singular value decomposition, after the weights have moved."""
+    convolution = SpectralConvolution(8, 16, 3)
+    with torch.no_grad():
+        convolution.weight.mul_(7).add_(0.1)
+    for _ in range(30):
+        convolution.iterate()
+
+    matrix = convolution(torch.eye(8 * 9).reshape(-1, 8, 3, 3))[:, :, 1, 1].detach()
+
+    assert float(torch.linalg.svdvals(matrix)[0]) == pytest.approx(1, abs=1e-3)
+
+
+def test_it_judges_each_pixel():
+    """A logit a pixel; frozen, the same logits, and its weights get no gradient."""
+    net = Discriminator()
+    image = torch.rand(2, 3, 32, 40, requires_grad=True)
+
+    logits, levels = net(image)
+    frozen, _ = net(image, frozen=True)
+
+    assert logits.shape == (2, 1, 32, 40)
+    assert [tuple(one.shape[1:]) for one in levels[1:]] == [(64, 16, 20), (128, 8, 10), (256, 4, 5)]
+    assert torch.equal(logits, frozen)
+    frozen.sum().backward()
+    assert image.grad.any()
+    assert all(one.grad is None for one in net.parameters())
+
+
+def test_it_learns_to_tell_what_differs(options):
+    """Blurred patches from sharp ones, within some steps."""
+    config = options(**SHARP)
+    one = Adversary(config, GROUP, lambda _: None)
+    losses = []
+    for step in range(25):
+        target = torch.rand(4, 3, 120, 120)
+        output = torch.nn.functional.avg_pool2d(target, 3, 1, 1)
+        one.begin(step)
+        total, parts = one.measure(output, target, [3.0] * len(output))
+        total.backward()
+        one.step(1e-3)
+        losses.append(float(parts["discriminator"].detach()))
+
+    assert losses[0] == pytest.approx(1.386, abs=0.1)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# What the net and the discriminator learn from one scalar
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+def test_neither_descends_on_the_loss_of_the_other(options, features_file, with_file):
+    """The gradients of the one scalar are those of each part, for its own net alone."""
+    config = options(**SHARP, features=features_file if with_file else None)
+    one = Adversary(config, GROUP, lambda _: None)
+    one.begin(10_000)
+    output, target = patches()
+    total, parts = one.measure(output, target, [3.0] * len(output))
+    weights = one.parameters
+
+    grid = lattice(output, target, [3.0, 3.0])
+    generators = 0.5 * parts["features"] + 0.1 * parts["adversarial"] + 10 * grid
+    options_ = {"retain_graph": True, "allow_unused": True}
+    for_output, *for_weights = torch.autograd.grad(total, [output, *weights], **options_)
+    (wanted,) = torch.autograd.grad(generators, [output], **options_)
+    own = torch.autograd.grad(parts["discriminator"], weights, **options_)
+
+    torch.testing.assert_close(for_output, wanted)
+    for found, expected in zip(for_weights, own, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert torch.autograd.grad(parts["discriminator"], [output], **options_) == (None,)
+
+
+def test_what_is_judged_lies_anywhere_in_the_patch(options):
+    """At a place of its own in each step, which follows from seed and step alone."""
+    one, same = (Adversary(options(**SHARP), GROUP, lambda _: None) for _ in range(2))
+    places = set()
+    for step in range(40):
+        one.begin(step)
+        same.begin(step)
+        assert one._corner == same._corner
+        places.add(one._corner)
+
+    assert len(places) > 30
+    assert {place for corner in places for place in corner} <= set(range(25))
+    assert len({row % 4 for row, _ in places}) == 4
+
+
+def test_a_lattice_costs_and_other_texture_does_not():
+    """Dots at the corners of the cells, against errors that lie anywhere."""
+    target = torch.rand(2, 3, 120, 120)
+    dots, anywhere = target.clone(), target.clone()
+    dots[0, :, ::4, ::4] += 0.05
+    anywhere[0].view(3, -1)[:, torch.randperm(14400)[:900]] += 0.1 * torch.rand(900) - 0.05
+
+    found, chance = (float(lattice(one, target, [4.0, 3.0])) for one in (dots, anywhere))
+
+    # One place of sixteen is 0.05 too bright in one patch of two.
+    assert found == pytest.approx((0.05**2 + 0.002**2) ** 0.5 / 32 - 0.002 / 32, rel=0.01)
+    assert chance < found / 10
+    assert lattice(dots, target, [2.5, 7.0]) == 0
+
+
+def test_a_run_without_a_discriminator_is_resumed_from_before_there_was_one(options):
+    """The options of an earlier version lack its fields."""
+    values = json.loads(options().to_json())
+    for name in ("adversarial", "perceptual", "features"):
+        del values[name]
+
+    assert TrainConfig.from_json(json.dumps(values)).adversarial == 0
+
+
+def test_its_weight_rises(options):
+    """From a third to the whole within the ramp."""
+    one = Adversary(options(**SHARP), GROUP, lambda _: None)
+    found = []
+    for step in (0, 1000, 2000, 9000):
+        one.begin(step)
+        found.append(one._weight)
+
+    assert found == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
+
+
+def test_threads_learn_the_same(options, saved_run):
+    """Parts of a batch in threads give the gradients of the whole."""
+    states = []
+    for count in (1, 2, 2):
+        torch.set_num_threads(count)
+        config = options(f"run{len(states)}", **SHARP, batch_size=4, steps=2, dtype="fp32")
+        train(config)
+        states.append(saved_run(config.output).state)
+    torch.set_num_threads(1)
+
+    one, two, again = states
+    assert all(torch.equal(value, again[name]) for name, value in two.items())
+    moments = [name for name in one if name.startswith("adversary.adam") and "exp_avg" in name]
+    assert moments
+    for name in moments:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-2, atol=1e-6)
+
+
+def test_symmetric_weights_stay_symmetric(options, tiny_config):
+    """A turned picture gives the turned result, discriminator or not."""
+    model = replace(tiny_config, widths=(8, 16), symmetric=True)
+    trainer = Trainer(options(**SHARP, model=model), GROUP, lambda _: None)
+    batches = trainer.images.batches(0)
+    for _ in range(4):
+        trainer.train_step(next(batches), 1e-3)
+    batches.close()
+    image = torch.rand(1, 3, 120, 120)
+
+    result = trainer.net(image, [3])
+
+    assert (result - image).abs().max() > 1e-4
+    torch.testing.assert_close(
+        trainer.net(image.rot90(1, (2, 3)), [3]), result.rot90(1, (2, 3)), atol=1e-5, rtol=0
+    )
+
+
+def test_the_log_and_the_record_have_each_loss(options, saved_run):
+    """Columns for the parts where there is a discriminator, and the weights say what made them."""
+    plain, sharp = options("plain", steps=2), options("sharp", steps=2, **SHARP)
+    messages = []
+    train(plain)
+    train(sharp, on_message=messages.append)
+
+    row = saved_run(sharp.output).log[-1]
+    assert all(float(row[name]) > 0 for name in ("features", "adversarial", "discriminator"))
+    assert "discriminator" not in saved_run(plain.output).log[-1]
+    assert [line for line in messages if "there is no --features file" in line]
+
+
+def test_a_discriminator_that_knows_everything_ends_the_run(options, monkeypatch, saved_run):
+    """Its last checkpoint stays, and the way out is named."""
+    monkeypatch.setattr(adversary, "_SETTLING_STEPS", 2)
+    monkeypatch.setattr(adversary, "_COLLAPSED", 10.0)
+    config = options(**SHARP, steps=9, save_every=2, eval_every=3)
+
+    with pytest.raises(TrainingError, match="collapsed at step 3") as caught:
+        train(config)
+
+    assert "a lower --set adversarial than 0.1" in str(caught.value)
+    assert saved_run(config.output).newest.name == "step-00000002.safetensors"
+
+
+# The features
+
+
+def test_features_do_not_see_what_does_not_differ(features_file):
+    """No distance to itself, more to what is blurred, a gradient for the output alone."""
+    features = Features.load(features_file, CPU)
+    target = torch.rand(1, 3, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(target, 3, 1, 1).requires_grad_()
+
+    assert features.distance(target, target) == 0
+    distance = features.distance(blurred, target)
+    distance.backward()
+    assert distance.detach() > 0
+    assert blurred.grad.any()
+
+
+def test_features_are_those_of_vgg16(features_file):
+    """Convolutions and pooling as torch's own modules compute them, before the ReLU."""
+    tensors = Features.load(features_file, CPU)
+    layers = []
+    for name, weight, bias in tensors._convolutions:
+        if name.endswith("_1") and name != "conv1_1":
+            layers.append(torch.nn.MaxPool2d(2))
+        convolution = torch.nn.Conv2d(*weight.shape[1::-1], 3, padding=1)
+        convolution.load_state_dict({"weight": weight, "bias": bias})
+        layers += [convolution, torch.nn.ReLU()]
+    net = on_device(torch.nn.Sequential(*layers[:-1]), CPU)
+    image = torch.rand(1, 3, 24, 24)
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+
+    found = tensors._compute(image)
+
+    assert list(found) == ["conv1_2", "conv2_2", "conv3_3", "conv4_3"]
+    torch.testing.assert_close(found["conv4_3"], net((image - mean) / deviation))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("conv3_2.bias"), "conv3_2.bias is missing, not float32 (256,)"),
+        (lambda t: t.update({"conv1_1.weight": torch.rand(64, 1, 3, 3)}), "conv1_1.weight is "),
+        (lambda t: t["conv4_3.weight"].fill_(torch.nan), "conv4_3.weight is not finite"),
+    ],
+)
+def test_a_file_of_other_features_is_refused(features_file, tmp_path, change, message):
+    """What is wrong, and the way out, in one line."""
+    tensors = load_file(features_file)
+    change(tensors)
+    path = tmp_path / "other.safetensors"
+    save_file(tensors, path)
+
+    with pytest.raises(DataError, match=re.escape(f"--features {path}: {message}")) as caught:
+        Features.load(path, CPU)
+    assert "benchmarks/vgg16_features.py" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\x80\x04}q\x00."])
+def test_a_file_of_no_features_is_refused(tmp_path, content):
+    """Missing, or a pickle: nothing of it is run."""
+    path = tmp_path / "vgg16.ckpt"
+    if content:
+        path.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"--features .*vgg16\.ckpt"):
+        Features.load(path, CPU)
