@@ -304,9 +304,9 @@ def test_a_line_is_the_mean_since_the_line_before(options, saved_run, monkeypatc
     monkeypatch.setattr(trainer, "_LOG_EVERY", 3)
     losses, append = [], RecentSteps.append
 
-    def watched(recent, loss, accuracy):
-        losses.append(float(loss.detach()))
-        append(recent, loss, accuracy)
+    def watched(recent, values):
+        losses.append(float(values["loss"].detach()))
+        append(recent, values)
 
     monkeypatch.setattr(RecentSteps, "append", watched)
     train(options(steps=7, eval_every=6))

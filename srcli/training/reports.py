@@ -33,6 +33,15 @@ class Scores:
     baseline_psnr: float
     """The bicubic input's."""
 
+    def cells(self) -> dict[str, float]:
+        """Return the log's columns of them."""
+        return {
+            "eval_loss": self.loss,
+            "eval_accuracy": self.accuracy,
+            "eval_psnr": self.psnr,
+            "baseline_psnr": self.baseline_psnr,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -135,11 +134,10 @@ class Trainer:
         self.seconds = 0.0
         """In the training loop, all sessions together."""
 
-        self._seconds_before = 0.0
-        self._seconds_waited = 0.0
+        self._seconds_before = self._seconds_waited = 0.0
         self._seconds_drawn = -math.inf
         self._recent = RecentSteps(group)
-        self._means = {"loss": math.nan, "accuracy": math.nan}
+        self._means: dict[str, float] = {}
         self.scores: Scores | None = None
         self._stopped = False
 
@@ -168,17 +166,7 @@ class Trainer:
                     stop=should_stop(), seconds=time.monotonic() - begun
                 )
                 self._log(lr)
-                epoch = self.images.epoch(self.step)
-                on_progress(
-                    Progress(
-                        step=self.step,
-                        epoch=epoch,
-                        done=self.done,
-                        loss=self._means["loss"],
-                        lr=lr,
-                        scores=self.scores,
-                    )
-                )
+                on_progress(self._progress(lr))
                 if self.step % self.config.save_every == 0 and not self._ends:
                     self.save()
             self.save()
@@ -217,17 +205,17 @@ class Trainer:
         self._recent.append(values)
 
     def _measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the net on a batch and return what to descend from, and the log's values of it."""
+        """Run the net on a batch and return what to descend from, and what the log has of it."""
         image, target = input_and_target(batch, self.config.degradation)
         output = self._run(self._callable, image, batch.scales)
         with torch.no_grad():
             accuracy = agreement(output, target).mean()
-        total = loss = self._loss_function(output, target)
-        values = {"loss": loss, "accuracy": accuracy}
+        total = self._loss_function(output, target)
+        values = {"loss": total, "accuracy": accuracy}
         if self._adversary:
             with precision(self.group.device, self.dtype, threads=self.threads):
                 more, parts = self._adversary.measure(output, target, batch.scales)
-            total, values = loss + more, values | parts
+            total, values = total + more, values | parts
         return total, values
 
     def restore(self, image: Tensor, scales: Sequence[float]) -> Tensor:
@@ -272,7 +260,7 @@ class Trainer:
             TrainingError: If the loss or the weights are not finite.
         """
         self._recent.require_finite(self.step, self.config.lr)
-        if not all(bool(value.isfinite().all()) for value in self.net.parameters()):
+        if not all(value.isfinite().all() for value in self.net.parameters()):
             raise TrainingError(
                 f"the weights are no longer finite at step {self.step}: resume from the last "
                 f"checkpoint or train again with a lower --set lr than {self.config.lr:g}"
@@ -282,9 +270,8 @@ class Trainer:
             "ema": self.average.state_dict(),
             "optimizer": self._optimizer.state(),
             "recent": self._recent.state(),
+            "adversary": self._adversary.state() if self._adversary else {},
         }
-        if self._adversary:
-            state["adversary"] = self._adversary.state()
         if not self.group.is_main_process:
             return
         progress = {
@@ -376,7 +363,6 @@ class Trainer:
             self.scores = self.evaluate()
         if not self.group.is_main_process:
             return
-        scores = asdict(self.scores) if evaluates and self.scores else {}
         self.directory.log(
             Row(
                 step=self.step,
@@ -385,15 +371,22 @@ class Trainer:
                 seconds=round(self.seconds, 2),
                 lr=lr,
                 **self._means,
-                eval_loss=scores.get("loss"),
-                eval_accuracy=scores.get("accuracy"),
-                eval_psnr=scores.get("psnr"),
-                baseline_psnr=scores.get("baseline_psnr"),
+                **(self.scores.cells() if evaluates and self.scores else {}),
             )
         )
         since = self.seconds - self._seconds_drawn
         if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
             self._draw()
+
+    def _progress(self, lr: float) -> Progress:
+        return Progress(
+            step=self.step,
+            epoch=self.images.epoch(self.step),
+            done=self.done,
+            loss=self._means.get("loss", math.nan),
+            lr=lr,
+            scores=self.scores,
+        )
 
     def _draw(self) -> None:
         self._seconds_drawn = self.seconds
@@ -410,17 +403,16 @@ class Trainer:
         return len(reasons)
 
     def _report(self, skipped: int) -> TrainReport:
-        stepped = not math.isnan(self._means["loss"])
-        session = self.seconds - self._seconds_before
+        session = (self.seconds - self._seconds_before) or math.inf
         return TrainReport(
             output=str(self.directory.path),
             weights=str(self.directory.weights),
             step=self.step,
             patches=self.step * self.config.batch,
             seconds=self.seconds,
-            waited=self._seconds_waited / session if session else 0.0,
-            loss=self._means["loss"] if stepped else None,
-            accuracy=self._means["accuracy"] if stepped else None,
+            waited=self._seconds_waited / session,
+            loss=self._means.get("loss"),
+            accuracy=self._means.get("accuracy"),
             scores=self.scores,
             skipped=skipped,
             finished=self.done >= 1,
