@@ -46,7 +46,16 @@ PEERS = {
 }
 """Files of other people's nets at x4, and the names of their input and output."""
 
-X4PLUS = ("nat_graduates", "nat_portrait", "nat_canal", "nat_brick_wall_interior")
+X4PLUS = (
+    "nat_graduates",
+    "nat_portrait",
+    "nat_canal",
+    "nat_brick_wall_interior",
+    "nat_street_front",
+    "nat_church",
+    "kodim08",
+    "kodim23",
+)
 """Pictures for x4plus, which takes half a minute a megapixel."""
 
 FIGURES = (

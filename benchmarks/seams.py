@@ -1,6 +1,6 @@
 """Measure the seam error of the shipped weights by margin, on a real photograph.
 
-    python benchmarks/seams.py
+    python benchmarks/seams.py [NAME...]
 
 The seam error is the largest difference, in 8-bit levels, between the tiled result and the
 untiled one that has the full receptive field around it. Also reported: the share of values that
@@ -8,6 +8,7 @@ differ at all. Results go to ``benchmarks/results/seams.md``.
 """
 
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -29,14 +30,15 @@ _STEP = 12
 
 
 def main() -> None:
-    """Print and write the tables."""
-    net, header = weights.load(weights.resolve("base"))
+    """Print and write the tables, of ``base`` unless other weights are named."""
     text = (
         f"torch {torch.__version__}, {platform.machine()} CPU; two photos and a corner of "
         "their originals; largest difference in levels (share of values that differ)\n"
     )
-    for scale in map(int, header.scales):
-        text += f"\n## x{scale}\n\n" + "\n".join(table(net, scale)) + "\n"
+    for name in sys.argv[1:] or ["base"]:
+        net, header = weights.load(weights.resolve(name))
+        for scale in map(int, header.scales):
+            text += f"\n## {name}, x{scale}\n\n" + "\n".join(table(net, scale)) + "\n"
     print(text)
     (ROOT / "benchmarks" / "results" / "seams.md").write_text(text, encoding="utf-8")
 
