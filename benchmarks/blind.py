@@ -3,9 +3,9 @@
     python benchmarks/blind.py LOOKS_DIR CROPS.csv -o OUT METHOD...
 
 ``LOOKS_DIR`` is a case's folder of ``benchmarks/looks.py``; a line of ``CROPS.csv`` is a kind, a
-picture's stem, and the left and top of a crop of 128 pixels. Each sheet has the crop enlarged
-twice without interpolation, by every method that has the picture. ``OUT/key.json`` says which is which:
-write down the order of preference before opening it.
+picture's stem, and the left and top of a crop of 128 pixels. Each sheet has the crop, its pixels
+twice as large, by every method that has the picture. ``OUT/key.json`` says which is which: write
+down the order of preference before opening it.
 """
 
 import argparse

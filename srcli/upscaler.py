@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from srcli.errors import UsageError, require_at_least
-from srcli.files import AUTO
+from srcli.files import AUTO, shipped
 from srcli.imaging.bands import Rows as PictureRows
-from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, to_pillow
+from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, read, to_pillow
 from srcli.model import weights
 from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.config import SYMMETRIES, ModelConfig
@@ -25,11 +27,15 @@ from srcli.model.patches import Layout, Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
 from srcli.model.sharpness import load_mixed
+from srcli.ops.arrays import planes_of
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors, resolve_device
 from srcli.ops.spans import PATCH, Span, output_length
 
 __all__ = ["Settings", "Upscaler", "check_settings"]
+
+_Size = tuple[int, int] | None
+_Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +94,8 @@ def _layout(config: ModelConfig, scales: tuple[float, ...], settings: Settings) 
 class Upscaler:
     """Enlarges pictures with one net; may be used from several threads at the same time.
 
+    A pickle holds what it was made from. :meth:`close`, or a ``with`` block's end, frees its memory.
+
     Args:
         model: Shipped weights by name, a ``.safetensors`` file, or a net in ``float32``.
         scales: Factors the net was trained for. Any other is reached by one of them or several
@@ -131,6 +139,8 @@ class Upscaler:
         else:
             name = str(model)
             path = weights.resolve(name)
+            # A relative path means another file in another directory.
+            model = name if name in shipped() else path.absolute()
             net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
         self.config = net.config
         self.scales = scales or header.scales
@@ -148,36 +158,72 @@ class Upscaler:
             batch_size=self.settings.batch_size,
             notice=notice,
         )
+        self._made_from = partial(Upscaler, model, scales=self.scales, settings=self.settings)
         self._turn = count()
         enlarge = partial(self._enlarge_once, finish=quantize)
         self._speed = SpeedMeasure(self._layout, self._plans, enlarge)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made from, all but the notice: the other process builds it."""
+        return self._made_from, ()
+
+    def __enter__(self) -> Self:  # noqa: D105
+        return self
+
+    def __exit__(self, *_: object) -> None:  # noqa: D105
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory of the nets, on every device; after it nothing can be enlarged."""
+        self._runner.close()
+
+    @overload
     def __call__(
-        self,
-        image: PillowImage,
-        scale: float = 3.0,
-        *,
-        size: tuple[int, int] | None = None,
-    ) -> PillowImage:
-        """Enlarge a Pillow image, upright as its EXIF says.
+        self, image: str | Path | PillowImage, scale: float | None = ..., *, size: _Size = ...
+    ) -> PillowImage: ...
+
+    @overload
+    def __call__(
+        self, image: NDArray[_Scalar], scale: float | None = ..., *, size: _Size = ...
+    ) -> NDArray[_Scalar]: ...
+
+    @overload
+    def __call__(
+        self, image: Tensor, scale: float | None = ..., *, size: _Size = ...
+    ) -> Tensor: ...
+
+    def __call__(self, image: Any, scale: float | None = None, *, size: _Size = None) -> Any:
+        """Enlarge a picture, and return it as the kind that it was given as.
 
         Args:
-            image: Of any mode that a file may have; it is not changed.
-            scale: Output pixels per input pixel along each axis, at least 1.
+            image: A path or a Pillow image, turned upright by its EXIF; an array, ``HxW``,
+                ``HxWx3`` or ``HxWx4``, or a tensor, ``(C, H, W)``, ``uint8``, ``uint16``, or
+                ``float32`` in [0, 1], a fourth channel being opacity. It is not changed.
+            scale: Output pixels per input pixel along each axis, at least 1; None: 3.
             size: Width and height of the result instead of a scale.
 
         Returns:
-            ``L``, ``LA``, ``RGB``, ``RGBA`` or ``I;16``, with profile, EXIF, XMP and resolution
-            in its ``info``.
+            An array or a tensor of the same dtype and device; of a path and a Pillow image a
+            Pillow image, with profile, EXIF, XMP and resolution in its ``info``.
 
         Raises:
-            ImageError: If the pixels have no fixed range (``F``) or cannot be decoded.
-            UsageError: If the result would be smaller than the image.
+            ImageError: If a file cannot be read, or an image's pixels have no fixed range (``F``).
+            TypeError: If it is nothing of the kind, or of another dtype, shape or range.
+            UsageError: If the result would be smaller than the image, or scale and size are given.
         """
-        picture = from_pillow(image)
-        if size is None:
-            size = output_length(picture.width, scale), output_length(picture.height, scale)
-        return to_pillow(self.upscale(picture, (size[1], size[0])))
+        if scale is not None and size is not None:
+            raise UsageError("scale and size both say how large the result is; give one of them")
+        scale = 3.0 if scale is None else scale
+        if isinstance(image, str | Path | PillowImage):
+            picture = from_pillow(image) if isinstance(image, PillowImage) else read(Path(image))
+            width, height = size or _larger(picture.width, picture.height, scale)
+            return to_pillow(self.upscale(picture, (height, width)))
+        planes = planes_of(image)
+        width, height = size or _larger(planes.color.shape[2], planes.color.shape[1], scale)
+        finish = partial(quantize, bits=planes.bits) if planes.bits else _clamped
+        bands = self._masked_bands(planes.color, planes.alpha, (height, width), finish)
+        parts = [band if mask is None else torch.cat([band, mask]) for _, band, mask in bands]
+        return planes.packed(torch.cat(parts, 1))
 
     def upscale(
         self,
@@ -217,17 +263,13 @@ class Upscaler:
         if isinstance(picture, Scan):
             bits = 8 * np.dtype(picture.dtype).itemsize
             shape = picture.channels, picture.height, picture.width
-            rows = Rows(map(_planes, picture.rows), shape)
+            color: Tensor | Rows = Rows(map(_planes, picture.rows), shape)
         else:
             bits = 8 * picture.pixels.itemsize
-            pixels = _planes(picture.pixels)
-            if picture.alpha is not None:
-                alpha = _planes(picture.alpha)
-                pixels = bleed(dequantize(pixels), dequantize(alpha))
-            rows = Rows.of(pixels)
+            color = _planes(picture.pixels)
+            alpha = None if picture.alpha is None else _planes(picture.alpha)
         finish = partial(quantize, bits=bits)
-        for span, band in self._enlarged(rows, size, finish):
-            mask = None if alpha is None else enlarged_by_filter(alpha, size, span, finish)
+        for span, band, mask in self._masked_bands(color, alpha, size, finish):
             yield Picture(
                 pixels=_interleaved(band),
                 alpha=None if mask is None else _interleaved(mask),
@@ -235,6 +277,22 @@ class Upscaler:
                 duration=None if isinstance(picture, Scan) else picture.duration,
             )
             on_progress(span.stop / size[0])
+
+    def _masked_bands(
+        self,
+        color: Tensor | Rows,
+        alpha: Tensor | None,
+        size: tuple[int, int],
+        finish: Callable[[Tensor], Tensor],
+    ) -> Iterator[tuple[Span, Tensor, Tensor | None]]:
+        """Enlarge colour by the net and opacity by the filter; yield spans and rows of both."""
+        if alpha is not None:
+            assert isinstance(color, Tensor)
+            color = bleed(dequantize(color), dequantize(alpha))
+        rows = color if isinstance(color, Rows) else Rows.of(color)
+        for span, band in self._enlarged(rows, size, finish):
+            mask = None if alpha is None else enlarged_by_filter(alpha, size, span, finish)
+            yield span, band, mask
 
     def enlarge(self, image: Tensor, size: tuple[int, int]) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge a picture and yield its finished rows from top to bottom.
@@ -340,6 +398,14 @@ class Upscaler:
         # time have a row of blocks each.
         first = next(self._turn) % len(devices)
         return devices[first:] + devices[:first]
+
+
+def _larger(width: int, height: int, scale: float) -> tuple[int, int]:
+    return output_length(width, scale), output_length(height, scale)
+
+
+def _clamped(band: Tensor) -> Tensor:
+    return band.clamp(0, 1)
 
 
 def _planes(pixels: Levels) -> Tensor:

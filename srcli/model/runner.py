@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from srcli.errors import WeightsError
+from srcli.errors import UsageError, WeightsError
 from srcli.model.config import SYMMETRIES
 from srcli.model.network import ResidualAutoencoder, in_dtype
 from srcli.ops.devices import on_device, resolve_dtype
@@ -41,7 +41,9 @@ class NetRunner:
     ) -> None:
         self.dtype = resolve_dtype(dtype, device)
         self.ensemble = ensemble
-        self._net = copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
+        self._net: ResidualAutoencoder | None = (
+            copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
+        )
         self._dtype_name = dtype
         self._notice = notice
         self._lock = threading.Lock()
@@ -88,9 +90,17 @@ class NetRunner:
             self._has_redone = True
         return result
 
+    def close(self) -> None:
+        """Forget the net, on every device, and let its memory go."""
+        with self._lock:
+            self._copies.clear()
+            self._net = None
+
     def nets_on(self, device: torch.device) -> tuple[ResidualAutoencoder, ResidualAutoencoder]:
         """Return the net in the working format and in fp32, on a device; copied there once."""
         with self._lock:
+            if self._net is None:
+                raise UsageError("this upscaler is closed: make another one")
             if device not in self._copies:
                 # A CPU that takes over from a GPU cannot compute in fp16.
                 is_unable = self._dtype_name == "fp16" and device.type == "cpu"

@@ -1,0 +1,125 @@
+"""Python's ways in: paths, Pillow images, arrays and tensors; pickles, threads, and the end."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srcli import Settings, Upscaler, UsageError
+from srcli.ops.arrays import planes_of
+
+
+@pytest.fixture(scope="module")
+def upscaler(tiny_weights):
+    """A tiny net on the processor, exactly."""
+    return Upscaler(tiny_weights, settings=Settings(device="cpu", dtype="fp32"))
+
+
+@pytest.fixture
+def pixels(photo):
+    """A small photo, RGB."""
+    return photo[:31, :41]
+
+
+def test_every_kind_comes_back_as_it_was_given(upscaler, pixels, tmp_path):
+    """The same pixels by each way in; shape, dtype and layout are kept."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    array = upscaler(pixels, scale=2)
+    tensor = upscaler(torch.from_numpy(pixels).permute(2, 0, 1), scale=2)
+
+    assert (array.shape, array.dtype) == ((62, 82, 3), np.uint8)
+    assert array.flags.c_contiguous
+    assert (tuple(tensor.shape), tensor.dtype) == ((3, 62, 82), torch.uint8)
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), array)
+    for given in (path, str(path), Image.open(path)):
+        image = upscaler(given, scale=2)
+        assert isinstance(image, Image.Image)
+        assert np.array_equal(np.asarray(image), array)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [0, 1, 3, 4])
+def test_depths_and_channels_are_kept(upscaler, pixels, dtype, channels):
+    """Sixteen bits in colour too, and opacity; all within half a level of the float result."""
+    top = 1.0 if dtype == "float32" else np.iinfo(dtype).max
+    exact = np.dstack([pixels, pixels[::-1, :, :1]]).astype(np.float32) / 255
+    chosen = exact[..., 0] if channels == 0 else exact[..., :channels]
+    given = (chosen * top).astype(dtype)
+
+    result = upscaler(given, size=(100, 70))
+
+    assert result.dtype == given.dtype
+    assert result.shape == (70, 100, *given.shape[2:])
+    expected = upscaler((given / np.float32(top)).astype(np.float32), size=(100, 70))
+    assert np.abs(result / top - expected).max() <= 0.51 / top + 1e-5
+    if dtype == "float32":
+        assert 0 <= result.min() <= result.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), r"HxW, HxWx3 or HxWx4, not \(4, 4, 2\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "index or transpose it"),
+        (np.zeros((0, 4, 3), np.uint8), "must have pixels"),
+        (np.zeros((4, 4, 3), np.float64), "not float64: convert it with astype"),
+        (np.zeros((4, 4, 3), np.int64), "not int64"),
+        (np.full((4, 4, 3), 7, np.float32), r"\[0, 1\], not 7 to 7: divide"),
+        (np.full((4, 4), np.nan, np.float32), r"\[0, 1\], not nan"),
+        (torch.zeros(2, 3, 4, 4), r"one picture of a batch at a time"),
+        (torch.zeros(5, 4, 3), r"C 1, 3 or 4, not"),
+        (torch.zeros(3, 4, 4, dtype=torch.float16), "not torch.float16: convert it"),
+        ([[1, 2], [3, 4]], "not list: convert it with numpy.asarray"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_refused(upscaler, image, message):
+    """Kind, shape, dtype or range, and what to do."""
+    with pytest.raises(TypeError, match=message):
+        planes_of(image)
+    with pytest.raises(TypeError, match=message):
+        upscaler(image)
+
+
+def test_scale_and_size_are_one_too_many(upscaler, pixels):
+    """Either says how large; without both it is three times."""
+    with pytest.raises(UsageError, match="give one of them"):
+        upscaler(pixels, 2, size=(100, 100))
+    assert upscaler(pixels).shape == (93, 123, 3)
+
+
+def test_it_can_be_sent_to_another_process(upscaler, tiny_weights, pixels, monkeypatch, tmp_path):
+    """A pickle holds name and settings, no tensors, and means the same file anywhere."""
+    monkeypatch.chdir(tiny_weights.parent)
+    relative = Upscaler(tiny_weights.name, settings=upscaler.settings, notice=print)
+    content = pickle.dumps(relative)
+    monkeypatch.chdir(tmp_path)
+
+    again = pickle.loads(content)  # noqa: S301 - our own
+
+    assert len(content) < 2000
+    assert again.settings == upscaler.settings
+    assert np.array_equal(again(pixels, 2), upscaler(pixels, 2))
+
+
+def test_a_closed_one_says_so(tiny_weights, pixels):
+    """At the end of its block, however often, and in other threads."""
+    with Upscaler(tiny_weights) as closing:
+        closing(pixels, 2)
+    closing.close()
+    caught = []
+
+    def use():
+        try:
+            closing(pixels, 2)
+        except UsageError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert caught == ["this upscaler is closed: make another one"]
