@@ -167,10 +167,10 @@ class Upscaler:
         """Pickle what it was made from, all but the notice: the other process builds it."""
         return self._made_from, ()
 
-    def __enter__(self) -> Self:  # noqa: D105
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:  # noqa: D105
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
