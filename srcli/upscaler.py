@@ -94,7 +94,7 @@ def _layout(config: ModelConfig, scales: tuple[float, ...], settings: Settings) 
 class Upscaler:
     """Enlarges pictures with one net; may be used from several threads at the same time.
 
-    A pickle holds what it was made from. :meth:`close`, or a ``with`` block's end, frees its memory.
+    A pickle holds what it was made from. :meth:`close`, or the end of ``with``, frees memory.
 
     Args:
         model: Shipped weights by name, a ``.safetensors`` file, or a net in ``float32``.
