@@ -21,6 +21,7 @@ line. Anything that is not a ``SrcliError`` is a bug and shows its traceback.
 import difflib
 import math
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import ClassVar
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "require_at_least",
+    "require_package",
     "suggestion",
 ]
 
@@ -103,6 +105,24 @@ class Interrupted(SrcliError):  # noqa: N818 - it ends a run, but nothing went w
         """Keep the signal, whose number decides the exit code (128 + number)."""
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def require_package(name: str, extra: str, what: str) -> None:
+    """Refuse what needs a package of an extra that is not installed.
+
+    Args:
+        name: The package.
+        extra: The extra of srcli that brings it.
+        what: What needs it: a command or an option.
+
+    Raises:
+        UsageError: Saying what to install.
+    """
+    if find_spec(name) is None:
+        raise UsageError(
+            f"{what} needs the package {name}, which is not installed; install it with: "
+            f"pip install 'srcli[{extra}]'"
+        )
 
 
 def require_at_least(low: int, **options: float | None) -> None:

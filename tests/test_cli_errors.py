@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -209,7 +210,7 @@ def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
 --scale 2 | 2 | say how long to train: --steps, --epochs or --max-time
 --max-time soon | 2 | --max-time 'soon' is not a time: write 90m, 1.5h or 600s
 --steps 1 --set los=l1 | 2 | --set los: there is no such name (do you mean loss?); give one of …
---steps 1 --recipe x | 2 | --recipe x is unknown: give base, faces, paper, photo, a .toml file or …
+--steps 1 --recipe x | 2 | --recipe x is unknown: give base, faces, paper, photo, sharp, …
 --steps 1 --degradation fog=1 | 2 | --degradation has no part 'fog'…
 --steps 1 --set model=short.json | 2 | model short.json: a configuration has the fields …
 --steps 1 --set model=photo.png | 2 | model photo.png: …
@@ -234,6 +235,19 @@ def test_bad_input_to_train_is_one_line(refused, arguments, code, text):
         command += [*data, *output, *shape, *EXACT]
 
     refused(command, code, text)
+
+
+@cases(
+    """
+train --dataset . --steps 1 --set model=tiny.json -o run | 2 | srcli train needs the package …
+eval . --panels panels -m tiny | 2 | --panels needs the package matplotlib, which is not installed; …
+"""
+)
+def test_a_package_that_is_missing_is_named(refused, monkeypatch, arguments, code, text):
+    """What draws is an extra: the line says how to install it, before anything is computed."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    refused(arguments, code, text)
 
 
 def test_train_needs_a_dataset(refused):

@@ -33,7 +33,7 @@ from srcli.cli.options import (
     settings_of,
     use_threads,
 )
-from srcli.errors import GateError, OutputError, UsageError
+from srcli.errors import GateError, OutputError, UsageError, require_package
 from srcli.files import is_folder, one_line
 from srcli.ops.degradation import Degradation
 
@@ -208,6 +208,8 @@ def evaluate(
         limit=limit,
         settings=settings_of(tile, overlap, batch_size, device, dtype),
     )
+    if panels is not None:
+        require_package("matplotlib", "train", "--panels")
     use_threads(threads)
     if download:
         fetch((str(config.dataset),), config.data_dir, quiet=quiet)

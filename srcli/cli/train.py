@@ -27,7 +27,7 @@ from srcli.cli.options import (
     option,
     use_threads,
 )
-from srcli.errors import Interrupted, UsageError
+from srcli.errors import Interrupted, UsageError, require_package
 from srcli.ops.degradation import Degradation
 from srcli.training.settings import settings
 
@@ -267,6 +267,7 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
     """Train, print the report, and exit as a signal asks for."""
     from srcli.training import trainer
 
+    require_package("matplotlib", "train", "srcli train")
     is_main = _is_main_process()
     shown = is_main and verbose is not False and sys.stderr.isatty()
     with (

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from srcli.errors import DataError, OutputError, UsageError
+from srcli.errors import DataError, OutputError, require_package
 from srcli.files import is_there, one_line, reason
 
 __all__ = ["PAGES", "REMOTES", "Remote", "download"]
@@ -89,7 +89,9 @@ def download(
     names = " and ".join(remote.name for remote in remotes)
     by_hand = f"put {names} from {PAGES[dataset]} into {one_line(folder)} by hand"
     for remote in [remote for remote in remotes if not _is_whole(remote, folder, notice)]:
-        gdown = _gdown()
+        require_package("gdown", "train", "--download")
+        import gdown  # noqa: PLC0415 - an extra, and slow to import
+
         try:
             _fetch(gdown, remote, folder, quiet=quiet)
         except (gdown.DownloadError, OSError) as error:
@@ -152,17 +154,6 @@ def _fetch(gdown: ModuleType, remote: Remote, folder: Path, *, quiet: bool) -> N
         )
     unfinished.chmod(0o644)  # gdown's files are readable by their owner alone
     unfinished.replace(folder / remote.name)
-
-
-def _gdown() -> ModuleType:
-    try:
-        import gdown  # noqa: PLC0415 - an extra, and slow to import
-    except ImportError as error:
-        raise UsageError(
-            "--download needs the package gdown, which is not installed; install it with: "
-            "pip install 'srcli[train]'"
-        ) from error
-    return gdown
 
 
 def _md5(path: Path) -> str:
