@@ -282,7 +282,8 @@ def test_further_pictures_are_counted():
 def test_texts_named_like_fields_of_pillow_do_no_harm():
     """A keyword is no transparency, no duration and no profile."""
     texts = PngImagePlugin.PngInfo()
-    keys = ("transparency", "duration", "icc_profile", "gamma", "exif", "dpi", "loop")
+    keys = ("transparency", "duration", "icc_profile", "gamma", "exif", "dpi", "loop", "bbox")
+    keys += ("interlace", "default_image", "blend", "disposal", "photoshop", "Comment")
     for key in keys:
         texts.add_text(key, "7")
     album = read_album(NAME, saved("PNG", pnginfo=texts))
@@ -290,6 +291,36 @@ def test_texts_named_like_fields_of_pillow_do_no_harm():
     np.testing.assert_array_equal(levels(), album.pictures[0].pixels)
     assert album.pictures[0].alpha is None
     assert dict(album.pictures[0].metadata.text) == dict.fromkeys(keys, "7")
+
+
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("chunk", [b"tEXt%b\0007", b"zTXt%b\0\0" + zlib.compress(b"7")])
+def test_texts_do_not_take_the_place_of_fields(moving, chunk):
+    """Where a field stands before the text of its name it holds, in an animation too."""
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    options = {"icc_profile": own, "dpi": (200, 200), "transparency": (1, 2, 3)}
+    if moving:
+        more = [Image.fromarray(levels()[::-1].copy())]
+        options |= {"save_all": True, "append_images": more, "duration": 70, "loop": 3}
+    plain = saved("PNG", **options)
+    place = plain.index(b"IDAT") - 4
+    texts = b""
+    for key in (b"icc_profile", b"dpi", b"transparency", b"duration", b"loop", b"bbox"):
+        body = chunk % key
+        texts += struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+    found, expected = (
+        read_album(NAME, data) for data in (plain[:place] + texts + plain[place:], plain)
+    )
+
+    assert (found.loop, len(found.pictures)) == (expected.loop, len(expected.pictures))
+    for one, other in zip(found.pictures, expected.pictures, strict=True):
+        np.testing.assert_array_equal(other.pixels, one.pixels)
+        np.testing.assert_array_equal(other.alpha, one.alpha)
+        assert one.duration == other.duration
+    metadata = found.pictures[0].metadata
+    assert (metadata.icc_profile, metadata.dpi) == (own, expected.pictures[0].metadata.dpi)
+    assert dict(metadata.text)["bbox"] == "7"
 
 
 # ---- HEIC and JPEG XL -----------------------------------------------------------------------

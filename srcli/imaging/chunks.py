@@ -1,11 +1,12 @@
 """The chunks of a PNG: their checksums, and what the file says besides its pixels."""
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import IO, Final
 
-__all__ = ["Chunks", "png_chunks"]
+__all__ = ["TEXT_MARK", "Chunks", "png_chunks", "without_texts"]
 
 _PIECE: Final = 1 << 20
 """Bytes of a chunk that are looked at together."""
@@ -16,6 +17,13 @@ _CRITICAL: Final = {b"IHDR", b"PLTE", b"tRNS"}
 _OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI"}
 _OF_PIXELS: Final = {b"IDAT", b"fdAT"}
 _OF_FRAMES: Final = {b"acTL", b"fcTL"}
+_OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
+
+TEXT_MARK: Final = "\x1f"
+"""What stands before a keyword that Pillow might take for a field of its own."""
+
+_FIELD: Final = re.compile(rb"[a-z_]+\0")
+"""What the names of Pillow's fields are like, such as ``transparency`` and ``bbox``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +51,46 @@ class Chunks:
         return tuple(chunk for chunk in self.others if chunk[0] in _OF_COLOURS)
 
     @property
+    def has_fields(self) -> bool:
+        """Whether the keyword of a text might be taken for a field of Pillow."""
+        return any(_is_field(*chunk) for chunk in self.others)
+
+    @property
     def kind(self) -> tuple[int, int, int]:
         """Bits a sample, the colour type, and whether it is interlaced."""
         header = (self.find(b"IHDR") or b"").ljust(13, b"\0")
         return header[8], header[9], header[12]
 
     def without_pixels(self) -> bytes:
-        """Assemble a still PNG of one grey pixel with all that is said beside the pixels."""
-        unfit = _CRITICAL | _OF_FRAMES | {b"IEND"}
-        rest = [(name, content) for name, content in self.others if name not in unfit]
+        """Assemble a still PNG of one grey pixel with all that is said beside the pixels.
+
+        Before keywords that might be taken for fields of Pillow :data:`TEXT_MARK` is put.
+        """
+        unfit, mark = _CRITICAL | _OF_FRAMES | {b"IEND"}, TEXT_MARK.encode()
+        rest = [
+            (name, mark + content if _is_field(name, content) else content)
+            for name, content in self.others
+            if name not in unfit
+        ]
         header = (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
         pixel = (b"IDAT", zlib.compress(b"\0\0"))
         parts = (header, *rest, pixel, (b"IEND", b""))
         return b"\x89PNG\r\n\x1a\n" + b"".join(_assembled(*part) for part in parts)
+
+
+def _is_field(name: bytes, content: bytes) -> bool:
+    return name in _OF_TEXTS and _FIELD.match(content) is not None
+
+
+def without_texts(data: bytes) -> bytes:
+    """Copy a PNG, as far as it is whole, without its texts."""
+    parts, place = [data[:8]], 8
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in _OF_TEXTS:
+            parts.append(data[place:end])
+        place = end
+    return b"".join(parts)
 
 
 def _assembled(name: bytes, content: bytes) -> bytes:

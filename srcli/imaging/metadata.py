@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image
 
+from srcli.imaging.chunks import TEXT_MARK
 from srcli.imaging.exif import block_of
 from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Metadata
@@ -68,7 +69,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(_IPTC_RESOURCE, b""))),
         dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
         text=tuple(
-            (str(key), str(value))
+            (key.removeprefix(TEXT_MARK), str(value))
             for key, value in text.items()
             if key != _XMP_KEYWORD and not key.startswith(_RAW_PROFILE)
         ),

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging import colour
-from srcli.imaging.chunks import Chunks, png_chunks
+from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, coding_of
 from srcli.imaging.metadata import left_behind, metadata_of, orientation_of, sound
 from srcli.imaging.pictures import Levels, Metadata, Picture, turned, upright
@@ -64,7 +64,7 @@ class PillowFile:
             limit: Most pixels that may be decoded.
             notes: Takes what had to be changed, each once and in order.
         """
-        self.image, self.stream, self.limit, self.notes = image, stream, limit, notes
+        self.stream, self.limit, self.notes = stream, limit, notes
         self.format = "JPEG" if image.format == "MPO" else str(image.format)
         self.position = 1
         """Which frame is being decoded, from 1."""
@@ -78,7 +78,11 @@ class PillowFile:
             self.chunks = png_chunks(stream)
             self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
             self.holder.load()
-            _forget_texts(image)
+            if self.chunks.has_fields:
+                stream.seek(0)
+                plain = io.BytesIO(without_texts(stream.read()))
+                image = Image.open(plain, formats=["PNG"])
+        self.image = image
         self.ppm = Ppm.of(image) if self.format == "PPM" else None
         self.frames = self._frames()
 
@@ -243,7 +247,6 @@ class PillowFile:
                 raise
             self.notes["its end mark is missing; every pixel is there"] = None
             image = completed
-        _forget_texts(image)
         if image.mode in CONVERTED:
             image, note = rgb_of(image)
             self.notes[note] = None
@@ -291,12 +294,6 @@ class PillowFile:
         if profile is None and self.format in {"JPEG", "WEBP", "HEIF"}:
             return sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
         return profile
-
-
-def _forget_texts(image: Image.Image) -> None:
-    """Drop texts whose keywords Pillow would take for its own fields, such as transparency."""
-    for key in [key for key, value in image.info.items() if isinstance(value, str)]:
-        del image.info[key]
 
 
 def _av1_bits(start: bytes) -> int:
