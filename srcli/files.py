@@ -56,7 +56,7 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - see is_there
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: str | Path) -> bool:
     """Whether a path leads to a file."""
     return os.path.isfile(path)  # noqa: PTH113 - see is_there
 
@@ -79,7 +79,7 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, modified: int | None = None) -> Iterator[Path]:
     """Give a temporary file beside ``target`` that becomes it when the block succeeds.
 
     The file and then its folder are synced to the disk, so that after a power cut the target is
@@ -89,6 +89,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Args:
         target: The final path; its folder must exist.
+        modified: When it is to have been changed, nanoseconds since 1970; None: now.
 
     Yields:
         The path of the temporary file, which is there and empty.
@@ -98,6 +99,8 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     with scratch(target.parent) as temporary:
         yield temporary
+        if modified is not None:
+            os.utime(temporary, ns=(modified, modified))
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(target)

@@ -49,6 +49,9 @@ class Metadata:
     orientation: int = 1
     """The EXIF orientation (1 to 8) by which the pixels were turned to stand upright."""
 
+    modified: int | None = None
+    """When the file was changed, nanoseconds since 1970, where its copy is to keep that."""
+
     size: tuple[int, int] | None = None
     """Width and height, upright, of the picture that EXIF and XMP speak of, so that their numbers
     of pixels can follow a new size; ``None`` where it is not known."""

@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -83,6 +84,7 @@ def write_album(
         quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
             WebP, AVIF.
         lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
+            What was lossless WebP is encoded so in any case.
             PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
 
     Returns:
@@ -96,8 +98,8 @@ def write_album(
         name = _known_format(path, format)
         _check_target(path)
         _check_sizes(album, name)
-        how = Encoding(format=name, quality=quality, lossless=lossless, loop=album.loop)
-        with _appearing(path) as stream:
+        how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
+        with _appearing(path, album.pictures[0].metadata.modified) as stream:
             return _encode(album, stream, how, path.parent)
     # Encoders raise as variously as decoders do, and the reader of the message needs one line.
     except Exception as error:
@@ -145,7 +147,7 @@ def write_rows(
         rows = Rows(bands, height=height, fit=_fit_for(name))
         _check_size(rows.width, height, name)
         how = Encoding(format=name, quality=quality, lossless=lossless)
-        with _appearing(path) as stream:
+        with _appearing(path, rows.raw.metadata.modified) as stream:
             if not streams(name):
                 return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
             metadata = embedded(rows.raw, name)
@@ -188,7 +190,7 @@ def write_stream(
         name = _known_format(Path(where), format)
         _check_sizes(album, name)
         whole = io.BytesIO()
-        how = Encoding(format=name, quality=quality, lossless=lossless, loop=album.loop)
+        how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
         with PILLOW_SILENCE:
             notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
@@ -287,11 +289,11 @@ def _write_problem(error: Exception) -> str:
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """Open a stream into a file that appears when the block succeeds."""
+def _appearing(path: Path, modified: int | None) -> Iterator[BinaryIO]:
+    """Open a stream into a file that appears when the block succeeds, as changed at a time."""
     with (
         PILLOW_SILENCE,
-        replacing(path) as temporary,
+        replacing(path, modified) as temporary,
         io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
     ):
         yield stream
@@ -308,6 +310,13 @@ class _Sink(io.FileIO):
 
 
 # ---- what a format can hold ---------------------------------------------------------------
+
+
+def _encoding(album: Album, how: Encoding) -> Encoding:
+    """Add what an album decides: how often it plays, and that lossless WebP stays so."""
+    coding = album.coding
+    kept = coding is not None and coding.format == how.format == "WEBP" and not coding.lossy
+    return replace(how, lossless=how.lossless or kept, loop=album.loop)
 
 
 def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:

@@ -4,17 +4,19 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from srcli.errors import UsageError
 from srcli.files import AUTO, DEFAULT_SHARPNESS
 from srcli.imaging import images
+from srcli.imaging.formats import FORMATS
 from srcli.model import weights
 from srcli.model.sharpness import has_sibling, siblings
 from srcli.ops.devices import resolve_device, resolve_dtype
 from srcli.upscaler import Settings, Upscaler, check_settings
 from srcli.upscaling.choose import choose, general
-from srcli.upscaling.selection import Selection
+from srcli.upscaling.selection import STREAM, Selection
 
 __all__ = ["BatchConfig", "Nets"]
 
@@ -42,6 +44,9 @@ class BatchConfig:
     metadata: Literal["keep", "no-location", "strip"] = "keep"
     """Whether EXIF, XMP, profile, resolution and texts are kept."""
 
+    keep_times: bool = False
+    """Whether a result has the time at which its input was changed."""
+
     max_pixels: int = images.MAX_PIXELS
     """Pixels of an input beyond which it is refused as a decompression bomb."""
 
@@ -67,6 +72,23 @@ class BatchConfig:
     def threads(self) -> int:
         """Threads that read and write; a few keep even a GPU supplied."""
         return self.jobs or min(8, os.cpu_count() or 1)
+
+    def copies(
+        self,
+        target: Path,
+        coding: images.Coding | None,
+        before: list[tuple[int, int]],
+        after: list[tuple[int, int]],
+    ) -> bool:
+        """Whether a file is what ``size`` asks for already: its size, format and metadata."""
+        selection = self.selection
+        if selection.size is None or self.metadata != "keep" or before != after or coding is None:
+            return False
+        if target != STREAM:
+            return coding.format == images.format_of(target)
+        if selection.format is None:
+            return coding.format in FORMATS
+        return coding.format == images.format_of(Path(f"a.{selection.format}"))
 
     @property
     def given_model(self) -> str | None:

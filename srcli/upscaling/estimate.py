@@ -63,18 +63,20 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
         check_folder(job.target)
         if job.target != STREAM:
             images.check_size(job.target, width, height)
+        before, after = (header.width, header.height), (width, height)
+        planned = Result(
+            job=job, status="planned", before=before, after=after, pictures=header.frames
+        )
+        if config.copies(job.target, header.coding, [before], [after]):
+            return replace(planned, patches=0, memory=_PROGRAM + _decoding(header))
         model, model_reason = nets.choice(header.coding)
         upscaler = nets.named(model)
         source, size = (header.height, header.width), (height, width)
         seconds = header.frames * upscaler.seconds(source, size)
     except (SrcliError, OSError, MemoryError) as error:
         return replace(failure(job, error), model=model, model_reason=model_reason)
-    return Result(
-        job=job,
-        status="planned",
-        before=(header.width, header.height),
-        after=(width, height),
-        pictures=header.frames,
+    return replace(
+        planned,
         seconds=seconds,
         model=model,
         model_reason=model_reason,
@@ -86,14 +88,11 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
 
 def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler: Upscaler) -> int:
     """Estimate the peak of the process, bytes, while it is at a file."""
-    planes = (header.channels + header.alpha) * header.bits // 8
+    planes, copy = _planes(header)
     source = header.height, header.width
     before, after = source[0] * source[1], size[0] * size[1]
-    # Pillow keeps colours in four bytes a pixel.
-    copy = planes if header.channels == 1 else max(4, planes)
-    decoding, given = (copy + planes) * before, planes * before
-    if before >= SCANNED_PIXELS and _may_be_scanned(header):
-        decoding = given = _SCANNING
+    decoding = _decoding(header)
+    given = _SCANNING if decoding == _SCANNING else planes * before
     work = upscaler.memory(source, size, planes)
     name = images.format_of(target)
     streams = name is not None and images.streams(name)
@@ -102,6 +101,19 @@ def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler
         return _PROGRAM + max(decoding, given + work + BANDS_HELD * band)
     held = (given + planes * after) * header.frames
     return _PROGRAM + max(decoding, held + max(work, copy * after))
+
+
+def _planes(header: images.Header) -> tuple[int, int]:
+    """Return bytes a pixel as pictures have them, and as Pillow, which keeps colours in four."""
+    planes = (header.channels + header.alpha) * header.bits // 8
+    return planes, planes if header.channels == 1 else max(4, planes)
+
+
+def _decoding(header: images.Header) -> int:
+    pixels = header.width * header.height
+    if pixels >= SCANNED_PIXELS and _may_be_scanned(header):
+        return _SCANNING
+    return sum(_planes(header)) * pixels
 
 
 def _may_be_scanned(header: images.Header) -> bool:

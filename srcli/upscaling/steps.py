@@ -5,9 +5,11 @@ are set aside on disk as they are finished, and of very large inputs they are de
 then neither is ever whole in memory.
 """
 
+import shutil
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
@@ -18,6 +20,7 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Final
 
+from srcli.files import replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
@@ -66,6 +69,9 @@ class Work:
     result: Result | None = None
     """What became of it, where that is known before it is written."""
 
+    data: bytes | None = None
+    """What stdin held, where it may be copied."""
+
     read: Future[Album | Scan] | None = None
     open: ExitStack = field(default_factory=ExitStack)
     """What is to be closed when the file has been read."""
@@ -112,11 +118,14 @@ class Steps:
         source: Album | Scan | None = self._scan(work)
         if source is None:
             data = sys.stdin.buffer.read() if path == STREAM else None
+            work.data = None if self.config.selection.size is None else data
             source = images.read_album(path, data, max_pixels=self.config.max_pixels)
             if self.config.metadata != "keep":
                 strip = self.config.metadata == "strip"
                 source = images.stripped(source) if strip else images.without_location(source)
             work.bytes = _bytes_of(source)
+        if self.config.keep_times and path != STREAM:
+            source = _dated(source, path.stat().st_mtime_ns)
         work.seconds += time.perf_counter() - begun
         return source
 
@@ -148,14 +157,21 @@ class Steps:
         try:
             source = work.read.result()
             work.read = None  # the memory of the input goes with this frame
+            pictures: Sequence[Picture | Scan]
+            pictures = [source] if isinstance(source, Scan) else source.pictures
+            before = [(one.width, one.height) for one in pictures]
+            sizes = self._measure(work, before)
+            if self.config.copies(work.job.target, source.coding, before, sizes):
+                work.model = None
+                if isinstance(source, Scan):
+                    deque(source.rows, 0)  # damage behind the header is found
+                work.written = self.pool.submit(self._copy, work, pictures[0].metadata.modified)
+                return
             work.model, work.model_reason = self.nets.choice(source.coding)
             net = self.nets.named(work.model)
             work.sharpness = net.settings.sharpness
             begun = time.perf_counter()
             self._progress(work, 0.0)
-            pictures: Sequence[Picture | Scan]
-            pictures = [source] if isinstance(source, Scan) else source.pictures
-            sizes = self._measure(work, pictures)
             width, height = sizes[0]
             large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
             work.notes = source.notes if isinstance(source, Album) else ()
@@ -183,9 +199,8 @@ class Steps:
             raise _Abandoned
         self.on_progress(work.job, share)
 
-    def _measure(self, work: Work, pictures: Sequence[Picture | Scan]) -> list[tuple[int, int]]:
+    def _measure(self, work: Work, before: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Settle the sizes of a file's results, and whether they can be written there."""
-        before = [(one.width, one.height) for one in pictures]
         after = [self.config.selection.result_size(*one) for one in before]
         check_folder(work.job.target)
         if work.job.target != STREAM:
@@ -259,6 +274,22 @@ class Steps:
         work.seconds += time.perf_counter() - came  # since the last band: the net is done
         return notes
 
+    def _copy(self, work: Work, modified: int | None) -> tuple[str, ...]:
+        """Copy a file as it is."""
+        begun, source, target = time.perf_counter(), work.job.source, work.job.target
+        if target == STREAM:
+            sys.stdout.buffer.write(source.read_bytes() if work.data is None else work.data)
+            sys.stdout.buffer.flush()
+        else:
+            make_folder(target, self.config.selection.existing)
+            with replacing(target, modified) as temporary:
+                if work.data is None:
+                    shutil.copyfile(source, temporary)
+                else:
+                    temporary.write_bytes(work.data)
+        work.seconds += time.perf_counter() - begun
+        return ("as large as asked for already: copied as it is",)
+
     def _write(self, work: Work, album: Album) -> tuple[str, ...]:
         """Write a whole result; return what the format could not keep."""
         begun, config, target = time.perf_counter(), self.config, work.job.target
@@ -307,6 +338,15 @@ def _is_large(path: Path) -> bool:
         return path.stat().st_size >= _LEAST_PACKED
     except OSError:  # reading it says what is the matter
         return False
+
+
+def _dated(source: Album | Scan, modified: int) -> Album | Scan:
+    """Let a picture keep the time at which its file was changed."""
+    if isinstance(source, Scan):
+        return replace(source, metadata=replace(source.metadata, modified=modified))
+    first, *others = source.pictures
+    first = replace(first, metadata=replace(first.metadata, modified=modified))
+    return replace(source, pictures=(first, *others))
 
 
 def _put(
