@@ -86,6 +86,7 @@ def test_an_option_out_of_range_is_refused(options, message):
         ("photo.jpg", {"output": "new", "suffix": "_b"}, "new/photo_b.jpg"),
         ("photo.jpg", {"output": "new", "format": "tiff"}, "new/photo.tiff"),
         ("photo.jpg", {"output": "made"}, "made/photo.jpg"),
+        ("photo.jpg", {"output": "new.png", "into_folder": True}, "new.png/photo.jpg"),
         ("photo.jpg", {"output": "made.d"}, "made.d/photo.jpg"),
         ("gone.jpg", {}, "gone_x3.jpg"),
     ],

@@ -230,6 +230,52 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself():
     assert names(plan(selected("a[1].png"))) == [("a[1].png", "a[1]_x3.png")]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("Photos [2019]/*.jpg", ["Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
+        ("*/IMG [1].jpg", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),
+        ("P*/s [a]/*", ["Photos [2019]/s [a]/b.jpg"]),
+        ("**/IMG [1].j*", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),
+        ("Photos [2019]", ["Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
+        ("Photos [1-9]/*", ["Photos 2/IMG 1.jpg"]),
+        ("*/", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
+        ("Photos [2019]/*/", ["Photos [2019]/s [a]/b.jpg"]),
+        ("Photos 2/IMG 1.jpg/", ["Photos 2/IMG 1.jpg"]),
+        ("@b.jpg", ["@b.jpg"]),
+    ],
+)
+def test_names_mean_what_is_there(here, pattern, found):
+    """Brackets, an ``@`` and a slash at the end, wherever a path or pattern has them."""
+    touch("Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg", "Photos 2/IMG 1.jpg")
+    touch("Photos [2019]/s [a]/b.jpg", "@b.jpg", "b.jpg")
+
+    for start in ("", f"{here}/") if not pattern.startswith("@") else ("",):
+        expected = [*found]
+        if pattern.startswith("**") or pattern == "*/IMG [1].jpg":
+            expected.append("Photos [2019]/IMG 1.jpg")
+        assert sorted(sources(start + pattern)) == sorted(start + name for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("include", "found"),
+    [
+        ("IMG [1].jpg", ["IMG 1.jpg", "IMG [1].jpg"]),
+        ("img [1]*", ["IMG 1.jpg", "IMG [1].jpg", "IMG [1]b.jpg"]),
+        ("s [a]/", ["s [a]/c.jpg"]),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_brackets_of_a_filter_may_be_what_they_are(include, found):
+    """A choice of letters, and the name that reads the same."""
+    touch("p/IMG [1].jpg", "p/IMG 1.jpg", "p/IMG [1]b.jpg", "p/IMG 2.jpg", "p/s [a]/c.jpg")
+    every = set(sources("p", recursive=True))
+
+    chosen = [f"p/{name}" for name in found]
+    assert sorted(sources("p", recursive=True, include=(include,))) == sorted(chosen)
+    assert set(sources("p", recursive=True, exclude=(include,))) == every - set(chosen)
+
+
 TREE = ("a.JPG", "b.png", "raw/c.jpg", "2019/raw/d.png", "2019/e.jpg", "2019/07/f.jpg", "é.png")
 
 
@@ -295,20 +341,27 @@ def test_many_stars_take_no_time():
         plan(selected("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
 
 
+DEEPER = "pictures in folders below photos left out; search them with -r"
+
+
 # ---- nothing to do ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("inputs", "recursive", "message"),
     [
-        (("photos",), False, "no image found in photos (folders below it need -r)"),
+        (
+            ("photos",),
+            False,
+            f"no image found in photos; {DEEPER}",
+        ),
         (("bare",), True, "no image found in bare"),
-        (("*.gif", "bare"), False, "no image found in *.gif, bare (folders below it need -r)"),
+        (("*.gif", "bare"), False, "no image found in *.gif, bare"),
     ],
 )
 @pytest.mark.usefixtures("here")
 def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
-    """Where no image matched, the way to look deeper is said unless it was taken."""
+    """Where no image matched, the way to look deeper is said if there are some."""
     touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
 
     with pytest.raises(NothingToDoError) as caught:

@@ -78,7 +78,7 @@ def test_a_list_is_empty_where_nothing_failed():
     result = run("@failed.txt")
 
     assert result.exit_code == 3
-    assert result.stderr == "error: no image found in @failed.txt (folders below it need -r)\n"
+    assert result.stderr == "error: no image found in @failed.txt\n"
 
 
 @pytest.mark.usefixtures("desk")
@@ -240,6 +240,8 @@ def test_json_has_the_documented_fields():
         "megapixels": 0.001,
         "failed_inputs": ["in/broken.png", "gone.png"],
         "exit_code": 1,
+        "left_out": {},
+        "earlier_results": 0,
         "rank": 0,
         "world_size": 1,
     }

@@ -17,6 +17,7 @@ from srcli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from srcli.upscaling.config import BatchConfig
+    from srcli.upscaling.left_out import LeftOut
     from srcli.upscaling.selection import Job
     from srcli.upscaling.share import Share
 
@@ -38,9 +39,9 @@ def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | Non
     if failed_list is not None and share.world_size > 1:
         failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
     with terminating() as stopper:
-        jobs = _own_jobs(config, share)
+        jobs, left_out = _own_jobs(config, share)
         _check_streams(jobs)
-        reporter = Reporter(verbosity, share, len(jobs))
+        reporter = Reporter(verbosity, share, len(jobs), left_out)
         if jobs:
             with reporter.bar, _stopping(config, reporter, stopper, failed_list):
                 results = batch.run(
@@ -70,8 +71,8 @@ def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:
     from srcli.upscaling.share import Share
 
     share = Share.from_environment()
-    jobs = _own_jobs(config, share)
-    reporter = Reporter(replace(verbosity, bar=False), share, len(jobs), dry_run=True)
+    jobs, left_out = _own_jobs(config, share)
+    reporter = Reporter(replace(verbosity, bar=False), share, len(jobs), left_out, dry_run=True)
     if jobs:
         own = _on_own_device(config, share)
         for result in estimates.estimate(own, jobs, notice=reporter.notice):
@@ -108,14 +109,17 @@ def _stopping(
         ) from None
 
 
-def _own_jobs(config: "BatchConfig", share: "Share") -> "list[Job]":
-    """Plan, and pick what this process does of it."""
+def _own_jobs(config: "BatchConfig", share: "Share") -> "tuple[list[Job], LeftOut]":
+    """Plan, and pick what this process does of it; the first reports what was left out."""
+    from srcli.upscaling.left_out import LeftOut
     from srcli.upscaling.plan import plan
     from srcli.upscaling.share import deal
 
     if share.world_size > 1 and "@-" in config.selection.inputs:
         raise UsageError("@- reads stdin, which several processes cannot share; give @LIST")
-    return deal(plan(config.selection), share, max_pixels=config.max_pixels)
+    left_out = LeftOut()
+    jobs = deal(plan(config.selection, left_out), share, max_pixels=config.max_pixels)
+    return jobs, left_out if share.rank == 0 else LeftOut()
 
 
 def _check_streams(jobs: "list[Job]") -> None:

@@ -13,6 +13,7 @@ from srcli.files import one_line
 
 if TYPE_CHECKING:
     from srcli.upscaler import Upscaler
+    from srcli.upscaling.left_out import LeftOut
     from srcli.upscaling.results import Result, Summary
     from srcli.upscaling.selection import Job
     from srcli.upscaling.share import Share
@@ -42,17 +43,24 @@ class Reporter:
         verbosity: What is wanted.
         share: Which of several processes this is; they have no bars.
         total: Files of this process.
+        left_out: What was met and not taken.
         dry_run: Whether results are estimates.
     """
 
     def __init__(
-        self, verbosity: Verbosity, share: "Share", total: int, *, dry_run: bool = False
+        self,
+        verbosity: Verbosity,
+        share: "Share",
+        total: int,
+        left_out: "LeftOut",
+        *,
+        dry_run: bool = False,
     ) -> None:
         from srcli.upscaling.results import Summary
 
         self._verbosity, self._share, self._total = verbosity, share, total
         self._begun = time.perf_counter()
-        self._dry_run = dry_run
+        self._dry_run, self._left_out = dry_run, left_out
         self._results = Summary(patches=0, memory=0) if dry_run else Summary()
         self.bar = tqdm(
             total=total,
@@ -100,10 +108,14 @@ class Reporter:
         """Report on all files as JSON, if that is wanted."""
         if self._verbosity.as_json:
             ranks = {"rank": self._share.rank, "world_size": self._share.world_size}
-            print_json(summary.to_dict() | ranks)
+            found = self._left_out
+            left_out = {"left_out": found.kinds(), "earlier_results": len(found.results)}
+            print_json(summary.to_dict() | left_out | ranks)
 
     def print_summary(self, summary: "Summary") -> None:
-        """Report on all files in one line, if it says more than the lines before."""
+        """Report what was left out, and on all files if that says more than the lines before."""
+        for line in self._left_out.lines():
+            self.notice(line)
         text = _estimates(summary) if self._dry_run else _counts(summary)
         if self._dry_run or self._total > 1:
             self._print(text, wanted=not self._verbosity.quiet)
@@ -125,11 +137,11 @@ def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...
     Raises:
         OutputError: If it cannot be written.
     """
-    from srcli.upscaling.search import write_list
+    from srcli.upscaling.search import is_list, write_list
 
     if path is None:
         return
-    lists = {os.path.realpath(text[1:]) for text in inputs if text.startswith("@")}
+    lists = {os.path.realpath(text[1:]) for text in inputs if is_list(text)}
     if not (summary.unfinished and os.path.realpath(path) in lists):
         write_list(path, summary.again)
 

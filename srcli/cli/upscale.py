@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UPSCALE_HELP", "upscale"]
 
+_SLASHES = ("/", os.sep)
+
 # Paragraphs are one line each: the help's renderer wraps them and keeps every line break.
 UPSCALE_HELP = (
     "Enlarge images.\n\n"
@@ -116,12 +118,13 @@ DryRun = Annotated[
 # ---- results ----------------------------------------------------------------------------------
 
 Output = Annotated[
-    Path | None,
+    str | None,
     option(
         OUTPUT,
         "--output",
         "-o",
-        text="A file for one file, else a folder (made if missing); - is stdout.",
+        text="A file for one file, else a folder (made if missing; a name with a slash at its end "
+        "is one); - is stdout.",
         metavar="PATH",
         default="photo_x3.jpg beside photo.jpg, folder photos_x3 beside photos",
     ),
@@ -135,7 +138,7 @@ Size = Annotated[
     option(
         OUTPUT,
         text="Instead of a scale: 1920x, x1080, 1920x1080 (fit inside) or '>=3840x2160' (cover). "
-        "Images already that large keep their size.",
+        "Images already that large are copied as they are.",
         metavar="SPEC",
     ),
 ]
@@ -164,6 +167,10 @@ MetadataChoice = Annotated[
         text="EXIF, XMP, ICC profile, resolution and texts. no-location drops GPS data alone; "
         "strip converts the colours to sRGB.",
     ),
+]
+KeepTimes = Annotated[
+    bool,
+    option(OUTPUT, "--keep-times", text="Give each result the modification time of its input."),
 ]
 Suffix = Annotated[
     str | None,
@@ -258,6 +265,7 @@ def upscale(
     quality: Quality = 95,
     lossless: Lossless = False,
     metadata: MetadataChoice = "keep",
+    keep_times: KeepTimes = False,
     suffix: Suffix = None,
     model: Model = "auto",
     sharpness: Sharpness = None,
@@ -287,7 +295,8 @@ def upscale(
         raise UsageError("--scale and --size exclude each other; give one")
     selection = Selection(
         inputs=tuple(inputs),
-        output=output,
+        output=None if output is None else _output_of(output),
+        into_folder=output is not None and output.endswith(_SLASHES),
         scale=3.0 if scale is None else scale,
         size=None if size is None else TargetSize.parse(size.strip()),
         suffix=suffix,
@@ -306,6 +315,7 @@ def upscale(
         quality=quality,
         lossless=lossless,
         metadata=metadata,
+        keep_times=keep_times,
         max_pixels=images.MAX_PIXELS if max_pixels is None else max_pixels,
         fail_fast=fail_fast,
         jobs=whole_number("--jobs", jobs),
@@ -320,6 +330,12 @@ def upscale(
         enlarging.estimate(config, verbosity)
     else:
         enlarging.enlarge(config, verbosity, failed_list)
+
+
+def _output_of(text: str) -> Path:
+    """Read a path; ``-/`` is a folder, not stdout."""
+    path = Path(text)
+    return path.absolute() if str(path) == "-" != text else path
 
 
 def _check_stdout(selection: "Selection") -> None:

@@ -15,10 +15,13 @@ from srcli.files import is_file
 
 __all__ = [
     "BUILT",
+    "EXTRAS",
     "FORMATS",
     "FORMAT_BY_SUFFIX",
     "FOUND_SUFFIXES",
+    "LEFT_OUT_SUFFIXES",
     "PILLOW_SILENCE",
+    "RAW_SUFFIXES",
     "READABLE_SUFFIXES",
     "Format",
     "PillowImage",
@@ -26,7 +29,6 @@ __all__ = [
     "files_in",
     "format_of",
     "is_image",
-    "suffix_of_result",
 ]
 
 
@@ -123,32 +125,30 @@ READABLE_SUFFIXES: Final = frozenset(FORMAT_BY_SUFFIX)
 """The suffixes of what is read and written, in lower case."""
 
 
-_READ_ONLY: Final = {
-    "pillow_heif": (".heic", ".heif", ".hif"),
-    "pillow_jxl": (".jxl",),
-}
-"""Packages that decode more formats, and their suffixes."""
+EXTRAS: Final = {".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl"}
+"""Suffixes of what is read where a package is installed, and the extra of srcli that brings it."""
+
+_PACKAGES: Final = {"heic": "pillow_heif", "jxl": "pillow_jxl"}
 
 FOUND_SUFFIXES: Final = READABLE_SUFFIXES | {
     suffix
-    for package, suffixes in _READ_ONLY.items()
-    if importlib.util.find_spec(package) is not None
-    for suffix in suffixes
+    for suffix, extra in EXTRAS.items()
+    if importlib.util.find_spec(_PACKAGES[extra]) is not None
 }
-"""The suffixes that are looked at in folders, in lower case, with what is only read."""
+"""The suffixes that are taken in folders, in lower case, with what is only read."""
 
+_RAWS: Final = (
+    "3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl "
+    "sr2 srf srw x3f"
+)
 
-def suffix_of_result(path: Path) -> str:
-    """Return the suffix of a result whose format nobody has chosen: that of its input.
+RAW_SUFFIXES: Final = frozenset(f".{name}" for name in _RAWS.split())
+"""The suffixes of camera raws."""
 
-    Args:
-        path: The input; of a format that is only read the result is a JPEG, of an unknown one
-            a PNG.
-    """
-    if format_of(path) is not None:
-        return path.suffix
-    known = any(path.suffix.lower() in suffixes for suffixes in _READ_ONLY.values())
-    return ".jpg" if known else ".png"
+LEFT_OUT_SUFFIXES: Final = (
+    RAW_SUFFIXES | EXTRAS.keys() | {".psd", ".psb", ".jp2", ".j2k", ".jxr", ".exr", ".tga", ".xcf"}
+) - FOUND_SUFFIXES
+"""The suffixes of pictures that are not read, in lower case."""
 
 
 def format_of(path: Path) -> str | None:

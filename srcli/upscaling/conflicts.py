@@ -16,6 +16,8 @@ from typing import Final, Literal
 from srcli.errors import OutputError
 from srcli.files import is_folder, is_there, one_line
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
+from srcli.upscaling.earlier import without_results
+from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.search import Identity, folded, identity
 from srcli.upscaling.selection import STREAM, Job, Selection
 
@@ -28,23 +30,26 @@ _LONGEST_NAME: Final = 255
 """What every common file system allows for one name: bytes, or UTF-16 units on some."""
 
 
-def check(selection: Selection, found: list[Job]) -> list[Job]:
+def check(selection: Selection, found: list[Job], left_out: LeftOut) -> list[Job]:
     """Mark the jobs whose results cannot be, before anything is begun.
 
     Args:
         selection: The options.
         found: The jobs in order; a file may be there twice, directly and through a folder.
+        left_out: Takes the results of earlier runs.
 
     Returns:
         One job for each source, with its problem. Of several that want one place all are refused,
         each naming another one: which of them should have it is not ours to say.
     """
     place = _Places()
-    by_source: dict[str | None, Job] = {}
+    by_source: dict[str, Job] = {}
     for job in found:
-        by_source.setdefault(None if job.source == STREAM else place.of(job.source), job)
-    if selection.existing == "skip":
-        by_source = _without_own_results(by_source, place)
+        by_source.setdefault("-" if job.source == STREAM else place.of(job.source), job)
+    made = ((place.of(job.target), source) for source, job in by_source.items())
+    targets = {target: source for target, source in made if target != source}
+    by_source, results = without_results(selection, by_source, targets)
+    left_out.results += [str(job.source) for job in results]
     jobs = list(by_source.values())
     claims: defaultdict[str, list[Job]] = defaultdict(list)
     for job in filter(_is_open, jobs):
@@ -103,26 +108,6 @@ def _length(name: str) -> int:
     if _FOLDING:
         return len(name.encode("utf-16-le", "surrogatepass")) // 2
     return len(os.fsencode(name))
-
-
-def _without_own_results(
-    by_source: dict[str | None, Job], place: "_Places"
-) -> dict[str | None, Job]:
-    """Leave out the inputs that an earlier run made from other inputs of this one.
-
-    ``srcli upscale *.png --skip-existing`` finds the results beside the originals when it is
-    run again, and is to resume with the originals.
-    """
-    made_from = {
-        place.of(job.target): source
-        for source, job in by_source.items()
-        if source is not None and job.target != STREAM and is_there(job.target)
-    }
-    return {
-        source: job
-        for source, job in by_source.items()
-        if source is None or made_from.get(source, source) == source
-    }
 
 
 class _Places:

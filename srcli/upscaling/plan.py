@@ -1,7 +1,8 @@
 """Which files ``srcli upscale`` enlarges, and under which names: plain Python, no torch.
 
-Everything that can be known without opening a picture is decided here, before the first one is
-touched: what the inputs stand for, what their results are called, which of those cannot be.
+Everything that can be known without decoding a picture is decided here, before the first one is
+touched: what the inputs stand for, what their results are called, which of those cannot be. In
+folders a picture is known by its suffix, or where that says nothing by its first bytes.
 
 An input is a file, a folder, a pattern, ``-`` (stdin) or ``@LIST`` (a file that names inputs;
 ``@-`` reads it from stdin). A ``/./`` in a path marks where a tree begins, as rsync has it:
@@ -21,15 +22,19 @@ from typing import Final, Self
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.files import is_folder, is_there, one_line
-from srcli.imaging.formats import format_of, suffix_of_result
+from srcli.imaging.formats import format_of
+from srcli.imaging.kinds import suffix_of_result
 from srcli.upscaling.conflicts import check
+from srcli.upscaling.left_out import LeftOut, listed
 from srcli.upscaling.search import (
     SEPARATORS,
     Filters,
+    Found,
     Identity,
     Parts,
     expand,
     identity,
+    is_list,
     parts_of,
     read_list,
     walk,
@@ -41,15 +46,17 @@ __all__ = ["plan"]
 _TREE_MARK: Final = re.compile(rf"[{re.escape(SEPARATORS)}]\.[{re.escape(SEPARATORS)}]")
 
 
-def plan(selection: Selection) -> list[Job]:
-    """Find the inputs and name their outputs; no picture is read.
+def plan(selection: Selection, left_out: LeftOut | None = None) -> list[Job]:
+    """Find the inputs and name their outputs; no picture is decoded.
 
     Folders give the images of their first level, or all below it: sorted, without hidden files
     and the folders that systems keep for themselves. Links to folders are followed, but no
-    folder is searched twice. A file that is found twice is done once, as it was found first.
+    folder is searched twice. A file that is found twice is done once, as it was found first; the
+    result of an earlier run is not done where its original is.
 
     Args:
         selection: The options.
+        left_out: Takes what is met and not taken.
 
     Returns:
         The jobs, in the order of the inputs; those that cannot be done say why. No two without
@@ -61,7 +68,8 @@ def plan(selection: Selection) -> list[Job]:
             or stdout is wanted twice.
     """
     filters = Filters.of(selection)
-    given = _given(selection, filters)
+    left_out = LeftOut() if left_out is None else left_out
+    given = _given(selection, filters, left_out)
     _check_streams(selection, given)
     folders = {_folder_target(selection, one.root) for one in given if one.is_folder}
     # What is in the folders of results that are there is no input of this run.
@@ -69,12 +77,13 @@ def plan(selection: Selection) -> list[Job]:
     jobs: list[Job] = []
     for one in given:
         if one.is_folder:
-            jobs += _folder_jobs(selection, one, filters, results)
+            found = _found(one, filters, results, left_out, recursive=selection.recursive)
+            jobs += _folder_jobs(selection, one, found)
         else:
             jobs.append(_file_job(selection, one, alone=len(given) == 1))
     if not jobs:
-        raise NothingToDoError(_nothing(selection))
-    return check(selection, jobs)
+        raise NothingToDoError("; ".join([_nothing(selection), *left_out.lines()]))
+    return check(selection, jobs, left_out)
 
 
 # ---- what the inputs stand for ------------------------------------------------------------
@@ -117,15 +126,15 @@ class _Given:
         return not self.is_stream and is_folder(self.path)
 
 
-def _given(selection: Selection, filters: Filters) -> list[_Given]:
+def _given(selection: Selection, filters: Filters, left_out: LeftOut) -> list[_Given]:
     """Resolve lists and patterns; each path once."""
     given: dict[Path, _Given] = {}
     for text in selection.inputs:
         if text == "@":
             raise UsageError("@ names no list; give @LIST, or @- for one from stdin")
-        listed = text.startswith("@")
-        for path in read_list(text[1:]) if listed else expand(text, filters):
-            one = _Given.of(path, listed=listed)
+        from_list = is_list(text)
+        for path in read_list(text[1:]) if from_list else expand(text, filters, left_out):
+            one = _Given.of(path, listed=from_list)
             given.setdefault(one.path, one)
     return list(given.values())
 
@@ -143,30 +152,43 @@ def _check_streams(selection: Selection, given: list[_Given]) -> None:
 
 def _nothing(selection: Selection) -> str:
     """Say where no image was found, and why that may be."""
-    shown = [one_line(text) for text in selection.inputs[:5]]
-    more = len(selection.inputs) - len(shown)
-    where = ", ".join(shown) + (f" and {more} more" if more else "")
     patterns = [f"--include {pattern}" for pattern in selection.include]
     patterns += [f"--exclude {pattern}" for pattern in selection.exclude]
     fits = f" that fits {one_line(' '.join(patterns))}; check the patterns" if patterns else ""
-    hint = "" if selection.recursive else " (folders below it need -r)"
-    return f"no image found in {where}{fits}{hint}"
+    return f"no image found in {listed(selection.inputs)}{fits}"
 
 
 # ---- names --------------------------------------------------------------------------------
 
 
-def _folder_jobs(
-    selection: Selection, given: _Given, filters: Filters, results: set[Identity]
-) -> list[Job]:
+def _found(
+    given: _Given, filters: Filters, results: set[Identity], left_out: LeftOut, *, recursive: bool
+) -> list[Found]:
+    """Search a folder, sorted by path; what is not taken is counted or named."""
+    found = []
+    search = recursive or None
+    for one in walk(str(given.path), filters, recursive=search, below=given.below, skip=results):
+        if one.is_deeper and not recursive:
+            if not (one.is_unread or one.is_folder):
+                left_out.deeper.append(given.text)
+                break
+        elif one.is_unread:
+            left_out.add_unread(str(given.path.joinpath(*one.parts)))
+        else:
+            found.append(one)
+    return sorted(found, key=lambda one: one.parts)
+
+
+def _folder_jobs(selection: Selection, given: _Given, found: list[Found]) -> list[Job]:
     target = _folder_target(selection, given.root)
-    recursive = selection.recursive
     jobs = []
-    for one in walk(str(given.path), filters, recursive=recursive, below=given.below, skip=results):
-        below = Path(*given.below, *one.parts)
-        named = below if one.is_folder else _named(selection, below, selection.folder_suffix)
+    for one in found:
+        below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
+        named = below
+        if not one.is_folder:
+            named = _named(selection, below, selection.folder_suffix, source)
         entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
-        jobs.append(Job(given.path.joinpath(*one.parts), target / named, entry, one.problem))
+        jobs.append(Job(source, target / named, entry, one.problem))
     return jobs
 
 
@@ -192,7 +214,7 @@ def _file_job(selection: Selection, given: _Given, *, alone: bool) -> Job:
     if selection.output == STREAM or (selection.output is None and given.is_stream):
         target = STREAM
     elif given.below:
-        below = _named(selection, Path(*given.below), selection.folder_suffix)
+        below = _named(selection, Path(*given.below), selection.folder_suffix, given.path)
         target = _folder_target(selection, given.root) / below
     else:
         target = _file_target(selection, given, alone=alone)
@@ -201,21 +223,23 @@ def _file_job(selection: Selection, given: _Given, *, alone: bool) -> Job:
 
 def _file_target(selection: Selection, given: _Given, *, alone: bool) -> Path:
     output = selection.output
-    file = Path("stdin") if given.is_stream else given.path
+    source = None if given.is_stream else given.path
+    file = source or Path("stdin")
     if output is None:
-        return _named(selection, file, selection.name_suffix)
+        return _named(selection, file, selection.name_suffix, source)
     # A name for one file is that file's, even if its suffix will be refused; several go into a
     # folder unless the name can only be that of an image. One in a list may be left of several.
     named = output.suffix if alone and not given.listed else format_of(output)
-    if is_folder(output) or (not is_there(output) and not named):
-        return output / _named(selection, Path(file.name), selection.folder_suffix)
+    if selection.into_folder or is_folder(output) or (not is_there(output) and not named):
+        folder = _folder_target(selection, given.root)
+        return folder / _named(selection, Path(file.name), selection.folder_suffix, source)
     if not alone:
         shown = one_line(str(output))
         raise UsageError(f"--output {shown} is a file name; several inputs need a folder")
     return output
 
 
-def _named(selection: Selection, path: Path, suffix: str) -> Path:
+def _named(selection: Selection, path: Path, suffix: str, source: Path | None) -> Path:
     """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
-    ending = suffix_of_result(path) if selection.format is None else f".{selection.format}"
+    ending = suffix_of_result(source) if selection.format is None else f".{selection.format}"
     return path.with_name(f"{path.stem}{suffix}{ending}")

@@ -6,16 +6,18 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from pathspec.patterns.gitignore.basic import GitIgnoreBasicPattern as Pattern
 
-from srcli.errors import OutputError, UsageError
-from srcli.files import is_folder, is_there, one_line, reason, replacing
-from srcli.imaging.formats import FOUND_SUFFIXES
+from srcli.errors import ImageError, OutputError, UsageError
+from srcli.files import is_file, is_folder, is_there, one_line, reason, replacing
+from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES, RAW_SUFFIXES
+from srcli.imaging.kinds import format_at
+from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.selection import Selection
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "expand",
     "folded",
     "identity",
+    "is_list",
     "parts_of",
     "read_list",
     "walk",
@@ -45,6 +48,12 @@ _STARS: Final = re.compile(rf"(^|[{re.escape(SEPARATORS)}])\*\*($|[{re.escape(SE
 
 _PRIVATE_FOLDERS: Final = {"@eadir", "__macosx", "$recycle.bin", "system volume information"}
 """Thumbnails of a NAS, forks of a Mac, Windows' bin: in lower case."""
+
+_NO_PICTURES: Final = {".thm", ".bak", ".tmp", ".part", ".partial", ".crdownload", ".download"}
+"""Thumbnails of videos, backups and what is still fetched, in lower case: not looked into."""
+
+_MOST_GLANCED: Final = 1000
+"""Folders in which a search of the first level alone looks for one picture."""
 
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 """How bytes of a name that are no UTF-8 become text and back: as Python does for paths."""
@@ -73,6 +82,22 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder gave: an image, or what cannot be read and why."""
+
+    parts: Parts
+    problem: str | None = None
+    is_folder: bool = False
+    is_unread: bool = False
+    """Whether it is a picture of a kind that is not read."""
+
+    @property
+    def is_deeper(self) -> bool:
+        """Whether it lies below the first level."""
+        return len(self.parts) + self.is_folder > 1
+
+
 # ---- patterns -----------------------------------------------------------------------------
 
 
@@ -93,7 +118,7 @@ class Filters:
         """Read the patterns of a selection."""
         by_name = [text for text in selection.include if not set(SEPARATORS) & set(text)]
         by_path = [text for text in selection.include if text not in by_name]
-        return cls(*(tuple(map(_filter, some)) for some in (by_name, by_path, selection.exclude)))
+        return cls(*(_filters(some) for some in (by_name, by_path, selection.exclude)))
 
     def below(self, folder: Parts) -> Self:
         """Leave out the patterns that would exclude a folder which is named itself: it is meant."""
@@ -102,6 +127,8 @@ class Filters:
 
     def takes(self, parts: Parts) -> bool:
         """Whether a file is kept."""
+        if not (self.names or self.paths or self.exclude):
+            return True
         path = folded("/".join(parts))
         if _match(self.exclude, path):
             return False
@@ -119,24 +146,32 @@ def _match(patterns: Iterable[Pattern], path: str) -> bool:
     return any(pattern.match_file(path) is not None for pattern in patterns)
 
 
-def _filter(text: str) -> Pattern:
-    """Read a pattern of an option: without a slash before its end it may match anywhere."""
-    anchored = set(SEPARATORS) & set(text.rstrip(SEPARATORS))
-    return _compiled(text if anchored else f"**/{text}", folded)
+def _filters(texts: Iterable[str]) -> tuple[Pattern, ...]:
+    """Read patterns of an option: without a slash before its end one may match anywhere."""
+    anchored = (
+        text if set(SEPARATORS) & set(text.rstrip(SEPARATORS)) else f"**/{text}" for text in texts
+    )
+    return tuple(pattern for text in anchored for pattern in _compiled(text, folded))
 
 
-def _compiled(text: str, fold: Callable[[str], str]) -> Pattern:
-    r"""Read a pattern about a whole path, in which ``\``, ``!``, ``#`` and spaces mean nothing."""
+def _compiled(text: str, fold: Callable[[str], str]) -> tuple[Pattern, ...]:
+    r"""Read a pattern about a whole path, in which ``\``, ``!``, ``#`` and spaces mean nothing.
+
+    Brackets are a choice of letters, and besides may be what they are in many names.
+    """
     # Stars in a row say what one says, and would be tried in every combination.
     names = [name if name == "**" else re.sub(r"\*+", "*", name) for name in parts_of(text)]
-    path = re.sub(r"[\\ ]", r"\\\g<0>", fold("/".join(names)))
-    return Pattern(f"/{path}{'/' if text.endswith(tuple(SEPARATORS)) else ''}")
+    path, end = fold("/".join(names)), "/" if text.endswith(tuple(SEPARATORS)) else ""
+    escaped = (re.sub(signs, r"\\\g<0>", path) for signs in (r"[\\ ]", r"[\\ \[\]]"))
+    return tuple(Pattern(f"/{one}{end}") for one in dict.fromkeys(escaped))
 
 
-def expand(text: str, filters: Filters) -> list[str]:
+def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
     """Return a path as it is; of a pattern that the shell left alone the images, sorted.
 
-    A folder that cannot be read is returned as well: its job will say so.
+    A folder that cannot be read is returned as well: its job will say so. What is there under a
+    name with brackets is meant by it, in the middle of a pattern too. With a slash at its end a
+    pattern stands for folders.
 
     Raises:
         UsageError: If the text is empty.
@@ -150,14 +185,9 @@ def expand(text: str, filters: Filters) -> list[str]:
         head, rest = os.path.split(text)
     else:  # Python's own would run in circles through links
         head, rest = text[: stars.start()] or stars[1], f"**/{text[stars.end() :] or '*'}"
-    if not rest:
-        return []
-    pattern, names = _compiled(rest, os.path.normcase), parts_of(text)
-    fixed = next(index for index, name in enumerate(names) if glob.has_magic(name))
+    names = parts_of(text)
     found: list[str] = []
-    # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
-    for folder in glob.glob(head) if glob.has_magic(head) else [head]:  # noqa: PTH207
-        below = parts_of(folder)[fixed:]
+    for folder, below in _folders(head):
         # A private folder is to be named, not matched.
         private = any(_is_private(part) and part not in names for part in below)
         if private or not is_folder(Path(folder or os.curdir)):
@@ -171,36 +201,54 @@ def expand(text: str, filters: Filters) -> list[str]:
             below=below,
             hidden=rest.startswith("."),
         )
-        found += [
-            os.path.join(folder, *one.parts) or os.curdir  # noqa: PTH118
-            for one in inside
-            if one.is_folder or _match([pattern], os.path.normcase("/".join(one.parts)))
-        ]
+        found += _matching(inside, folder, rest, left_out) if rest else [f"{folder}{os.sep}"]
     return sorted(found, key=parts_of)
 
 
+def _matching(inside: Iterable[Found], folder: str, rest: str, left_out: LeftOut) -> Iterator[str]:
+    """Pick what fits the rest of a pattern; count what fits and is not read."""
+    patterns = _compiled(rest, os.path.normcase)
+    for one in inside:
+        path = os.path.join(folder, *one.parts) or os.curdir  # noqa: PTH118
+        if one.is_folder or _match(patterns, os.path.normcase("/".join(one.parts))):
+            if one.is_unread:
+                left_out.add_unread(path)
+            else:
+                yield path
+
+
+def _folders(head: str) -> list[tuple[str, Parts]]:
+    """List what the folders of a pattern stand for, each with its way from the first magic name."""
+    start = Path(head).anchor
+    found: list[tuple[str, Parts]] = [(start, ())]
+    for name in re.split(f"[{re.escape(SEPARATORS)}]+", head[len(start) :]):
+        found = [
+            (path, (*below, os.path.basename(path)) if below or path != literal else ())  # noqa: PTH119
+            for folder, below in found
+            for literal in [os.path.join(folder, name)]  # noqa: PTH118
+            for path in (
+                [literal]
+                if is_there(Path(literal)) or not glob.has_magic(name)
+                # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
+                else glob.glob(os.path.join(glob.escape(folder), name))  # noqa: PTH118, PTH207
+            )
+        ]
+    return found
+
+
 # ---- folders ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a folder gave: an image, or what cannot be read and why."""
-
-    parts: Parts
-    problem: str | None = None
-    is_folder: bool = False
 
 
 def walk(
     folder: str,
     filters: Filters,
     *,
-    recursive: bool,
+    recursive: bool | None,
     below: Parts = (),
     skip: Container[Identity] = (),
     hidden: bool = False,
-) -> list[Found]:
-    """List the images of a folder, sorted by path.
+) -> Iterator[Found]:
+    """Find the images of a folder: first those of its first level, in any order.
 
     Real folders come before links to them, so that what is found has its own name wherever it
     has one; each is searched once, so that links in a circle end. (``Path.walk`` follows them
@@ -209,16 +257,15 @@ def walk(
     Args:
         folder: Where to look.
         filters: What is left of what is found.
-        recursive: Whether to look below the first level too.
+        recursive: Whether to look below the first level too; None: in some folders there.
         below: The way to ``folder`` from where patterns begin.
         skip: Folders that are left out wherever they are found.
         hidden: Whether names that begin with a dot count.
 
-    Returns:
+    Yields:
         Paths below ``folder``.
     """
     filters = filters.below(below)
-    found: list[Found] = []
     seen: set[Identity] = set()
     folders: list[Parts] = [()]
     links: list[Parts] = []
@@ -229,25 +276,29 @@ def walk(
             number = identity(path)
             if number in seen or (parts and number in skip):
                 continue
+            if recursive is None and len(seen) > _MOST_GLANCED:
+                return
             seen.add(number)
             with os.scandir(path) as entries:
                 listing = [one for one in entries if hidden or not one.name.startswith(".")]
         except OSError as error:
             why = f"the folder cannot be read ({reason(error)})"
             problem = f"{why}; check the path and its permissions"
-            found.append(Found(parts, problem, is_folder=True))
+            yield Found(parts, problem, is_folder=True)
             continue
         for entry in listing:
             way = (*parts, entry.name)
-            if _is_folder(entry):
-                if recursive and not _is_private(entry.name) and filters.enters((*below, *way)):
-                    if entry.is_symlink():
-                        heapq.heappush(links, way)
-                    else:
-                        folders.append(way)
-            elif _has_image_suffix(entry.name) and filters.takes((*below, *way)):
-                found.append(Found(way, _problem(entry)))
-    return sorted(found, key=lambda one: one.parts)
+            if not _is_folder(entry):
+                yield from _looked_at(entry, way) if filters.takes((*below, *way)) else ()
+            elif recursive is not False and _is_entered(filters, (*below, *way)):
+                if entry.is_symlink():
+                    heapq.heappush(links, way)
+                else:
+                    folders.append(way)
+
+
+def _is_entered(filters: Filters, way: Parts) -> bool:
+    return not _is_private(way[-1]) and filters.enters(way)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -258,20 +309,34 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return lost or os.path.isdir(entry.path)  # noqa: PTH112 - see files.is_folder
 
 
-def _problem(entry: os.DirEntry[str]) -> str | None:
-    is_file = entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)  # noqa: PTH113
-    return None if is_file else "it is no file, and no link to one; check what it is"
+def _looked_at(entry: os.DirEntry[str], way: Parts) -> Iterator[Found]:
+    """Tell a picture by its suffix, or where that says nothing by how it begins."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+    if suffix in FOUND_SUFFIXES:
+        there = entry.is_file(follow_symlinks=False) or is_file(entry.path)
+        yield Found(way, None if there else "it is no file, and no link to one; check what it is")
+    elif not (suffix in _NO_PICTURES or entry.name.endswith(("_original", "~"))):
+        try:
+            name = format_at(entry.path)
+            # What is in a raw file's first directory is as a rule not its photograph.
+            is_read = name is not None and not (name == "TIFF" and suffix in RAW_SUFFIXES)
+            is_unread = not is_read and suffix in LEFT_OUT_SUFFIXES
+        except ImageError:
+            is_unread, is_read = True, False
+        if is_read or is_unread:
+            yield Found(way, is_unread=is_unread)
 
 
 def _is_private(folder: str) -> bool:
     return folder.casefold() in _PRIVATE_FOLDERS
 
 
-def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in FOUND_SUFFIXES  # noqa: PTH122
-
-
 # ---- lists --------------------------------------------------------------------------------
+
+
+def is_list(text: str) -> bool:
+    """Whether an input names a list, and is no file or folder of that name."""
+    return text.startswith("@") and (text == "@-" or not is_there(Path(text)))
 
 
 def read_list(source: str) -> list[str]:
@@ -302,10 +367,9 @@ def _bytes_of(source: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        name, way = one_line(source), "check the path"
-        if is_there(Path(f"@{source}")):
-            way = f"give ./@{name} for the file of that name"
-        raise UsageError(f"cannot read the list {name}: {reason(error)}; {way}") from error
+        raise UsageError(
+            f"cannot read the list {one_line(source)}: {reason(error)}; check the path"
+        ) from error
 
 
 def write_list(path: Path, entries: Iterable[str]) -> None:

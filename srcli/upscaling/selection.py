@@ -34,6 +34,9 @@ class Selection:
     and the one failure of one under its name.
     """
 
+    into_folder: bool = False
+    """Whether ``output`` is a folder even where it is not there, and named like a file."""
+
     scale: float = 3.0
     """Output pixels per input pixel along each axis, 1 to 16; ``size`` comes first."""
 
