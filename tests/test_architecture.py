@@ -38,6 +38,8 @@ ONLY_IN = {
     "rich": ("cli",),
     "safetensors": ("model.weights",),
     "torch": ("ops", "model", "data", "training", "upscaler", "evaluation", "upscaling", "cli"),
+    "torchmetrics": ("evaluation.perceptual",),
+    "torchvision": ("evaluation.perceptual",),
     "tqdm": ("cli",),
     "typer": ("cli",),
 }

@@ -84,6 +84,8 @@ def test_json_holds_scores_means_and_protocol(tiny_weights, report):
             }
             for method in report.methods
         },
+        "metrics": [],
+        "lower_is_better": [],
         "has_accuracy": False,
         "protocol": (
             "PSNR/SSIM on luma (BT.601 studio range), 3 px border cut, x3, LR: bicubic, "

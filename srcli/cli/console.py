@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -83,9 +83,12 @@ def format_counts(summary: "Summary") -> str:
     return f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed"
 
 
-def format_scores(psnr: float, ssim: float, accuracy: float | None = None) -> str:
+def format_scores(
+    psnr: float, ssim: float, accuracy: float | None = None, added: Iterable[float] = ()
+) -> str:
     """Return the scores of one image and method as a cell of a table; None: no accuracy."""
-    return f"{psnr:.2f} / {ssim:.4f}" + ("" if accuracy is None else f" / {accuracy:.2%}")
+    share = [] if accuracy is None else [f"{accuracy:.2%}"]
+    return " / ".join([f"{psnr:.2f}", f"{ssim:.4f}", *share, *(f"{one:z.4f}" for one in added)])
 
 
 def format_duration(seconds: float) -> str:

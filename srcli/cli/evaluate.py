@@ -22,7 +22,6 @@ from srcli.cli.options import (
     DataDir,
     DegradationOption,
     Device,
-    Download,
     DType,
     Overlap,
     Threads,
@@ -84,6 +83,14 @@ _LrFolder = Annotated[
 ]
 _Seed = Annotated[int, option(DATA, text="Seed of the degradation.", metavar="N")]
 _Limit = Annotated[int | None, option(DATA, text="Score at most N images.", metavar="N")]
+_Download = Annotated[
+    bool,
+    option(
+        DATA,
+        "--download",
+        text="Fetch celeba and stl10 into --data-dir first, and the nets of --metric.",
+    ),
+]
 _Models = Annotated[
     list[str] | None,
     option(
@@ -115,6 +122,18 @@ _Baselines = Annotated[
         default="bicubic",
         # Typer has no list of literals; EvalConfig refuses other names.
         completion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
+    ),
+]
+_Metrics = Annotated[
+    list[str] | None,
+    option(
+        _SCORES,
+        text="Metric beside PSNR and SSIM: lpips, lpips-vgg, dists, ms-ssim or vif; repeat for "
+        "more. Needs srcli[metrics].",
+        metavar="NAME",
+        default="psnr, ssim",
+        # As above: EvalConfig refuses other names.
+        completion=lambda: ["lpips", "lpips-vgg", "dists", "ms-ssim", "vif"],
     ),
 ]
 _Scales = Annotated[
@@ -165,10 +184,11 @@ def evaluate(
     seed: _Seed = 0,
     limit: _Limit = None,
     data_dir: DataDir = None,
-    download: Download = False,
+    download: _Download = False,
     model: _Models = None,
     sharpness: _Sharpness = None,
     baseline: _Baselines = None,
+    metric: _Metrics = None,
     scale: _Scales = None,
     channel: _Channel = "y",
     crop_border: _CropBorder = None,
@@ -185,6 +205,7 @@ def evaluate(
     quiet: _Quiet = False,
 ) -> None:
     """Score weights on a data set."""
+    from srcli.evaluation import perceptual
     from srcli.evaluation.config import EvalConfig
 
     if min_psnr is not None and math.isnan(min_psnr):
@@ -201,6 +222,7 @@ def evaluate(
         models=tuple(dict.fromkeys(model or ("base",))),
         sharpness=tuple(sharpness or ()),
         baselines=_baselines(baseline or ["bicubic"]),
+        metrics=_metrics(metric or ()),
         panels=panels,
         scale=_only_scale(scale or [3.0]),
         channel=channel,
@@ -213,6 +235,7 @@ def evaluate(
     use_threads(threads)
     if download:
         fetch((str(config.dataset),), config.data_dir, quiet=quiet)
+        perceptual.fetch(config.metrics, quiet=quiet or not sys.stderr.isatty())
     report = _evaluate(config, quiet=quiet)
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if as_json:
@@ -273,6 +296,12 @@ def _baselines(given: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _metrics(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics to add, each once; a comma separates names as well."""
+    names = [name.strip() for text in given for name in text.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name not in {"psnr", "ssim"}))
+
+
 def _print_scores(report: "EvalReport") -> None:
     """Print a line for each image and one for the means."""
     from srcli.evaluation.report import short_labels
@@ -284,20 +313,25 @@ def _print_scores(report: "EvalReport") -> None:
     )
     table.add_column("image", overflow="fold")
     for label in short_labels(report.methods).values():
-        table.add_column(escape(one_line(label)), justify="right", overflow="fold")
+        heading = f"{escape(one_line(label))}\n{report.heading}".strip()
+        table.add_column(heading, justify="right", overflow="fold")
 
-    def cell(psnr: float, ssim: float, accuracy: float) -> str:
-        return format_scores(psnr, ssim, accuracy if report.has_accuracy else None)
+    def cell(psnr: float, ssim: float, accuracy: float, added: dict[str, float]) -> str:
+        share = accuracy if report.has_accuracy else None
+        return format_scores(psnr, ssim, share, added.values())
 
     rows: dict[str, list[str]] = {}
     for score in report.scores:
-        text = cell(score.psnr, score.ssim, score.accuracy)
+        text = cell(score.psnr, score.ssim, score.accuracy, score.added)
         rows.setdefault(score.image, []).append(text)
     if len(rows) <= _MAX_ROWS:
         for image, cells in rows.items():
             table.add_row(escape(one_line(image)), *cells)
         table.add_section()
-    means = (cell(*report.mean(method), report.accuracy(method)) for method in report.methods)
+    means = (
+        cell(*report.mean(method), report.accuracy(method), report.added(method))
+        for method in report.methods
+    )
     label = "mean" if len(rows) <= _MAX_ROWS else f"mean of {len(rows)}"
     table.add_row(label, *means, style="bold")
     # A file or a pipe has no width to cut numbers to.

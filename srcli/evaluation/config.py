@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from srcli.data.sources import DATASETS, parse
-from srcli.errors import UsageError, require_at_least
+from srcli.errors import UsageError, require_at_least, suggestion
+from srcli.evaluation.perceptual import METRICS
 from srcli.ops.degradation import Degradation
 from srcli.upscaler import Settings
 
@@ -56,6 +57,9 @@ class EvalConfig:
     baselines: tuple[str, ...] = (BASELINE,)
     """Names of :data:`FILTERS` that the models are compared with."""
 
+    metrics: tuple[str, ...] = ()
+    """Names of :data:`~srcli.evaluation.perceptual.METRICS` to compute beside PSNR and SSIM."""
+
     scale: float = 3.0
     channel: Literal["y", "rgb"] = "y"
     """Score luma or the three channels."""
@@ -86,6 +90,11 @@ class EvalConfig:
         if self.lr is not None and self.is_named:
             raise UsageError(f"--lr {self.lr}: LR of {self.dataset} is made here; leave it out")
         self._check_methods()
+        for name in self.metrics:
+            if name not in METRICS:
+                known = f"psnr, ssim, {', '.join(METRICS)}"
+                near = suggestion(name, METRICS)
+                raise UsageError(f"--metric must be one of {known}, not {name!r}{near}")
 
     def _check_methods(self) -> None:
         """Refuse methods that are unknown, ambiguous or given twice."""
@@ -104,9 +113,11 @@ class EvalConfig:
             raise UsageError(
                 f"-m {name} is the name of a --baseline too; give the file as ./{name}"
             )
-        for option, names in (("-m", self.models), ("--baseline", self.baselines)):
+        named = {"-m": self.models, "--baseline": self.baselines, "--metric": self.metrics}
+        for option, names in named.items():
             if len(set(names)) < len(names):
-                raise UsageError(f"{option} must name each method once, not {', '.join(names)}")
+                what = "metric" if option == "--metric" else "method"
+                raise UsageError(f"{option} must name each {what} once, not {', '.join(names)}")
 
     @property
     def nets(self) -> dict[str, tuple[str, Settings]]:

@@ -16,6 +16,7 @@ from srcli.errors import DataError, UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.config import BASELINE, FILTERS, EvalConfig
 from srcli.evaluation.pairs import Pair, list_pairs
+from srcli.evaluation.perceptual import METRICS, PerceptualScorer
 from srcli.evaluation.report import EvalReport, Score, short_labels
 from srcli.files import is_folder
 from srcli.imaging.images import Picture
@@ -46,13 +47,15 @@ def evaluate(
     Raises:
         DataError: If images are missing or do not fit each other.
         OutputError: If a panel cannot be written.
-        UsageError: If the panels would lie among the images.
-        WeightsError: If a model cannot be loaded.
+        UsageError: If the panels would lie among the images, or a metric's library is missing.
+        WeightsError: If a model, or the net of a metric, cannot be loaded.
     """
     pairs, lr_source = list_pairs(config, on_message)
     upscalers = {
         name: Upscaler(model, settings=settings) for name, (model, settings) in config.nets.items()
     }
+    first = next(iter(upscalers.values()))
+    scorer = PerceptualScorer(config.metrics, first.device)
     targets = _panel_files(config.panels, pairs)
     scores: list[Score] = []
     for done, (pair, target) in enumerate(zip(pairs, targets, strict=True), start=1):
@@ -61,14 +64,13 @@ def evaluate(
         results = {name: _filtered(low, size, name) for name in config.baselines}
         results |= {name: model.upscale(low, size) for name, model in upscalers.items()}
         own = [
-            Score(pair.name, name, *_compare(pair.label, result, high, config))
+            Score(pair.name, name, *_compare(pair.label, result, high, config, scorer))
             for name, result in results.items()
         ]
         scores += own
         if target is not None:
             _draw_panel(target, (high, low), results, own, config)
         on_progress(done, len(pairs))
-    first = next(iter(upscalers.values()))
     return EvalReport(
         dataset=str(config.dataset),
         scale=config.scale,
@@ -80,6 +82,7 @@ def evaluate(
         methods=(*config.baselines, *upscalers),
         scores=tuple(scores),
         baselines=config.baselines,
+        metrics=config.metrics,
         has_accuracy=config.is_named,
     )
 
@@ -95,9 +98,9 @@ def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
 
 
 def _compare(
-    label: str, result: Picture, high: Picture, config: EvalConfig
-) -> tuple[float, float, float]:
-    """Return PSNR, SSIM and accuracy of a result by the configured protocol."""
+    label: str, result: Picture, high: Picture, config: EvalConfig, scorer: PerceptualScorer
+) -> tuple[float, float, float, dict[str, float]]:
+    """Return PSNR, SSIM, accuracy and the added metrics of a result by the configured protocol."""
     colors, compared = [], []
     for picture in (result, high):
         image = dequantize(_tensor(picture)).double()
@@ -108,9 +111,10 @@ def _compare(
         colors.append(cropped.expand(-1, 3, -1, -1))
         compared.append(luma(cropped) if config.channel == "y" else colors[-1])
     try:
-        return float(psnr(*compared)), float(ssim(*compared)), float(agreement(*colors))
+        usual = float(psnr(*compared)), float(ssim(*compared)), float(agreement(*colors))
     except ValueError as error:
         raise DataError(f"{label} cannot be scored: {error}") from error
+    return *usual, scorer.scores(label, result, high)
 
 
 def _panel_files(folder: Path | None, pairs: Sequence[Pair]) -> list[Path | None]:
@@ -141,13 +145,16 @@ def _draw_panel(
     labels = short_labels(list(results))
     views: list[panels.View] = [
         ("LR", _filtered(low, size, "nearest"), f"{low.width}x{low.height}, x{config.scale:g}"),
-        *(
-            (labels[one.method], results[one.method], f"{one.psnr:.2f} dB / {one.ssim:.4f}")
-            for one in scores
-        ),
+        *((labels[one.method], results[one.method], _caption(one)) for one in scores),
         ("HR", high, f"{high.width}x{high.height}"),
     ]
     panels.draw(target, views, panels.worst_window(high, plain))
+
+
+def _caption(score: Score) -> str:
+    """Return the scores of one result as a panel has them."""
+    added = [f"{METRICS[name].label} {value:z.4f}" for name, value in score.added.items()]
+    return " / ".join([f"{score.psnr:.2f} dB", f"{score.ssim:.4f}", *added])
 
 
 def _tensor(picture: Picture) -> Tensor:

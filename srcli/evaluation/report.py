@@ -4,18 +4,19 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from srcli.evaluation.config import BASELINE
+from srcli.evaluation.perceptual import METRICS
 from srcli.files import one_line
 
 __all__ = ["EvalReport", "Score", "short_labels"]
 
 _COLUMNS = ("dataset", "image", "method", "scale", "psnr", "ssim", "accuracy")
-"""The columns of the scores as CSV."""
+"""The columns of the scores as CSV; those of added metrics follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class Score:
     ssim: float
     accuracy: float
     """Share of pixels whose largest channel is the original's."""
+
+    added: dict[str, float] = field(default_factory=dict)
+    """The metrics beside these, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,9 @@ class EvalReport:
     baselines: tuple[str, ...] = (BASELINE,)
     """Those of the methods that are filters."""
 
+    metrics: tuple[str, ...] = ()
+    """Metrics beside PSNR and SSIM, in the order asked for."""
+
     has_accuracy: bool = False
     """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
 
@@ -65,6 +72,11 @@ class EvalReport:
         """Mean accuracy of a method over the images."""
         return fmean(score.accuracy for score in self.scores if score.method == method)
 
+    def added(self, method: str) -> dict[str, float]:
+        """Mean of each metric beside PSNR and SSIM over the images, by name."""
+        own = [score.added for score in self.scores if score.method == method]
+        return {name: fmean(values[name] for values in own) for name in self.metrics}
+
     @property
     def models(self) -> tuple[str, ...]:
         """Those of the methods that are weights, in the order asked for."""
@@ -76,22 +88,40 @@ class EvalReport:
         what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
         if self.has_accuracy:
             what += ", accuracy on RGB, of the middle 120x120 pixels"
+        added = ""
+        if self.metrics:
+            added = f", {'/'.join(map(_marked, self.metrics))} on RGB, uncut"
+        if self._lower_is_better:
+            added += " (*: lower is better)"
         return (
-            f"PSNR/SSIM on {what}, {self.crop_border} px border cut, x{self.scale:g}, "
+            f"PSNR/SSIM on {what}, {self.crop_border} px border cut{added}, x{self.scale:g}, "
             f"LR: {self.lr}, {self.dtype} on {self.device}"
         )
 
+    @property
+    def heading(self) -> str:
+        """What the numbers of a cell are, or nothing where they are the usual two or three."""
+        usual = ["PSNR", "SSIM", *(["accuracy"] if self.has_accuracy else [])]
+        return " / ".join([*usual, *map(_marked, self.metrics)]) if self.metrics else ""
+
+    @property
+    def _lower_is_better(self) -> list[str]:
+        return [name for name in self.metrics if METRICS[name].lower_is_better]
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values, the means included; an infinite PSNR is None."""
+        """Everything as JSON values, the means included; what is not finite is None."""
         values = asdict(self)
         for score in values["scores"]:
             score["psnr"] = _finite(score["psnr"])
+            score |= {name: _finite(value) for name, value in score.pop("added").items()}
+        values["lower_is_better"] = self._lower_is_better
         values["protocol"] = self.protocol
         values["mean"] = {
             method: {
                 "psnr": _finite(self.mean(method)[0]),
                 "ssim": self.mean(method)[1],
                 "accuracy": self.accuracy(method),
+                **{name: _finite(value) for name, value in self.added(method).items()},
             }
             for method in self.methods
         }
@@ -101,17 +131,21 @@ class EvalReport:
         """The scores as CSV: a line for each image and method, and one for each method's mean.
 
         Returns:
-            Columns dataset, image, method, scale, psnr (dB, or ``inf``), ssim, accuracy; the
-            image of a mean is ``mean``.
+            Columns dataset, image, method, scale, psnr (dB, or ``inf``), ssim, accuracy, and the
+            added metrics by name; the image of a mean is ``mean``.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        rows = [(s.image, s.method, s.psnr, s.ssim, s.accuracy) for s in self.scores]
-        rows += [("mean", name, *self.mean(name), self.accuracy(name)) for name in self.methods]
-        for image, method, *values in rows:
+        writer.writerow((*_COLUMNS, *self.metrics))
+
+        def write(image: str, method: str, *values: float) -> None:
             names = map(one_line, (self.dataset, image, method))
             writer.writerow((*names, f"{self.scale:g}", *values))
+
+        for one in self.scores:
+            write(one.image, one.method, one.psnr, one.ssim, one.accuracy, *one.added.values())
+        for name in self.methods:
+            write("mean", name, *self.mean(name), self.accuracy(name), *self.added(name).values())
         return text.getvalue()
 
 
@@ -128,6 +162,11 @@ def short_labels(methods: Sequence[str]) -> dict[str, str]:
             if list(ends.values()).count(end) == 1:
                 labels.setdefault(method, end)
     return {method: labels.get(method, method) for method in methods}
+
+
+def _marked(name: str) -> str:
+    """Return a metric's label, with a star if lower is better."""
+    return METRICS[name].label + "*" * METRICS[name].lower_is_better
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,232 @@
+"""``srcli eval --metric``: what the library computes, where it stands, and what is missing."""
+
+import csv
+import hashlib
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from srcli.cli.app import app
+from srcli.errors import OutputError, WeightsError
+from srcli.evaluation import panels, perceptual
+from srcli.evaluation.perceptual import METRICS, PerceptualScorer
+from srcli.evaluation.report import EvalReport, Score
+from srcli.imaging.pictures import Picture
+
+HOUSES = Path(__file__).parents[1] / "examples" / "originals" / "houses.png"
+CPU = torch.device("cpu")
+NETS = [name for name, metric in METRICS.items() if metric.backbone]
+
+
+@pytest.fixture
+def library():
+    """The library of the extra, imported as it is installed."""
+    return pytest.importorskip("torchmetrics.functional.image", exc_type=ImportError)
+
+
+@pytest.fixture
+def set_of_one(here, photo):
+    """A working directory with a folder ``HR`` of one picture, 194 x 183 pixels."""
+    Path("HR").mkdir()
+    Image.fromarray(np.tile(photo, (3, 2, 1))).save("HR/a.png")
+    return here
+
+
+def run(*arguments):
+    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
+    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
+    return CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def batch(pixels):
+    """An image as torchmetrics takes it, ``(1, 3, H, W)`` in [0, 1]."""
+    return torch.from_numpy(np.asarray(pixels, np.float32)).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.usefixtures("set_of_one")
+def test_added_metrics_stand_in_every_output(library, tiny_weights, monkeypatch):
+    """Table, JSON, CSV and panels have them behind PSNR and SSIM, by one name each."""
+    captions = []
+    monkeypatch.setattr(panels, "draw", lambda _, views, __: captions.append(views[1][2]))
+    options = ("-m", tiny_weights, "--metric", "ms-ssim,psnr", "--metric", "vif")
+
+    made = run("HR", *options, "--json", "-o", "a.csv", "--panels", "out")
+    table = run("HR", *options)
+
+    assert (made.exit_code, made.stderr) == (0, "")
+    report = json.loads(made.stdout)
+    assert (report["metrics"], report["lower_is_better"]) == (["ms-ssim", "vif"], [])
+    score = report["scores"][0]
+    assert list(score)[2:] == ["psnr", "ssim", "accuracy", "ms-ssim", "vif"]
+    assert report["mean"]["bicubic"] == {name: score[name] for name in list(score)[2:]}
+    header, first, *_ = csv.reader(Path("a.csv").read_text(encoding="utf-8").splitlines())
+    assert header[4:] == list(score)[2:]
+    assert [float(value) for value in first[4:]] == [score[name] for name in header[4:]]
+    shown = f"{score['psnr']:.2f} / {score['ssim']:.4f} / {score['ms-ssim']:.4f}"
+    assert f"{shown} / {score['vif']:.4f}" in table.stdout
+    assert "PSNR / SSIM / MS-SSIM / VIF" in table.stdout
+    assert "cut, MS-SSIM/VIF on RGB, uncut, x3, LR" in " ".join(table.stdout.split())
+    assert captions[0].endswith(f"MS-SSIM {score['ms-ssim']:.4f} / VIF {score['vif']:.4f}")
+
+    with Image.open("HR/a.png") as image:  # 194 columns are cut to 192
+        high = image.crop((0, 0, 192, 183))
+    low = high.resize((64, 61), Image.Resampling.BICUBIC)
+    result = low.resize(high.size, Image.Resampling.BICUBIC)
+    expected = library.multiscale_structural_similarity_index_measure(
+        batch(result), batch(high), data_range=1.0
+    )
+    assert score["ms-ssim"] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_metric_that_is_better_when_lower_has_a_star():
+    """In the table's heading and in the protocol, which says what it means; JSON lists them."""
+    report = EvalReport(
+        dataset="HR",
+        scale=4.0,
+        lr="LRx4",
+        channel="y",
+        crop_border=4,
+        device="cpu",
+        dtype="float32",
+        methods=("base",),
+        baselines=(),
+        scores=(Score("a.png", "base", 30.0, 0.9, 1.0, {"lpips": 0.25, "vif": math.nan}),),
+        metrics=("lpips", "vif"),
+    )
+    values = report.to_dict()
+
+    assert report.heading == "PSNR / SSIM / LPIPS* / VIF"
+    assert "4 px border cut, LPIPS*/VIF on RGB, uncut (*: lower is better), x4" in report.protocol
+    assert values["lower_is_better"] == ["lpips"]
+    assert (values["mean"]["base"]["lpips"], values["scores"][0]["vif"]) == (0.25, None)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("lpips", 0.16609), ("dists", 0.12139)])
+def test_a_net_compares_as_others_do(name, expected):
+    """Coarse levels of a photo have the value of an independent implementation; itself has 0."""
+    pytest.importorskip("torchvision")
+    file, _ = perceptual._BACKBONES[METRICS[name].backbone]
+    if not perceptual._path(file).is_file():
+        pytest.skip(f"{file} is not in torch's cache: srcli eval ... --metric {name} --download")
+    with Image.open(HOUSES) as image:
+        high = np.asarray(image.convert("RGB"))[:180, :200].copy()
+    scorer = PerceptualScorer([name], CPU)
+
+    made = scorer.scores("a", Picture(pixels=high // 32 * 32 + 16), Picture(pixels=high))
+    same = scorer.scores("a", Picture(pixels=high), Picture(pixels=high))
+
+    assert made == {name: pytest.approx(expected, abs=1e-4)}
+    assert same == {name: pytest.approx(0, abs=1e-5)}
+
+
+# ---- what is missing ----------------------------------------------------------------------
+
+
+def test_an_unknown_metric_is_refused(tiny_weights):
+    """One line with the known names and the nearest."""
+    result = run("HR", "-m", tiny_weights, "--metric", "lpip")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: --metric must be one of psnr, ssim, lpips, lpips-vgg, dists, ms-ssim, vif, "
+        "not 'lpip' (do you mean lpips?)\n"
+    )
+
+
+@pytest.mark.usefixtures("set_of_one")
+@pytest.mark.parametrize("module", ["torchmetrics.functional", "torchvision"])
+def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):
+    """The line says what to install without another torch."""
+    package = module.partition(".")[0]
+    if package == "torchvision":
+        pytest.importorskip("torchmetrics")
+    monkeypatch.setitem(sys.modules, module, None)
+
+    result = run("HR", "-m", tiny_weights, "--metric", "lpips")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: --metric lpips needs the package {package}, which")
+    version = torch.__version__.partition("+")[0]
+    assert result.stderr.endswith(f"pip install 'srcli[metrics]' torch=={version}\n")
+
+
+@pytest.mark.usefixtures("set_of_one", "library")
+def test_a_torchvision_of_another_torch_is_named(monkeypatch, tiny_weights):
+    """Its import fails with whatever torch raises; that is one line."""
+    Path("torchvision.py").write_text("raise RuntimeError('operator nms does not exist.\\nx')")
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.syspath_prepend(Path.cwd())
+
+    result = run("HR", "-m", tiny_weights, "--metric", "dists")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --metric dists: the installed torchvision does not fit")
+    assert "(operator nms does not exist); install the build" in result.stderr
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_is_read_only_if_it_is_the_published_file(monkeypatch, tmp_path, name):
+    """Missing, it is named with its address and not downloaded; another file is not opened."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    file, digest = perceptual._BACKBONES[METRICS[name].backbone]
+    path = tmp_path / "hub" / "checkpoints" / file
+
+    with pytest.raises(WeightsError) as missing:
+        PerceptualScorer([name], CPU)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"<html>")
+    with pytest.raises(WeightsError) as other:
+        PerceptualScorer([name], CPU)
+
+    assert str(missing.value) == (
+        f"--metric {name} needs {path}, which is not there; add --download, or get it from "
+        f"https://download.pytorch.org/models/{file}"
+    )
+    assert str(other.value).startswith(f"{path} is not the published file (its SHA-256 begins")
+    assert str(other.value).endswith(f"not {digest[:8]}); delete it and add --download")
+
+
+def test_nets_are_downloaded_on_demand(monkeypatch, tmp_path):
+    """Each once, checked, and only those that are missing; what fails is one line."""
+    data = b"weights"
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "a.pth").write_bytes(data)
+    (tmp_path / "host" / "b.pth").write_bytes(b"a page")
+    digest = hashlib.sha256(data).hexdigest()
+    files = {"alexnet": ("a.pth", digest), "vgg16": ("b.pth", digest)}
+    monkeypatch.setattr(perceptual, "_BACKBONES", files)
+    monkeypatch.setattr(perceptual, "_HOST", (tmp_path / "host").as_uri())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "hub" / "checkpoints"
+
+    perceptual.fetch(["lpips", "vif"], quiet=True)
+    with pytest.raises(WeightsError, match=r"b\.pth: invalid hash value .*try again later, or put"):
+        perceptual.fetch(["lpips", "dists"], quiet=True)
+    (tmp_path / "host" / "b.pth").unlink()
+    with pytest.raises(WeightsError, match=r"cannot download file:.*b\.pth: "):
+        perceptual.fetch(["dists", "lpips-vgg"], quiet=True)
+
+    assert [path.name for path in folder.iterdir()] == ["a.pth"]
+    monkeypatch.setenv("TORCH_HOME", str(folder / "a.pth"))
+    with pytest.raises(OutputError, match=r"cannot write .*set TORCH_HOME"):
+        perceptual.fetch(["dists"], quiet=True)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("name", ["ms-ssim", "vif"])
+def test_a_picture_that_is_too_small_is_named(name):
+    """Each metric has its own smallest size, and its library's words for it."""
+    tiny = Picture(pixels=np.zeros((20, 24, 1), np.uint8))
+
+    with pytest.raises(perceptual.DataError, match=f"^a cannot be scored by --metric {name}: "):
+        PerceptualScorer([name], CPU).scores("a", tiny, tiny)
