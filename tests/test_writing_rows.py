@@ -36,7 +36,6 @@ LABELLED = Metadata(
 def small_blocks(monkeypatch):
     """Make writers work in blocks of a few rows, and never hold a picture."""
     monkeypatch.setattr("srcli.imaging.streaming._BLOCK_BYTES", 130)
-    monkeypatch.setattr("srcli.imaging.streaming._HELD", 0)
     monkeypatch.setattr("srcli.imaging.bands._BAND_BYTES", 170)
 
 
@@ -195,10 +194,8 @@ from pathlib import Path
 
 import numpy as np
 
-from srcli.imaging import streaming
 from srcli.imaging.images import Picture, write_rows
 
-streaming._HELD = 0
 path, height, width = Path(sys.argv[1]), 2000, 8000
 band = np.random.default_rng(0).integers(0, 99, (50, width, 3)).astype(sys.argv[2])
 bands = (Picture(pixels=band + band.dtype.type(number)) for number in range(height // 50))

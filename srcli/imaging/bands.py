@@ -6,8 +6,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from srcli.imaging.fitting import interleaved
-from srcli.imaging.pictures import Levels, Picture
+from srcli.imaging.pictures import Levels, Picture, interleaved
 
 __all__ = ["Rows", "part_of"]
 
@@ -20,10 +19,6 @@ def part_of(picture: Picture, rows: slice) -> Picture:
     return replace(picture, pixels=picture.pixels[rows], alpha=alpha)
 
 
-def _same(picture: Picture) -> Picture:
-    return picture
-
-
 class Rows:
     """The rows of one picture, which can be gone through once."""
 
@@ -32,7 +27,7 @@ class Rows:
         bands: Iterable[Picture],
         *,
         height: int,
-        fit: Callable[[Picture], Picture] = _same,
+        fit: Callable[[Picture], Picture] = lambda picture: picture,
     ) -> None:
         """Take note of the bands; the first is asked for with the first question.
 
@@ -46,8 +41,7 @@ class Rows:
         self.failure: BaseException | None = None
         """What the bands raised, or what was wrong with them."""
 
-        self._bands = iter(bands)
-        self._fit = fit
+        self._bands, self._fit = iter(bands), fit
         # Not cached properties: in Python 3.11 these share a lock, and threads that wait for the
         # first bands of different pictures would wait for each other.
         self._first: Picture | None = None
@@ -55,7 +49,7 @@ class Rows:
         self._like: Picture | None = None
 
     @classmethod
-    def of(cls, picture: Picture, *, fit: Callable[[Picture], Picture] = _same) -> "Rows":
+    def of(cls, picture: Picture, *, fit: Callable[[Picture], Picture]) -> "Rows":
         """Take the rows of a picture that is there."""
         step = max(1, _BAND_BYTES // picture.pixels[0].nbytes)
         tops = range(0, picture.height, step)
@@ -109,14 +103,11 @@ class Rows:
         return self.width * self.channels * self.itemsize
 
     def blocks(self, rows: int) -> Iterator[Levels]:
-        """Cut the picture anew.
-
-        Args:
-            rows: How many rows each block has; the last may have fewer.
+        """Cut the picture anew, into blocks of so many rows; the last may have fewer.
 
         Yields:
-            Levels with the opacity behind the other channels, ``rows x width x channels``,
-            C-contiguous; to be used before the next one is asked for, and not to be changed.
+            Levels with the opacity behind the other channels, C-contiguous; to be used before
+            the next one is asked for, and not to be changed.
 
         Raises:
             ValueError: If the bands are not of one kind, or do not add up to the height.
@@ -139,22 +130,16 @@ class Rows:
             yield _joined(kept)
 
     def whole(self) -> Picture:
-        """Collect all rows, as they came.
-
-        Raises:
-            ValueError: As :meth:`blocks`.
-            BaseException: What the bands raise.
-        """
-        shape = (self.height, self.width)
-        pixels = np.empty((*shape, self.raw.pixels.shape[2]), self.raw.pixels.dtype)
-        alpha = None if self.raw.alpha is None else np.empty((*shape, 1), pixels.dtype)
+        """Collect all rows, as they came; raises what :meth:`blocks` raises."""
+        alpha = None if self.raw.alpha is None else self.raw.alpha.copy()
+        whole = replace(self.raw, pixels=self.raw.pixels.copy(), alpha=alpha)
         top = 0
         for band in self._arriving():
-            pixels[top : top + band.height] = band.pixels
+            whole.pixels[top : top + band.height] = band.pixels
             if alpha is not None:
                 alpha[top : top + band.height] = band.alpha
             top += band.height
-        return replace(self.raw, pixels=cast("Levels", pixels), alpha=cast("Levels | None", alpha))
+        return whole
 
     def _arriving(self) -> Iterator[Picture]:
         kind = _kind_of(self.raw)

@@ -29,6 +29,7 @@ __all__ = [
     "files_in",
     "format_of",
     "is_image",
+    "streams",
 ]
 
 
@@ -165,6 +166,11 @@ def format_of(path: Path) -> str | None:
         ('JPEG', None)
     """
     return FORMAT_BY_SUFFIX.get(path.suffix.lower())
+
+
+def streams(name: str) -> bool:
+    """Whether stills of a format are written as their rows come, whatever their size."""
+    return FORMATS[name].rows
 
 
 def is_image(path: Path) -> bool:

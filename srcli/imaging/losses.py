@@ -8,9 +8,8 @@ from PIL import Image
 
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of
-from srcli.imaging.fitting import rounded
 from srcli.imaging.formats import FORMATS
-from srcli.imaging.pictures import Album, Picture
+from srcli.imaging.pictures import Album, Picture, rounded
 
 __all__ = ["held_by", "notes_of"]
 

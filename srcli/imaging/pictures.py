@@ -3,13 +3,26 @@
 Plain arrays: no codec, no torch.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Album", "Coding", "Levels", "Metadata", "Picture", "turned", "upright"]
+__all__ = [
+    "Album",
+    "Coding",
+    "Levels",
+    "Metadata",
+    "Picture",
+    "eight_bits",
+    "interleaved",
+    "over_white",
+    "rounded",
+    "turned",
+    "turned_point",
+    "upright",
+]
 
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer levels, ``HxWxC``: 0 is black or clear, the dtype's largest value white or opaque."""
@@ -156,3 +169,42 @@ def turned(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     down = -1 if orientation in {3, 4, 7, 8} else 1
     across = -1 if orientation in {2, 3, 6, 7} else 1
     return stored[::down, ::across]
+
+
+def turned_point(x: float, y: float, orientation: int) -> tuple[float, float]:
+    """Find where a point of a stored picture comes to lie upright, in parts of its sides."""
+    x, y = (y, x) if orientation >= 5 else (x, y)
+    return 1 - x if orientation in {2, 3, 6, 7} else x, 1 - y if orientation in {3, 4, 7, 8} else y
+
+
+def rounded(levels: Levels) -> NDArray[np.uint8]:
+    """Round to the nearest of 256 levels; 65535 = 255 * 257."""
+    if levels.dtype == np.uint8:
+        return levels.astype(np.uint8, copy=False)
+    return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def eight_bits(picture: Picture) -> Picture:
+    """Round a picture to 8 bits a channel."""
+    alpha = None if picture.alpha is None else rounded(picture.alpha)
+    return replace(picture, pixels=rounded(picture.pixels), alpha=alpha)
+
+
+def over_white(picture: Picture) -> Picture:
+    """Lay a picture over white paper: what it looks like where nothing is behind it."""
+    if picture.alpha is None:
+        return picture
+    white = np.iinfo(picture.pixels.dtype).max
+    opacity = picture.alpha.astype(np.uint32)
+    # At most 65535 * 65535 + 32767, which 32 bits hold.
+    mixed = picture.pixels * opacity + white * (white - opacity) + white // 2
+    wide = (mixed // white).astype(np.uint16)
+    eight = picture.pixels.dtype == np.uint8
+    return replace(picture, pixels=wide.astype(np.uint8) if eight else wide, alpha=None)
+
+
+def interleaved(picture: Picture) -> Levels:
+    """Put the opacity behind the other channels: ``HxWx1`` to ``HxWx4``, C-contiguous."""
+    if picture.alpha is None:
+        return cast("Levels", np.ascontiguousarray(picture.pixels))
+    return cast("Levels", np.concatenate([picture.pixels, picture.alpha], axis=2))

@@ -4,9 +4,10 @@ import errno
 import io
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,21 +18,20 @@ from srcli.files import one_line, reason, replacing
 from srcli.imaging.bands import Rows
 from srcli.imaging.embedding import embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
-from srcli.imaging.fitting import eight_bits, over_white
-from srcli.imaging.formats import BUILT, FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, format_of
+from srcli.imaging.formats import (
+    BUILT,
+    FORMAT_BY_SUFFIX,
+    FORMATS,
+    PILLOW_SILENCE,
+    format_of,
+    streams,
+)
 from srcli.imaging.losses import held_by, notes_of
-from srcli.imaging.pictures import Album, Picture
+from srcli.imaging.pictures import Album, Picture, eight_bits, over_white
 from srcli.imaging.profiles import to_srgb
-from srcli.imaging.streaming import streams, write_pages, write_still
+from srcli.imaging.streaming import write_pages, write_still
 
-__all__ = [
-    "check_size",
-    "to_pillow",
-    "write",
-    "write_album",
-    "write_rows",
-    "write_stream",
-]
+__all__ = ["check_size", "to_pillow", "write", "write_album", "write_rows", "write_stream"]
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -40,25 +40,12 @@ def check_size(path: Path, width: int, height: int) -> None:
     Raises:
         OutputError: If the suffix is unknown or a side exceeds the format's limit.
     """
-    try:
+    with _named(one_line(str(path))):
         _check_size(width, height, _known_format(path, None))
-    except OutputError as error:
-        raise OutputError(f"{one_line(str(path))}: {error}") from error
 
 
 def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
-    """Encode one picture as :func:`write_album` does.
-
-    Args:
-        picture: What to write.
-        path: Where; its suffix names the format. An existing file is replaced.
-        quality: 0 to 100 for the lossy formats.
-        lossless: Encode WebP without loss, and AVIF at its best.
-
-    Raises:
-        OutputError: If the suffix is unknown, the picture too large for the format, or the
-            file cannot be written.
-    """
+    """Encode one picture as :func:`write_album` does."""
     write_album(Album(pictures=(picture,)), path, quality=quality, lossless=lossless)
 
 
@@ -94,16 +81,13 @@ def write_album(
         OutputError: If the suffix or format is unknown, a picture too large for the format,
             or the file cannot be written.
     """
-    try:
+    with _named(one_line(str(path))):
         name = _known_format(path, format)
         _check_target(path)
         _check_sizes(album, name)
         how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
         with _appearing(path, album.pictures[0].metadata.modified) as stream:
             return _encode(album, stream, how, path.parent)
-    # Encoders raise as variously as decoders do, and the reader of the message needs one line.
-    except Exception as error:
-        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
 
 
 def write_rows(
@@ -120,20 +104,17 @@ def write_rows(
     The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
     however the picture was cut. PNG, TIFF, PPM and JPEG are written
     in 64 MB of memory at most besides the band; for the other formats all bands are collected
-    first.
+    first. What is not said here is as for :func:`write_album`.
 
     Args:
         bands: Parts of the picture as wide as the whole, from top to bottom, with the same
             channels, depth and metadata. It is gone through in this thread; at most one band is
             held while the next one is asked for, and what it holds is not read again.
-        path: As for :func:`write_album`.
+        path: Where.
         height: Rows of the whole picture.
-        format: As for :func:`write_album`.
-        quality: As for :func:`write_album`.
-        lossless: As for :func:`write_album`.
-
-    Returns:
-        What the format could not hold, a short line each.
+        format: Pillow's name of the format.
+        quality: For the lossy formats.
+        lossless: For WebP and AVIF.
 
     Raises:
         OutputError: As :func:`write_album`; before the first band is asked for, where possible.
@@ -142,21 +123,22 @@ def write_rows(
     """
     rows: Rows | None = None
     try:
-        name = _known_format(path, format)
-        _check_target(path)
-        rows = Rows(bands, height=height, fit=_fit_for(name))
-        _check_size(rows.width, height, name)
-        how = Encoding(format=name, quality=quality, lossless=lossless)
-        with _appearing(path, rows.raw.metadata.modified) as stream:
-            if not streams(name):
-                return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
-            metadata = embedded(rows.raw, name)
-            write_still(rows, stream, how, metadata, path.parent)
-            return notes_of(Album(pictures=(rows.raw,)), how, [metadata])
-    except Exception as error:
+        with _named(one_line(str(path))):
+            name = _known_format(path, format)
+            _check_target(path)
+            rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
+            _check_size(rows.width, height, name)
+            how = Encoding(format=name, quality=quality, lossless=lossless)
+            with _appearing(path, rows.raw.metadata.modified) as stream:
+                if not streams(name):
+                    return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
+                metadata = embedded(rows.raw, name)
+                write_still(rows, stream, how, metadata, path.parent)
+                return notes_of(Album(pictures=(rows.raw,)), how, [metadata])
+    except OutputError:
         if rows is not None and rows.failure is not None:
             raise rows.failure from None
-        raise OutputError(f"{one_line(str(path))}: {_write_problem(error)}") from error
+        raise
 
 
 def write_stream(
@@ -169,24 +151,11 @@ def write_stream(
 ) -> tuple[str, ...]:
     """Encode all pictures of an album into a stream, such as standard output.
 
-    Nothing is written before everything is encoded. The stream need not be seekable.
-
-    Args:
-        album: What to write.
-        stream: Where to; it is flushed and stays open.
-        format: Pillow's name of the format.
-        quality: As for :func:`write_album`.
-        lossless: As for :func:`write_album`.
-
-    Returns:
-        What the format could not hold, a short line each.
-
-    Raises:
-        OutputError: If the format is unknown, a picture too large for it, or the stream
-            cannot be written.
+    Nothing is written before everything is encoded. The stream need not be seekable; it is
+    flushed and stays open. What is not said here is as for :func:`write_album`.
     """
     where = one_line(str(getattr(stream, "name", "stream")))
-    try:
+    with _named(where):
         name = _known_format(Path(where), format)
         _check_sizes(album, name)
         whole = io.BytesIO()
@@ -195,16 +164,11 @@ def write_stream(
             notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
         stream.flush()
-    except Exception as error:
-        raise OutputError(f"{where}: {_write_problem(error)}") from error
-    return notes
+        return notes
 
 
 def to_pillow(picture: Picture) -> Image.Image:
     """Hand a picture to Pillow.
-
-    Args:
-        picture: Any picture.
 
     Returns:
         An image of mode ``L``, ``LA``, ``RGB``, ``RGBA``, or ``I;16`` for grey of 16 bits
@@ -213,12 +177,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     """
     image = image_of(picture)
     found = embedded(picture, "PNG").metadata
-    kept = {
-        "icc_profile": found.icc_profile,
-        "exif": found.exif,
-        "xmp": found.xmp,
-        "dpi": found.dpi,
-    }
+    kept = {name: getattr(found, name) for name in ("icc_profile", "exif", "xmp", "dpi")}
     image.info |= {key: value for key, value in kept.items() if value}
     return image
 
@@ -239,15 +198,12 @@ def _known_format(path: Path, name: str | None) -> str:
 def _check_target(path: Path) -> None:
     """Find out before the encoding what would make it useless."""
     try:
-        mode = path.stat().st_mode
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise OutputError("a folder is in the way; choose another name")
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise OutputError(
-                f"there is no folder {one_line(str(path.parent))}; make it first"
-            ) from None
-    else:
-        if stat.S_ISDIR(mode):
-            raise OutputError("a folder is in the way; choose another name")
+            folder = one_line(str(path.parent))
+            raise OutputError(f"there is no folder {folder}; make it first") from None
 
 
 def _check_sizes(album: Album, name: str) -> None:
@@ -276,16 +232,25 @@ _WRITE_PROBLEMS: Final = {
 }
 
 
-def _write_problem(error: Exception) -> str:
-    """Say why a file could not be written, and a way out, in one line."""
-    if isinstance(error, OutputError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "encoding it does not fit into memory; write BMP or PPM"
-    if isinstance(error, OSError) and error.errno is not None:
-        other = f"cannot be written ({reason(error)}); choose another folder"
-        return _WRITE_PROBLEMS.get(error.errno, other)
-    return f"cannot be encoded ({reason(error)}); choose another format"
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Report as one ``OutputError`` in one line why a file could not be written.
+
+    Encoders raise as variously as decoders do, and the reader of the message needs one line.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OutputError):
+            problem = str(error)
+        elif isinstance(error, MemoryError):
+            problem = "encoding it does not fit into memory; write BMP or PPM"
+        elif isinstance(error, OSError) and error.errno is not None:
+            other = f"cannot be written ({reason(error)}); choose another folder"
+            problem = _WRITE_PROBLEMS.get(error.errno, other)
+        else:
+            problem = f"cannot be encoded ({reason(error)}); choose another format"
+        raise OutputError(f"{where}: {problem}") from error
 
 
 @contextmanager
@@ -321,7 +286,7 @@ def _encoding(album: Album, how: Encoding) -> Encoding:
 
 def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:
     """Encode what a format holds of an album; return what it could not hold."""
-    held, fit = held_by(album, how.format), _fit_for(how.format)
+    held, fit = held_by(album, how.format), partial(_fitted, name=how.format)
     metadata = [embedded(picture, how.format) for picture in held]
     if how.format == "TIFF":
         write_pages([Rows.of(each, fit=fit) for each in held], stream, metadata, folder)
@@ -330,10 +295,6 @@ def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tupl
     else:
         encode([fit(picture) for picture in held], stream, how, metadata[0])
     return notes_of(album, how, metadata)
-
-
-def _fit_for(name: str) -> Callable[[Picture], Picture]:
-    return lambda picture: _fitted(picture, name)
 
 
 def _fitted(picture: Picture, name: str) -> Picture:
