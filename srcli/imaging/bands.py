@@ -136,7 +136,7 @@ class Rows:
         top = 0
         for band in self._arriving():
             whole.pixels[top : top + band.height] = band.pixels
-            if alpha is not None:
+            if alpha is not None and band.alpha is not None:
                 alpha[top : top + band.height] = band.alpha
             top += band.height
         return whole

@@ -44,11 +44,7 @@ class Page:
     """One directory of a TIFF; values are read from the file when they are asked for."""
 
     def __init__(self, stream: BinaryIO, layout: Layout, where: int, index: int) -> None:
-        """Read the list of tags.
-
-        Raises:
-            EOFError: If it is cut off.
-        """
+        """Read the list of tags; EOFError if it is cut off."""
         self.stream, self.layout, self.where, self.index = stream, layout, where, index
         try:
             entries = entries_at(stream, layout, where, MAIN)
@@ -60,11 +56,7 @@ class Page:
         """Where the values stand, by tag; of two for one tag the first."""
 
     def raw(self, tag: int) -> bytes:
-        """Return the bytes of a value; none where there is no such tag.
-
-        Raises:
-            EOFError: If they lie behind the end of the file.
-        """
+        """Return the bytes of a value, if there is one; EOFError where they are cut off."""
         entry = self.entries.get(tag)
         if entry is None:
             return b""
@@ -151,29 +143,9 @@ class Page:
         return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
 
     @property
-    def planes(self) -> int:
-        """How many planes its pixels are stored in."""
-        return self.samples if self.is_separate else 1
-
-    @property
     def is_separate(self) -> bool:
         """Whether the samples of a pixel are stored apart, each in a plane of its own."""
         return self.samples > 1 and self.number(PLANAR, 1) == 2
-
-    @property
-    def plane_bytes(self) -> int:
-        """Bytes of its pixels where they are not compressed, or of each of its planes."""
-        width, height = self.size
-        return (width * (self.samples // self.planes) * self.depth + 7) // 8 * height
-
-    @property
-    def joined(self) -> bool:
-        """Whether strips of plain pixels follow each other, of which RowsPerStrip makes one."""
-        parts = [*self.parts()]
-        if self.packing != UNPACKED or TILES in self.entries or len(parts) <= self.planes:
-            return False
-        together = sum(parts[-1]) - parts[0][0] == self.plane_bytes * self.planes
-        return together and self.number(STRIP_ROWS, self.size[1]) >= self.size[1]
 
     @property
     def is_raw(self) -> bool:
@@ -208,32 +180,6 @@ class Page:
             if self.packing in _DEFLATED:
                 self.stream.seek(start)
                 _inflate(self.stream.read(count), most)
-
-    def patched(self, data: bytes, changes: dict[int, tuple[int, int] | int]) -> bytes:
-        """Copy the file with some values of this directory changed where they stand.
-
-        Args:
-            data: The file.
-            changes: By tag, another number, or the first and the count of the values that are
-                left. Tags that are missing stay so.
-        """
-        changed, room = bytearray(data), self.layout.room
-        for tag in changes.keys() & self.entries.keys():
-            entry, change = self.entries[tag], changes[tag]
-            inline = entry.place + self.layout.step - room
-            if isinstance(change, int):
-                count = 1
-                value = struct.pack(f"{self.layout.order}{_NUMBERS[entry.kind]}", change)
-            else:
-                first, count = change
-                size = entry.size // entry.count
-                start = entry.start + first * size
-                value = data[start : start + count * size]
-                if len(value) > room:
-                    value = struct.pack(self.layout.offset, start)
-            changed[inline : inline + len(value)] = value
-            struct.pack_into(self.layout.offset, changed, entry.place + 4, count)
-        return bytes(changed)
 
 
 def _inflate(packed: bytes, most: int) -> None:

@@ -1,7 +1,6 @@
 """TIFF and BigTIFF, whose pages libvips decodes."""
 
 import io
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -17,10 +16,11 @@ from srcli.imaging.metadata import page_metadata, sound
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import RAW, Page, pages_of
 from srcli.imaging.pictures import Coding, Picture, upright
+from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
-__all__ = ["TiffFile", "page_levels"]
+__all__ = ["TiffFile"]
 
 _LOSSY: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
@@ -115,7 +115,7 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha, note = page_levels(page, data)
+            pixels, alpha, note = _levels_of(page, data)
             metadata, lost = page_metadata(page)
             if page.photometric == tags.CMYK and page.depth > 8:
                 self.notes["CMYK of 16 bits read at 8 bits"] = None
@@ -149,12 +149,8 @@ def _quality_of(page: Page) -> int | None:
         return quality_of(image)
 
 
-def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
+def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
     """Decode a page as it is stored, not turned.
-
-    Args:
-        page: One of the pages of ``data``.
-        data: The file.
 
     Returns:
         Grey or RGB of 8 or 16 bits, its opacity, if any, and a line about a conversion, if any.
@@ -165,39 +161,41 @@ def page_levels(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | N
         EOFError, OSError, zlib.error: If it is damaged.
     """
     page.check()
-    if page.joined and not page.is_separate:
-        data = page.patched(data, {tags.STRIPS: (0, 1), tags.STRIP_BYTES: page.plane_bytes})
-    note: str | None = None
-    pixels: NDArray[Any]
-    if page.photometric in tags.LAB:
-        pixels, note = _from_lab(page, data), "CIELAB converted to sRGB"
-    elif page.packing in _FOR_PILLOW or page.depth == 12:
-        pixels = _by_pillow(page, data)
-    elif page.is_separate and (page.opacity == 1 or tags.TILE_WIDTH in page.entries or page.joined):
-        pixels = _from_planes(page, data)
-    else:
-        pixels = decoded("tiffload_buffer", data, page.size, page=page.index)
-    pixels = _in_sixteen(pixels)
+    lab, tiled = page.photometric in tags.LAB, tags.TILE_WIDTH in page.entries
+    unpacked = page.photometric == tags.YCBCR and page.packing not in _LOSSY
+    if page.packing in _FOR_PILLOW or page.depth == 12:
+        return _by_pillow(page, data)
+    if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
+        return _by_pillow(page, data)
+    rows, strips = page.number(tags.STRIP_ROWS, 1), len(page.numbers(tags.STRIPS))
+    odd = tiled or (rows >= page.size[1] and strips > page.samples)
+    if page.is_separate and (odd or page.opacity == 1):
+        raise ImageError("channels that lie apart in this way are not read; store them together")
+    space = {"space": "rgb16"} if lab else {}
+    pixels = _in_sixteen(decoded("tiffload_buffer", data, page.size, page=page.index, **space))
+    note = "CIELAB converted to sRGB" if lab else None
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
-    unpacked = page.photometric == tags.YCBCR and page.packing not in _LOSSY
-    if page.photometric == tags.CMYK or unpacked:
-        pixels, note = _from_inks(page, pixels)
-        opacity = None if opacity is None else _eight(opacity)
+    if page.photometric == tags.CMYK:
+        flat = np.ascontiguousarray(_eight(pixels[..., :4]))
+        image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
+        image.info["icc_profile"] = page.raw(34675)
+        rgb, note = rgb_of(image)
+        pixels, opacity = np.array(rgb), None if opacity is None else _eight(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., : page.channels]), opacity, note
 
 
-def _by_pillow(page: Page, data: bytes) -> NDArray[Any]:
-    """Decode what the libtiff of Pillow's wheels knows and that of libvips does not."""
+def _by_pillow(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
+    """Decode what Pillow knows and libvips does not: LZMA, old JPEG, tiles in planes."""
     with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
         image.seek(page.index)
-        image.getexif().clear()
-        plain = image.convert({"P": "RGB", "1": "L"}.get(image.mode, image.mode))
-        pixels = np.asarray(plain)
-    return pixels.reshape(*pixels.shape[:2], -1)
+        image.getexif().clear()  # or it would be turned
+        image.load()
+        converted, note = rgb_of(image) if image.mode in CONVERTED else (image, None)
+        return *levels_of(converted), note
 
 
 def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -217,58 +215,3 @@ def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-
-
-def _from_inks(page: Page, pixels: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
-    """Convert CMYK, through its profile if there is one, or YCbCr that is no JPEG."""
-    inks = page.photometric == tags.CMYK
-    if not inks and page.numbers(tags.SUBSAMPLING, 2, 2) != (1, 1):
-        raise ImageError("YCbCr of fewer colours than pixels is not read; convert it to RGB")
-    mode, channels = ("CMYK", 4) if inks else ("YCbCr", 3)
-    flat = np.ascontiguousarray(_eight(pixels[..., :channels]))
-    image = Image.frombytes(mode, (flat.shape[1], flat.shape[0]), flat.tobytes())
-    if not inks:
-        return np.array(image.convert("RGB")), None
-    image.info["icc_profile"] = page.raw(34675)
-    rgb, note = rgb_of(image)
-    return np.array(rgb), note
-
-
-def _from_lab(page: Page, data: bytes) -> NDArray[Any]:
-    """Convert CIELAB to sRGB; that of 8 bits libvips can only read as something else."""
-    if page.depth > 8:
-        return decoded("tiffload_buffer", data, page.size, page=page.index, space="rgb16")
-    as_rgb = page.patched(data, {tags.PHOTOMETRIC: tags.RGB})
-    stored = decoded("tiffload_buffer", as_rgb, page.size, page=page.index)[..., :3]
-    size = (stored.shape[1], stored.shape[0])
-    image = Image.frombytes("LAB", size, np.ascontiguousarray(stored).tobytes(), "raw", "LAB")
-    return np.array(rgb_of(image)[0])
-
-
-def _from_planes(page: Page, data: bytes) -> NDArray[Any]:
-    """Decode plane after plane as a grey page: libvips does not know them in tiles."""
-    planes = []
-    count = page.channels + (page.opacity is not None)
-    for number in range(count):
-        changes: dict[int, tuple[int, int] | int] = dict.fromkeys((tags.SAMPLES, tags.PLANAR), 1)
-        changes |= {tags.BITS: (number, 1), tags.SAMPLE_FORMAT: (0, 1)}
-        changes[tags.PHOTOMETRIC] = tags.GREY
-        for tag in (tags.STRIPS, tags.STRIP_BYTES, tags.TILES, tags.TILE_BYTES):
-            share = len(page.numbers(tag)) // page.samples
-            changes[tag] = (number * share, share)
-        if page.joined:
-            changes[tags.STRIPS] = (number * len(page.numbers(tags.STRIPS)) // page.samples, 1)
-            changes[tags.STRIP_BYTES] = page.plane_bytes
-        alone = bytearray(page.patched(data, changes))
-        if tags.EXTRA_SAMPLES in page.entries:  # one plane has none: a private tag instead
-            place = page.entries[tags.EXTRA_SAMPLES].place
-            struct.pack_into(f"{page.layout.order}H", alone, place, 65000)
-        planes.append(decoded("tiffload_buffer", bytes(alone), page.size, page=page.index))
-    pixels = np.concatenate(planes, axis=2)
-    top = np.iinfo(pixels.dtype).max
-    if page.photometric == tags.INVERTED_GREY:
-        pixels[..., 0] = top - pixels[..., 0]
-    if page.opacity is not None and page.number(tags.EXTRA_SAMPLES, 2) == 1:
-        share = np.maximum(pixels[..., page.channels :], 1) / top
-        pixels[..., : page.channels] = np.rint(pixels[..., : page.channels] / share).clip(0, top)
-    return pixels
