@@ -127,14 +127,6 @@ def test_hostile_xmp_is_dropped_with_a_note(hostile):
     assert xmp.without_location(hostile) is None
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"])
-def test_wide_xmp_becomes_narrow(encoding):
-    """Packets of 16 or 32 bits a character are written in UTF-8."""
-    wide = packet('tiff:Orientation="6"').decode().encode(encoding)
-
-    assert b'tiff:Orientation="1"' in fitted(wide)[0]
-
-
 def test_xmp_too_long_for_a_segment_goes_on_in_others():
     """As ISO 16684-3 has it; put together again it says the same. Padding is not counted."""
     long = packet('xmp:Rating="4"', f"<dc:description>{'x' * 150_000}</dc:description>")

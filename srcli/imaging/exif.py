@@ -30,30 +30,17 @@ from srcli.imaging.ifd import (
     loaded,
     walk,
 )
-from srcli.imaging.pictures import Picture
-
-__all__ = [
-    "DAMAGED",
-    "block_of",
-    "directories_of",
-    "fitted_exif",
-    "has_maker_note",
-    "resolution_tags",
-    "shortened",
-    "turned",
-    "with_resolution",
-    "without_location",
-]
+from srcli.imaging.pictures import Picture, turned_point
 
 _PREFIX: Final = b"Exif\0\0"
 _MAKER_NOTE: Final = 0x927C
 _ORIENTATION, _COLOUR_SPACE, _INTEROP_INDEX = 0x112, 0xA001, 1
 _WIDTHS: Final = frozenset({(MAIN, 0x100), (EXIF, 0xA002), (INTEROP, 0x1001)})
 _HEIGHTS: Final = frozenset({(MAIN, 0x101), (EXIF, 0xA003), (INTEROP, 0x1002)})
-_DENSITIES: Final = frozenset({0xA20E, 0xA20F})
+_DENSITIES: Final = (0xA20E, 0xA20F)
 """FocalPlaneXResolution and its Y: pixels per unit of the sensor."""
 
-_PLACES: Final = frozenset({0x9214, 0xA214})
+_PLACES: Final = (0x9214, 0xA214)
 """SubjectArea and SubjectLocation: pixels across and down, then a diameter or two sides."""
 
 _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
@@ -61,7 +48,6 @@ _THUMBNAIL: Final = (0x201, 0x202)
 _INLINE: Final = 4
 """Bytes of a value that stands in its entry itself."""
 
-_SIDES: Final = frozenset({0x100, 0x101})
 _STORAGE: Final = frozenset(
     {0xFE, 0xFF, 0x102, 0x103, 0x106, 0x10A, 0x111, 0x115, 0x116, 0x117, 0x11C, 0x120, 0x121}
     | {0x122, 0x123, 0x12D, 0x13D, 0x13E, 0x13F, 0x140, 0x142, 0x143, 0x144, 0x145, 0x14A, 0x152}
@@ -92,7 +78,7 @@ def directories_of(
     """
     layout, first = first_of(stream)
     found, bad = walk(stream, layout, first if place is None else place)
-    left_out, lost = {*_STORAGE, *_SIDES, *PARENTS, _MAKER_NOTE}, {each.place for each in bad}
+    left_out, lost = {*_STORAGE, 0x100, 0x101, *PARENTS, _MAKER_NOTE}, {each.place for each in bad}
     result = {}
     for number, entries in found.items():
         kept = [each for each in entries if each.place not in lost and each.tag not in left_out]
@@ -110,20 +96,14 @@ def _block(parts: dict[int, Directory], order: str) -> bytes:
 def block_of(stream: BinaryIO, place: int) -> bytes | None:
     """Make an EXIF block of what a directory of a TIFF says about its picture.
 
-    Args:
-        stream: The TIFF; its position is lost.
-        place: Where the directory is.
-
     Returns:
         A block that begins with ``Exif``, without maker's notes, whose offsets were those of the
         file; None where nothing is left, or nothing can be understood.
     """
     try:
         parts, order = directories_of(stream, place)
-        parts = {
-            number: {tag: value for tag, value in part.items() if value[0] not in {16, 17, 18}}
-            for number, part in parts.items()
-        }
+        for number, part in parts.items():
+            parts[number] = {tag: each for tag, each in part.items() if each[0] not in {16, 17, 18}}
         return _block(parts, order) if any(parts.values()) else None
     except (ValueError, OverflowError, OSError, struct.error):
         return None
@@ -131,9 +111,9 @@ def block_of(stream: BinaryIO, place: int) -> bytes | None:
 
 def resolution_tags(dpi: tuple[float, float], order: str) -> Directory:
     """Make the tags that state a resolution in pixels per inch."""
-    sides = (struct.pack(f"{order}II", round(side * 10_000), 10_000) for side in dpi)
-    values = ((RATIONAL, next(sides)), (RATIONAL, next(sides)))
-    return dict(zip(_RESOLUTION, (*values, (SHORT, struct.pack(f"{order}H", 2))), strict=True))
+    across, down = (struct.pack(f"{order}II", round(side * 10_000), 10_000) for side in dpi)
+    values = (RATIONAL, across), (RATIONAL, down), (SHORT, struct.pack(f"{order}H", 2))
+    return dict(zip(_RESOLUTION, values, strict=True))
 
 
 def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
@@ -149,11 +129,7 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
 
 
 def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """Leave out the largest values of a block, maker's notes first, until the rest fits.
-
-    Args:
-        block: A sound block.
-        most: Bytes that it may have.
+    """Leave out the largest values of a sound block, maker's notes first, until it fits.
 
     Returns:
         The block, None where nothing fits, and the names of what was left out.
@@ -187,14 +163,117 @@ def has_maker_note(block: bytes) -> bool:
 # ---- changing in place --------------------------------------------------------------------
 
 
-def turned(x: float, y: float, orientation: int) -> tuple[float, float]:
-    """Find where a point of a stored picture comes to lie upright, in parts of its sides."""
-    if orientation >= 5:
-        x, y = y, x
-    return (
-        1 - x if orientation in {2, 3, 6, 7} else x,
-        1 - y if orientation in {3, 4, 7, 8} else y,
-    )
+class _Block:
+    """A block whose values are changed where they stand."""
+
+    def __init__(self, block: bytes) -> None:
+        """Find its values; ValueError, OverflowError or struct.error if it is none."""
+        self.data = bytearray(block.removeprefix(_PREFIX))
+        stream = io.BytesIO(self.data)
+        self.layout, self.first = first_of(stream)
+        self.found, bad = walk(stream, self.layout, self.first)
+        self.bad = {each.place for each in bad}
+
+    def unpack(self, code: str, place: int) -> tuple[int, ...]:
+        return struct.unpack_from(self.layout.order + code, self.data, place)
+
+    def pack(self, code: str, place: int, *values: object) -> None:
+        struct.pack_into(self.layout.order + code, self.data, place, *values)
+
+    def put(self, entry: Entry, value: int) -> None:
+        """Write one number into an entry itself."""
+        if entry.kind == SHORT and value < 1 << 16:
+            self.pack("HIHxx", entry.place + 2, SHORT, 1, value)
+        else:
+            self.pack("HII", entry.place + 2, LONG, 1, value)
+
+    def take_out(self, entries: list[Entry], gone: Collection[int]) -> None:
+        """Take entries out of their directory: later ones move up, values stay where they are."""
+        kept = [each.place for each in entries if each.place not in gone]
+        if len(kept) == len(entries):
+            return
+        start, step, room = entries[0].place, self.layout.step, self.layout.room
+        end = start + len(entries) * step + room
+        table = b"".join(self.data[place : place + step] for place in kept)
+        self.data[start:end] = (table + self.data[end - room : end]).ljust(end - start, b"\0")
+        struct.pack_into(self.layout.counting, self.data, start - self.layout.first, len(kept))
+
+    def follow(self, entry: Entry, picture: Picture) -> bool:
+        """Change a value that speaks of pixels; False where that cannot be done."""
+        where, size = (entry.directory, entry.tag), picture.metadata.size
+        if where == (MAIN, _ORIENTATION):
+            self.put(entry, 1)
+        elif where in _WIDTHS:
+            self.put(entry, picture.width)
+        elif where in _HEIGHTS:
+            self.put(entry, picture.height)
+        elif entry.directory == EXIF and entry.tag in _PLACES:
+            return size is not None and self._follow_place(entry, picture, size)
+        elif entry.directory == EXIF and entry.tag in _DENSITIES:
+            return size is not None and self._follow_density(entry, picture, size)
+        return True
+
+    def _follow_density(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
+        if (entry.kind, entry.count) != (RATIONAL, 1):
+            return False
+        over, under = self.unpack("II", entry.start)
+        across = entry.tag == _DENSITIES[0]
+        ratio = picture.width / size[0] if across else picture.height / size[1]
+        while round(over * ratio) >= 1 << 32:
+            over, under = over // 2, under // 2
+        self.pack("II", entry.start, round(over * ratio), under)
+        return under > 0
+
+    def _follow_place(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
+        """Scale and turn SubjectArea or SubjectLocation."""
+        orientation = picture.metadata.orientation
+        if entry.kind != SHORT or entry.count not in {2, 3, 4}:
+            return False
+        width, height = size if orientation < 5 else size[::-1]
+        x, y, *extent = self.unpack(f"{entry.count}H", entry.start)
+        across, down = turned_point(x / width, y / height, orientation)
+        if len(extent) == 2 and orientation >= 5:
+            extent.reverse()
+        ratios = (picture.width / size[0], picture.height / size[1])
+        values = [across * picture.width, down * picture.height]
+        values += [side * ratio for side, ratio in zip(extent, ratios, strict=False)]
+        if not all(0 <= round(value) < 1 << 16 for value in values):
+            return False
+        self.pack(f"{entry.count}H", entry.start, *map(round, values))
+        return True
+
+    def say_srgb(self) -> None:
+        """Take back the claim of Adobe RGB (DCF 2.0): colours without a profile are sRGB."""
+        index = [e for e in self.found.get(INTEROP, []) if e.tag == _INTEROP_INDEX and e.size == 4]
+        adobe = [each for each in index if self.data[each.start : each.start + 3] == b"R03"]
+        for entry in self.found.get(EXIF, []):
+            is_space = entry.tag == _COLOUR_SPACE and entry.kind == SHORT
+            if is_space and (adobe or self.unpack("H", entry.start) == (2,)):
+                self.put(entry, 1)
+        for entry in adobe:
+            self.data[entry.start : entry.start + 3] = b"R98"
+
+    def drop_thumbnail(self) -> None:
+        """Unlink the second directory, and cut or blank the picture that it points at."""
+        layout = self.layout
+        link = self.first + layout.first + len(self.found[MAIN]) * layout.step
+        (place,) = self.unpack("I", link)
+        self.pack("I", link, 0)
+        try:
+            stream = io.BytesIO(self.data)
+            entries = {each.tag: each for each in entries_at(stream, layout, place, MAIN)}
+            start, size = (self.unpack("I", entries[tag].start)[0] for tag in _THUMBNAIL)
+        except (ValueError, OverflowError, KeyError, struct.error):
+            return
+        every = [each for part in self.found.values() for each in part]
+        taken = [(each.start, each.start + each.size) for each in every]
+        taken += [(each.place, each.place + layout.step + layout.room) for each in every]
+        if not place or start < 8 or any(a < start + size and start < b for a, b in taken):
+            return
+        if start + size >= len(self.data):
+            del self.data[start:]
+        else:
+            self.data[start : start + size] = bytes(size)
 
 
 def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None, tuple[str, ...]]:
@@ -209,175 +288,55 @@ def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None
     Returns:
         The block, or None where there is none; and what was lost, a line each.
     """
-    block = picture.metadata.exif
-    if block is None:
+    if picture.metadata.exif is None:
         return None, ()
     try:
-        data, notes = _patched(bytearray(block.removeprefix(_PREFIX)), picture, upright=upright)
+        block = _Block(picture.metadata.exif)
+        if block.layout.big:
+            return None, (DAMAGED,)
+        left, notes = _fit(block, picture, _STORAGE if upright else _STORAGE | {_ORIENTATION})
     except (ValueError, OverflowError, struct.error):
         return None, (DAMAGED,)
-    return (_PREFIX + bytes(data) if data else None), notes
+    return _PREFIX + bytes(block.data) if left - PARENTS.keys() else None, notes
 
 
-def _patched(
-    data: bytearray, picture: Picture, *, upright: bool
-) -> tuple[bytearray, tuple[str, ...]]:
-    stream = io.BytesIO(data)
-    layout, first = first_of(stream)
-    if layout.big:
-        raise ValueError("a BigTIFF is no EXIF")
-    found, bad = walk(stream, layout, first)
-    notes = [_PARTLY] if bad else []
-    gone = {*(each.place for each in bad)}
-    left_out = _STORAGE if upright else _STORAGE | {_ORIENTATION}
-    gone |= {each.place for each in found[MAIN] if each.tag in left_out}
+def _fit(
+    block: _Block, picture: Picture, left_out: Collection[int]
+) -> tuple[set[int], tuple[str, ...]]:
+    """Change a block; return the tags that are left, and what was lost."""
+    found = block.found
+    notes = [_PARTLY] if block.bad else []
+    gone = block.bad | {each.place for each in found[MAIN] if each.tag in left_out}
     for entry in [each for part in found.values() for each in part if each.place not in gone]:
-        if not _followed(data, layout, entry, picture):
+        if not block.follow(entry, picture):
             gone.add(entry.place)
             notes.append(f"EXIF {ExifTags.TAGS[entry.tag]} cannot follow the new size: dropped")
     if picture.metadata.icc_profile is None:
-        _say_srgb(data, layout, found)
-    _drop_thumbnail(data, layout, first + layout.first + len(found[MAIN]) * layout.step, found)
-    left = {each.tag for part in found.values() for each in part if each.place not in gone}
+        block.say_srgb()
+    block.drop_thumbnail()
     for entries in found.values():
-        _take_out(data, layout, entries, gone)
-    return data if left - PARENTS.keys() else bytearray(), tuple(dict.fromkeys(notes))
-
-
-def _followed(data: bytearray, layout: Layout, entry: Entry, picture: Picture) -> bool:
-    """Change a value that speaks of pixels; False where that cannot be done."""
-    if (entry.directory, entry.tag) == (MAIN, _ORIENTATION):
-        _put(data, layout, entry, 1)
-    elif (entry.directory, entry.tag) in _WIDTHS:
-        _put(data, layout, entry, picture.width)
-    elif (entry.directory, entry.tag) in _HEIGHTS:
-        _put(data, layout, entry, picture.height)
-    elif entry.directory == EXIF and entry.tag in _PLACES:
-        return _follow_place(data, layout, entry, picture)
-    elif entry.directory == EXIF and entry.tag in _DENSITIES:
-        return _follow_density(data, layout, entry, picture)
-    return True
-
-
-def _put(data: bytearray, layout: Layout, entry: Entry, value: int) -> None:
-    """Write one number into an entry itself."""
-    kind = SHORT if entry.kind == SHORT and value < 1 << 16 else LONG
-    code = "HI2sxx" if kind == SHORT else "HI4s"
-    number = struct.pack(f"{layout.order}{'H' if kind == SHORT else 'I'}", value)
-    struct.pack_into(f"{layout.order}{code}", data, entry.place + 2, kind, 1, number)
-
-
-def _follow_density(data: bytearray, layout: Layout, entry: Entry, picture: Picture) -> bool:
-    size = picture.metadata.size
-    if size is None or (entry.kind, entry.count) != (RATIONAL, 1):
-        return False
-    over, under = map(int, struct.unpack_from(f"{layout.order}II", data, entry.start))
-    across = entry.tag == min(_DENSITIES)
-    ratio = picture.width / size[0] if across else picture.height / size[1]
-    while round(over * ratio) >= 1 << 32:
-        over, under = over // 2, under // 2
-    struct.pack_into(f"{layout.order}II", data, entry.start, round(over * ratio), under)
-    return under > 0
-
-
-def _follow_place(data: bytearray, layout: Layout, entry: Entry, picture: Picture) -> bool:
-    """Scale and turn SubjectArea or SubjectLocation."""
-    size, orientation = picture.metadata.size, picture.metadata.orientation
-    if size is None or entry.kind != SHORT or entry.count not in {2, 3, 4}:
-        return False
-    width, height = size if orientation < 5 else size[::-1]
-    code = f"{layout.order}{entry.count}H"
-    x, y, *extent = struct.unpack_from(code, data, entry.start)
-    across, down = turned(x / width, y / height, orientation)
-    if len(extent) == 2 and orientation >= 5:
-        extent.reverse()
-    ratios = (picture.width / size[0], picture.height / size[1])
-    values = [across * picture.width, down * picture.height]
-    values += [side * ratio for side, ratio in zip(extent, ratios, strict=False)]
-    if not all(0 <= round(value) < 1 << 16 for value in values):
-        return False
-    struct.pack_into(code, data, entry.start, *map(round, values))
-    return True
-
-
-def _say_srgb(data: bytearray, layout: Layout, found: dict[int, list[Entry]]) -> None:
-    """Take back the claim of Adobe RGB (DCF 2.0): colours without a profile are sRGB."""
-    index = [e for e in found.get(INTEROP, []) if e.tag == _INTEROP_INDEX and e.size == 4]
-    adobe = [each for each in index if data[each.start : each.start + 3] == b"R03"]
-    for entry in found.get(EXIF, []):
-        if entry.tag == _COLOUR_SPACE and entry.kind == SHORT:
-            (space,) = struct.unpack_from(f"{layout.order}H", data, entry.start)
-            if space == 2 or adobe:
-                _put(data, layout, entry, 1)
-    for entry in adobe:
-        data[entry.start : entry.start + 3] = b"R98"
-
-
-def _drop_thumbnail(
-    data: bytearray, layout: Layout, link: int, found: dict[int, list[Entry]]
-) -> None:
-    """Unlink the second directory, and cut or blank the picture that it points at."""
-    (place,) = struct.unpack_from(layout.offset, data, link)
-    struct.pack_into(layout.offset, data, link, 0)
-    if not place:
-        return
-    try:
-        stream = io.BytesIO(data)
-        entries = {each.tag: each for each in entries_at(stream, layout, place, MAIN)}
-        start, size = (
-            struct.unpack_from(layout.offset, data, entries[tag].start)[0] for tag in _THUMBNAIL
-        )
-    except (ValueError, OverflowError, KeyError, struct.error):
-        return
-    taken = [(each.start, each.start + each.size) for part in found.values() for each in part]
-    taken += [
-        (e.place, e.place + layout.step + layout.room) for part in found.values() for e in part
-    ]
-    if start < 8 or any(begin < start + size and start < end for begin, end in taken):
-        return
-    if start + size >= len(data):
-        del data[start:]
-    else:
-        data[start : start + size] = bytes(size)
-
-
-def _take_out(data: bytearray, layout: Layout, entries: list[Entry], gone: Collection[int]) -> None:
-    """Take entries out of their directory: the later ones move up, values stay where they are."""
-    kept = [each.place for each in entries if each.place not in gone]
-    if len(kept) == len(entries):
-        return
-    start = entries[0].place
-    end = start + len(entries) * layout.step + layout.room
-    table = b"".join(data[place : place + layout.step] for place in kept)
-    table += data[end - layout.room : end]
-    data[start:end] = table.ljust(end - start, b"\0")
-    struct.pack_into(layout.counting, data, start - layout.first, len(kept))
+        block.take_out(entries, gone)
+    left = {each.tag for part in found.values() for each in part if each.place not in gone}
+    return left, tuple(dict.fromkeys(notes))
 
 
 def without_location(block: bytes) -> bytes | None:
     """Take the GPS directory out of an EXIF block, and blank what it held.
 
-    Args:
-        block: A block that begins with ``Exif``.
-
     Returns:
         The block; None where it cannot be understood, for then it may hold anything.
     """
-    data = bytearray(block.removeprefix(_PREFIX))
     try:
-        layout, place = first_of(stream := io.BytesIO(data))
-        found, bad = walk(stream, layout, place)
+        found = _Block(block)
     except (ValueError, OverflowError, struct.error):
         return None
-    lost = {each.place for each in bad}
-    for entry in [each for each in found.get(GPS, []) if each.place not in lost]:
-        if entry.size:
-            data[entry.start : entry.start + entry.size] = bytes(entry.size)
-    if places := found.get(GPS):
-        start = places[0].place
-        data[start - layout.first : start + len(places) * layout.step] = bytes(
-            layout.first + len(places) * layout.step
-        )
-    pointers = {each.place for each in found[MAIN] if each.tag == GPS}
-    _take_out(data, layout, found[MAIN], pointers)
-    return _PREFIX + bytes(data)
+    places, layout = found.found.get(GPS, []), found.layout
+    for entry in places:
+        if entry.place not in found.bad:
+            found.data[entry.start : entry.start + entry.size] = bytes(entry.size)
+    if places:
+        start, length = places[0].place - layout.first, len(places) * layout.step + layout.first
+        found.data[start : start + length] = bytes(length)
+    pointers = {each.place for each in found.found[MAIN] if each.tag == GPS}
+    found.take_out(found.found[MAIN], pointers)
+    return _PREFIX + bytes(found.data)

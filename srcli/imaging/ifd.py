@@ -12,28 +12,6 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
-__all__ = [
-    "EXIF",
-    "GPS",
-    "INTEROP",
-    "LONG",
-    "LONG8",
-    "MAIN",
-    "PARENTS",
-    "RATIONAL",
-    "SHORT",
-    "Directory",
-    "Entry",
-    "Layout",
-    "add_tags",
-    "entries_at",
-    "first_of",
-    "laid_out",
-    "layout_of",
-    "loaded",
-    "walk",
-]
-
 Directory = dict[int, tuple[int, bytes]]
 """Tags, each with its type and the bytes of its value."""
 
@@ -51,7 +29,7 @@ _MOST_LOADED: Final = 1 << 26
 """Bytes of values that a sound directory stays far below; overlapping ones could ask for more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of a directory, where it stands."""
 
@@ -79,11 +57,12 @@ class Layout:
         self.counting = f"{order}{'Q' if big else 'H'}"
         self.item = f"{order}HH{'Q' if big else 'I'}"
         self.offset = f"{order}{'Q' if big else 'I'}"
-        self.room = 8 if big else 4
+        self.room = self.link = 8 if big else 4
+        """Bytes of a value that fits into its entry; and, as it happens, where the header says
+        where the first directory is."""
+
         self.step = struct.calcsize(self.item) + self.room
         self.first = struct.calcsize(self.counting)
-        self.link = 8 if big else 4
-        """Where the header says where the first directory is."""
 
     def numbers(self, kind: int, *values: int) -> tuple[int, bytes]:
         """Make a value of whole numbers of one type."""
@@ -118,24 +97,19 @@ def first_of(stream: BinaryIO) -> tuple[Layout, int]:
     return layout, layout.number(stream, layout.link, layout.offset)
 
 
-# ---- reading ------------------------------------------------------------------------------
-
-
 def entries_at(stream: BinaryIO, layout: Layout, place: int, directory: int) -> list[Entry]:
     """Read the entries of one directory; ValueError if it is not all there."""
     count = layout.number(stream, place, layout.counting)
-    table = _read(stream, place + layout.first, count * layout.step + layout.room)
+    start = place + layout.first
+    table = _read(stream, start, count * layout.step + layout.room)
     found = []
-    for number in range(count):
-        at = number * layout.step
+    for at in range(0, count * layout.step, layout.step):
         tag, kind, values = struct.unpack_from(layout.item, table, at)
-        start = place + layout.first + at + layout.step - layout.room
+        inline = at + layout.step - layout.room
+        value = start + inline
         if _SIZES.get(kind, 0) * values > layout.room:
-            (start,) = struct.unpack_from(layout.offset, table, at + layout.step - layout.room)
-        where = place + layout.first + at
-        found.append(
-            Entry(directory=directory, tag=tag, kind=kind, count=values, place=where, start=start)
-        )
+            (value,) = struct.unpack_from(layout.offset, table, inline)
+        found.append(Entry(directory, tag, kind, values, start + at, value))
     return found
 
 
@@ -156,17 +130,14 @@ def walk(
                 target = layout.number(stream, entry.start, layout.offset)
                 entries = entries_at(stream, layout, target, pointer)
             except (ValueError, OverflowError, OSError):
-                bad.append(entry)
-                continue
-            if target in seen:  # it leads in a circle
+                target = place
+            if target in seen:  # nothing is there, or it leads in a circle
                 bad.append(entry)
             else:
                 found[pointer] = entries
                 seen.add(target)
-    outside = (
-        each for entries in found.values() for each in entries if each.start + each.size > end
-    )
-    return found, [*bad, *outside]
+    bad += [each for part in found.values() for each in part if each.start + each.size > end]
+    return found, bad
 
 
 def loaded(
@@ -180,15 +151,11 @@ def loaded(
             raise ValueError("its values overlap")
         if entry.size:
             data = _read(stream, entry.start, entry.size)
-            found[entry.tag] = (entry.kind, _in_order(entry.kind, data, layout.order, order))
+            width = 4 if entry.kind in {RATIONAL, 10} else _SIZES[entry.kind]
+            if order not in {None, layout.order} and width > 1:
+                data = np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes()
+            found[entry.tag] = (entry.kind, data)
     return found
-
-
-def _in_order(kind: int, data: bytes, old: str, new: str | None) -> bytes:
-    width = 4 if kind in {RATIONAL, 10} else _SIZES[kind]
-    if new in {None, old} or width == 1:
-        return data
-    return np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes()
 
 
 # ---- laying out ---------------------------------------------------------------------------
@@ -248,10 +215,8 @@ def add_tags(stream: BinaryIO, link: int | None, parts: dict[int, Directory]) ->
     following = layout.number(stream, after, layout.offset)
     end = stream.seek(0, io.SEEK_END)
     end += stream.write(b"\0" * (end % 2))
-    pointers = {number for number in parts if number != MAIN}
-    laid = laid_out({**parts, MAIN: main}, end, layout, following)
-    stream.write(laid)
+    stream.write(laid_out({**parts, MAIN: main}, end, layout, following))
     stream.seek(link)
     stream.write(struct.pack(layout.offset, end))
-    count = len(main.keys() | {each for each in pointers if PARENTS[each] == MAIN})
-    return end + layout.first + count * layout.step
+    pointers = {number for number in parts if PARENTS.get(number) == MAIN}
+    return end + layout.first + len(main.keys() | pointers) * layout.step

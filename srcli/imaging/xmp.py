@@ -8,15 +8,11 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator
-from itertools import chain
 from typing import Final
 from xml.dom import minidom
 from xml.parsers import expat
 
-from srcli.imaging.exif import turned
-from srcli.imaging.pictures import Picture
-
-__all__ = ["fitted_xmp", "joined", "split", "without_location"]
+from srcli.imaging.pictures import Picture, turned_point
 
 _RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF: Final = "http://ns.adobe.com/tiff/1.0/"
@@ -30,6 +26,14 @@ _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _XMLNS: Final = "http://www.w3.org/2000/xmlns/"
+
+_FOLLOWING: Final = {
+    (_TIFF, "ImageWidth"): "width",
+    (_EXIF, "PixelXDimension"): "width",
+    (_TIFF, "ImageLength"): "height",
+    (_EXIF, "PixelYDimension"): "height",
+}
+"""Properties that state a side of the picture."""
 
 _LEFT_BEHIND: Final = (
     "http://ns.google.com/photos/1.0/container/",
@@ -49,6 +53,8 @@ _MOST: Final = 1 << 24
 _PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
 """Room that programs leave to change a packet in its place."""
 
+_LOST: Final = "XMP regions cannot follow the pixels: dropped"
+
 _Node = minidom.Element | minidom.Attr
 
 
@@ -60,16 +66,12 @@ class _UnsafeError(ValueError):
 
 
 def _parsed(packet: bytes) -> minidom.Document:
-    """Parse a packet that declares nothing.
-
-    Raises:
-        _UnsafeError: If it is too long, no XML, or has a document type.
-    """
+    """Parse a packet that declares nothing; _UnsafeError if it is no XML, too long, or does."""
     if len(packet) > _MOST:
         raise _UnsafeError("too long")
     checker = expat.ParserCreate()
     checker.StartDoctypeDeclHandler = _refuse
-    data = _as_utf8(packet)
+    data = packet.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
     try:
         checker.Parse(data, True)
         return minidom.parseString(data)  # noqa: S318 - the checker has refused what could harm
@@ -81,31 +83,26 @@ def _refuse(*_: object) -> None:
     raise _UnsafeError("entities")
 
 
-def _as_utf8(packet: bytes) -> bytes:
-    """Turn a packet in UTF-16 or UTF-32, which the standard allows, into UTF-8."""
-    start = packet.strip(b"\0 \r\n\t")
-    zeros = packet[:8].count(0)
-    if zeros < 3:
-        return start.removeprefix(b"\xef\xbb\xbf")
-    wide = "utf-32" if zeros > 4 else "utf-16"
-    little = packet[:2] == b"\xff\xfe" or packet[:1] == b"<"
-    text = packet.decode(f"{wide}-{'le' if little else 'be'}", errors="replace")
-    return text.strip("\0\ufeff \r\n\t").encode(errors="replace")
-
-
 def _serialised(document: minidom.Document) -> bytes:
     return "\n".join(node.toxml() for node in document.childNodes).encode()
 
 
+def _local(node: minidom.Node | None) -> str:
+    return (node.localName or "") if isinstance(node, minidom.Element | minidom.Attr) else ""
+
+
 def _descriptions(document: minidom.Document) -> list[minidom.Element]:
-    return list(document.getElementsByTagNameNS(_RDF, "Description"))
+    """List what holds the properties of the packet itself."""
+    found = document.getElementsByTagNameNS(_RDF, "Description")
+    return [each for each in found if _local(each.parentNode) == "RDF"]
 
 
-def _nodes(document: minidom.Document) -> Iterator[_Node]:
-    """Go through all elements and attributes."""
+def _nodes(document: minidom.Document, space: str | None = None) -> list[_Node]:
+    """List all elements and attributes, or those of a name space."""
+    found: list[_Node] = []
     for element in document.getElementsByTagName("*"):
-        yield element
-        yield from list(element.attributes.values())
+        found += [element, *element.attributes.values()]
+    return [each for each in found if space is None or each.namespaceURI == space]
 
 
 def _text(node: _Node) -> str:
@@ -125,12 +122,13 @@ def _put(node: _Node, value: str) -> None:
     node.appendChild(text)
 
 
-def _take_out(node: _Node) -> None:
-    if isinstance(node, minidom.Attr):
-        if node.ownerElement is not None:
-            node.ownerElement.removeAttributeNode(node)
-    elif node.parentNode is not None:
-        node.parentNode.removeChild(node)
+def _take_out(*nodes: _Node) -> None:
+    for node in nodes:
+        if isinstance(node, minidom.Attr):
+            if node.ownerElement is not None:
+                node.ownerElement.removeAttributeNode(node)
+        elif node.parentNode is not None:
+            node.parentNode.removeChild(node)
 
 
 # ---- what follows the pixels --------------------------------------------------------------
@@ -139,12 +137,9 @@ def _take_out(node: _Node) -> None:
 def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
     """Make a picture's XMP speak of the pixels that are going to be written.
 
-    Args:
-        picture: What is going to be written.
-
     Returns:
-        The packet in UTF-8, as it was where nothing had to change, or None; and what was lost,
-        a line each.
+        The packet, as it was where nothing had to change, or None; and what was lost, a line
+        each.
     """
     packet = picture.metadata.xmp
     if not packet:
@@ -152,33 +147,29 @@ def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
     try:
         document = _parsed(packet)
         before = _serialised(document)
-        notes = _fitted(document, picture)
+        notes = dict.fromkeys(_fitted(document, picture))
         after = _serialised(document)
-        return (_as_utf8(packet) if after == before else after), notes
+        return (packet if after == before else after), tuple(notes)
     except _UnsafeError as error:
         return None, (f"XMP cannot be read safely ({error}): dropped",)
     except RecursionError:
         return None, ("XMP is nested too deeply: dropped",)
 
 
-def _fitted(document: minidom.Document, picture: Picture) -> tuple[str, ...]:
-    notes: dict[str, None] = {}
-    for node in list(_nodes(document)):
-        space, name = node.namespaceURI or "", node.localName or ""
+def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    for node in _nodes(document):
+        space, name = node.namespaceURI or "", _local(node)
         if _is_left_behind(space, name):
             _take_out(node)
-        elif space == _TIFF and name == "Orientation":
+        elif (space, name) == (_TIFF, "Orientation"):
             _put(node, "1")
-        elif (space, name) in {(_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension")}:
-            _put(node, str(picture.width))
-        elif (space, name) in {(_TIFF, "ImageLength"), (_EXIF, "PixelYDimension")}:
-            _put(node, str(picture.height))
-        elif name in {"SubjectArea", "SubjectLocation"} and space == _EXIF:
+        elif (space, name) in _FOLLOWING:
+            _put(node, str(getattr(picture, _FOLLOWING[space, name])))
+        elif space == _EXIF and name in {"SubjectArea", "SubjectLocation"}:
             _take_out(node)
-            notes[f"XMP {name} cannot follow the new size: dropped"] = None
+            yield f"XMP {name} cannot follow the new size: dropped"
     for follow in (_panorama, _crop, _areas, _regions):
-        notes |= dict.fromkeys(follow(document, picture))
-    return tuple(notes)
+        yield from follow(document, picture)
 
 
 def _is_left_behind(space: str, name: str) -> bool:
@@ -187,109 +178,79 @@ def _is_left_behind(space: str, name: str) -> bool:
     return video or stale or space.startswith(_LEFT_BEHIND)
 
 
-def _named(document: minidom.Document, space: str) -> dict[str, list[_Node]]:
-    found: dict[str, list[_Node]] = {}
-    for node in _nodes(document):
-        if node.namespaceURI == space:
-            found.setdefault(node.localName or "", []).append(node)
-    return found
-
-
 def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Scale the sizes of a photo sphere, in pixels."""
-    size = picture.metadata.size
+    size, nodes = picture.metadata.size, _nodes(document, _PANORAMA)
     pixels = re.compile(r"(Cropped|Full|LargestValid).*(Left|Width|Top|Height)(Pixels)?$")
-    for name, nodes in _named(document, _PANORAMA).items():
-        found = pixels.match(name)
+    for node, found in [(each, pixels.match(_local(each))) for each in nodes]:
         if found and (size is None or picture.metadata.orientation != 1):
             yield "the sizes of a photo sphere (GPano) cannot follow the pixels: dropped"
-            _take_all_out(_named(document, _PANORAMA))
+            _take_out(*nodes)
             return
         if found and size is not None:
             across = found[2] in {"Left", "Width"}
             ratio = picture.width / size[0] if across else picture.height / size[1]
-            for node in nodes:
-                _scale(node, ratio)
-
-
-def _take_all_out(found: dict[str, list[_Node]]) -> None:
-    for node in chain(*found.values()):
-        _take_out(node)
-
-
-def _scale(node: _Node, ratio: float) -> None:
-    try:
-        _put(node, str(round(float(_text(node)) * ratio)))
-    except (ValueError, OverflowError):
-        _take_out(node)
+            try:
+                _put(node, str(round(float(_text(node)) * ratio)))
+            except (ValueError, OverflowError):
+                _take_out(node)
 
 
 def _crop(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Drop the crop of a raw developer where it does not fit turned pixels."""
-    found = {
-        name: nodes
-        for name, nodes in _named(document, _CROP).items()
-        if name.startswith("Crop") and name != "CropConstrainToWarp"
-    }
-    sized = found.keys() & {"CropWidth", "CropHeight"}
+    found = [each for each in _nodes(document, _CROP) if _local(each).startswith("Crop")]
+    found = [each for each in found if _local(each) != "CropConstrainToWarp"]
+    sized = {"CropWidth", "CropHeight"} & {*map(_local, found)}
     if found and (picture.metadata.orientation != 1 or sized):
         yield "XMP crop cannot follow the pixels: dropped"
-        _take_all_out(found)
+        _take_out(*found)
 
 
 def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Turn the regions of the Metadata Working Group, and state the size they apply to."""
     size, orientation = picture.metadata.size, picture.metadata.orientation
     for element in document.getElementsByTagName("*"):
-        values = _numbers(element, _DIMENSIONS, ("w", "h"))
+        values = _numbers(element, _DIMENSIONS, "w", "h")
         if values and _local(element) in {"AppliedToDimensions", "Description", "li"}:
-            _set(element, _DIMENSIONS, {"w": picture.width, "h": picture.height})
-        places = _numbers(element, _AREA, ("x", "y"))
+            _set(element, _DIMENSIONS, w=picture.width, h=picture.height)
+        places = _numbers(element, _AREA, "x", "y")
         if places is None or orientation == 1:
             continue
         unit = _property(element, _AREA, "unit")
         if size is None or (unit is not None and _text(unit) != "normalized"):
-            yield "XMP regions cannot follow the pixels: dropped"
+            yield _LOST
             _take_out(element)
             continue
-        x, y = turned(*places, orientation)
-        sides = _numbers(element, _AREA, ("w", "h")) if orientation >= 5 else None
-        extent = {"w": sides[1], "h": sides[0]} if sides else {}
-        _set(element, _AREA, {"x": x, "y": y, **extent})
+        x, y = turned_point(*places, orientation)
+        sides = _numbers(element, _AREA, "w", "h") if orientation >= 5 else None
+        _set(element, _AREA, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
 
 
 def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Turn the rectangles of Microsoft: left, top, width and height in parts of the sides."""
     orientation = picture.metadata.orientation
-    for node in _named(document, _REGION).get("Rectangle", []) if orientation != 1 else []:
+    for node in _nodes(document, _REGION) if orientation != 1 else []:
+        if _local(node) != "Rectangle":
+            continue
         try:
             left, top, width, height = map(float, _text(node).split(","))
         except ValueError:
             _take_out(node)
-            yield "XMP regions cannot follow the pixels: dropped"
+            yield _LOST
             continue
-        x, y = turned(left + width / 2, top + height / 2, orientation)
+        x, y = turned_point(left + width / 2, top + height / 2, orientation)
         width, height = (height, width) if orientation >= 5 else (width, height)
         _put(node, ", ".join(f"{v:.6g}" for v in (x - width / 2, y - height / 2, width, height)))
 
 
-def _local(node: minidom.Node | None) -> str:
-    name = node.localName if isinstance(node, minidom.Element) else None
-    return name or ""
-
-
 def _property(element: minidom.Element, space: str, name: str) -> _Node | None:
     """Find a property of a structure, which is an attribute or an element."""
-    attribute = element.getAttributeNodeNS(space, name)
-    if attribute is not None:
-        return attribute
     children = (each for each in element.childNodes if isinstance(each, minidom.Element))
-    return next((e for e in children if (e.namespaceURI, e.localName) == (space, name)), None)
+    child = next((e for e in children if (e.namespaceURI, e.localName) == (space, name)), None)
+    return element.getAttributeNodeNS(space, name) or child
 
 
-def _numbers(
-    element: minidom.Element, space: str, names: tuple[str, ...]
-) -> tuple[float, float] | None:
+def _numbers(element: minidom.Element, space: str, *names: str) -> tuple[float, float] | None:
     try:
         found = [_property(element, space, name) for name in names]
         first, second = (float(_text(node)) for node in found if node is not None)
@@ -298,7 +259,7 @@ def _numbers(
     return first, second
 
 
-def _set(element: minidom.Element, space: str, values: dict[str, float]) -> None:
+def _set(element: minidom.Element, space: str, **values: float) -> None:
     for name, value in values.items():
         node = _property(element, space, name)
         if node is not None:
@@ -312,9 +273,7 @@ def without_location(packet: bytes) -> bytes | None:
     """Take the GPS properties out of a packet; None where it cannot be looked into."""
     try:
         document = _parsed(packet)
-        for node in list(_nodes(document)):
-            if node.namespaceURI == _EXIF and (node.localName or "").startswith("GPS"):
-                _take_out(node)
+        _take_out(*(e for e in _nodes(document, _EXIF) if _local(e).startswith("GPS")))
         return _serialised(document)
     except (_UnsafeError, RecursionError):
         return None
@@ -323,10 +282,6 @@ def without_location(packet: bytes) -> bytes | None:
 def joined(packet: bytes, extension: bytes) -> bytes:
     """Put the extension of a JPEG's XMP back into its packet.
 
-    Args:
-        packet: The main packet.
-        extension: The properties that did not fit into it, a packet as well.
-
     Returns:
         One packet; the main one alone where either cannot be read.
     """
@@ -334,9 +289,8 @@ def joined(packet: bytes, extension: bytes) -> bytes:
         document, more = _parsed(packet), _parsed(extension)
         roots = document.getElementsByTagNameNS(_RDF, "RDF")
         for description in _descriptions(more) if roots else []:
-            if _local(description.parentNode) == "RDF":
-                _declare(description)
-                roots[0].appendChild(document.importNode(description, True))
+            _declare(description)
+            roots[0].appendChild(document.importNode(description, True))
         return _serialised(document)
     except (_UnsafeError, RecursionError):
         return packet
@@ -360,51 +314,31 @@ def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
         most: Bytes that the main packet may have, and about what a further segment may have.
 
     Returns:
-        The main packet, and the contents of the segments that hold the rest; None where it
-        cannot be divided.
+        The main packet, with the properties that are attributes, and the contents of the segments
+        that hold the others; None where it cannot be divided.
     """
     packet = _PADDING.sub(b"\n", packet)
     if len(packet) <= most:
         return packet, ()
     try:
         document, rest = _parsed(packet), _parsed(packet)
-        pairs = zip(_properties(document), _properties(rest), strict=True)
-        length, room = len(packet), most - 256  # for the name of the extension
-        for moved, kept in sorted(pairs, key=lambda pair: -_length(pair[0])):
-            _take_out(moved if length > room else kept)
-            length -= _length(moved)
         (root,) = rest.getElementsByTagNameNS(_RDF, "RDF")
-        _declare(root)
-        extension = root.toxml().encode()
-        name = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper()
-        description = _descriptions(document)[0]
-        description.setAttribute("xmlns:xmpNote", _NOTE)
-        description.setAttribute("xmpNote:HasExtendedXMP", name)
-        main = _serialised(document)
-    except (_UnsafeError, RecursionError, IndexError, ValueError):
+        first, *_ = _descriptions(document)
+    except (_UnsafeError, ValueError):
         return None
-    step = most - 256
+    for kept, moved in zip(_descriptions(document), _descriptions(rest), strict=True):
+        for child in list(kept.childNodes):
+            kept.removeChild(child)
+        _take_out(*(e for e in moved.attributes.values() if e.namespaceURI not in {_RDF, _XMLNS}))
+    _declare(root)
+    extension = root.toxml().encode()
+    name = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper()
+    first.setAttribute("xmlns:xmpNote", _NOTE)
+    first.setAttribute("xmpNote:HasExtendedXMP", name)
+    main, step = _serialised(document), most - 256
     head = b"http://ns.adobe.com/xmp/extension/\0" + name.encode()
     segments = (
         head + struct.pack(">II", len(extension), start) + extension[start : start + step]
         for start in range(0, len(extension), step)
     )
     return (main, tuple(segments)) if len(main) <= most else None
-
-
-def _length(node: _Node) -> int:
-    """Bytes that a property takes."""
-    if isinstance(node, minidom.Attr):
-        return len(node.name) + len(node.value.encode()) + 4
-    return len(node.toxml().encode())
-
-
-def _properties(document: minidom.Document) -> list[_Node]:
-    """List the properties of the packet itself, which descriptions below the root hold."""
-    found: list[_Node] = []
-    for description in _descriptions(document):
-        if _local(description.parentNode) == "RDF":
-            found += [e for e in description.childNodes if isinstance(e, minidom.Element)]
-            attributes = list(description.attributes.values())
-            found += [e for e in attributes if e.namespaceURI not in {_RDF, _XMLNS}]
-    return found
