@@ -173,7 +173,7 @@ def test_exif_that_is_none_is_dropped_with_a_note(junk):
     """It costs neither the picture nor an exception."""
     assert exif.fitted_exif(pictured(exif=b"Exif\0\0" + junk)) == (None, (exif.DAMAGED,))
     assert exif.without_location(b"Exif\0\0" + junk) is None
-    assert exif.block_of(io.BytesIO(junk), 8) is None
+    assert exif.block_of(io.BytesIO(junk), 8) == (None, False)
 
 
 @given(st.data())
@@ -197,7 +197,7 @@ def test_entries_that_all_claim_the_whole_block_do_not_fill_the_memory():
     table += b"".join(struct.pack("<HHII", 0x9999 + n, 7, value, 0) for n in range(1000))
     data = b"II*\0\x08\0\0\0" + table + b"\0" * 4 + b"\0" * value
 
-    assert exif.block_of(io.BytesIO(data), 8) is None
+    assert exif.block_of(io.BytesIO(data), 8) == (None, False)
 
 
 @ORDERS
@@ -211,9 +211,10 @@ def test_a_directory_of_a_tiff_becomes_a_block(order):
     }
     head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16)
 
-    made = exif.block_of(io.BytesIO(head + laid_out(parts, 16, layout)), 16)
+    made, noted = exif.block_of(io.BytesIO(head + laid_out(parts, 16, layout)), 16)
 
     main, found = parsed_block(made)
+    assert noted
     assert main.keys() == {0x10F, EXIF, GPS}
     assert found[EXIF] == {0x9003: "2019:06:15 10:20:30"}
     assert found[GPS] == {1: "N"}

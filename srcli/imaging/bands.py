@@ -8,8 +8,6 @@ import numpy as np
 
 from srcli.imaging.pictures import Levels, Picture, interleaved
 
-__all__ = ["Rows", "part_of"]
-
 _BAND_BYTES: Final = 1 << 22
 
 

@@ -6,8 +6,6 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Final
 
-__all__ = ["TEXT_MARK", "Chunks", "png_chunks", "without_texts"]
-
 _PIECE: Final = 1 << 20
 """Bytes of a chunk that are looked at together."""
 

@@ -1,7 +1,7 @@
 """What a file's header says: its size and kind, and how it was encoded."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import BinaryIO, Final
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from srcli.imaging.colour import nclx_in
-from srcli.imaging.pictures import Coding
-
-__all__ = ["Header", "coding_of", "jpeg_quality", "quality_of"]
+from srcli.imaging.pictures import Coding, Levels, Metadata
 
 _MOST_HEADER: Final = 1 << 16
 """Bytes at the start of an AVIF in which its header is looked for."""
@@ -44,23 +42,38 @@ class Header:
     bits: int
     """8 or 16 bits a channel."""
 
-    format: str
-    """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
-
     coding: Coding
     """How the first picture was stored."""
 
+    @property
+    def format(self) -> str:
+        """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
+        return self.coding.format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scan(Header):
+    """A picture that is read a few rows at a time; it has no transparency."""
+
+    metadata: Metadata
+    """What travels with the pixels."""
+
+    rows: Iterator[Levels]
+    """Bands from top to bottom, ``hxWxC``, each once: they come as the file is decoded.
+
+    It raises :class:`srcli.errors.ImageError` where the file turns out to be damaged."""
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Of its levels."""
+        return np.uint16 if self.bits == 16 else np.uint8
+
 
 def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
-    """Return how an image was encoded, from what its header says; nothing is decoded.
+    """Return how the first picture was encoded, from what the header says; nothing is decoded.
 
-    Args:
-        image: As Pillow opened it, at its first frame.
-        stream: What it was opened from, seekable; its position stays.
-
-    Returns:
-        How its first picture was encoded. Where the header is too damaged to tell, a format
-        with losses of an unknown quality.
+    Where the header is too damaged to tell, it is a format with losses of an unknown quality.
+    The position of the stream that the image was opened from stays.
     """
     name = "JPEG" if image.format == "MPO" else str(image.format)
     position = stream.tell()
@@ -83,12 +96,8 @@ def jpeg_quality(table: Sequence[int]) -> int | None:
 
     The answer is the quality whose table, as libjpeg makes it, is
     nearest: the least sum of squared differences of logarithms, so that 2 for 1 counts as much
-    as 20 for 10. For tables of libjpeg, libjpeg-turbo and Pillow
-    that is the quality itself, as no two of the hundred are alike; for those of other encoders,
-    the one whose steps are as coarse on the whole.
-
-    Args:
-        table: 64 steps, row by row.
+    as 20 for 10. For tables of libjpeg that is the quality itself, as no two of the hundred are
+    alike; for those of other encoders, the one whose steps are as coarse on the whole.
 
     Returns:
         1 to 100; None where it is no table: not 64 steps, or one that is not positive.
@@ -97,9 +106,7 @@ def jpeg_quality(table: Sequence[int]) -> int | None:
         >>> jpeg_quality([1] * 64), jpeg_quality([8] * 64), jpeg_quality([0] * 64)
         (100, 92, None)
     """
-    if len(table) != 64 or min(table) < 1:
-        return None
-    return _nearest(tuple(table))
+    return None if len(table) != 64 or min(table) < 1 else _nearest(tuple(table))
 
 
 @lru_cache(maxsize=256)

@@ -13,8 +13,6 @@ from PIL import ExifTags, Image
 
 from srcli.imaging.chunks import Chunks
 
-__all__ = ["adobe_rgb_of", "from_code_points", "from_png", "nclx_in"]
-
 Described = tuple[bytes | None, str | None]
 """A profile, where sRGB is not meant, and a line about what cannot be kept."""
 

@@ -19,19 +19,11 @@ from srcli.imaging.exif import (
 from srcli.imaging.exif import without_location as exif_without_location
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import MAIN, Directory
-from srcli.imaging.metadata import dpi_of
+from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.xmp import fitted_xmp, split
 from srcli.imaging.xmp import without_location as xmp_without_location
-
-__all__ = [
-    "Embedded",
-    "embedded",
-    "holds_profile",
-    "metadata_without_location",
-    "without_location",
-]
 
 _SEGMENT: Final = 65533
 """Bytes that one segment of a JPEG holds."""
@@ -41,9 +33,6 @@ _JPEG_MOST: Final = {"comment": _SEGMENT, "iptc": 65506}
 
 _EXIF_NAME: Final = b"Exif\0\0"
 _XMP_NAME: Final = b"http://ns.adobe.com/xap/1.0/\0"
-_IPTC_RESOURCE: Final = 0x0404
-"""What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
-
 _PROFILE, _XMP, _IPTC = 34675, 700, 33723
 _BYTE, _UNDEFINED = 1, 7
 _RESOLUTION: Final = (282, 283, 296)
@@ -109,7 +98,7 @@ class Embedded:
         result = b"".join(map(_segment, self.extension))
         if self.metadata.iptc:
             data = self.metadata.iptc
-            head = struct.pack(">4sH2xI", b"8BIM", _IPTC_RESOURCE, len(data))
+            head = struct.pack(">4sH2xI", b"8BIM", IPTC_RESOURCE, len(data))
             result += _segment(b"Photoshop 3.0\0" + head + data + b"\0" * (len(data) % 2), 0xED)
         return result
 
@@ -132,7 +121,9 @@ class Embedded:
         found = self.metadata
         parts: dict[int, Directory] = {}
         if found.exif:
-            parts, _ = directories_of(io.BytesIO(found.exif.removeprefix(_EXIF_NAME)), order=order)
+            parts, _, _ = directories_of(
+                io.BytesIO(found.exif.removeprefix(_EXIF_NAME)), order=order
+            )
         main = dict.fromkeys(_RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
         if found.dpi:
             main |= resolution_tags(found.dpi, order)

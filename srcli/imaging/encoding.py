@@ -13,8 +13,6 @@ from PIL import Image
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.pictures import Picture, eight_bits, interleaved, rounded
 
-__all__ = ["MOST_COLOURS", "Encoding", "clear_of", "encode", "image_of"]
-
 _PAGE_MILLISECONDS: Final = 1000.0
 """How long a page is shown where it becomes a frame."""
 

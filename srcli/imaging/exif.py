@@ -61,7 +61,7 @@ _PARTLY: Final = "EXIF is damaged: values that lie outside of it dropped"
 
 def directories_of(
     stream: BinaryIO, place: int | None = None, *, order: str | None = None
-) -> tuple[dict[int, Directory], str]:
+) -> tuple[dict[int, Directory], str, bool]:
     """Load what describes a picture, without what was true of the old file alone.
 
     Args:
@@ -71,7 +71,7 @@ def directories_of(
 
     Returns:
         Directories by the tags that point at them, 0 for the first, without maker's notes,
-        damaged entries and empty directories; and their byte order.
+        damaged entries and empty directories; their byte order; whether there is such a note.
 
     Raises:
         ValueError: If it cannot be understood.
@@ -84,7 +84,8 @@ def directories_of(
         kept = [each for each in entries if each.place not in lost and each.tag not in left_out]
         if values := loaded(stream, layout, kept, order=order):
             result[number] = values
-    return result, order or layout.order
+    noted = any(each.tag == _MAKER_NOTE for each in found.get(EXIF, found[MAIN]))
+    return result, order or layout.order, noted
 
 
 def _block(parts: dict[int, Directory], order: str) -> bytes:
@@ -93,20 +94,20 @@ def _block(parts: dict[int, Directory], order: str) -> bytes:
     return _PREFIX + head + laid_out({MAIN: {}, **parts}, 8, layout)
 
 
-def block_of(stream: BinaryIO, place: int) -> bytes | None:
+def block_of(stream: BinaryIO, place: int) -> tuple[bytes | None, bool]:
     """Make an EXIF block of what a directory of a TIFF says about its picture.
 
     Returns:
-        A block that begins with ``Exif``, without maker's notes, whose offsets were those of the
-        file; None where nothing is left, or nothing can be understood.
+        A block that begins with ``Exif``, None where nothing is left, or nothing can be
+        understood; and whether a maker's note, whose offsets were those of the file, is left out.
     """
     try:
-        parts, order = directories_of(stream, place)
+        parts, order, noted = directories_of(stream, place)
         for number, part in parts.items():
             parts[number] = {tag: each for tag, each in part.items() if each[0] not in {16, 17, 18}}
-        return _block(parts, order) if any(parts.values()) else None
+        return _block(parts, order) if any(parts.values()) else None, noted
     except (ValueError, OverflowError, OSError, struct.error):
-        return None
+        return None, False
 
 
 def resolution_tags(dpi: tuple[float, float], order: str) -> Directory:
@@ -134,8 +135,8 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
     Returns:
         The block, None where nothing fits, and the names of what was left out.
     """
-    parts, order = directories_of(io.BytesIO(block.removeprefix(_PREFIX)))
-    names = ["maker's notes"] if has_maker_note(block) else []
+    parts, order, noted = directories_of(io.BytesIO(block.removeprefix(_PREFIX)))
+    names = ["maker's notes"] if noted else []
     values = [
         (len(data) if len(data) > _INLINE else 0, number, tag)
         for number, part in parts.items()
@@ -155,9 +156,7 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
 
 def has_maker_note(block: bytes) -> bool:
     """Whether a sound EXIF block holds what only its camera's maker understands."""
-    stream = io.BytesIO(block.removeprefix(_PREFIX))
-    found, _ = walk(stream, *first_of(stream))
-    return any(each.tag == _MAKER_NOTE for each in found.get(EXIF, []))
+    return directories_of(io.BytesIO(block.removeprefix(_PREFIX)))[2]
 
 
 # ---- changing in place --------------------------------------------------------------------

@@ -13,26 +13,6 @@ from PIL import Image, PngImagePlugin, features
 
 from srcli.files import is_file
 
-__all__ = [
-    "BUILT",
-    "EXTRAS",
-    "FORMATS",
-    "FORMAT_BY_SUFFIX",
-    "FOUND_SUFFIXES",
-    "LEFT_OUT_SUFFIXES",
-    "PILLOW_SILENCE",
-    "RAW_SUFFIXES",
-    "READABLE_SUFFIXES",
-    "Format",
-    "PillowImage",
-    "PillowSilence",
-    "files_in",
-    "format_of",
-    "is_image",
-    "streams",
-]
-
-
 PillowImage = Image.Image
 """What Pillow calls an image."""
 

@@ -6,7 +6,7 @@ knows what the formats can hold, ``metadata`` what was in a file, ``embedding`` 
 next one, ``profiles`` the colours, ``reading`` and ``writing`` the rest.
 """
 
-from srcli.imaging.coding import Header
+from srcli.imaging.coding import Header, Scan
 from srcli.imaging.embedding import metadata_without_location, without_location
 from srcli.imaging.formats import (
     READABLE_SUFFIXES,
@@ -20,7 +20,6 @@ from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
 from srcli.imaging.profiles import stripped
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
-from srcli.imaging.scanning import Scan
 from srcli.imaging.writing import (
     check_size,
     to_pillow,

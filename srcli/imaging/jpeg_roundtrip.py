@@ -8,8 +8,6 @@ from PIL import Image, JpegImagePlugin
 
 from srcli.errors import ImageError
 
-__all__ = ["jpeg_roundtrip"]
-
 _HALF_CHROMA = 2
 """Pillow's number for 4:2:0: chroma of half the resolution down and across."""
 

@@ -11,8 +11,6 @@ from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.pictures import Album, Picture, rounded
 
-__all__ = ["held_by", "notes_of"]
-
 
 def held_by(album: Album, name: str) -> tuple[Picture, ...]:
     """Return the pictures of an album that a format holds."""

@@ -17,23 +17,13 @@ from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
-__all__ = [
-    "dpi_of",
-    "left_behind",
-    "metadata_of",
-    "orientation_of",
-    "page_metadata",
-    "profile_for",
-    "sound",
-]
-
 _T = TypeVar("_T")
 
 _XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 _RAW_PROFILE: Final = "Raw profile type "
 """How ImageMagick begins the keywords of PNG texts that are no texts."""
 
-_IPTC_RESOURCE: Final = 0x0404
+IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
 
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
@@ -49,15 +39,12 @@ def sound(get: Callable[[], _T]) -> _T | None:
 
 
 def metadata_of(image: Image.Image, channels: int) -> Metadata:
-    """Collect everything that an open image says besides its pixels.
+    """Collect what is sound of all that an open image says besides its pixels.
 
     Args:
         image: An image as Pillow opened it, its file still open; of several frames, the current
             one.
         channels: 1 where its pixels are going to be grey, 3 where they are RGB.
-
-    Returns:
-        What is sound of it.
     """
     info = image.info
     comment = info.get("comment")
@@ -66,7 +53,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=sound(lambda: _exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
-        iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(_IPTC_RESOURCE, b""))),
+        iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(IPTC_RESOURCE, b""))),
         dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
         text=tuple(
             (key.removeprefix(TEXT_MARK), str(value))
@@ -78,12 +65,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
 
 
 def profile_for(profile: object, channels: int) -> bytes | None:
-    """Return a profile only if its header says that it describes pixels of this kind.
-
-    Args:
-        profile: Anything; a profile is bytes.
-        channels: 1 for grey, 3 for RGB.
-    """
+    """Return a profile only if its header says that it describes grey (1) or RGB (3) pixels."""
     space = b"GRAY" if channels == 1 else b"RGB "
     return profile if isinstance(profile, bytes) and profile[16:20] == space else None
 
@@ -177,9 +159,7 @@ _PARTS: Final = {
 def left_behind(xmp: bytes | None, further: int) -> str | None:
     """Name the parts of a file that do not travel with its picture, in one line.
 
-    Args:
-        xmp: Its XMP, which announces some of them.
-        further: Pictures that the file holds besides the one that is read.
+    Its XMP announces some; ``further`` pictures are there besides the one that is read.
     """
     parts = [name for name, pattern in _PARTS.items() if pattern.search(xmp or b"")]
     further -= sum("map" in name for name in parts)
@@ -191,7 +171,6 @@ def left_behind(xmp: bytes | None, further: int) -> str | None:
 # ---- TIFF ---------------------------------------------------------------------------------
 
 _XMP_TAG, _IPTC_TAG, _PROFILE_TAG = 700, 33723, 34675
-_EXIF, _MAKER_NOTE = int(ExifTags.IFD.Exif), int(ExifTags.Base.MakerNote)
 
 
 def page_metadata(page: Page) -> tuple[Metadata, str | None]:
@@ -200,25 +179,21 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
     The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
     of a maker's note too, which is therefore left out.
     """
-    block = block_of(page.stream, page.where)
+    block, noted = block_of(page.stream, page.where)
     xmp = sound(lambda: page.raw(_XMP_TAG)) or None
+    exif = Image.Exif()
+    sound(lambda: exif.load(block or b""))
     metadata = Metadata(
         icc_profile=profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels),
         exif=block,
         xmp=xmp,
         iptc=sound(lambda: _page_iptc(page)),
-        dpi=sound(lambda: _page_dpi(page)),
+        dpi=sound(lambda: _exif_dpi(exif)),
         orientation=page.orientation,
         size=page.upright_size if block or xmp else None,
     )
     note = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
-    return metadata, note if sound(lambda: _has_maker_note(page)) else None
-
-
-def _has_maker_note(page: Page) -> bool:
-    where = page.number(_EXIF, 0)
-    part = Page(page.stream, page.layout, where, 0) if where else page
-    return _MAKER_NOTE in part.entries
+    return metadata, note if noted else None
 
 
 def _page_iptc(page: Page) -> bytes | None:
@@ -226,14 +201,3 @@ def _page_iptc(page: Page) -> bytes | None:
     if data[:1] != b"\x1c":  # some writers take the text for numbers
         data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
     return _whole_records(data)
-
-
-def _page_dpi(page: Page) -> tuple[float, float] | None:
-    unit = {2: 1.0, 3: 2.54}[page.number(296, 2)]
-    order = "little" if page.layout.order == "<" else "big"
-    sides = []
-    for tag in (282, 283):
-        raw = page.raw(tag)
-        over, under = (int.from_bytes(raw[at : at + 4], order) for at in (0, 4))  # type: ignore[arg-type]
-        sides.append(over / under * unit)
-    return dpi_of(tuple(sides))

@@ -16,8 +16,6 @@ from srcli.imaging import kinds
 from srcli.imaging.formats import BUILT, PILLOW_SILENCE
 from srcli.imaging.pillow import PillowFile
 
-__all__ = ["MAX_PIXELS", "by_pillow", "check_pixels", "named", "opened", "problem_of", "too_many"]
-
 MAX_PIXELS: Final = 178_956_970
 """Most pixels of a file, all frames together, unless more are asked for.
 

@@ -9,8 +9,6 @@ from typing import BinaryIO, Final
 from srcli.errors import ImageError
 from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
 
-__all__ = ["RAW", "Page", "is_tiff", "pages_of"]
-
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
 TILE_WIDTH, TILE_ROWS, TILES, TILE_BYTES, SUB_DIRECTORIES = 322, 323, 324, 325, 330
@@ -162,8 +160,7 @@ class Page:
 
         Raises:
             EOFError: If a strip or tile, or what decodes them, ends behind the file.
-            zlib.error: If one is deflated and its checksum is wrong: libtiff stops at the last
-                pixel, which comes before it.
+            zlib.error: If one is deflated and its checksum, which libtiff skips, is wrong.
         """
         for tag in _PIXEL_TAGS:
             self.raw(tag)
@@ -179,24 +176,14 @@ class Page:
                 raise EOFError("unexpected end of file")
             if self.packing in _DEFLATED:
                 self.stream.seek(start)
-                _inflate(self.stream.read(count), most)
-
-
-def _inflate(packed: bytes, most: int) -> None:
-    """Inflate for the sake of the checksum; far more than ``most`` bytes are not followed."""
-    stream = zlib.decompressobj()
-    while packed and not stream.eof and most > -(1 << 20):
-        most -= len(stream.decompress(packed, 1 << 20))
-        packed = stream.unconsumed_tail
+                packed, room, inflating = self.stream.read(count), most, zlib.decompressobj()
+                while packed and not inflating.eof and room > -(1 << 20):
+                    room -= len(inflating.decompress(packed, 1 << 20))
+                    packed = inflating.unconsumed_tail
 
 
 def pages_of(stream: BinaryIO) -> Iterator[Page]:
-    """Go from directory to directory.
-
-    Raises:
-        EOFError: If one is cut off.
-        ImageError: If the file is a camera raw.
-    """
+    """Go from directory to directory; ImageError if the file is a camera raw."""
     layout = layout_of(stream)
     stream.seek(0)
     if stream.read(10)[8:] == b"CR" and layout.order == "<":

@@ -9,21 +9,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Album",
-    "Coding",
-    "Levels",
-    "Metadata",
-    "Picture",
-    "eight_bits",
-    "interleaved",
-    "over_white",
-    "rounded",
-    "turned",
-    "turned_point",
-    "upright",
-]
-
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 """Integer levels, ``HxWxC``: 0 is black or clear, the dtype's largest value white or opaque."""
 

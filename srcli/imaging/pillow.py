@@ -22,8 +22,6 @@ from srcli.imaging.ppm import Ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
-__all__ = ["CONVERTED", "PillowFile", "levels_of", "of_one_kind"]
-
 _STRIP_BYTES: Final = 1 << 22
 """How much of a picture, as Pillow holds it, is converted together."""
 
@@ -91,17 +89,13 @@ class PillowFile:
         if self.format not in {"GIF", "PNG", "WEBP", "AVIF"}:
             return range(1)
         count = int(getattr(self.image, "n_frames", 1))
-        if self.format == "GIF" and not self._has_end_mark():
-            self.notes["it has no end mark: frames may be missing"] = None
+        if self.format == "GIF":
+            position = self.stream.tell()
+            if self._content().rstrip(b"\0")[-1:] != b";":
+                self.notes["it has no end mark: frames may be missing"] = None
+            self.stream.seek(position)
         first = int(bool(getattr(self.image, "default_image", False)) and count > 1)
         return range(first, count)
-
-    def _has_end_mark(self) -> bool:
-        position = self.stream.tell()
-        self.stream.seek(0)
-        data = self.stream.read()
-        self.stream.seek(position)
-        return data.rstrip(b"\0")[-1:] == b";"
 
     # ---- what the header says -------------------------------------------------------------
 
@@ -120,7 +114,6 @@ class PillowFile:
             channels=self.channels,
             alpha=self.alpha,
             bits=self.bits,
-            format=coding.format,
             coding=coding,
         )
 
@@ -135,14 +128,9 @@ class PillowFile:
         return orientation_of(self.holder)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height as stored."""
-        return self.image.size
-
-    @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height once it is turned."""
-        width, height = self.size
+        width, height = self.image.size
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
@@ -181,27 +169,16 @@ class PillowFile:
             self.position = number - self.frames[0] + 1
             if self.chunks is not None and self.position in self.chunks.damaged:
                 raise ValueError("broken PNG checksum")
-            self._seek(number)
+            if number != self.image.tell():
+                self.image.seek(number)
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
                 description = self.metadata(pixels.shape[2])
             if self.is_moving and alpha is not None and int(alpha.min()) == 255:
                 alpha = None
-            yield Picture(
-                pixels=pixels,
-                alpha=alpha,
-                metadata=description,
-                duration=self._duration() if self.is_moving else None,
-            )
-
-    def _seek(self, number: int) -> None:
-        if number != self.image.tell():
-            self.image.seek(number)
-
-    def _duration(self) -> float | None:
-        """Milliseconds; a GIF that says none means none."""
-        found = self.image.info.get("duration", 0)
-        return float(found) if isinstance(found, int | float) else None
+            duration = self.image.info.get("duration", 0) if self.is_moving else None
+            duration = float(duration) if isinstance(duration, int | float) else None
+            yield Picture(pixels=pixels, alpha=alpha, metadata=description, duration=duration)
 
     def announce(self) -> None:
         """Say what is going to be lost."""
@@ -209,7 +186,7 @@ class PillowFile:
             self.notes["the picture that stands in for the animation is left out"] = None
         bits = 16 if self.is_moving and self.chunks and self.chunks.kind[0] == 16 else 8
         if self.format in {"AVIF", "HEIF"}:
-            bits = _av1_bits(self._start())
+            bits = _av1_bits(self._content(_MOST_BOXES))
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
@@ -218,13 +195,9 @@ class PillowFile:
         if note is not None:
             self.notes[note] = None
 
-    def _start(self) -> bytes:
+    def _content(self, most: int = -1) -> bytes:
         self.stream.seek(0)
-        return self.stream.read(_MOST_BOXES)
-
-    def _content(self) -> bytes:
-        self.stream.seek(0)
-        return self.stream.read()
+        return self.stream.read(most)
 
     def _decoded(self) -> tuple[Levels, Levels | None]:
         """Decode pixels and opacity of the current frame, turned upright."""
@@ -260,11 +233,7 @@ class PillowFile:
         return not self.is_moving and (depth == 16 or few_greys)
 
     def metadata(self, channels: int) -> Metadata:
-        """Collect what the file says besides the pixels, colours included.
-
-        Args:
-            channels: 1 where its pixels are going to be grey, 3 where they are RGB.
-        """
+        """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""
         metadata = metadata_of(self.holder, channels)
         metadata = replace(
             metadata,
@@ -286,7 +255,7 @@ class PillowFile:
         elif embedded is None and self.chunks is not None:
             described = colour.from_png(self.chunks, channels)
         elif embedded is None and self.format in {"AVIF", "HEIF"}:
-            nclx = colour.nclx_in(self._start())
+            nclx = colour.nclx_in(self._content(_MOST_BOXES))
             described = colour.from_code_points(*nclx[:2], channels) if nclx else described
         if described[1] is not None:
             self.notes[described[1]] = None

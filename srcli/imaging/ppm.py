@@ -3,15 +3,12 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from srcli.imaging.pictures import Levels
-
-__all__ = ["Ppm", "ppm_levels"]
 
 _PIECE: Final = 1 << 22
 """Pixel values that are scaled together: they take 32 bits on the way."""
@@ -53,11 +50,7 @@ class Ppm:
 
 
 def ppm_levels(data: bytes, ppm: Ppm) -> Levels:
-    """Decode pixels.
-
-    Args:
-        data: What follows the header of the file, or some rows of it.
-        ppm: How they are stored; its height is that of the rows.
+    """Decode what follows the header, or as many rows of it as ``ppm`` says it has.
 
     Returns:
         ``HxWxC``, ``uint8`` where 255 is white, else ``uint16``, where 65535 is.
@@ -68,7 +61,7 @@ def ppm_levels(data: bytes, ppm: Ppm) -> Levels:
     """
     shape = (ppm.size[1], ppm.size[0], ppm.channels)
     count = math.prod(shape)
-    found: NDArray[Any]
+    found: Any
     if ppm.plain:
         numbers = re.sub(rb"#[^\r\n]*", b"", data).split(maxsplit=count)[:count]
         found = np.array([int(number) for number in numbers], np.int64).clip(0, ppm.top)
@@ -77,15 +70,11 @@ def ppm_levels(data: bytes, ppm: Ppm) -> Levels:
         found = np.frombuffer(data, stored, min(count, len(data) // stored.itemsize))
     if len(found) < count:
         raise EOFError("unexpected end of file")
-    levels: NDArray[Any] = np.empty(count, np.uint8 if ppm.top == 255 else np.uint16)
+    levels = np.empty(count, np.uint8 if ppm.top == 255 else np.uint16)
     for start in range(0, count, _PIECE):
-        levels[start : start + _PIECE] = _scaled(found[start : start + _PIECE], ppm.top)
-    return levels.reshape(shape)
-
-
-def _scaled(found: NDArray[Any], top: int) -> NDArray[Any]:
-    if top in {255, 65535}:
-        return found
-    # At most 65535 * 65535 + 32767, which 32 bits hold.
-    scaled: NDArray[Any] = (np.minimum(found, top).astype(np.uint32) * 65535 + top // 2) // top
-    return scaled
+        piece = found[start : start + _PIECE]
+        if ppm.top not in {255, 65535}:  # at most 65535 * 65535 + 32767, which 32 bits hold
+            wide = np.minimum(piece, ppm.top).astype(np.uint32)
+            piece = (wide * 65535 + ppm.top // 2) // ppm.top
+        levels[start : start + _PIECE] = piece
+    return cast("Levels", levels.reshape(shape))

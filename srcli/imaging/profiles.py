@@ -11,8 +11,6 @@ from PIL import Image, ImageCms
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture
 from srcli.imaging.vips import vips
 
-__all__ = ["rgb_of", "stripped", "to_srgb"]
-
 _INTENT: Final = ImageCms.Intent.RELATIVE_COLORIMETRIC
 """Colours that both spaces hold stay what they are; Photoshop's default, as is the flag."""
 

@@ -6,15 +6,14 @@ it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, be
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from srcli.errors import ImageError
-from srcli.imaging.coding import Header
+from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
 from srcli.imaging.metadata import metadata_of, orientation_of, sound
 from srcli.imaging.opening import MAX_PIXELS, by_pillow, check_pixels, named, opened, problem_of
@@ -22,20 +21,8 @@ from srcli.imaging.pages import is_tiff
 from srcli.imaging.pictures import Album, Levels, Picture
 from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of, of_one_kind
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.scanning import Scan, plan_of
+from srcli.imaging.scanning import plan_of
 from srcli.imaging.tiffs import TiffFile
-
-__all__ = [
-    "MAX_PIXELS",
-    "Header",
-    "from_pillow",
-    "read",
-    "read_album",
-    "read_header",
-    "read_size",
-    "scan",
-]
-
 
 _File = PillowFile | TiffFile
 
@@ -57,7 +44,7 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
 def _numbered(file: _File) -> Iterator[Picture]:
     """Decode all pictures of a file; of several, say which one is damaged."""
     if isinstance(file, PillowFile):
-        check_pixels(file.size, file.count(), file.limit)
+        check_pixels(file.image.size, file.count(), file.limit)
     try:
         yield from file.pictures()
     except Exception as error:
@@ -75,19 +62,8 @@ def _numbered(file: _File) -> Iterator[Picture]:
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode the first picture of an image file, and only that.
 
-    It is the first of :func:`read_album`, but of an animation it has a transparency or colour
-    only if it needs one itself.
-
-    Args:
-        path: An image file, or what messages are to call ``data``.
-        data: The file's bytes where it lies in an archive; None: read ``path``.
-        max_pixels: Most pixels that are decoded, at least 1.
-
-    Returns:
-        The picture, turned upright as its EXIF says.
-
-    Raises:
-        ImageError: If the file is missing, unreadable, damaged, too large or no image.
+    It is the first of :func:`read_album`, whose arguments and errors it has, but of an animation
+    it has a transparency or colour only if it needs one itself.
     """
     with _opened(path, data, max_pixels) as file:
         return next(file.pictures())
@@ -130,35 +106,15 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
 def read_header(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Return what a file says of what :func:`read_album` would return; no pixel is decoded.
 
-    Args:
-        path: An image file, or what messages are to call ``data``.
-        data: The file's bytes where it lies in an archive; None: read ``path``.
-        max_pixels: Most pixels that would be decoded, at least 1.
-
-    Returns:
-        What the file's header says. Damage behind it goes unnoticed.
-
-    Raises:
-        ImageError: If the file is missing, unreadable, too large or no image.
+    The arguments and errors are those of :func:`read_album`; damage behind the header goes
+    unnoticed.
     """
     with _opened(path, data, max_pixels) as file:
         return replace(file.header(), frames=file.count())
 
 
 def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
-    """Return the size of the picture that :func:`read` would return, without decoding it.
-
-    Args:
-        path: An image file, or what messages are to call ``data``.
-        data: The file's bytes where it lies in an archive; None: read ``path``.
-
-    Returns:
-        Width and height in pixels, upright.
-
-    Raises:
-        ImageError: If the file is missing, unreadable, too large or no image. Damage behind
-            the header goes unnoticed.
-    """
+    """Return width and height of what :func:`read` would return, upright, without decoding it."""
     with _opened(path, data, MAX_PIXELS) as file:
         header = file.header()
         return header.width, header.height
@@ -194,26 +150,18 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
     if plan is None or file.notes:
         yield None
         return
+    bands, header, metadata = plan
     with named(path):
         stream = path.open("rb", buffering=0)
     with stream:
-        rows = plan.bands(stream)
+        rows = bands(stream)
         try:
             first = next(rows)
         except Exception:  # noqa: BLE001 - reading it whole says what is the matter
             yield None
             return
-        header = plan.header
-        yield Scan(
-            width=header.width,
-            height=header.height,
-            channels=header.channels,
-            dtype=np.uint16 if header.bits == 16 else np.uint8,
-            metadata=plan.metadata,
-            coding=header.coding,
-            format=header.format,
-            rows=_reported(path, chain([first], rows)),
-        )
+        known = {each.name: getattr(header, each.name) for each in fields(header)}
+        yield Scan(**known, metadata=metadata, rows=_reported(path, chain([first], rows)))
 
 
 def _reported(path: Path, rows: Iterator[Levels]) -> Iterator[Levels]:

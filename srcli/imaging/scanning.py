@@ -5,67 +5,24 @@ PNG, TIFF and JPEG by libvips, whose decoders go from top to bottom; PPM has not
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Final
-
-import numpy as np
 
 from srcli.imaging import pages as tags
 from srcli.imaging.coding import Header
 from srcli.imaging.metadata import page_metadata
 from srcli.imaging.pages import Page
-from srcli.imaging.pictures import Coding, Levels, Metadata
+from srcli.imaging.pictures import Levels, Metadata
 from srcli.imaging.pillow import PillowFile
 from srcli.imaging.ppm import Ppm, ppm_levels
 from srcli.imaging.tiffs import TiffFile
 from srcli.imaging.vips import decoded_bands
 
-__all__ = ["Plan", "Scan", "plan_of"]
-
 Bands = Callable[[BinaryIO], Iterator[Levels]]
 """Decodes an open file from top to bottom: ``hxWxC`` of a few rows each."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scan:
-    """A picture that is read a few rows at a time."""
-
-    width: int
-    """Pixels across."""
-
-    height: int
-    """Pixels down."""
-
-    channels: int
-    """1 for grey, 3 for RGB; it has no transparency."""
-
-    dtype: type[np.uint8] | type[np.uint16]
-    """Of its levels."""
-
-    metadata: Metadata
-    """What travels with the pixels."""
-
-    coding: Coding
-    """How it was stored."""
-
-    format: str
-    """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
-
-    rows: Iterator[Levels]
-    """Bands from top to bottom, ``hxWxC``, each once: they come as the file is decoded.
-
-    It raises :class:`srcli.errors.ImageError` where the file turns out to be damaged."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How a file is read by bands."""
-
-    bands: Bands
-    header: Header
-    metadata: Metadata
-
+Plan = tuple[Bands, Header, Metadata]
 
 _ROWS: Final = 128
 """Rows of a band: whole blocks of a JPEG, and few enough to be nothing beside a picture."""
@@ -109,24 +66,30 @@ def plan_of(file: PillowFile | TiffFile) -> Plan | None:
         return _plan_of_page(file.first, header)
     if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I", "I;16"}:
         return None
-    shape = (header.height, header.width, header.channels)
-    rows = _rows_of(header)
     bands: Bands | None = None
     if file.ppm is not None and not file.ppm.plain:
-        bands = partial(_ppm_bands, ppm=file.ppm, rows=rows)
+        bands = partial(_ppm_bands, ppm=file.ppm, rows=_rows_of(header))
     elif file.format == "PNG" and _is_sound_png(file):
-        bands = partial(decoded_bands, "pngload", shape=shape, bits=header.bits, rows=rows)
+        bands = _by_vips("pngload", header, _rows_of(header))
     elif file.format == "JPEG" and _has_end_mark(file.stream):
-        bands = partial(decoded_bands, "jpegload", shape=shape, bits=header.bits, rows=rows)
+        bands = _by_vips("jpegload", header, _rows_of(header))
     if bands is None:
         return None
     file.announce()
-    return Plan(bands=bands, header=header, metadata=file.metadata(header.channels))
+    return bands, header, file.metadata(header.channels)
+
+
+def _by_vips(loader: str, header: Header, rows: int) -> Bands:
+    shape = (header.height, header.width, header.channels)
+    return partial(decoded_bands, loader, shape=shape, bits=header.bits, rows=rows)
+
+
+def _row_bytes(header: Header) -> int:
+    return header.width * header.channels * header.bits // 8
 
 
 def _rows_of(header: Header) -> int:
-    row_bytes = header.width * header.channels * header.bits // 8
-    return max(_STEP, min(_ROWS, _BAND_BYTES // row_bytes) // _STEP * _STEP)
+    return max(_STEP, min(_ROWS, _BAND_BYTES // _row_bytes(header)) // _STEP * _STEP)
 
 
 def _is_sound_png(file: PillowFile) -> bool:
@@ -159,28 +122,23 @@ def _ppm_bands(stream: BinaryIO, *, ppm: Ppm, rows: int) -> Iterator[Levels]:
 def _plan_of_page(page: Page, header: Header) -> Plan | None:
     """Plan a page that is stored plainly, in strips or tiles of moderate size."""
     plain = {tags.GREY, tags.RGB} | ({tags.YCBCR} if page.packing == tags.JPEG else set())
-    samples = page.numbers(tags.BITS, 1)
-    formats = {*page.numbers(tags.SAMPLE_FORMAT, 1)}
     if (
         page.photometric not in plain
         or page.orientation != 1
         or page.is_separate
         or page.samples != header.channels
-        or {*samples} not in ({8}, {16})
-        or formats != {1}
+        or {*page.numbers(tags.BITS, 1)} not in ({8}, {16})
+        or {*page.numbers(tags.SAMPLE_FORMAT, 1)} != {1}
     ):
         return None
     step = _step_of(page, header)
     if step is None:
         return None
     page.check()
-    shape = (header.height, header.width, header.channels)
-    rows = max(1, _rows_of(header) // step) * step
     metadata, note = page_metadata(page)
     if note is not None:
         return None
-    bands = partial(decoded_bands, "tiffload", shape=shape, bits=header.bits, rows=rows)
-    return Plan(bands=bands, header=header, metadata=metadata)
+    return _by_vips("tiffload", header, max(1, _rows_of(header) // step) * step), header, metadata
 
 
 def _step_of(page: Page, header: Header) -> int | None:
@@ -188,15 +146,14 @@ def _step_of(page: Page, header: Header) -> int | None:
     tiled = tags.TILE_WIDTH in page.entries
     step = page.number(tags.TILE_ROWS if tiled else tags.STRIP_ROWS, header.height)
     step = min(step, header.height) if not tiled else step
-    row_bytes = header.width * header.channels * header.bits // 8
     sizes = [count for _, count in page.parts()]
     packed = page.packing != tags.UNPACKED
     if step < 1 or (packed and max(sizes, default=0) > _MOST_PACKED):
         return None
     if not tiled:
         if not packed and len(sizes) == 1:
-            step = max(1, _CHOPPED // row_bytes)
+            step = max(1, _CHOPPED // _row_bytes(header))
         elif step > _ROWS:
             return _STEP  # libvips decodes such strips row by row
         step *= max(1, _STEP // step)  # and low ones together
-    return step if step * row_bytes <= _MOST_STEP else None
+    return step if step * _row_bytes(header) <= _MOST_STEP else None

@@ -23,8 +23,6 @@ from srcli.imaging.ifd import LONG, LONG8, MAIN, SHORT, Layout, add_tags, laid_o
 from srcli.imaging.pictures import eight_bits
 from srcli.imaging.vips import vips
 
-__all__ = ["write_pages", "write_still"]
-
 _BLOCK_BYTES: Final = 1 << 20
 _BIG_HEAD: Final = "2sHHHQ"
 

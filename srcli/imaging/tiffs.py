@@ -20,8 +20,6 @@ from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
-__all__ = ["TiffFile"]
-
 _LOSSY: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
 
@@ -99,7 +97,6 @@ class TiffFile:
             channels=page.channels,
             alpha=page.opacity is not None,
             bits=page.bits,
-            format="TIFF",
             coding=_coding_of(page),
         )
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from srcli.imaging.pictures import Levels
 
-__all__ = ["decoded", "decoded_bands", "vips"]
-
 _MOST_SAVED: Final = 50_000
 """More than one byte can stand for by any compression that is used in PNG and TIFF.
 
@@ -76,9 +74,6 @@ def decoded_bands(
         shape: Height, width and channels that it is known to have.
         bits: 8 or 16, as its pixel values are known to have.
         rows: Of each band, but perhaps the last; of whole tiles where there are any.
-
-    Yields:
-        ``hxWxC``, ``uint8`` or ``uint16``, writable.
 
     Raises:
         OSError: If it is damaged.

@@ -31,8 +31,6 @@ from srcli.imaging.pictures import Album, Picture, eight_bits, over_white
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.streaming import write_pages, write_still
 
-__all__ = ["check_size", "to_pillow", "write", "write_album", "write_rows", "write_stream"]
-
 
 def check_size(path: Path, width: int, height: int) -> None:
     """Find out before the work whether a file's format can hold so many pixels.
