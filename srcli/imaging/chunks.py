@@ -97,14 +97,9 @@ def _assembled(name: bytes, content: bytes) -> bytes:
 
 
 def png_chunks(stream: IO[bytes], *, checked: bool = True) -> Chunks:
-    """Go through a PNG, a piece at a time.
+    """Go through a PNG, or the beginning of one, a piece at a time; its position stays.
 
-    Args:
-        stream: A PNG, or the beginning of one, seekable; its position stays.
-        checked: Whether to read the pixels, for the sake of their checksums.
-
-    Returns:
-        What it holds as far as it is whole.
+    The pixels are read for the sake of their checksums, if these are to be ``checked``.
     """
     position = stream.tell()
     stream.seek(8)

@@ -27,8 +27,7 @@ _PRIMARIES: Final[dict[int, Primaries]] = {
     1: _SRGB,
     4: (0.310, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
     5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
-    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
+    **dict.fromkeys((6, 7), (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070)),
     9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
     12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
@@ -47,14 +46,11 @@ _SRGB_CURVE: Final = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _BT709_CURVE: Final = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 
 _CURVES: Final[dict[int, tuple[float, ...]]] = {
-    1: _BT709_CURVE,
+    **dict.fromkeys((1, 6, 14, 15), _BT709_CURVE),
     4: (2.2,),
     5: (2.8,),
-    6: _BT709_CURVE,
     8: (1.0,),
     13: _SRGB_CURVE,
-    14: _BT709_CURVE,
-    15: _BT709_CURVE,
 }
 """Transfer characteristics (H.273, table 3) as parametric curves of ICC (ICC.1:2022, 10.18)."""
 
@@ -64,12 +60,7 @@ _HDR: Final = {16: "PQ", 18: "HLG"}
 def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
     """Return a profile of Adobe RGB where EXIF says so as DCF has it: R03, or ColorSpace 2.
 
-    Args:
-        exif: Of a file without a profile.
-        channels: 1 where its pixels are grey, 3 where they are RGB.
-
-    Returns:
-        The profile; ``None`` where EXIF does not say so.
+    ``channels`` is 1 where the pixels are grey, 3 where they are RGB, here and below.
     """
     space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
     index = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, ""))
@@ -79,12 +70,7 @@ def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
 
 
 def from_png(chunks: Chunks, channels: int) -> Described:
-    """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2).
-
-    Args:
-        chunks: Of the PNG.
-        channels: 1 where its pixels are grey, 3 where they are RGB.
-    """
+    """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2)."""
     if chunks.find(b"sRGB") is not None:
         return None, None
     gamma, places = chunks.find(b"gAMA"), chunks.find(b"cHRM")
@@ -99,13 +85,7 @@ def from_png(chunks: Chunks, channels: int) -> Described:
 
 
 def from_code_points(primaries: int, transfer: int, channels: int) -> Described:
-    """Say what two numbers of H.273 mean, as in cICP and nclx.
-
-    Args:
-        primaries: Colour primaries.
-        transfer: Transfer characteristics.
-        channels: 1 where the pixels are grey, 3 where they are RGB.
-    """
+    """Say what two numbers of H.273, as in cICP and nclx, mean."""
     if transfer in _HDR:
         return None, f"HDR ({_HDR[transfer]}) cannot be kept: its colours are going to look flat"
     curve, places = _CURVES.get(transfer, _SRGB_CURVE), _PRIMARIES.get(primaries, _SRGB)

@@ -2,7 +2,6 @@
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -40,14 +39,8 @@ _RESOLUTION: Final = (282, 283, 296)
 _CHUNKS: Final = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"sRGB": 1}
 """Chunks of a PNG that say what its colours are, which Pillow puts in their place; their bytes."""
 
-_WORDS: Final = {
-    "exif": "EXIF",
-    "xmp": "XMP",
-    "iptc": "IPTC",
-    "text": "text",
-    "comment": "comment",
-    "dpi": "resolution",
-}
+_WORDS: Final = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
+_WORDS.update(text="text", comment="comment", dpi="resolution")
 """Fields of metadata, and what messages call them."""
 
 
@@ -66,31 +59,16 @@ class Embedded:
 
     def pillow_options(self, name: str) -> dict[str, Any]:
         """Make the options with which Pillow stores all this in a format."""
-        found = self.metadata
-        options: dict[str, Any] = {
-            "icc_profile": found.icc_profile,
-            "exif": found.exif,
-            "xmp": found.xmp,
-            "dpi": found.dpi,
-        }
-        match name:
-            case "JPEG":
-                options |= {"comment": found.comment, "extra": self._segments()}
-            case "PNG":
-                exif = found.exif and found.exif.removeprefix(_EXIF_NAME)
-                options |= {"pnginfo": self._texts(), "exif": exif}
-                if self._colours():
-                    del options["icc_profile"]  # made of what the chunks say
-            case "GIF":
-                options = {"comment": found.comment}
-            case "BMP":
-                options = {"dpi": found.dpi}
-            case "PPM":
-                options = {}
-            case "WEBP":
-                options |= {"dpi": None, "exif": found.exif and found.exif.removeprefix(_EXIF_NAME)}
-            case _:
-                del options["dpi"]
+        fields = ("icc_profile", "exif", "xmp", "dpi", "comment")
+        options: dict[str, Any] = {field: getattr(self.metadata, field) for field in fields}
+        if name in {"PNG", "WEBP"} and self.metadata.exif:
+            options["exif"] = self.metadata.exif.removeprefix(_EXIF_NAME)
+        if name == "JPEG":
+            options["extra"] = self._segments()
+        if name == "PNG":
+            options["pnginfo"] = self._texts()
+            if self._colours():
+                del options["icc_profile"]  # made of what the chunks say
         return {key: value for key, value in options.items() if value}
 
     def _segments(self) -> bytes:
@@ -121,9 +99,8 @@ class Embedded:
         found = self.metadata
         parts: dict[int, Directory] = {}
         if found.exif:
-            parts, _, _ = directories_of(
-                io.BytesIO(found.exif.removeprefix(_EXIF_NAME)), order=order
-            )
+            stream = io.BytesIO(found.exif.removeprefix(_EXIF_NAME))
+            parts, *_ = directories_of(stream, order=order)
         main = dict.fromkeys(_RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
         if found.dpi:
             main |= resolution_tags(found.dpi, order)
@@ -149,12 +126,7 @@ def holds_profile(picture: Picture, name: str) -> bool:
 
 
 def embedded(picture: Picture, name: str) -> Embedded:
-    """Make of a picture's metadata what a format stores of it.
-
-    Args:
-        picture: The picture, before it is adapted to the format.
-        name: Pillow's name of the format.
-    """
+    """Make of the metadata of a picture that is not adapted yet what a format stores of it."""
     given, keeps = replace(picture.metadata, dpi=dpi_of(picture.metadata.dpi)), FORMATS[name].keeps
     if name == "PNG" and given.comment and all(key != "Comment" for key, _ in given.text):
         comment = given.comment.decode(errors="replace")
@@ -165,7 +137,7 @@ def embedded(picture: Picture, name: str) -> Embedded:
         if field not in keeps and getattr(given, field)
     ]
     if given.icc_profile and not holds_profile(picture, name):
-        notes += _lost_profile(picture, name)
+        notes.append(_lost_profile(picture, name))
         given = replace(given, icc_profile=None, colour_chunks=())
     picture = replace(picture, metadata=given)
     exif, lost_exif = _exif(picture, name) if "exif" in keeps else (None, ())
@@ -221,24 +193,17 @@ def _is_keyword(key: str) -> bool:
     return latin and 0 < len(key) < 80 and key.isprintable() and key == " ".join(key.split())
 
 
-def _lost_profile(picture: Picture, name: str) -> Iterator[str]:
+def _lost_profile(picture: Picture, name: str) -> str:
     probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
     kind = "grey ICC profile" if "icc_profile" in FORMATS[name].keeps else "ICC profile"
-    if to_srgb(probe).pixels is not probe.pixels:
-        yield f"{name} holds no {kind}: converted to sRGB"
-    else:
-        yield f"{name} holds no {kind}: dropped"
+    done = "converted to sRGB" if to_srgb(probe).pixels is not probe.pixels else "dropped"
+    return f"{name} holds no {kind}: {done}"
 
 
 def without_location(album: Album) -> Album:
     """Take out of an album's metadata where its pictures were taken, and leave the rest.
 
-    Args:
-        album: Any album.
-
-    Returns:
-        The album without the GPS data of EXIF and XMP. EXIF or XMP that cannot be understood, and
-        so may hold anything, goes whole.
+    EXIF or XMP that cannot be understood, and so may hold anything, goes whole.
     """
     pictures = tuple(
         replace(picture, metadata=metadata_without_location(picture.metadata))

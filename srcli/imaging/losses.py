@@ -27,16 +27,11 @@ def _are_alike(pictures: tuple[Picture, ...]) -> bool:
 
 
 def notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple[str, ...]:
-    """Say what a format cannot hold of an album.
-
-    Args:
-        album: What is written.
-        how: What the file is.
-        metadata: What the format stores besides the pixels, of each picture that it holds.
+    """Say what a format cannot hold of an album, with what it stores besides the pixels.
 
     Returns:
         One short line for each loss, without a file name; of the same words for every album
-        with the same losses. Empty if nothing is lost.
+        with the same losses.
     """
     name = how.format
     pictures = held_by(album, name)

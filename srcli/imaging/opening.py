@@ -80,11 +80,7 @@ def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[
 
 
 def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
-    """Refuse what would take more memory than was agreed to.
-
-    Raises:
-        ImageError: If it has more pixels than the limit.
-    """
+    """Refuse, by an ImageError, what would take more memory than was agreed to."""
     width, height = size
     if width * height * frames > limit:
         several = f"{frames} frames of " if frames > 1 else ""
@@ -132,12 +128,7 @@ def _is_no_damage(error: Exception) -> bool:
 
 
 def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
-    """Say what is wrong with a file, and a way out, in one line.
-
-    Args:
-        error: What opening or decoding it raised.
-        limit: Most pixels that may be decoded.
-    """
+    """Say what is wrong with a file whose opening or decoding raised this, and a way out."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from srcli.imaging.pictures import Album, Levels, Metadata, Picture
+from srcli.imaging.pictures import Album, Levels, Metadata, Picture, rounded
 from srcli.imaging.vips import vips
 
 _INTENT: Final = ImageCms.Intent.RELATIVE_COLORIMETRIC
@@ -18,16 +18,11 @@ _FLAGS: Final = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 def rgb_of(image: Image.Image) -> tuple[Image.Image, str]:
-    """Convert a CMYK or CIELAB image to sRGB, through its own profile if that is sound.
-
-    The result has no profile: RGB without one is taken for sRGB everywhere, and every format
-    can hold it.
-
-    Args:
-        image: Of Pillow's mode ``CMYK`` or ``LAB``, loaded.
+    """Convert a CMYK or CIELAB image, loaded, to sRGB, through its own profile if that is sound.
 
     Returns:
-        The image in mode ``RGB``, and a line that says what was done.
+        The image in mode ``RGB``, to be used without a profile, and a line that says what was
+        done.
     """
     if image.mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
@@ -49,9 +44,6 @@ def to_srgb(picture: Picture) -> Picture:
     Relative colorimetric with black point compensation. Pixels whose profile is sRGB, up to
     its rounding, or damaged, stay as they are. Transparency is no colour and stays too.
 
-    Args:
-        picture: Any picture, of 8 or 16 bits.
-
     Returns:
         The picture at the same depth, grey or RGB as it was; the same one if it has no profile.
     """
@@ -62,29 +54,21 @@ def to_srgb(picture: Picture) -> Picture:
     space = b"GRAY" if picture.pixels.shape[2] == 1 else b"RGB "
     if _is_srgb(profile, space):
         return replace(picture, metadata=metadata)
-    return replace(picture, pixels=_converted(picture.pixels, profile), metadata=metadata)
+    convert = _eight_bits if picture.pixels.dtype == np.uint8 else _sixteen_bits
+    return replace(picture, pixels=convert(picture.pixels, profile), metadata=metadata)
 
 
 def stripped(album: Album) -> Album:
     """Take the metadata off an album without changing what its colours look like.
 
-    Args:
-        album: Any album.
-
-    Returns:
-        The album with every picture in sRGB and nothing said about it; timing and notes stay.
+    Every picture becomes sRGB, and nothing is said about it; timing and notes stay.
     """
     bare = (replace(to_srgb(picture), metadata=Metadata()) for picture in album.pictures)
     return replace(album, pictures=tuple(bare))
 
 
 def _opened(profile: bytes, space: bytes) -> ImageCms.ImageCmsProfile:
-    """Parse a profile.
-
-    Raises:
-        ValueError: If it describes another colour space.
-        OSError: If it is damaged.
-    """
+    """Parse a profile; ValueError if it describes another colour space, OSError if damaged."""
     if profile[16:20] != space:
         raise ValueError("a profile of another colour space")
     return ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -118,13 +102,7 @@ def _is_srgb(profile: bytes, space: bytes) -> bool:
     return bool(np.abs(converted.astype(int) - probe).max() <= 1)
 
 
-def _converted(pixels: Levels, profile: bytes) -> Levels:
-    if pixels.dtype == np.uint8:
-        return _eight_bits(pixels.astype(np.uint8, copy=False), profile)
-    return _sixteen_bits(pixels.astype(np.uint16, copy=False), profile)
-
-
-def _eight_bits(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+def _eight_bits(pixels: Levels, profile: bytes) -> NDArray[np.uint8]:
     channels = pixels.shape[2]
     opened = _opened(profile, b"GRAY" if channels == 1 else b"RGB ")
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -132,7 +110,7 @@ def _eight_bits(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.array(_through(image, opened))[..., :channels])
 
 
-def _sixteen_bits(pixels: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint16]:
+def _sixteen_bits(pixels: Levels, profile: bytes) -> NDArray[np.uint16]:
     """Convert by libvips, which drives the same engine (Little CMS) at 16 bits."""
     pyvips = vips()
     channels = pixels.shape[2]
@@ -146,6 +124,5 @@ def _sixteen_bits(pixels: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint
         neutral = image.icc_import(embedded=True, **options)
         converted = neutral.icc_export(output_profile="srgb", depth=16, **options).numpy()
     except pyvips.Error:  # it asks more of a profile than Pillow; the colours come first
-        rounded = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return _eight_bits(rounded, profile).astype(np.uint16) * 257
+        return _eight_bits(rounded(pixels), profile).astype(np.uint16) * 257
     return np.ascontiguousarray(converted[..., :channels])
