@@ -310,12 +310,6 @@ def test_an_image_of_pillow_is_turned_and_described():
     np.testing.assert_array_equal(RGB, np.array(image))
 
 
-def test_an_image_of_pillow_without_a_range_is_refused():
-    """Floating point has no white; the message says what to do."""
-    with pytest.raises(ImageError, match=r"kind F have no fixed range; convert it to 8 or 16 bits"):
-        from_pillow(Image.new("F", (3, 3)))
-
-
 def test_a_multi_picture_jpeg_is_a_jpeg(saved):
     """A phone's MPO reads as its first picture and says JPEG, which is what is written back."""
     frames = [as_image(smooth()), as_image(smooth()[:, ::-1].copy())]

@@ -32,7 +32,6 @@ from reading_files import (
 )
 
 from srcli.errors import ImageError
-from srcli.imaging.formats import PILLOW_SILENCE
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.reading import read, read_album, read_header, read_size
 
@@ -336,20 +335,6 @@ def test_pillow_warnings_do_not_reach_the_user(saved):
         read(path)
 
     assert caught == []
-
-
-def test_silence_ends_with_the_last_thread_that_leaves():
-    """Entering and leaving in another order leaves the filters as they were."""
-    before = list(warnings.filters)
-    PILLOW_SILENCE.__enter__()
-    inner = list(warnings.filters)
-    PILLOW_SILENCE.__enter__()
-    PILLOW_SILENCE.__exit__()
-    assert inner == warnings.filters
-    PILLOW_SILENCE.__exit__()
-
-    assert before == warnings.filters
-    assert before != inner
 
 
 def test_threads_read_at_the_same_time(saved):

@@ -1,7 +1,6 @@
 import io
 import os
 import random
-import struct
 import subprocess
 import sys
 import textwrap
@@ -16,7 +15,6 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 from reading_files import SRGB, as_image
 
 from srcli.errors import ImageError
-from srcli.imaging.chunks import png_chunks
 from srcli.imaging.reading import read, scan
 
 SIZES = ((1, 1), (7, 5), (129, 131), (301, 257))
@@ -429,45 +427,6 @@ def test_decoders_print_nothing(tmp_path):
         print("told")
     """
     assert run(program, path) == "told\n"
-
-
-# ---- the chunks of a PNG ------------------------------------------------------------------
-
-
-def chunk(name, content):
-    """Assemble a chunk of a PNG."""
-    checksum = struct.pack(">I", zlib.crc32(name + content))
-    return struct.pack(">I", len(content)) + name + content + checksum
-
-
-def test_chunks_are_found_on_either_side_of_the_pixels():
-    """Chunks before and behind the pixels are kept, the position too, and runs are counted."""
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 2, 0, 0, 1))
-    pixels, text, last = chunk(b"IDAT", b"abc"), chunk(b"tEXt", b"a\0b"), chunk(b"IEND", b"")
-    stream = io.BytesIO(start + pixels + pixels + text + pixels + last + b"rest")
-    stream.seek(3)
-    chunks = png_chunks(stream)
-    assert [name for name, _ in chunks.others] == [b"IHDR", b"tEXt", b"IEND"]
-    assert (chunks.damaged, chunks.runs, chunks.ended) == (frozenset(), 2, True)
-    assert chunks.kind == (8, 2, 1)
-    assert stream.tell() == 3
-    with Image.open(io.BytesIO(chunks.without_pixels())) as image:
-        image.load()
-        assert (image.size, image.text) == ((1, 1), {"a": "b"})
-
-
-def test_wrong_checksums_count_for_pixels_but_not_for_texts():
-    """The damaged frame is named; what is cut off is not called damaged."""
-    good, bad = chunk(b"IDAT", b"abc"), chunk(b"IDAT", b"abc")[:-1] + b"!"
-    text, frame = chunk(b"tEXt", b"a\0b")[:-1] + b"!", chunk(b"fcTL", b"")
-    for parts, damaged in (
-        (good + bad, {1}),
-        (text + good, set()),
-        (good + bad[:-2], set()),
-        (frame + good + frame + bad.replace(b"IDAT", b"fdAT"), {2}),
-    ):
-        assert png_chunks(io.BytesIO(bytes(8) + parts)).damaged == damaged
-    assert not png_chunks(io.BytesIO(bytes(8) + bad), checked=False).damaged
 
 
 # ---- memory -------------------------------------------------------------------------------

@@ -223,27 +223,6 @@ def test_png_holds_durations_as_fractions(tmp_path, duration):
     assert [each for _, each in frames_by_pillow(tmp_path / "a.png")] == [expected] * 2
 
 
-def test_exif_of_an_animated_webp_begins_as_a_tiff_does():
-    """The chunk holds no more than the block (RFC 9649, section 2.7.1.5)."""
-    stream = io.BytesIO()
-    write_stream(animated(), stream, format="WEBP")
-
-    start = stream.getvalue().index(b"EXIF") + 8
-    assert stream.getvalue()[start : start + 2] in {b"II", b"MM"}
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in BUILT if FORMATS[name].frames or FORMATS[name].pages]
-)
-def test_the_same_album_gives_the_same_bytes(name):
-    """No chance gets into a file."""
-    files = [io.BytesIO(), io.BytesIO()]
-    for stream in files:
-        write_stream(animated(alpha=True), stream, format=name)
-
-    assert files[0].getvalue() == files[1].getvalue()
-
-
 @AVIF
 def test_an_avif_sequence_says_no_time():
     """The times at which its tracks were made are zero."""

@@ -1,6 +1,6 @@
 """What a format cannot hold of an album's pictures, in words for the user."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -33,10 +33,31 @@ def notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple
         One short line for each loss, without a file name; of the same words for every album
         with the same losses.
     """
-    name = how.format
-    pictures = held_by(album, name)
-    ways = (_lost_pictures, _lost_alpha, _lost_depth, _lost_colours)
-    lines = [line for way in ways for line in way(album, pictures, name)]
+    name, form, held = how.format, FORMATS[how.format], held_by(album, how.format)
+    count, timed = len(album.pictures), album.pictures[0].duration is not None
+    several, gif = len(held) == count > 1, name == "GIF"
+    clear = any(each.alpha is not None for each in held)
+    deep = any(each.pixels.dtype == np.uint16 for each in held)
+    plays = album.loop or (album.loop is None and album.format != name)
+    room = "frames of one size and kind" if form.frames else "one picture"
+    losses = {
+        f"{room}: the first of {count} {'frames' if timed else 'pages'}": len(held) < count,
+        "no timing: frames become pages": several and form.pages and timed,
+        "no pages: shown for a second each": several and form.frames and not timed,
+        "no transparency: laid over white": clear and not form.alpha,
+        "transparency that is on or off: rounded": gif and any(map(_is_half, held)),
+        "8 bits a channel: rounded from 16": deep and not form.sixteen,
+        "animations of 8 bits a channel: rounded from 16": (
+            deep and form.sixteen and len(held) > 1 and not form.pages
+        ),
+        "256 colours a frame: reduced": gif and not all(map(_has_few_colours, held)),
+        "hundredths of a second: durations rounded": (
+            gif and any((each.duration or 0) % 10 for each in held)
+        ),
+    }
+    lines = [f"{name} holds {loss}" for loss, is_lost in losses.items() if is_lost]
+    if several and timed and name == "AVIF" and plays:
+        lines.append("AVIF does not say how often it plays: for ever")
     lines += [line for each in metadata for line in each.notes]
     if how.lossless and name in _NEVER_LOSSLESS:
         lines.append(_NEVER_LOSSLESS[name])
@@ -48,52 +69,10 @@ _NEVER_LOSSLESS: Final = {
     "AVIF": "AVIF is never quite lossless: off by a few levels",
 }
 
-_Held = tuple[Picture, ...]
-
-
-def _lost_pictures(album: Album, held: _Held, name: str) -> Iterator[str]:
-    count, form = len(album.pictures), FORMATS[name]
-    if count == 1:
-        return
-    timed = album.pictures[0].duration is not None
-    if len(held) < count:
-        room = "frames of one size and kind" if form.frames else "one picture"
-        yield f"{name} holds {room}: the first of {count} {'frames' if timed else 'pages'}"
-    elif form.pages and timed:
-        yield f"{name} holds no timing: frames become pages"
-    elif form.frames and not timed:
-        yield f"{name} holds no pages: shown for a second each"
-    elif name == "AVIF" and (album.loop or (album.loop is None and album.format != name)):
-        yield "AVIF does not say how often it plays: for ever"
-
-
-def _lost_alpha(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if not FORMATS[name].alpha and any(each.alpha is not None for each in held):
-        yield f"{name} holds no transparency: laid over white"
-    if name == "GIF" and any(each.alpha is not None and _is_half(each) for each in held):
-        yield "GIF holds transparency that is on or off: rounded"
-
 
 def _is_half(picture: Picture) -> bool:
     alpha = np.zeros(0, np.uint8) if picture.alpha is None else picture.alpha
     return bool(((alpha > 0) & (alpha < np.iinfo(alpha.dtype).max)).any())
-
-
-def _lost_depth(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if any(each.pixels.dtype == np.uint16 for each in held):
-        if not FORMATS[name].sixteen:
-            yield f"{name} holds 8 bits a channel: rounded from 16"
-        elif len(held) > 1 and not FORMATS[name].pages:
-            yield f"{name} holds animations of 8 bits a channel: rounded from 16"
-
-
-def _lost_colours(_: Album, held: _Held, name: str) -> Iterator[str]:
-    if name != "GIF":
-        return
-    if not all(map(_has_few_colours, held)):
-        yield "GIF holds 256 colours a frame: reduced"
-    if any((each.duration or 0) % 10 for each in held):
-        yield "GIF holds hundredths of a second: durations rounded"
 
 
 def _has_few_colours(picture: Picture) -> bool:
