@@ -10,7 +10,6 @@ from PIL import Image, ImageCms
 
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import rgb_of, stripped, to_srgb
-from srcli.imaging.reading import read_album
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -96,19 +95,6 @@ def test_wide_colours_look_the_same_in_srgb(profile):
     assert difference.mean() < 1
     assert difference.max() < 2.5
     assert converted.metadata.icc_profile is None
-
-
-@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])
-def test_sixteen_bits_are_converted_at_sixteen_bits(profile):
-    """The result agrees with that of 8 bits, and is finer than any of 8 bits could be."""
-    converted = to_srgb(picture_of(muted(np.uint16), profile)).pixels
-
-    coarse = to_srgb(picture_of(muted(), profile)).pixels
-    assert converted.dtype == np.uint16
-    difference = np.abs(converted / 257 - coarse)
-    assert difference.mean() < 0.5  # the numbers of 8 bits are rounded on both sides
-    assert difference.max() < 4
-    assert (converted % 257 != 0).mean() > 0.9
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -201,21 +187,6 @@ def test_stripping_takes_metadata_and_keeps_colours():
     assert bare.notes == ("one",)
 
 
-def test_cmyk_goes_through_its_profile_or_a_formula():
-    """What was done is told in a line."""
-    image = Image.new("CMYK", (2, 2), (200, 0, 0, 0))
-
-    plain, plain_note = rgb_of(image)
-    image.info["icc_profile"] = bytes(pyvips.Image.profile_load("cmyk"))
-    exact, exact_note = rgb_of(image)
-
-    assert plain.getpixel((0, 0)) == (55, 255, 255)
-    assert exact.mode == "RGB"
-    assert exact.getpixel((0, 0)) != (55, 255, 255)
-    assert plain_note == "CMYK converted to sRGB by a plain formula: it has no profile"
-    assert exact_note == "CMYK converted to sRGB through its profile"
-
-
 def test_the_black_of_a_press_becomes_the_black_of_a_screen():
     """Black point compensation: the darkest ink is not left a dark grey."""
     image = Image.new("CMYK", (2, 2), (190, 170, 160, 255))
@@ -224,18 +195,3 @@ def test_the_black_of_a_press_becomes_the_black_of_a_screen():
     converted, _ = rgb_of(image)
 
     assert max(converted.getpixel((0, 0))) < 12  # 39 without it
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff", "a.webp"])
-@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])
-def test_reading_keeps_numbers_and_profile(tmp_path, name, profile):
-    """A file of wide colours is read as it is, without a note."""
-    options = {"a.jpg": {"quality": 100, "subsampling": 0}, "a.webp": {"lossless": True}}
-    Image.fromarray(muted()).save(tmp_path / name, icc_profile=profile, **options.get(name, {}))
-
-    album = read_album(tmp_path / name)
-
-    atol = 4 if name == "a.jpg" else 0
-    np.testing.assert_allclose(album.pictures[0].pixels.astype(int), muted(), atol=atol)
-    assert album.pictures[0].metadata.icc_profile == profile
-    assert album.notes == ()

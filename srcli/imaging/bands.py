@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final, cast
 
 import numpy as np
@@ -17,6 +18,10 @@ def part_of(picture: Picture, rows: slice) -> Picture:
     return replace(picture, pixels=picture.pixels[rows], alpha=alpha)
 
 
+class BandsError(ValueError):
+    """Bands that are no picture together: a bug of who made them."""
+
+
 class Rows:
     """The rows of one picture, which can be gone through once."""
 
@@ -27,7 +32,7 @@ class Rows:
         height: int,
         fit: Callable[[Picture], Picture] = lambda picture: picture,
     ) -> None:
-        """Take note of the bands; the first is asked for with the first question.
+        """Ask for the first of the bands.
 
         Args:
             bands: Full-width parts of the picture from top to bottom, of one kind. What they
@@ -35,16 +40,19 @@ class Rows:
             height: Rows of the whole picture.
             fit: What to make of each band; pixel by pixel, so that the cuts do not matter.
         """
-        self.height = height
-        self.failure: BaseException | None = None
-        """What the bands raised, or what was wrong with them."""
+        self.height, self._fit, rest = height, fit, iter(bands)
+        first = next(rest, None)
+        if first is None:
+            raise self._refusal(0)
+        self.raw = self._repeated(part_of(first, slice(1)))
+        """The first row as it came, as often as the picture has rows, in the memory of one.
 
-        self._bands, self._fit = iter(bands), fit
-        # Not cached properties: in Python 3.11 these share a lock, and threads that wait for the
-        # first bands of different pictures would wait for each other.
-        self._first: Picture | None = None
-        self._raw: Picture | None = None
-        self._like: Picture | None = None
+        It has the size, the kind and the metadata of the whole: EXIF and XMP state the size."""
+
+        self.like = self._repeated(fit(part_of(first, slice(1))))
+        """The same, fitted."""
+
+        self._bands = chain([first], rest)  # which forgets the first, when the second is wanted
 
     @classmethod
     def of(cls, picture: Picture, *, fit: Callable[[Picture], Picture]) -> "Rows":
@@ -53,26 +61,6 @@ class Rows:
         tops = range(0, picture.height, step)
         bands = (part_of(picture, slice(top, top + step)) for top in tops)
         return cls(bands, height=picture.height, fit=fit)
-
-    @property
-    def raw(self) -> Picture:
-        """The first row as it came, as often as the picture has rows, in the memory of one.
-
-        It has the size, the kind and the metadata of the whole: EXIF and XMP state the size.
-        """
-        if self._raw is None:
-            self._first = self._next()
-            if self._first is None:
-                raise self._refusal(0)
-            self._raw = self._repeated(part_of(self._first, slice(1)))
-        return self._raw
-
-    @property
-    def like(self) -> Picture:
-        """The same, fitted."""
-        if self._like is None:
-            self._like = self._repeated(self._fit(part_of(self.raw, slice(1))))
-        return self._like
 
     def _repeated(self, row: Picture) -> Picture:
         shape = (self.height, row.width)
@@ -108,7 +96,7 @@ class Rows:
             the next one is asked for, and not to be changed.
 
         Raises:
-            ValueError: If the bands are not of one kind, or do not add up to the height.
+            BandsError: If the bands are not of one kind, or do not add up to the height.
             BaseException: What they raise.
         """
         kept: list[Levels] = []
@@ -140,31 +128,21 @@ class Rows:
         return whole
 
     def _arriving(self) -> Iterator[Picture]:
-        kind = _kind_of(self.raw)
-        band, self._first = self._first, None  # it may be large
         count = 0
-        while band is not None:
+        for band in self._bands:
             count += band.height
-            if count > self.height or _kind_of(band) != kind:
+            if count > self.height or _kind_of(band) != _kind_of(self.raw):
                 raise self._refusal(count)
             yield band
-            band = self._next()
+            del band  # it may be large
         if count < self.height:
             raise self._refusal(count)
 
-    def _next(self) -> Picture | None:
-        try:
-            return next(self._bands, None)
-        except BaseException as error:
-            self.failure = error
-            raise
-
-    def _refusal(self, count: int) -> ValueError:
-        self.failure = ValueError(
+    def _refusal(self, count: int) -> BandsError:
+        return BandsError(
             f"bands must be of one kind and have {self.height} rows together; "
             f"{count} rows came, or another kind"
         )
-        return self.failure
 
 
 def _joined(parts: list[Levels]) -> Levels:

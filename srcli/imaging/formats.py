@@ -4,7 +4,7 @@ import importlib.util
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -186,49 +186,43 @@ class PillowSilence:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
-        self._pixels: list[int] = []
-        self._before = warnings.catch_warnings()
-        self._limits: tuple[int | None, int] = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = warnings.catch_warnings()
-                self._before.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                self._limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-                # A profile of more than a megabyte must not cost the picture.
-                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._before.__exit__(None, None, None)
-                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._limits
+        self._inside: list[int] = []
+        self._before = ExitStack()
 
     @contextmanager
-    def up_to(self, pixels: int) -> Iterator[None]:
-        """Keep silence, and let Pillow open pictures of so many pixels.
+    def up_to(self, pixels: int = 0) -> Iterator[None]:
+        """Keep silence, and let Pillow open pictures of so many pixels; 0: of as many as before.
 
         Pillow has one limit for the whole process; of several threads the most generous one's
         holds, and each has to check its own besides.
         """
-        with self:
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                for place, name in (
+                    (Image, "MAX_IMAGE_PIXELS"),
+                    (PngImagePlugin, "MAX_TEXT_CHUNK"),
+                ):
+                    self._before.callback(setattr, place, name, getattr(place, name))
+                # A profile of more than a megabyte must not cost the picture.
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+            self._inside.append(pixels)
+            self._set_limit()
+        try:
+            yield
+        finally:
             with self._lock:
-                self._pixels.append(pixels)
-                Image.MAX_IMAGE_PIXELS = (max(self._pixels) + 1) // 2  # it refuses twice as many
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._pixels.remove(pixels)
-                    if self._pixels:
-                        Image.MAX_IMAGE_PIXELS = (max(self._pixels) + 1) // 2
+                self._inside.remove(pixels)
+                self._set_limit()
+                if not self._inside:
+                    self._before.close()
+
+    def _set_limit(self) -> None:
+        if any(self._inside):
+            Image.MAX_IMAGE_PIXELS = (max(self._inside) + 1) // 2  # it refuses twice as many
 
 
 PILLOW_SILENCE: Final = PillowSilence()

@@ -184,7 +184,7 @@ def from_pillow(image: Image.Image) -> Picture:
         ImageError: If its mode has no range of levels (floating point), or its levels are
             outside of 16 bits, or it cannot be loaded.
     """
-    with named(Path(str(image))), PILLOW_SILENCE:
+    with named(Path(str(image))), PILLOW_SILENCE.up_to():
         image.load()
         converted = rgb_of(image)[0] if image.mode in CONVERTED else image
         orientation = orientation_of(image)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
-from srcli.imaging.bands import Rows
+from srcli.imaging.bands import BandsError, Rows
 from srcli.imaging.embedding import embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
 from srcli.imaging.formats import (
@@ -119,12 +119,12 @@ def write_rows(
         ValueError: If the bands are of different kinds, or are not ``height`` rows together.
         BaseException: What going through the bands raises, as it is. No file is left then.
     """
-    rows: Rows | None = None
+    raised: list[BaseException] = []
     try:
         with _named(one_line(str(path))):
             name = _known_format(path, format)
             _check_target(path)
-            rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
+            rows = Rows(_watched(bands, raised), height=height, fit=partial(_fitted, name=name))
             _check_size(rows.width, height, name)
             how = Encoding(format=name, quality=quality, lossless=lossless)
             with _appearing(path, rows.raw.metadata.modified) as stream:
@@ -133,9 +133,19 @@ def write_rows(
                 metadata = embedded(rows.raw, name)
                 write_still(rows, stream, how, metadata, path.parent)
                 return notes_of(Album(pictures=(rows.raw,)), how, [metadata])
-    except OutputError:
-        if rows is not None and rows.failure is not None:
-            raise rows.failure from None
+    except OutputError as error:
+        cause = error.__cause__
+        if cause is not None and (cause in raised or isinstance(cause, BandsError)):
+            raise cause from None
+        raise
+
+
+def _watched(bands: Iterable[Picture], raised: list[BaseException]) -> Iterator[Picture]:
+    """Take note of what the bands raise, which is no fault of the file that is written."""
+    try:
+        yield from bands
+    except BaseException as error:
+        raised.append(error)
         raise
 
 
@@ -158,7 +168,7 @@ def write_stream(
         _check_sizes(album, name)
         whole = io.BytesIO()
         how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
-        with PILLOW_SILENCE:
+        with PILLOW_SILENCE.up_to():
             notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
         stream.flush()
@@ -255,7 +265,7 @@ def _named(where: str) -> Iterator[None]:
 def _appearing(path: Path, modified: int | None) -> Iterator[BinaryIO]:
     """Open a stream into a file that appears when the block succeeds, as changed at a time."""
     with (
-        PILLOW_SILENCE,
+        PILLOW_SILENCE.up_to(),
         replacing(path, modified) as temporary,
         io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
     ):
