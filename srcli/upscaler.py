@@ -20,8 +20,8 @@ from srcli.files import AUTO, shipped
 from srcli.imaging.bands import Rows as PictureRows
 from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, read, to_pillow
 from srcli.model import weights
-from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
-from srcli.model.config import SYMMETRIES, ModelConfig
+from srcli.model.batches import BatchPlans, ShareMeter, SpeedMeasure, estimated_bytes
+from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.patches import Layout, Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
@@ -89,6 +89,10 @@ def check_settings(config: ModelConfig, settings: Settings) -> None:
 def _layout(config: ModelConfig, scales: tuple[float, ...], settings: Settings) -> Layout:
     patch = settings.tile or PATCH
     return Layout(config=config, scales=scales, patch=patch, overlap=settings.overlap)
+
+
+_Counting = Callable[[tuple[int, int], int], Callable[[int], None]]
+"""See :meth:`ShareMeter.rest`."""
 
 
 class Upscaler:
@@ -236,7 +240,8 @@ class Upscaler:
         Args:
             picture: A picture, or one whose rows are being decoded.
             size: Height and width of the result, neither below the picture's.
-            on_progress: Called with the share done, 0 to 1, as rows are finished.
+            on_progress: Called with the share done, 0 to 1, as windows are computed; on several
+                devices by several threads, one at a time.
 
         Returns:
             The larger picture, with the metadata of the given one.
@@ -269,14 +274,13 @@ class Upscaler:
             color = _planes(picture.pixels)
             alpha = None if picture.alpha is None else _planes(picture.alpha)
         finish = partial(quantize, bits=bits)
-        for span, band, mask in self._masked_bands(color, alpha, size, finish):
+        for span, band, mask in self._masked_bands(color, alpha, size, finish, on_progress):
             yield Picture(
                 pixels=_interleaved(band),
                 alpha=None if mask is None else _interleaved(mask),
                 metadata=picture.metadata,
                 duration=None if isinstance(picture, Scan) else picture.duration,
             )
-            on_progress(span.stop / size[0])
 
     def _masked_bands(
         self,
@@ -284,13 +288,14 @@ class Upscaler:
         alpha: Tensor | None,
         size: tuple[int, int],
         finish: Callable[[Tensor], Tensor],
+        on_progress: Callable[[float], None] = lambda _: None,
     ) -> Iterator[tuple[Span, Tensor, Tensor | None]]:
         """Enlarge colour by the net and opacity by the filter; yield spans and rows of both."""
         if alpha is not None:
             assert isinstance(color, Tensor)
             color = bleed(dequantize(color), dequantize(alpha))
         rows = color if isinstance(color, Rows) else Rows.of(color)
-        for span, band in self._enlarged(rows, size, finish):
+        for span, band in self._enlarged(rows, size, finish, on_progress):
             mask = None if alpha is None else enlarged_by_filter(alpha, size, span, finish)
             yield span, band, mask
 
@@ -316,8 +321,7 @@ class Upscaler:
 
         Both are height and width; what blocks compute as context is not counted.
         """
-        passes = SYMMETRIES if self._runner.ensemble else 1
-        return passes * self._layout.patches(source, size)
+        return self._runner.passes * self._layout.patches(source, size)
 
     def memory(self, source: tuple[int, int], size: tuple[int, int], bytes_per_pixel: int) -> int:
         """Estimate the memory that :meth:`bands` needs beside the program and its input.
@@ -349,7 +353,11 @@ class Upscaler:
         return self._layout.band_rows(size[0], self._plans.current.fuse)
 
     def _enlarged(
-        self, rows: Rows, size: tuple[int, int], finish: Callable[[Tensor], Tensor]
+        self,
+        rows: Rows,
+        size: tuple[int, int],
+        finish: Callable[[Tensor], Tensor],
+        on_progress: Callable[[float], None] = lambda _: None,
     ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge rows in as many steps as it takes, each fed by the one before."""
         height, width = rows.size
@@ -358,22 +366,33 @@ class Upscaler:
                 f"{width}x{height} cannot be enlarged to {size[1]}x{size[0]}: that is smaller"
             )
         if size == (height, width):
-            yield from unchanged(rows, finish)
+            for span, band in unchanged(rows, finish):
+                yield span, band
+                on_progress(span.stop / height)
             return
-        *steps, last = self._layout.steps((height, width), size)
-        for step in steps:
+        *steps, last = all_steps = self._layout.steps((height, width), size)
+        works = [self._layout.grid(step, self._plans.current.fuse).area for step in all_steps]
+        meter = ShareMeter(on_progress, works)
+        for number, step in enumerate(steps):
             # Kept as float: rounding to integers happens once, at the very end.
             clamped = partial(torch.clamp, min=0, max=1)
-            bands = (band for _, band in self._enlarge_once(rows, step, clamped))
+            rest = partial(meter.rest, number)
+            bands = (band for _, band in self._enlarge_once(rows, step, clamped, rest))
             rows = Rows(bands, (rows.channels, *step.size))
+        rest = partial(meter.rest, len(steps))
         if last.size == size:
-            yield from self._enlarge_once(rows, last, finish)
+            yield from self._enlarge_once(rows, last, finish, rest)
             return
-        for span, band in reduced(self._enlarge_once(rows, last, dequantize), last.size, size):
+        larger = self._enlarge_once(rows, last, dequantize, rest)
+        for span, band in reduced(larger, last.size, size):
             yield span, finish(band)
 
     def _enlarge_once(
-        self, rows: Rows, step: Step, finish: Callable[[Tensor], Tensor]
+        self,
+        rows: Rows,
+        step: Step,
+        finish: Callable[[Tensor], Tensor],
+        counting: _Counting = lambda _rows, _work: lambda _pixels: None,
     ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by one step; where memory runs out, a smaller plan does the rows left."""
         done = 0
@@ -381,7 +400,8 @@ class Upscaler:
             plan = self._plans.current
             grid = self._layout.grid(step, plan.fuse, done)
             devices = self._rotated(plan.devices)
-            net = partial(self._runner.run, scale=step.scale)
+            computed = counting((done, step.size[0]), self._runner.passes * grid.area)
+            net = partial(self._runner.run, scale=step.scale, on_pass=computed)
             try:
                 with memory_errors():
                     for span, band in enlarge_rows(

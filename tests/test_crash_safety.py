@@ -170,6 +170,8 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
         "planned": 0,
         "patches": None,
         "memory": None,
+        "disk": None,
+        "disk_free": None,
         "done": 2,
         "skipped": 0,
         "failed": 1,

@@ -139,7 +139,7 @@ def test_fail_fast_keeps_the_list_that_it_reads():
 
     assert result.exit_code == 1
     assert re.fullmatch(
-        r"\d done, 0 skipped, 1 failed, \d not begun: in/broken.png",
+        r"(.* s: )?\d done, 0 skipped, 1 failed, \d not begun: in/broken.png",
         result.stderr.splitlines()[-1],
     )
     assert Path("list.txt").read_bytes() == listed
@@ -233,6 +233,8 @@ def test_json_has_the_documented_fields():
         "planned": 0,
         "patches": None,
         "memory": None,
+        "disk": None,
+        "disk_free": None,
         "done": 1,
         "skipped": 2,
         "failed": 2,
@@ -286,9 +288,11 @@ def test_a_dry_run_writes_nothing_and_estimates_the_run():
         assert {name: estimated[name] for name in same} == {name: found[name] for name in same}
         assert estimated["patches"] == (found["pictures"] if is_good else None)
         assert ((estimated["memory"] or 0) > 1e8) == is_good
+        assert ((estimated["disk"] or 0) > 0) == is_good
         assert (estimated["seconds"] > 0) == is_good
     assert (totals["planned"], totals["failed"]) == (summary["done"], summary["failed"]) == (4, 1)
     assert totals["patches"] == 6
+    assert totals["disk"] == sum(line["disk"] or 0 for line in planned) < totals["disk_free"]
     assert totals["seconds"] == pytest.approx(sum(line["seconds"] for line in planned), abs=0.01)
     assert dry.exit_code == real.exit_code == 1
 
@@ -298,7 +302,7 @@ def test_a_dry_run_writes_nothing_and_estimates_the_run():
     [
         (4.2, "4.2 s", "8.4 s"),
         (70, "70 s", "2 min"),
-        (3600, "60 min", "2.0 h"),
+        (5700, "95 min", "3 h 10 min"),
     ],
 )
 @pytest.mark.usefixtures("desk")
@@ -309,9 +313,10 @@ def test_a_dry_run_reports_the_time_of_each_and_of_all(seconds, one, both, monke
     result = run("in/a.png", "in/sub/c.png", "-n")
 
     first, second, total = result.stderr.splitlines()
-    assert first.endswith(f"1 patches, about 0.3 GB, {one}")
-    assert second.endswith(f"1 patches, about 0.3 GB, {one}")
-    assert total.endswith(f"2 patches, about 0.3 GB of memory and {both}")
+    assert first.endswith(f"1 patches, about 0.3 GB of memory, 1 kB on disk, {one}")
+    assert second.endswith(f"1 patches, about 0.3 GB of memory, 116 bytes on disk, {one}")
+    assert re.search(r"2 patches, about 0\.3 GB of memory, 2 kB on disk \(.*\) and ", total)
+    assert total.endswith(f" free) and {both}")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), WeightsError("not finite")])

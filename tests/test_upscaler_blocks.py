@@ -133,11 +133,11 @@ def limited(model, monkeypatch, pixels):
     """Let the net of a model run out of memory on windows of more than ``pixels`` pixels."""
     run, sizes = model._runner.run, []
 
-    def exhausted(windows, scale):
+    def exhausted(windows, **options):
         if windows.shape[0] * windows.shape[-2] * windows.shape[-1] > pixels:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
         sizes.append(tuple(windows.shape))
-        return run(windows, scale)
+        return run(windows, **options)
 
     monkeypatch.setattr(model._runner, "run", exhausted)
     return sizes
@@ -219,6 +219,38 @@ def test_several_devices_share_one_picture(monkeypatch, count):
 
     assert torch.equal(expected, whole(model, image, size))
     assert [str(one) for one in model._plans.current.devices] == ["cpu"] * count
+
+
+@pytest.mark.parametrize(
+    ("factor", "options", "count"),
+    [(3, {}, 6), (3, {"batch_size": 2}, 4), (3, {"tta": True}, 48), (6, {}, 6 + 20), (2.5, {}, 6)],
+)
+def test_progress_moves_with_every_batch(factor, options, count, monkeypatch):
+    """Within a row of blocks, too, in all steps and passes; it never falls, and ends with all."""
+    monkeypatch.setattr(NetRunner, "_run_once", lambda _runner, image, _scale: image)
+    net = ResidualAutoencoder(dataclasses.replace(SMALL, symmetric=False))
+    model, shares = upscaler(net, tile=PATCH, **options), []
+    pixels = photograph(70, 120 if factor == 3 else 100).permute(1, 2, 0).numpy()
+    size = round(pixels.shape[0] * factor), round(pixels.shape[1] * factor)
+
+    model.upscale(Picture(pixels=pixels), size, shares.append)
+
+    assert len(shares) == count
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 1
+
+
+def test_progress_does_not_fall_when_memory_runs_out(monkeypatch):
+    """What is computed again with smaller blocks counts once."""
+    model, shares = upscaler(correcting()), []
+    limited(model, monkeypatch, 480 * 480)
+
+    model.upscale(
+        Picture(pixels=photograph(300, 90).permute(1, 2, 0).numpy()), (900, 270), shares.append
+    )
+
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 # ---- the time that an enlargement takes ---------------------------------------------------

@@ -4,12 +4,14 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Console
+from rich.filesize import decimal
 
 from srcli.errors import Interrupted, OutputError, SrcliError
 from srcli.files import one_line, reason, replacing
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_WIDTH",
     "Stopper",
+    "format_bytes",
     "format_counts",
     "format_duration",
+    "format_pixels",
     "format_scores",
     "print_json",
     "reporting",
@@ -31,6 +35,7 @@ __all__ = [
     "signal_number",
     "signals",
     "terminating",
+    "waiting",
     "write_text",
 ]
 
@@ -78,6 +83,11 @@ def print_json(values: dict[str, Any]) -> None:
         ) from error
 
 
+def format_bytes(size: float) -> str:
+    """Return a size in kB, MB or GB, roughly."""
+    return decimal(round(size), precision=0)
+
+
 def format_counts(summary: "Summary") -> str:
     """Return how many files are done, skipped and failed."""
     return f"{summary.done} done, {summary.skipped} skipped, {summary.failed} failed"
@@ -93,12 +103,26 @@ def format_scores(
 
 def format_duration(seconds: float) -> str:
     """Return a time in seconds, minutes or hours, whichever reads best."""
-    minutes = seconds / 60
-    return (
-        f"{seconds:.{1 if seconds < 10 else 0}f} s"
-        if minutes < 2
-        else (f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h")
-    )
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if seconds < 120:
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"
+    return f"{hours} h {minutes} min" if hours >= 2 else f"{60 * hours + minutes} min"
+
+
+def format_pixels(*counts: float) -> str:
+    """Return counts of pixels in the unit of the last one, which is the largest.
+
+    Example:
+        >>> format_pixels(3.7e9, 33.6e9), format_pixels(108e6)
+        ('3.7 -> 33.6 gigapixels', '108 megapixels')
+    """
+    unit, name = (1e9, "gigapixels") if counts[-1] >= 1e9 else (1e6, "megapixels")
+    return f"{' -> '.join(f'{round(one / unit, 3):.3g}' for one in counts)} {name}"
+
+
+def waiting(text: str, *, shown: bool) -> AbstractContextManager[object]:
+    """Show that something is going on while it is not known how long it takes."""
+    return Console(stderr=True).status(text) if shown else nullcontext()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from srcli.cli.console import Stopper, format_counts, terminating
+from srcli.cli.console import Stopper, format_counts, terminating, waiting
+from srcli.cli.progress import RunProgress
 from srcli.cli.reporter import Reporter, Verbosity, write_failures
 from srcli.errors import Interrupted, UsageError
 
@@ -34,16 +35,22 @@ def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | Non
     """
     from srcli.upscaling import batch
     from srcli.upscaling.share import Share
+    from srcli.upscaling.survey import Survey
 
     share = Share.from_environment()
     if failed_list is not None and share.world_size > 1:
         failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
     with terminating() as stopper:
-        jobs, left_out = _own_jobs(config, share)
+        with waiting("looking for images", shown=verbosity.bar):
+            jobs, left_out = _own_jobs(config, share)
         _check_streams(jobs)
-        reporter = Reporter(verbosity, share, len(jobs), left_out)
+        progress = None
+        if not verbosity.quiet:
+            bar = verbosity.bar and share.world_size == 1
+            progress = RunProgress(Survey(config, jobs), len(jobs), shown=bar)
+        reporter = Reporter(verbosity, share, len(jobs), left_out, progress=progress)
         if jobs:
-            with reporter.bar, _stopping(config, reporter, stopper, failed_list):
+            with reporter.running(), _stopping(config, reporter, stopper, failed_list):
                 results = batch.run(
                     _on_own_device(config, share),
                     jobs,
@@ -95,7 +102,6 @@ def _stopping(
         if not (isinstance(stop, KeyboardInterrupt) or stopper.received):
             raise
         number = (*stopper.received, signal.SIGINT)[0]
-        reporter.bar.close()
         summary = replace(reporter.summary(), exit_code=128 + number)
         write_failures(failed_list, summary, config.selection.inputs)
         try:

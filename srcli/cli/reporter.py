@@ -2,14 +2,20 @@
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from srcli.cli.console import format_counts, format_duration, print_json, say
-from srcli.files import one_line
+from srcli.cli.console import (
+    format_bytes,
+    format_counts,
+    format_duration,
+    format_pixels,
+    print_json,
+    say,
+)
+from srcli.cli.progress import LONG_SECONDS, RunProgress
 
 if TYPE_CHECKING:
     from srcli.upscaler import Upscaler
@@ -41,10 +47,11 @@ class Reporter:
 
     Args:
         verbosity: What is wanted.
-        share: Which of several processes this is; they have no bars.
+        share: Which of several processes this is.
         total: Files of this process.
         left_out: What was met and not taken.
         dry_run: Whether results are estimates.
+        progress: What announces and shows how the run proceeds; None: nothing does.
     """
 
     def __init__(
@@ -55,35 +62,34 @@ class Reporter:
         left_out: "LeftOut",
         *,
         dry_run: bool = False,
+        progress: RunProgress | None = None,
     ) -> None:
+        from srcli.upscaling.disk import Disks
         from srcli.upscaling.results import Summary
 
         self._verbosity, self._share, self._total = verbosity, share, total
         self._begun = time.perf_counter()
-        self._dry_run, self._left_out = dry_run, left_out
-        self._results = Summary(patches=0, memory=0) if dry_run else Summary()
-        self.bar = tqdm(
-            total=total,
-            disable=not verbosity.bar or share.world_size > 1,
-            leave=False,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
-        )
+        self._dry_run, self._left_out, self._disks = dry_run, left_out, Disks()
+        self._results = Summary(patches=0, memory=0, disk=0) if dry_run else Summary()
+        self._progress = progress
 
     def summary(self) -> "Summary":
         """Return what is known of all files so far."""
         unfinished = self._total - self._results.finished
         seconds = self._results.seconds if self._dry_run else time.perf_counter() - self._begun
-        return replace(self._results, unfinished=unfinished, seconds=seconds)
+        space = self._disks.tightest()
+        free = None if space is None else space.free
+        return replace(self._results, unfinished=unfinished, seconds=seconds, disk_free=free)
+
+    def running(self) -> AbstractContextManager[None]:
+        """Look ahead and show the bar, where they are wanted."""
+        return nullcontext() if self._progress is None else self._progress.running()
 
     def progress(self, job: "Job", share: float) -> None:
-        """Move the bar on."""
-        if self.bar.disable:
-            return
-        finished = self._results.finished
-        count = f"{finished + 1}/{self._total} " if self._total > 1 else ""
-        self.bar.set_description_str(f"{count}{one_line(job.source.name)}", refresh=False)
-        self.bar.n = finished + share
-        self.bar.refresh()
+        """Report how far a file has come."""
+        if self._progress is not None:
+            self._progress.advance(job, share)
+            self._report_news()
 
     def notice(self, text: str) -> None:
         """Report what is worth knowing."""
@@ -99,6 +105,10 @@ class Reporter:
     def result(self, result: "Result") -> None:
         """Report what became of a file."""
         self._results = self._results.with_result(result)
+        if result.disk is not None:
+            self._disks.add(result.job.target, result.disk, result.pixels)
+        if self._progress is not None:
+            self._progress.end(result.job, failed=result.status == "failed")
         line = _line(result, verbose=self._verbosity.verbose)
         self._print(line, wanted=result.status == "failed" or not self._verbosity.quiet)
         if self._verbosity.as_json:
@@ -117,12 +127,16 @@ class Reporter:
         for line in self._left_out.lines():
             self.notice(line)
         text = _estimates(summary) if self._dry_run else _counts(summary)
-        if self._dry_run or self._total > 1:
+        if self._dry_run or self._total > 1 or summary.seconds >= LONG_SECONDS:
             self._print(text, wanted=not self._verbosity.quiet)
 
+    def _report_news(self) -> None:
+        assert self._progress is not None
+        for text in self._progress.news():
+            self.notice(text)
+
     def _print(self, text: str, *, wanted: bool) -> None:
-        if wanted:
-            self.bar.clear()
+        if wanted and not (self._progress is not None and self._progress.printed(text)):
             say(text)
 
 
@@ -161,7 +175,8 @@ def _line(result: "Result", *, verbose: bool) -> str:
     if result.memory is not None:
         return (
             f"{source} {before} -> {target} {after}{pictures}  {result.patches} patches, "
-            f"about {result.memory / 1e9:.1f} GB, {format_duration(result.seconds)}{reason}"
+            f"about {result.memory / 1e9:.1f} GB of memory, "
+            f"{format_bytes(result.disk or 0)} on disk, {format_duration(result.seconds)}{reason}"
         )
     line = f"{target}  {after}{pictures}"
     if verbose:
@@ -182,8 +197,11 @@ def _mixed(sharpness: float | None) -> str:
 
 
 def _counts(summary: "Summary") -> str:
-    """Say how many files came to what, and which ones failed."""
+    """Say how much was done in which time, how many files came to what, and which ones failed."""
     text = format_counts(summary)
+    if summary.pixels:
+        took = format_duration(summary.seconds)
+        text = f"{format_pixels(summary.pixels)} in {took}: {text}"
     if summary.unfinished:
         text += f", {summary.unfinished} not begun"
     if summary.failures:
@@ -195,9 +213,10 @@ def _counts(summary: "Summary") -> str:
 
 def _estimates(summary: "Summary") -> str:
     """Say what all files would take."""
+    free = "" if summary.disk_free is None else f" ({format_bytes(summary.disk_free)} free)"
     return (
         f"{summary.planned} to do, {summary.skipped} skipped, {summary.failed} failing: "
-        f"{round(summary.pixels / 1e6, 3):g} megapixels, {summary.patches} patches, "
-        f"about {(summary.memory or 0) / 1e9:.1f} GB of memory and "
-        f"{format_duration(summary.seconds)}"
+        f"{format_pixels(summary.pixels)}, {summary.patches} patches, "
+        f"about {(summary.memory or 0) / 1e9:.1f} GB of memory, "
+        f"{format_bytes(summary.disk or 0)} on disk{free} and {format_duration(summary.seconds)}"
     )

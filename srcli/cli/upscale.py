@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srcli.cli.console import reporting
+from srcli.cli.console import reporting, waiting
 from srcli.cli.options import (
     FILES,
     MESSAGES,
@@ -111,7 +111,8 @@ DryRun = Annotated[
         FILES,
         "--dry-run",
         "-n",
-        text="Report what would be done, with estimates of memory and time; write nothing.",
+        text="Report what would be done, with estimates of memory, disk space and time; write "
+        "nothing.",
     ),
 ]
 
@@ -283,11 +284,13 @@ def upscale(
     no_progress: NoProgress = False,
 ) -> None:
     """Enlarge images."""
-    from srcli.cli import enlarging
-    from srcli.cli.reporter import Verbosity
-    from srcli.imaging import images
-    from srcli.upscaling.config import BatchConfig
-    from srcli.upscaling.selection import Selection
+    bar = not (quiet or no_progress or as_json) and sys.stderr.isatty()
+    with waiting("loading", shown=bar):  # torch takes seconds
+        from srcli.cli import enlarging
+        from srcli.cli.reporter import Verbosity
+        from srcli.imaging import images
+        from srcli.upscaling.config import BatchConfig
+        from srcli.upscaling.selection import Selection
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other; give one")
@@ -324,7 +327,6 @@ def upscale(
         ),
     )
     use_threads(threads)
-    bar = not quiet and not no_progress and sys.stderr.isatty()
     verbosity = Verbosity(as_json=as_json, verbose=verbose, quiet=quiet, bar=bar)
     if dry_run:
         enlarging.estimate(config, verbosity)

@@ -49,6 +49,13 @@ class Grid:
         """Height and width of the result."""
         return self.rows[-1].keep.stop, self.columns[-1].keep.stop
 
+    @property
+    def area(self) -> int:
+        """Pixels of all windows, context included: what the net computes."""
+        return sum(len(row.window) for row in self.rows) * sum(
+            len(column.window) for column in self.columns
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:

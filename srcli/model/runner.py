@@ -50,27 +50,41 @@ class NetRunner:
         self._has_redone = False
         self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
 
+    @property
+    def passes(self) -> int:
+        """How often the net runs on each window."""
+        return SYMMETRIES if self.ensemble else 1
+
     @torch.inference_mode()
-    def run(self, windows: Tensor, scale: float) -> Tensor:
+    def run(
+        self, windows: Tensor, scale: float, on_pass: Callable[[int], None] = lambda _: None
+    ) -> Tensor:
         """Run the net on windows, wherever they are, by the path of a factor.
 
         Those are ``(N, C, h, w)`` ``float32``; C is 3 (RGB) or 1, seen as R = G = B. The result has
-        the same shape, in ``float32``, and is not clamped.
+        the same shape, in ``float32``, and is not clamped. ``on_pass`` is called with the pixels
+        of the windows after each of the :attr:`passes`.
 
         Raises:
             WeightsError: If the result is not finite even in fp32.
         """
         image = windows.expand(-1, 3, -1, -1)
-        result = self._averaged(image, scale) if self.ensemble else self._run_once(image, scale)
+
+        def once(turned: Tensor) -> Tensor:
+            result = self._run_once(turned, scale)
+            on_pass(len(turned) * turned[0, 0].numel())
+            return result
+
+        result = self._averaged(image, once) if self.ensemble else once(image)
         return result.mean(1, keepdim=True) if windows.shape[1] == 1 else result
 
-    def _averaged(self, image: Tensor, scale: float) -> Tensor:
+    def _averaged(self, image: Tensor, once: Callable[[Tensor], Tensor]) -> Tensor:
         # Windows begin and end at multiples of the stride: turned, they keep its phase.
         total = torch.zeros_like(image)
         for down, across, transposed in product((False, True), repeat=3):
             flipped = [-1] * across + [-2] * down
             turned = (image.mT if transposed else image).flip(flipped)
-            result = self._run_once(turned, scale).flip(flipped)
+            result = once(turned).flip(flipped)
             total = total + (result.mT if transposed else result)
         return total / SYMMETRIES
 

@@ -1,4 +1,4 @@
-"""The dry run: what a run would do, and the memory and time that it would take."""
+"""The dry run: what a run would do, and the memory, room on the disk and time it would take."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +11,7 @@ from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
 from srcli.upscaling.conflicts import check_folder
+from srcli.upscaling.disk import estimated_size
 from srcli.upscaling.results import Result, failure, result_without_reading
 from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
@@ -83,6 +84,7 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
         sharpness=upscaler.settings.sharpness,
         patches=header.frames * upscaler.patches(source, size),
         memory=_memory(header, job.target, size, upscaler),
+        disk=estimated_size(header, header.frames * width * height, job.target, config),
     )
 
 

@@ -54,6 +54,9 @@ class Result:
     memory: int | None = None
     """In a dry run: an estimate of the peak of the process while it is at this file, bytes."""
 
+    disk: int | None = None
+    """In a dry run: an estimate of the bytes of the result."""
+
     @property
     def pixels(self) -> int:
         """Pixels of all pictures of the output; 0 where there is none."""
@@ -82,6 +85,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "patches": self.patches,
             "memory": self.memory,
+            "disk": self.disk,
         }
 
 
@@ -141,6 +145,12 @@ class Summary:
     memory: int | None = None
     """In a dry run: the largest estimate, bytes."""
 
+    disk: int | None = None
+    """In a dry run: the sum of the estimates, bytes."""
+
+    disk_free: int | None = None
+    """In a dry run: bytes that are free where the results would go."""
+
     failures: tuple[str, ...] = ()
     """The inputs that failed, as a list names them, in order."""
 
@@ -174,6 +184,7 @@ class Summary:
             seconds=self.seconds + result.seconds,
             patches=(self.patches or 0) + (result.patches or 0),
             memory=max(self.memory or 0, result.memory or 0),
+            disk=(self.disk or 0) + (result.disk or 0),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,6 +200,8 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "patches": self.patches,
             "memory": self.memory,
+            "disk": self.disk,
+            "disk_free": self.disk_free,
             "failed_inputs": list(self.failures),
             "exit_code": self.exit_code,
         }

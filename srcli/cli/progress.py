@@ -1,0 +1,260 @@
+"""How far a run has come and how long it still takes: the line before it, and the bar."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from srcli.cli.console import format_bytes, format_duration, format_pixels
+from srcli.files import one_line
+
+if TYPE_CHECKING:
+    from srcli.upscaling.selection import Job
+    from srcli.upscaling.survey import Survey
+
+__all__ = ["LONG_SECONDS", "Course", "RunProgress"]
+
+LONG_SECONDS = 60.0
+"""A run that takes longer is announced, and its end reported."""
+
+_ENOUGH_SECONDS = 1.0
+"""How long the net has been at work, two batches at least, when a run is announced."""
+
+_WINDOW_SECONDS = 60.0
+"""The speed is that of the last minute: other programs come and go."""
+
+_MARK_SECONDS = 0.2
+"""Between two marks of how far the run has come."""
+
+_DRAWN_PER_SECOND = 2
+_NARROW = 60
+"""Columns of a terminal below which the bar has no pixels."""
+
+
+class Course:
+    """How far a run has come, in pixels of its results; safe between threads.
+
+    Args:
+        survey: What the run has before it.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, survey: "Survey", clock: Callable[[], float]) -> None:
+        self.is_warm = False
+        """Whether more is known than the first batch."""
+
+        self._survey, self._clock = survey, clock
+        self._shares: dict[Job, float] = {}
+        self._begun = self._ended = self._lost = 0.0
+        self._marks: deque[tuple[float, float]] = deque()
+        self._lock = threading.RLock()
+
+    def advance(self, job: "Job", share: float) -> None:
+        """Note which share of a job is done."""
+        with self._lock:
+            self._shares[job] = share
+            self._mark()
+
+    def end(self, job: "Job", *, failed: bool) -> None:
+        """Note that a job is over; what is left of a failed one is work no more."""
+        with self._lock:
+            share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
+            self._lost += pixels * (1 - share) * failed
+            self._ended += pixels * (share if failed else 1)
+            self._mark()
+
+    @property
+    def total(self) -> float | None:
+        """All that is to be done; None until all headers have been read."""
+        known = self._survey.total.after or 1
+        return known - self._lost if self._survey.complete.is_set() else None
+
+    @property
+    def done(self) -> float:
+        """What has been done of it."""
+        with self._lock:
+            parts = (self._pixels(job) * share for job, share in self._shares.items())
+            return self._ended + sum(parts)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the net began."""
+        return self._clock() - self._begun if self._marks else 0.0
+
+    def left(self) -> float | None:
+        """Estimate the seconds that the rest takes; None as long as that is unknown."""
+        with self._lock:
+            total, done = self.total, self.done
+            if total is None or not done or self._marks[0][1] == self._marks[-1][1]:
+                return None
+            (first, before), (last, after) = self._marks[0], self._marks[-1]
+            seconds = (total - done) * (last - first) / (after - before)
+            return max(0.0, seconds - (self._clock() - last))
+
+    def _pixels(self, job: "Job") -> int:
+        # Of stdin nothing is known before it has been read: its share is all there is.
+        return self._survey.pixels(job) if self._survey.total.after else 1
+
+    def _mark(self) -> None:
+        now, marks = self._clock(), self._marks
+        if not marks:
+            self._begun = now
+        if len(marks) > 1 and marks[-1][0] - marks[-2][0] < _MARK_SECONDS:
+            marks.pop()
+        marks.append((now, self.done))
+        if len(marks) > 2 and not self.is_warm and now - marks[1][0] >= _MARK_SECONDS:
+            self.is_warm = True
+            marks.popleft()  # the first batch takes longer than others
+        while len(marks) > 2 and marks[1][0] < now - _WINDOW_SECONDS:
+            marks.popleft()
+
+
+class RunProgress:
+    """Announces a run that will be long, and shows at the bottom of the terminal how it proceeds.
+
+    Args:
+        survey: What the run has before it.
+        files: How many there are.
+        shown: Whether there is a bar.
+        console: The terminal.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self,
+        survey: "Survey",
+        files: int,
+        *,
+        shown: bool,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._survey, self._files, self._finished = survey, files, 0
+        self._course = Course(survey, clock)
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            BarColumn(None, table_column=Column(ratio=1)),
+            _Figures(self._course, self._console),
+            console=self._console,
+            refresh_per_second=_DRAWN_PER_SECOND,
+            transient=True,
+            expand=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not (shown and self._console.is_interactive),
+        )
+        self._task = self._bar.add_task("starting", total=None)
+        self._unsaid = {"room", "time"}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look ahead, and show the bar."""
+        with self._survey:
+            self._bar.start()
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the terminal is gone
+                    self._bar.stop()
+
+    def printed(self, text: str) -> bool:
+        """Print a line above the bar; False if there is none."""
+        shown = self._bar.live.is_started
+        if shown:
+            with suppress(OSError):  # as above
+                self._console.print(
+                    one_line(text), markup=False, highlight=False, emoji=False, soft_wrap=True
+                )
+        return shown
+
+    def advance(self, job: "Job", share: float) -> None:
+        """Note which share of a job is done."""
+        self._course.advance(job, share)
+        if not self._bar.live.is_started:
+            return
+        count = f"{self._finished + 1}/{self._files} " if self._files > 1 else ""
+        self._bar.update(
+            self._task,
+            description=count + one_line(job.source.name),
+            completed=self._course.done,
+            total=self._course.total,
+        )
+
+    def end(self, job: "Job", *, failed: bool) -> None:
+        """Note that a job is over."""
+        self._finished += 1
+        self._course.end(job, failed=failed)
+
+    def news(self) -> Iterator[str]:
+        """Say what is worth knowing before a run, each line once, as soon as it is known."""
+        if not self._survey.complete.is_set():
+            return
+        if self._awaited("room"):
+            space = self._survey.disks.tightest()
+            if space is not None and space.needed > space.free:
+                yield (
+                    f"warning: the disk of {one_line(space.folder)} has {format_bytes(space.free)} "
+                    f"free, the results take about {format_bytes(space.needed)}; free some space, "
+                    "or choose another --output or --format"
+                )
+        left, spent = self._course.left(), self._course.spent
+        if left is None or spent < _ENOUGH_SECONDS or not self._course.is_warm:
+            return
+        if self._awaited("time") and spent + left >= LONG_SECONDS:
+            yield self._announcement(spent + left)
+
+    def _awaited(self, what: str) -> bool:
+        """Whether something has not been said yet; True once, whichever thread asks."""
+        with self._lock:
+            awaited = what in self._unsaid
+            self._unsaid.discard(what)
+            return awaited
+
+    def _announcement(self, seconds: float) -> str:
+        extent, disk = self._survey.total, self._survey.disks.size
+        parts = [
+            f"{extent.pictures} pictures" if extent.pictures > 1 else "",
+            format_pixels(extent.before, extent.after) if extent.after else "",
+            f"about {format_duration(seconds)}",
+            f"about {format_bytes(disk)}" if disk else "",
+        ]
+        return ", ".join(filter(None, parts)) + ("; -n lists them" if self._files > 1 else "")
+
+
+class _Figures(ProgressColumn):
+    """Share, pixels and time left, as they are when the line is drawn."""
+
+    def __init__(self, course: Course, console: Console) -> None:
+        super().__init__()
+        self._course, self._console = course, console
+
+    def render(self, _task: Task) -> Text:
+        """Return the end of the line."""
+        done, total, left = self._course.done, self._course.total, self._course.left()
+        if not total:
+            return Text("counting pixels")
+        parts = [f"{int(100 * done / total):3}%"]
+        if total > 1 and self._console.width >= _NARROW:
+            unit, name = (1e9, "GP") if total >= 1e9 else (1e6, "MP")
+            whole = f"{total / unit:.1f}"
+            parts.append(f"{done / unit:{len(whole)}.1f}/{whole} {name}")
+        if done >= total:
+            parts.append("writing")
+        elif left is not None:
+            clock = str(timedelta(seconds=max(1, round(left))))
+            parts.append(f"{clock.removeprefix('0:')} left")
+        return Text("  ".join(parts), no_wrap=True)

@@ -1,0 +1,244 @@
+"""The bar of a run, what is said before it, and how long it still takes, by a clock of the test."""
+
+import threading
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from batch_files import configured
+from PIL import Image
+from rich.console import Console
+from upscale_runs import run
+
+from srcli.cli.progress import RunProgress
+from srcli.imaging import images
+from srcli.upscaling import disk
+from srcli.upscaling.disk import Disks
+from srcli.upscaling.plan import plan
+from srcli.upscaling.selection import STREAM, Job
+from srcli.upscaling.survey import Extent, Survey
+
+ROOT = Path(__file__).parents[1]
+
+
+def job(name):
+    """One file."""
+    return Job(Path(name), Path("out", name), name)
+
+
+class Ahead:
+    """What a run of some files has before it, by their pixels."""
+
+    def __init__(self, **pixels):
+        self.known = {job(name): count for name, count in pixels.items()}
+        after = sum(pixels.values())
+        self.total = Extent(pictures=len(pixels), before=after // 9, after=after)
+        self.complete, self.disks = threading.Event(), Disks()
+        self.complete.set()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def pixels(self, one):
+        """Return those of a file."""
+        return self.known.get(one, 0)
+
+
+class Shown:
+    """A run at a terminal, and the clock that it goes by."""
+
+    def __init__(self, survey, files=1, width=80):
+        self.now, self.file = 100.0, StringIO()
+        environment = {"TERM": "xterm"}
+        terminal = Console(
+            file=self.file,
+            force_terminal=True,
+            width=width,
+            color_system=None,
+            _environ=environment,
+        )
+        self.progress = RunProgress(
+            survey, files, shown=True, console=terminal, clock=lambda: self.now
+        )
+
+    @contextmanager
+    def running(self):
+        """Show the bar."""
+        with self.progress.running():
+            yield self
+
+    def advance(self, name, share, seconds=0.0):
+        """Let a file come that far in so many seconds."""
+        self.now += seconds
+        self.progress.advance(job(name), share)
+
+    def line(self):
+        """Draw the bar, and return it without what is drawn of the bar itself."""
+        self.progress._bar.refresh()
+        line = self.file.getvalue().split("\x1b[2K")[-1]
+        assert len(line) == self.progress._console.width
+        return " ".join(line.replace("━", " ").replace("╸", " ").replace("╺", " ").split())
+
+
+def test_the_time_left_goes_down_between_two_batches():
+    """It is known from the first batch on, and needs no other to be drawn anew."""
+    with Shown(Ahead(a=108_000_000)).running() as shown:
+        assert shown.line() == "starting 0% 0.0/108.0 MP"
+        shown.advance("a", 0.0)
+        assert shown.line() == "a 0% 0.0/108.0 MP"
+        shown.advance("a", 0.01, seconds=2)
+        assert shown.line() == "a 1% 1.1/108.0 MP 03:18 left"
+        shown.now += 3
+        assert shown.line() == "a 1% 1.1/108.0 MP 03:15 left"
+        shown.advance("a", 0.04, seconds=1)
+        assert shown.line() == "a 4% 4.3/108.0 MP 02:08 left", "the first batch is slow"
+        shown.advance("a", 1.0, seconds=1)
+        assert shown.line() == "a 100% 108.0/108.0 MP writing"
+    assert shown.file.getvalue().endswith("\x1b[1A\x1b[2K"), "it leaves nothing behind"
+
+
+def test_a_folder_shows_files_pixels_and_the_time_of_the_whole_run():
+    """A small file of many costs little time; what failed costs none, and is not waited for."""
+    survey = Ahead(a=1_000_000, b=30_000_000, c=2_969_000_000)
+    with Shown(survey, files=3).running() as shown:
+        shown.advance("a", 0.0)
+        shown.advance("a", 1.0, seconds=1)
+        assert shown.line() == "1/3 a 0% 0.0/3.0 GP 49:59 left"
+        shown.progress.end(job("a"), failed=False)
+        shown.advance("b", 0.5, seconds=15)
+        assert shown.line() == "2/3 b 0% 0.0/3.0 GP 49:44 left"
+        shown.progress.end(job("b"), failed=True)
+        shown.advance("c", 0.0)
+        assert shown.line() == "3/3 c 0% 0.0/3.0 GP 49:29 left"
+
+
+def test_the_speed_is_that_of_the_last_minute():
+    """An hour at a crawl is forgotten a minute after the machine is free again."""
+    with Shown(Ahead(a=1_000_000)).running() as shown:
+        for step in range(60):
+            shown.advance("a", step / 6000, seconds=60)
+        for step in range(70):
+            shown.advance("a", 0.01 + step / 1000, seconds=1)
+
+        assert shown.line().endswith(" left")
+        assert shown.line() == "a 7% 0.1/1.0 MP 15:21 left"
+
+
+@pytest.mark.parametrize("width", [40, 59])
+def test_a_narrow_terminal_keeps_share_and_time(width):
+    """Pixels are left out below 60 columns, and names are cut before figures are."""
+    name = "a-very-long-name.png"
+    with Shown(Ahead(**{name: 10_000_000}), files=2, width=width).running() as shown:
+        shown.advance(name, 0.0)
+        shown.advance(name, 0.5, seconds=10)
+
+        line = shown.line()
+    assert line.startswith("1/2 a-")
+    assert line.endswith("50% 00:10 left")
+    assert "…" in line
+
+
+def test_what_cannot_be_known_before_is_not_claimed():
+    """Of stdin there is a share and a time, of headers that are being read neither."""
+    with Shown(Ahead()).running() as shown:
+        shown.progress.advance(Job(STREAM, STREAM, "-"), 0.0)
+        shown.now += 10
+        shown.progress.advance(Job(STREAM, STREAM, "-"), 0.25)
+        assert shown.line() == "- 25% 00:30 left"
+        shown.progress._survey.complete.clear()
+        assert shown.line() == "- counting pixels"
+
+
+def test_a_line_is_printed_above_the_bar():
+    """It stays, whole and as it is, whatever is in it; without a bar nothing is printed here."""
+    text = "error: [red]a photo[/].png: :smile: " + "x" * 200
+    shown = Shown(Ahead(a=1))
+
+    assert not shown.progress.printed(text)
+    with shown.running():
+        assert shown.progress.printed(text)
+    assert text + "\n" in shown.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (29, []),
+        (5700, ["2 pictures, 3.73 -> 33.6 gigapixels, about 3 h 10 min; -n lists them"]),
+    ],
+)
+def test_a_run_of_more_than_a_minute_is_announced(seconds, expected):
+    """Once, when the net has been at work for a second and two batches."""
+    shown = Shown(Ahead(a=33_600_000_000, b=0), files=2)
+    shown.advance("a", 0.0)
+    shown.advance("a", 0.01, seconds=0.001)
+    shown.advance("a", 0.25, seconds=seconds / 2)
+    assert list(shown.progress.news()) == []
+    shown.advance("a", 0.5, seconds=seconds / 2)
+
+    assert list(shown.progress.news()) == expected
+    assert list(shown.progress.news()) == []
+
+
+# ---- what is known before a run -----------------------------------------------------------
+
+
+@pytest.mark.usefixtures("desk")
+def test_headers_say_what_a_run_has_before_it():
+    """Pictures, pixels and bytes of what will be done; what is broken or done already is none."""
+    Path("in/b_x3.jpg").touch()
+    config = configured("in/a.png", "in/b.jpg", "in/broken.png", "gone.png", existing="skip")
+    jobs = plan(config.selection)
+
+    with Survey(config, jobs) as survey:
+        assert survey.complete.wait(60)
+
+    assert survey.total == Extent(pictures=1, before=13 * 11, after=39 * 33)
+    assert [survey.pixels(one) for one in jobs] == [39 * 33, 0, 0, 0]
+    assert 39 * 33 < survey.disks.size < 39 * 33 * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "suffix"),
+    [
+        ({}, ".jpg"),
+        ({"quality": 75}, ".jpg"),
+        ({"quality": 100}, ".jpg"),
+        ({}, ".png"),
+        ({}, ".tif"),
+        ({}, ".webp"),
+        ({}, ".avif"),
+        ({}, ".ppm"),
+    ],
+)
+def test_the_room_of_a_result_is_estimated_within_a_factor_of_two(options, suffix, tmp_path):
+    """For a photograph, in every format that is often written."""
+    config, target = configured("a.png", **options), tmp_path / f"a{suffix}"
+    with Image.open(ROOT / "examples/originals/houses.png") as photo:
+        large = photo.convert("RGB").crop((300, 100, 500, 250)).resize((600, 450), Image.BICUBIC)
+    images.write(images.from_pillow(large), target, quality=config.quality)
+    header = images.read_header(target)
+
+    estimated = disk.estimated_size(header, 600 * 450, target, config)
+
+    assert 0.5 < estimated / target.stat().st_size < 2
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_disk_that_is_too_small_is_named_before_it_is_full(monkeypatch):
+    """In a run and in a dry run; the run goes on, for it is an estimate."""
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+
+    dry, real = (run("in/a.png", "in/sub/c.png", "-o", "big", *more) for more in (["-n"], []))
+
+    assert real.stderr.splitlines()[0] == (
+        "warning: the disk of big has 1 kB free, the results take about 2 kB; free some space, or "
+        "choose another --output or --format"
+    )
+    assert real.exit_code == 0
+    assert "2 kB on disk (1 kB free)" in dry.stderr.splitlines()[-1]
