@@ -253,7 +253,7 @@ def test_the_module_runs_as_a_program_at_a_terminal(desk, tiny_weights):
         [*command, "-m", str(tiny_weights)],
         stdout=subprocess.PIPE,
         stderr=slave,
-        env=os.environ | PYTHONPATH,
+        env=os.environ | PYTHONPATH | {"TERM": "xterm"},
     ) as process:
         os.close(slave)
         shown = b""
