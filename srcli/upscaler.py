@@ -4,7 +4,6 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,84 +14,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srcli.errors import UsageError, require_at_least
+from srcli.errors import UsageError
 from srcli.files import AUTO, shipped
 from srcli.imaging.bands import Rows as PictureRows
 from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, read, to_pillow
 from srcli.model import weights
-from srcli.model.batches import BatchPlans, ShareMeter, SpeedMeasure, estimated_bytes
-from srcli.model.config import ModelConfig
+from srcli.model.batches import BatchPlans, Counting, ShareMeter, SpeedMeasure, estimated_bytes
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.patches import Layout, Step, enlarge_rows
+from srcli.model.patches import Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
+from srcli.model.settings import Settings, check_settings, layout_of
 from srcli.model.sharpness import load_mixed
 from srcli.ops.arrays import planes_of
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors, resolve_device
-from srcli.ops.spans import PATCH, Span, output_length
+from srcli.ops.spans import Span, output_length
 
 __all__ = ["Settings", "Upscaler", "check_settings"]
 
 _Size = tuple[int, int] | None
 _Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How an :class:`Upscaler` computes; sharpness alone changes what a picture looks like.
-
-    Raises:
-        UsageError: If a number is out of range.
-    """
-
-    device: str = "auto"
-    dtype: str = "auto"
-
-    tile: int | None = None
-    """Patch size in output pixels, a multiple of the net's common stride; None: 120, fused."""
-
-    overlap: int | None = None
-    """Context around a patch in output pixels, rounded up to a multiple of the stride; None: as
-    much as leaves a seam of one 8-bit level at most, 32, 48 and 64 at x2, x3 and x4 in ``base``."""
-
-    batch_size: int | None = None
-    """Patches per forward pass; None chooses."""
-
-    tta: bool = False
-    """Average the results of the eight ways to turn and mirror a patch, in ``float32``: a little
-    better and eight times slower (geometric self-ensemble: Timofte et al. 2016, "Seven ways to
-    improve example-based single image super resolution"). With weights that are symmetric all eight
-    are alike: one is computed."""
-
-    sharpness: float | None = None
-    """Weights that have a sharp sibling are mixed with it: 0 (faithful) to 1 (crisp). None: they
-    are taken as they are."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.sharpness is not None and not 0 <= self.sharpness <= 1:
-            raise UsageError(f"--sharpness must lie in 0..1, not {self.sharpness:g}")
-        require_at_least(1, tile=self.tile, batch_size=self.batch_size)
-        require_at_least(0, overlap=self.overlap)
-
-
-def check_settings(config: ModelConfig, settings: Settings) -> None:
-    """Check before there is a picture whether a net of a shape can run with some settings.
-
-    Raises:
-        UsageError: If the patch size does not fit every path through the net.
-    """
-    _layout(config, (), settings)
-
-
-def _layout(config: ModelConfig, scales: tuple[float, ...], settings: Settings) -> Layout:
-    patch = settings.tile or PATCH
-    return Layout(config=config, scales=scales, patch=patch, overlap=settings.overlap)
-
-
-_Counting = Callable[[tuple[int, int], int], Callable[[int], None]]
-"""See :meth:`ShareMeter.rest`."""
 
 
 class Upscaler:
@@ -148,7 +90,7 @@ class Upscaler:
             net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
         self.config = net.config
         self.scales = scales or header.scales
-        self._layout = _layout(self.config, self.scales, self.settings)
+        self._layout = layout_of(self.config, self.scales, self.settings)
         ensemble = self.settings.tta and not self.config.symmetric
         if ensemble != self.settings.tta:
             notice(f"--tta changes nothing with {name}: its result is the same in all eight ways")
@@ -274,7 +216,7 @@ class Upscaler:
             color = _planes(picture.pixels)
             alpha = None if picture.alpha is None else _planes(picture.alpha)
         finish = partial(quantize, bits=bits)
-        for span, band, mask in self._masked_bands(color, alpha, size, finish, on_progress):
+        for _, band, mask in self._masked_bands(color, alpha, size, finish, on_progress):
             yield Picture(
                 pixels=_interleaved(band),
                 alpha=None if mask is None else _interleaved(mask),
@@ -392,7 +334,7 @@ class Upscaler:
         rows: Rows,
         step: Step,
         finish: Callable[[Tensor], Tensor],
-        counting: _Counting = lambda _rows, _work: lambda _pixels: None,
+        counting: Counting = lambda _rows, _work: lambda _pixels: None,
     ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by one step; where memory runs out, a smaller plan does the rows left."""
         done = 0

@@ -31,7 +31,8 @@ def job(name):
 class Ahead:
     """What a run of some files has before it, by their pixels."""
 
-    def __init__(self, **pixels):
+    def __init__(self, *, files=1, **pixels):
+        self.files = files
         self.known = {job(name): count for name, count in pixels.items()}
         after = sum(pixels.values())
         self.total = Extent(pictures=len(pixels), before=after // 9, after=after)
@@ -52,7 +53,7 @@ class Ahead:
 class Shown:
     """A run at a terminal, and the clock that it goes by."""
 
-    def __init__(self, survey, files=1, width=80):
+    def __init__(self, survey, width=80):
         self.now, self.file = 100.0, StringIO()
         environment = {"TERM": "xterm"}
         terminal = Console(
@@ -62,9 +63,7 @@ class Shown:
             color_system=None,
             _environ=environment,
         )
-        self.progress = RunProgress(
-            survey, files, shown=True, console=terminal, clock=lambda: self.now
-        )
+        self.progress = RunProgress(survey, shown=True, console=terminal, clock=lambda: self.now)
 
     @contextmanager
     def running(self):
@@ -104,8 +103,8 @@ def test_the_time_left_goes_down_between_two_batches():
 
 def test_a_folder_shows_files_pixels_and_the_time_of_the_whole_run():
     """A small file of many costs little time; what failed costs none, and is not waited for."""
-    survey = Ahead(a=1_000_000, b=30_000_000, c=2_969_000_000)
-    with Shown(survey, files=3).running() as shown:
+    survey = Ahead(files=3, a=1_000_000, b=30_000_000, c=2_969_000_000)
+    with Shown(survey).running() as shown:
         shown.advance("a", 0.0)
         shown.advance("a", 1.0, seconds=1)
         assert shown.line() == "1/3 a 0% 0.0/3.0 GP 49:59 left"
@@ -133,7 +132,7 @@ def test_the_speed_is_that_of_the_last_minute():
 def test_a_narrow_terminal_keeps_share_and_time(width):
     """Pixels are left out below 60 columns, and names are cut before figures are."""
     name = "a-very-long-name.png"
-    with Shown(Ahead(**{name: 10_000_000}), files=2, width=width).running() as shown:
+    with Shown(Ahead(files=2, **{name: 10_000_000}), width=width).running() as shown:
         shown.advance(name, 0.0)
         shown.advance(name, 0.5, seconds=10)
 
@@ -174,7 +173,7 @@ def test_a_line_is_printed_above_the_bar():
 )
 def test_a_run_of_more_than_a_minute_is_announced(seconds, expected):
     """Once, when the net has been at work for a second and two batches."""
-    shown = Shown(Ahead(a=33_600_000_000, b=0), files=2)
+    shown = Shown(Ahead(files=2, a=33_600_000_000, b=0))
     shown.advance("a", 0.0)
     shown.advance("a", 0.01, seconds=0.001)
     shown.advance("a", 0.25, seconds=seconds / 2)

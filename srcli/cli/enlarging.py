@@ -47,7 +47,7 @@ def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | Non
         progress = None
         if not verbosity.quiet:
             bar = verbosity.bar and share.world_size == 1
-            progress = RunProgress(Survey(config, jobs), len(jobs), shown=bar)
+            progress = RunProgress(Survey(config, jobs), shown=bar)
         reporter = Reporter(verbosity, share, len(jobs), left_out, progress=progress)
         if jobs:
             with reporter.running(), _stopping(config, reporter, stopper, failed_list):

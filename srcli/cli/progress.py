@@ -74,7 +74,7 @@ class Course:
     @property
     def total(self) -> float | None:
         """All that is to be done; None until all headers have been read."""
-        known = self._survey.total.after or 1
+        known = self._survey.total.after or self._survey.files
         return known - self._lost if self._survey.complete.is_set() else None
 
     @property
@@ -100,7 +100,7 @@ class Course:
             return max(0.0, seconds - (self._clock() - last))
 
     def _pixels(self, job: "Job") -> int:
-        # Of stdin nothing is known before it has been read: its share is all there is.
+        # Of stdin nothing is known before it has been read, and copies are no work: each counts 1.
         return self._survey.pixels(job) if self._survey.total.after else 1
 
     def _mark(self) -> None:
@@ -122,7 +122,6 @@ class RunProgress:
 
     Args:
         survey: What the run has before it.
-        files: How many there are.
         shown: Whether there is a bar.
         console: The terminal.
         clock: Returns seconds.
@@ -131,13 +130,12 @@ class RunProgress:
     def __init__(
         self,
         survey: "Survey",
-        files: int,
         *,
         shown: bool,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._survey, self._files, self._finished = survey, files, 0
+        self._survey, self._finished = survey, 0
         self._course = Course(survey, clock)
         self._console = console or Console(stderr=True)
         self._bar = Progress(
@@ -186,7 +184,8 @@ class RunProgress:
         self._course.advance(job, share)
         if not self._bar.live.is_started:
             return
-        count = f"{self._finished + 1}/{self._files} " if self._files > 1 else ""
+        files = self._survey.files
+        count = f"{self._finished + 1}/{files} " if files > 1 else ""
         self._bar.update(
             self._task,
             description=count + one_line(job.source.name),
@@ -232,7 +231,9 @@ class RunProgress:
             f"about {format_duration(seconds)}",
             f"about {format_bytes(disk)}" if disk else "",
         ]
-        return ", ".join(filter(None, parts)) + ("; -n lists them" if self._files > 1 else "")
+        return ", ".join(filter(None, parts)) + (
+            "; -n lists them" if self._survey.files > 1 else ""
+        )
 
 
 class _Figures(ProgressColumn):

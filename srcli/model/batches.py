@@ -13,7 +13,7 @@ from srcli.model.patches import Layout, Step
 from srcli.model.rows import SLICE_ROWS, Rows
 from srcli.ops.devices import all_alike
 
-__all__ = ["BatchPlan", "BatchPlans", "ShareMeter", "SpeedMeasure", "estimated_bytes"]
+__all__ = ["BatchPlan", "BatchPlans", "Counting", "ShareMeter", "SpeedMeasure", "estimated_bytes"]
 
 _FUSE = {"cpu": 6, "cuda": 8}
 """Patches per side of a block with ``tile=auto``: the larger the block, the less context is
@@ -208,6 +208,10 @@ class SpeedMeasure:
             taken.append(time.perf_counter() - begun)
         windows = self._layout.windows(step, self._plans.current.fuse)
         return min(taken) / sum(area * times for area, times in windows.items())
+
+
+Counting = Callable[[tuple[int, int], int], Callable[[int], None]]
+"""What :meth:`ShareMeter.rest` is for one step."""
 
 
 class ShareMeter:

@@ -69,7 +69,9 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
             job=job, status="planned", before=before, after=after, pictures=header.frames
         )
         if config.copies(job.target, header.coding, [before], [after]):
-            return replace(planned, patches=0, memory=_PROGRAM + _decoding(header))
+            disk = len(data) if data is not None else job.source.stat().st_size
+            memory = _PROGRAM + _decoding(header)
+            return replace(planned, patches=0, memory=memory, disk=disk)
         model, model_reason = nets.choice(header.coding)
         upscaler = nets.named(model)
         source, size = (header.height, header.width), (height, width)

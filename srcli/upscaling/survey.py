@@ -34,7 +34,7 @@ class Survey:
     """Reads the headers of a run's files in a thread, while the run has begun.
 
     A header takes a millisecond, which is much for 20,000 files and nothing beside their work. What
-    cannot be read, or is done already, counts nothing.
+    cannot be read, is copied, or is done already, counts nothing.
 
     Args:
         config: The options.
@@ -42,6 +42,7 @@ class Survey:
     """
 
     def __init__(self, config: BatchConfig, jobs: Sequence[Job]) -> None:
+        self.files = len(jobs)
         self.total = Extent()
         self.disks = Disks()
         self.complete = threading.Event()
@@ -81,6 +82,10 @@ class Survey:
             return
         header = images.read_header(job.source, max_pixels=config.max_pixels)
         width, height = config.selection.result_size(header.width, header.height)
+        sizes = [(header.width, header.height)], [(width, height)]
+        if config.copies(job.target, header.coding, *sizes):
+            self.disks.add(job.target, job.source.stat().st_size, 0)
+            return
         self._pixels[job] = pixels = header.frames * width * height
         self.disks.add(job.target, estimated_size(header, pixels, job.target, config), pixels)
         self.total = Extent(
