@@ -163,11 +163,20 @@ def _refusing(path, *_, **__):
 def test_a_folder_says_that_its_pictures_lie_below():
     """Beside pictures of its own or without; not where there are none, or where -r is given."""
     lay(one__sub__deep__a_o_jpg=b"", two__b_o_jpg=b"", two__x__IMG_3=encoded(), two__y__c_o_jpg=b"")
-    lay(three__d_o_jpg=b"", three__sub__notes_o_txt=b"", three__out__d_o_jpg=b"")
+    lay(
+        four__sub__a_o_nef=b"",
+        three__d_o_jpg=b"",
+        three__sub__notes_o_txt=b"",
+        three__out__d_o_jpg=b"",
+    )
 
-    found, left_out = planned("one", "two", "three", output="three/out", existing="skip")
+    inputs = ("one", "two", "three", "four")
+    found, left_out = planned(*inputs, output="three/out", existing="skip")
     assert set(found) == {"two/b.jpg", "three/d.jpg"}
-    assert left_out.lines() == ["pictures in folders below one, two left out; search them with -r"]
+    assert left_out.deeper == ["one", "two", "four"]
+    assert left_out.lines() == [
+        "pictures in folders below one, two, four left out; search them with -r"
+    ]
     assert planned("one", "two", recursive=True, output="out")[1].lines() == []
     assert planned("two/*", output="out")[1].lines() == []
 

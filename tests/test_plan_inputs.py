@@ -243,6 +243,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself():
         ("Photos [2019]/*/", ["Photos [2019]/s [a]/b.jpg"]),
         ("Photos 2/IMG 1.jpg/", ["Photos 2/IMG 1.jpg"]),
         ("@b.jpg", ["@b.jpg"]),
+        ("@[a-c]*", ["@b.jpg"]),
     ],
 )
 def test_names_mean_what_is_there(here, pattern, found):

@@ -169,7 +169,7 @@ def _found(
     search = recursive or None
     for one in walk(str(given.path), filters, recursive=search, below=given.below, skip=results):
         if one.is_deeper and not recursive:
-            if not (one.is_unread or one.is_folder):
+            if not one.is_folder:
                 left_out.deeper.append(given.text)
                 break
         elif one.is_unread:

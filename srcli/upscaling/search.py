@@ -335,8 +335,10 @@ def _is_private(folder: str) -> bool:
 
 
 def is_list(text: str) -> bool:
-    """Whether an input names a list, and is no file or folder of that name."""
-    return text.startswith("@") and (text == "@-" or not is_there(Path(text)))
+    """Whether an input names a list, and no file or folder of that name; or such a pattern."""
+    if text == "@-" or not text.startswith("@"):
+        return text == "@-"
+    return not is_there(Path(text)) and (is_there(Path(text[1:])) or not glob.has_magic(text))
 
 
 def read_list(source: str) -> list[str]:
