@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from srcli.errors import DataError, TrainingError
 from srcli.ops.devices import on_device
 from srcli.training import adversary
-from srcli.training.adversary import Adversary, Discriminator, SpectralConvolution, lattice
+from srcli.training.adversary import Adversary, Discriminator, SpectralConvolution, excess, lattice
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 from srcli.training.features import _SHAPES, Features
@@ -19,7 +19,13 @@ from srcli.training.trainer import Trainer, train
 
 CPU = torch.device("cpu")
 GROUP = ProcessGroup(CPU)
-SHARP = {"loss": "l1", "adversarial": 0.1, "perceptual": 0.5, "optimizer": "adam"}
+SHARP = {
+    "loss": "l1",
+    "adversarial": 0.1,
+    "perceptual": 0.5,
+    "spectrum": 0.2,
+    "optimizer": "adam",
+}
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -107,8 +113,8 @@ def test_neither_descends_on_the_loss_of_the_other(options, features_file, with_
     total, parts = one.measure(output, target, [3.0] * len(output))
     weights = one.parameters
 
-    grid = lattice(output, target, [3.0, 3.0])
-    generators = 0.5 * parts["features"] + 0.1 * parts["adversarial"] + 10 * grid
+    grid = 10 * lattice(output, target, [3.0, 3.0]) + 0.2 * excess(output, target, [3.0, 3.0])
+    generators = 0.5 * parts["features"] + 0.1 * parts["adversarial"] + grid
     options_ = {"retain_graph": True, "allow_unused": True}
     for_output, *for_weights = torch.autograd.grad(total, [output, *weights], **options_)
     (wanted,) = torch.autograd.grad(generators, [output], **options_)
@@ -150,10 +156,27 @@ def test_a_lattice_costs_and_other_texture_does_not():
     assert lattice(dots, target, [2.5, 7.0]) == 0
 
 
+@pytest.mark.parametrize("scale", [2.0, 3.0, 4.0])
+def test_dots_that_have_no_mean_stand_out_of_the_spectrum(scale):
+    """A net of dots, bright in one half and dark in the other; noise of that strength does not."""
+    target = torch.rand(1, 3, 120, 120)
+    cell = int(scale)
+    dots = target.clone()
+    dots[..., :60, ::cell] += 0.3
+    dots[..., 60:, ::cell] -= 0.3
+    noise = target + 0.3 * torch.randn(1, 1, 120, 120)
+
+    found, chance = (float(excess(one, target, [scale])) for one in (dots, noise))
+
+    assert found > 0.5
+    assert chance < found / 2
+    assert excess(target, target, [scale]) == 0
+
+
 def test_a_run_without_a_discriminator_is_resumed_from_before_there_was_one(options):
     """The options of an earlier version lack its fields."""
     values = json.loads(options().to_json())
-    for name in ("adversarial", "perceptual", "features"):
+    for name in ("adversarial", "perceptual", "spectrum", "features"):
         del values[name]
 
     assert TrainConfig.from_json(json.dumps(values)).adversarial == 0

@@ -212,6 +212,7 @@ OTHERWISE = {
     "loss": ["--set", "loss=mse"],
     "adversarial": ["--set", "adversarial=0.1"],
     "perceptual": ["--set", "perceptual=0.1"],
+    "spectrum": ["--set", "spectrum=0.1"],
     "features": ["--features", "vgg16.safetensors"],
     "clip": ["--set", "clip=0"],
     "ema": ["--set", "ema=0"],

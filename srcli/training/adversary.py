@@ -20,7 +20,7 @@ from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 from srcli.training.features import Features
 
-__all__ = ["Adversary", "Discriminator", "lattice"]
+__all__ = ["Adversary", "Discriminator", "excess", "lattice"]
 
 _WIDTH = 32
 """Channels of the discriminator's first convolution; each level has twice those above."""
@@ -179,7 +179,9 @@ class Adversary:
             target: The originals.
             scales: N scale factors.
         """
-        grid = lattice(output, target, scales)
+        grid = _LATTICE_WEIGHT * lattice(output, target, scales)
+        if self._config.spectrum:
+            grid = grid + self._config.spectrum * excess(output.float(), target, scales)
         top, left = self._corner
         window = (..., slice(top, top + _WINDOW), slice(left, left + _WINDOW))
         output, target = (
@@ -204,7 +206,7 @@ class Adversary:
                 ]
             ).mean()
         total = self._config.perceptual * features + self._weight * adversarial + discriminator
-        total = total + _LATTICE_WEIGHT * grid
+        total = total + grid
         parts = {"features": features, "adversarial": adversarial, "discriminator": discriminator}
         return total, parts
 
@@ -279,17 +281,60 @@ def lattice(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
     """
     error = output - target
     total = error.new_zeros(())
-    for scale in sorted(set(scales)):
-        cell = int(scale)
-        if cell != scale or error.shape[-1] % cell:
-            continue
-        rows = [index for index, value in enumerate(scales) if value == scale]
+    for cell, rows in _cells(scales, error.shape[-1]):
         count = error.shape[-1] // cell
         cells = error[rows].reshape(len(rows), -1, count, cell, count, cell)
         means = cells.mean((2, 4))  # (n, 3, cell, cell)
         off = (means.square() + _LATTICE_NOISE**2).sqrt() - _LATTICE_NOISE
         total = total + off.mean((1, 2, 3)).sum()
     return total / len(scales)
+
+
+def excess(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
+    """Return how far the spectrum stands out at the frequencies of the LR grid, a scalar.
+
+    The logarithm of the power at the period of the factor, and at its half for x4, over that of
+    the frequencies beside it, where it is larger than the original's; rows and columns alike. Dots
+    that are bright here and dark there have no mean, but they do have this.
+
+    Args:
+        output: ``(N, 3, 120, 120)`` ``float32``.
+        target: The same shape.
+        scales: N factors, as for :func:`lattice`.
+    """
+    found, wanted = _spectrum(output), _spectrum(target)
+    total = output.new_zeros(())
+    for cell, rows in _cells(scales, output.shape[-1]):
+        for place in range(output.shape[-1] // cell, found.shape[-1], output.shape[-1] // cell):
+            beside = [
+                near
+                for near in range(place - 8, min(place + 9, found.shape[-1]))
+                if abs(near - place) > 2  # the window spreads a line over its neighbours
+            ]
+            out, own = (
+                one[:, rows, place] - one[:, rows][..., beside].mean(-1) for one in (found, wanted)
+            )
+            total = total + functional.relu(out - own).mean(0).sum()
+    return total / len(scales)
+
+
+def _spectrum(image: Tensor) -> Tensor:
+    """Return the logarithm of the power by frequency along rows and columns: ``(2, N, side)``."""
+    side = image.shape[-1]
+    window = torch.hann_window(side, periodic=False, device=image.device)
+    grey = image.mean(1)
+    grey = (grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window
+    power = torch.stack([torch.fft.rfft2(one).abs().square().mean(1) for one in (grey, grey.mT)])
+    return (power + 1e-6).log()
+
+
+def _cells(scales: Sequence[float], side: int) -> list[tuple[int, list[int]]]:
+    """List the factors that have cells in a patch, and the samples of each."""
+    return [
+        (int(scale), [index for index, value in enumerate(scales) if value == scale])
+        for scale in sorted(set(scales))
+        if scale == int(scale) and side % int(scale) == 0
+    ]
 
 
 def _active(features: Tensor) -> Tensor:

@@ -136,6 +136,10 @@ class TrainConfig:
     perceptual: float = 0.0
     """Weight of the distance of a frozen net's features; it needs a discriminator beside it."""
 
+    spectrum: float = 0.0
+    """Weight of what stands out of a result's spectrum at the frequencies of the LR grid; it needs
+    a discriminator beside it."""
+
     features: Path | None = None
     """VGG16's convolutions, as ``benchmarks/vgg16_features.py`` makes the file; none: the features
     of the discriminator are matched."""
@@ -210,7 +214,8 @@ class TrainConfig:
         self._check_length()
         counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
         self._check_least(1, *counts, "save_every", "keep_last", "workers")
-        self._check_least(0, "warmup", "clip", "weight_decay", "adversarial", "perceptual")
+        self._check_least(0, "warmup", "clip", "weight_decay")
+        self._check_least(0, "adversarial", "perceptual", "spectrum")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name in ("lr", "epochs", "max_seconds"):
@@ -282,7 +287,7 @@ def _upgrade(values: dict[str, Any], names: set[str]) -> None:
             raise UsageError(f"{name} is {value!r}, which this version of srcli no longer has")
     if names & set(values):
         values.setdefault("balanced", False)  # each patch drew its factor
-        for name in ("adversarial", "perceptual"):  # there was no discriminator
+        for name in ("adversarial", "perceptual", "spectrum"):  # there was no discriminator
             values.setdefault(name, 0.0)
         values.setdefault("features", None)
         if type(values.get("augment")) is bool:  # there was no mirroring alone
