@@ -140,3 +140,47 @@ def test_the_script_explains_itself(tmp_path):
 
     assert finished.returncode == 2
     assert finished.stderr.startswith("usage: ")
+
+
+def test_a_folder_on_a_cluster(tmp_path):
+    """Dask's workers do every file once; one that dies costs the file it had and no other."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    (source / "deeper").mkdir(parents=True)
+    for name in ("a.png", "deeper/b.jpg", "deadly.png", "c.jpg"):
+        Image.new("RGB", (24, 18), "teal").save(source / name)
+    (source / "broken.png").write_bytes(b"no picture")
+    # The worker that gets it ends at once, as one does that the system kills.
+    code = f"""
+import os, sys, cluster, dask
+dask.config.set({{"distributed.scheduler.allowed-failures": 0}})
+def deadly(source, *rest):
+    if "deadly" in source:
+        os._exit(9)
+    import cluster
+    cluster.enlarge(source, *rest)
+if __name__ == "__main__":
+    cluster.enlarge = deadly
+    sys.argv = ["cluster", {str(source)!r}, {str(output)!r}, "--scale", "2", "--workers", "1"]
+    sys.exit(cluster.main())
+"""
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    path = os.pathsep.join([str(EXAMPLES), str(EXAMPLES.parent)])
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        timeout=240,
+        check=False,
+    )
+
+    found = {str(file.relative_to(output)) for file in output.rglob("*.*")}
+    assert found == {"a.png", "c.png", "deeper/b.png"}, done.stderr
+    assert done.returncode == 1
+    with Image.open(output / "deeper" / "b.png") as image:
+        assert image.size == (48, 36)
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if "broken.png: " in line], done
+    assert [line for line in lines if "deadly.png: " in line]
