@@ -148,3 +148,18 @@ def tiff(levels, planar="contig", byteorder="<", **options):
         stored = levels[..., 0]
     tifffile.imwrite(stream, stored, byteorder=byteorder, metadata=None, **options)
     return stream.getvalue()
+
+
+def lab_of(pixels, embedded, flags=0):
+    """Tell the CIELAB of an image, or of pixels, by its profile, as floats."""
+    image = pixels if isinstance(pixels, Image.Image) else as_image(pixels)
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(embedded)),
+        ImageCms.createProfile("LAB"),
+        image.mode,
+        "LAB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        flags,
+    )
+    levels = np.array(ImageCms.applyTransform(image, transform))
+    return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+from reading_files import lab_of
 
 from srcli.errors import ImageError
 from srcli.imaging.kinds import jxl_size
@@ -36,22 +37,12 @@ def saved(kind, image=None, **options):
 # ---- colours --------------------------------------------------------------------------------
 
 
-def luminance(picture):
-    """Return CIEXYZ (D50) of pixels by their profile, through Little CMS."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(picture.metadata.icc_profile))
-    transform = ImageCms.buildTransform(
-        source, ImageCms.createProfile("LAB"), "RGB", "LAB", ImageCms.Intent.RELATIVE_COLORIMETRIC
-    )
-    lab = np.array(ImageCms.applyTransform(Image.fromarray(picture.pixels), transform))
-    return np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])
-
-
 P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
 
-def lab_of(pixels, primaries, power):
+def by_formula(pixels, primaries, power):
     """Compute CIELAB by the formulas: linear light, XYZ under D65, adapted to D50 (Bradford)."""
     linear = pixels / 255.0
     if power:
@@ -126,7 +117,9 @@ def test_colours_without_a_profile_get_one(data, primaries, power):
     """The profile makes of the pixels what the file means, on average within one CIE76."""
     picture = read(NAME, data())
 
-    difference = luminance(picture) - lab_of(picture.pixels, primaries, power)
+    difference = lab_of(picture.pixels, picture.metadata.icc_profile) - by_formula(
+        picture.pixels, primaries, power
+    )
 
     assert np.linalg.norm(difference, axis=2).mean() < 1
 

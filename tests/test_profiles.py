@@ -1,12 +1,12 @@
 """Conversions between colour spaces."""
 
-import io
 import struct
 
 import numpy as np
 import pytest
 import pyvips
 from PIL import Image, ImageCms
+from reading_files import lab_of
 
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import rgb_of, stripped, to_srgb
@@ -67,20 +67,6 @@ def muted(dtype=np.uint8, channels=3):
 def picture_of(pixels, profile, **more):
     """Make a picture with a profile."""
     return Picture(pixels=pixels, metadata=Metadata(icc_profile=profile, **more))
-
-
-def lab_of(pixels, profile):
-    """Tell the CIELAB of 8-bit pixels by a profile."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    transform = ImageCms.buildTransform(
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-        ImageCms.createProfile("LAB"),
-        image.mode,
-        "LAB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-    )
-    levels = np.array(ImageCms.applyTransform(image, transform))
-    return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])
 
 
 @pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["Adobe RGB", "Display P3"])

@@ -1,6 +1,5 @@
 """Pictures of every mode, as they were written."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from reading_files import (
     WIDTH,
     as_image,
     exif_block,
+    lab_of,
     noise,
     palette_image,
     parsed,
@@ -98,18 +98,9 @@ def inks():
     return Image.frombytes("CMYK", (32, 24), levels.tobytes())
 
 
-def lab_of(image, embedded):
-    """Tell the CIELAB of an image by its profile, as floats."""
-    transform = ImageCms.buildTransform(
-        ImageCms.ImageCmsProfile(io.BytesIO(embedded)),
-        ImageCms.createProfile("LAB"),
-        image.mode,
-        "LAB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    levels = np.array(ImageCms.applyTransform(image, transform))
-    return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])
+def lab_like_print(image, embedded):
+    """Tell CIELAB with black point compensation."""
+    return lab_of(image, embedded, ImageCms.Flags.BLACKPOINTCOMPENSATION)
 
 
 # ---- modes --------------------------------------------------------------------------------
@@ -233,8 +224,8 @@ def test_cmyk_is_converted_through_its_profile(saved, name):
 
     album = read_album(path)
 
-    found = lab_of(Image.fromarray(album.pictures[0].pixels), SRGB)
-    difference = np.linalg.norm(found - lab_of(inks(), CMYK_PROFILE), axis=2)
+    found = lab_like_print(album.pictures[0].pixels, SRGB)
+    difference = np.linalg.norm(found - lab_like_print(inks(), CMYK_PROFILE), axis=2)
     assert difference.mean() < 1.5
     assert album.notes == ("CMYK converted to sRGB through its profile",)
     assert album.pictures[0].metadata.icc_profile is None
@@ -268,7 +259,7 @@ def test_lab_is_converted(saved):
 
     album = read_album(saved(lab, "a.tiff"))
 
-    (found,) = {tuple(row) for row in lab_of(Image.fromarray(album.pictures[0].pixels), SRGB)[0]}
+    (found,) = {tuple(row) for row in lab_like_print(album.pictures[0].pixels, SRGB)[0]}
     np.testing.assert_allclose(found, (160 * 100 / 255, 20, -30), atol=1)
     assert album.notes == ("CIELAB converted to sRGB",)
 

@@ -72,7 +72,9 @@ def encode(
     if name == "GIF":
         images = _palette_images(pictures)
     else:
-        images = [_widened(image_of(eight_bits(picture)), name) for picture in pictures]
+        images = [image_of(eight_bits(picture)) for picture in pictures]
+        wider = _WIDENED.get((name, images[0].mode))
+        images = [image.convert(wider) if wider else image for image in images]
     options = how.options(images[0].mode) | metadata.pillow_options(name)
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
@@ -128,11 +130,6 @@ def image_of(picture: Picture) -> Image.Image:
 
 _WIDENED: Final = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA", ("AVIF", "LA"): "RGBA"}
 """Where a format lacks a mode of ours, the one that holds it."""
-
-
-def _widened(image: Image.Image, name: str) -> Image.Image:
-    wider = _WIDENED.get((name, image.mode))
-    return image if wider is None else image.convert(wider)
 
 
 # ---- GIF ----------------------------------------------------------------------------------

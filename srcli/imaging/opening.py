@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
@@ -46,7 +46,7 @@ def opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO
         # A pipe cannot be rewound, as telling formats apart needs.
         stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
         if not stream.read(1):
-            _refuse("empty (0 bytes); fetch the file again")
+            raise ImageError("empty (0 bytes); fetch the file again")
         stream.seek(0)
         yield stream
 
@@ -84,7 +84,7 @@ def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
     width, height = size
     if width * height * frames > limit:
         several = f"{frames} frames of " if frames > 1 else ""
-        _refuse(f"{several}{width}x{height} pixels {too_many(limit)}")
+        raise ImageError(f"{several}{width}x{height} pixels {too_many(limit)}")
 
 
 def too_many(limit: int) -> str:
@@ -94,10 +94,6 @@ def too_many(limit: int) -> str:
     else:
         most = f"the {limit} that --max-pixels allows"
     return f"are more than {most} (a decompression bomb?); raise --max-pixels if you trust it"
-
-
-def _refuse(problem: str) -> NoReturn:
-    raise ImageError(problem)
 
 
 _PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
