@@ -85,9 +85,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--methods", nargs="+", default=["bicubic", "base", "sharp"])
+    parser.add_argument("--quick", action="store_true", help="without DISTS and NIQE")
     args = parser.parse_args()
     judge = _module(args.judge)
-    looks = judge.Looks()
+    looks = judge.Looks(dists=not args.quick, niqe=not args.quick)
     found: dict[str, dict[str, Any]] = {}
     for case in args.only:
         folder = args.output / case

@@ -33,8 +33,11 @@ from srcli.upscaler import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
 
-NAMES = ("base", "photo", "paper", "faces")
+NAMES = ("base", "photo", "sharp", "sharp-photo", "paper", "faces")
 """What may be shipped; what is not is left out."""
+
+FACES = ("base", "photo", "paper", "faces")
+"""What is scored on faces."""
 
 UNSYMMETRIC = "paper"
 """Whose self-ensemble is measured too: symmetric nets are one by themselves, and ``faces`` knows
@@ -303,7 +306,7 @@ class Block:
 
 BLOCKS = {
     "scores": Block(models=NAMES, measure=measure_scores, table=score_table),
-    "faces": Block(models=NAMES, measure=measure_faces, table=face_table),
+    "faces": Block(models=FACES, measure=measure_faces, table=face_table),
     "factors": Block(models=("base",), measure=measure_factors, table=factor_table),
     "strengths": Block(models=("base", "photo"), measure=measure_strengths, table=strength_table),
 }

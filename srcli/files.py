@@ -27,7 +27,7 @@ __all__ = [
 AUTO = "auto"
 """What a person gives instead of weights to have them chosen for each file."""
 
-DEFAULT_SHARPNESS = 0.0
+DEFAULT_SHARPNESS = 0.5
 """How far ``srcli upscale`` mixes the weights that ``auto`` chooses among with their sharp
 siblings, where there are any: 0 is not at all."""
 

@@ -102,7 +102,7 @@ photo.png --overlap x | 2 | --overlap must be a whole number or auto, not 'x'
 photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
 empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
-empty | 3 | no image found in empty (folders below it need -r)
+empty | 3 | no image found in empty; check the path
 """
 )
 def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
@@ -268,7 +268,7 @@ upscale photo.png -f doc | 2 | --format must be one of auto, png, jpg, jpeg, web
 upscale photo.png --scale | 2 | --scale needs a value; give one
 upscale photo.png -x=3 | 2 | -=: there is no such option; see srcli upscale --help
 upscale photo.png --tta=3 | 2 | --tta takes no value; leave it out
-upscale photo.png --sharp | 2 | --sharp: there is no such option; see srcli upscale --help
+upscale photo.png --sharp | 2 | --sharp: there is no such option (do you mean --sharpness?); …
 upscale photo.png -Q | 2 | -Q: there is no such option; see srcli upscale --help
 upscale | 2 | INPUT is missing; see srcli upscale --help
 eval . --limit x | 2 | --limit must be a whole number, not 'x'

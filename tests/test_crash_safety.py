@@ -43,7 +43,7 @@ os.fsync = fsync
 """
 """Makes a thread stop for good when a result is written, but has not got its name."""
 
-HOLD_THE_PLAN = f"{HOLD}\nplanning.plan = lambda selection: hold()"
+HOLD_THE_PLAN = f"{HOLD}\nplanning.plan = lambda *_: hold()"
 
 SWALLOW = f"""{HOLD}
 def swallow(*_):
@@ -174,6 +174,8 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
         "disk_free": None,
         "done": 2,
         "skipped": 0,
+        "earlier_results": 0,
+        "left_out": {},
         "failed": 1,
         "unfinished": 3,
         "megapixels": round((90 + 96) * 60 / 1e6, 3),

@@ -356,8 +356,8 @@ DEEPER = "pictures in folders below photos left out; search them with -r"
             False,
             f"no image found in photos; {DEEPER}",
         ),
-        (("bare",), True, "no image found in bare"),
-        (("*.gif", "bare"), False, "no image found in *.gif, bare"),
+        (("bare",), True, "no image found in bare; check the path"),
+        (("*.gif", "bare"), False, "no image found in *.gif, bare; check the path"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -394,7 +394,9 @@ def test_a_long_command_line_is_not_repeated():
     with pytest.raises(NothingToDoError) as caught:
         plan(selected(*(f"{number}\n" for number in range(8)), recursive=True))
 
-    assert str(caught.value) == r"no image found in 0\n, 1\n, 2\n, 3\n, 4\n and 3 more"
+    assert (
+        str(caught.value) == r"no image found in 0\n, 1\n, 2\n, 3\n, 4\n and 3 more; check the path"
+    )
 
 
 # ---- trees ------------------------------------------------------------------------------

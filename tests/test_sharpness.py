@@ -202,11 +202,10 @@ def test_auto_mixes_what_suits_each_file(dry):
         (("-m", "base", "--sharpness", 0), ("base", 0.0)),
         (("-m", "sharp"), ("sharp", None)),
         (("-m", "sharp", "--sharpness", 1), ("sharp", 1.0)),
-        ((), ("base", None)),
     ],
 )
 def test_the_ends_are_the_files_themselves(arguments, expected):
-    """0 is ``base`` and 1 is ``sharp``; without the option weights are taken as they are."""
+    """0 is ``base`` and 1 is ``sharp``; ``sharp`` without the option is taken as it is."""
     result = run("upscale", "a.png", "--json", *arguments)
 
     line = json.loads(result.stdout.splitlines()[0])

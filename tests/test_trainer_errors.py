@@ -118,8 +118,9 @@ def bad_step(monkeypatch):
         steps = itertools.count(1)
 
         def spoiled(trainer, batch):
-            loss, accuracy = original(trainer, batch)
-            return loss * (value if next(steps) == bad else 1), accuracy
+            loss, values = original(trainer, batch)
+            factor = value if next(steps) == bad else 1
+            return loss * factor, values | {"loss": values["loss"] * factor}
 
         monkeypatch.setattr(Trainer, "_measure", spoiled)
 

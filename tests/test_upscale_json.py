@@ -78,7 +78,7 @@ def test_a_list_is_empty_where_nothing_failed():
     result = run("@failed.txt")
 
     assert result.exit_code == 3
-    assert result.stderr == "error: no image found in @failed.txt\n"
+    assert result.stderr == "error: no image found in @failed.txt; check the path\n"
 
 
 @pytest.mark.usefixtures("desk")

@@ -411,6 +411,6 @@ def test_srcli_imports_torch_only_for_the_upscaler():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.split() == ["srcli.upscaler"] * 2
+    assert done.stdout.split() == ["srcli.upscaler", "srcli.model.settings"]
     with pytest.raises(AttributeError, match="no attribute 'Downscaler'"):
         srcli.Downscaler  # noqa: B018 - asking is enough

@@ -129,7 +129,7 @@ _Metrics = Annotated[
     option(
         _SCORES,
         text="Metric beside PSNR and SSIM: lpips, lpips-vgg, dists, ms-ssim or vif; repeat for "
-        "more. Needs srcli[metrics].",
+        "more. They need the extra metrics.",
         metavar="NAME",
         default="psnr, ssim",
         # As above: EvalConfig refuses other names.

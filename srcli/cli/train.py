@@ -117,7 +117,7 @@ def train(
     features: Annotated[
         Path | None,
         _value(
-            text="VGG16's convolutions, whose features sharp matches (docs/train.md).",
+            text="VGG16's convolutions, whose features sharp matches.",
             metavar="FILE",
         ),
     ] = None,

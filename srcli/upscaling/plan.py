@@ -82,7 +82,7 @@ def plan(selection: Selection, left_out: LeftOut | None = None) -> list[Job]:
         else:
             jobs.append(_file_job(selection, one, alone=len(given) == 1))
     if not jobs:
-        raise NothingToDoError("; ".join([_nothing(selection), *left_out.lines()]))
+        raise NothingToDoError("; ".join(_nothing(selection, left_out.lines())))
     return check(selection, jobs, left_out)
 
 
@@ -150,12 +150,13 @@ def _check_streams(selection: Selection, given: list[_Given]) -> None:
         raise UsageError("--output - (stdout) takes one file; several need a folder: give its name")
 
 
-def _nothing(selection: Selection) -> str:
+def _nothing(selection: Selection, left_out: list[str]) -> list[str]:
     """Say where no image was found, and why that may be."""
     patterns = [f"--include {pattern}" for pattern in selection.include]
     patterns += [f"--exclude {pattern}" for pattern in selection.exclude]
-    fits = f" that fits {one_line(' '.join(patterns))}; check the patterns" if patterns else ""
-    return f"no image found in {listed(selection.inputs)}{fits}"
+    fits = f" that fits {one_line(' '.join(patterns))}" if patterns else ""
+    advice = ["check the patterns"] if patterns else [] if left_out else ["check the path"]
+    return [f"no image found in {listed(selection.inputs)}{fits}", *advice, *left_out]
 
 
 # ---- names --------------------------------------------------------------------------------
