@@ -33,7 +33,7 @@ from srcli.upscaler import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
 
-NAMES = ("base", "photo", "sharp", "sharp-photo", "paper", "faces")
+NAMES = ("base", "photo", "sharp", "paper", "faces")
 """What may be shipped; what is not is left out."""
 
 FACES = ("base", "photo", "paper", "faces")

@@ -247,15 +247,20 @@ def test_what_cannot_be_mixed_is_refused_in_one_line(arguments, code, message, c
 
 
 @pytest.mark.usefixtures("desk")
-def test_auto_without_one_of_the_siblings_is_refused(shipped):
-    """No file is begun, even if none would need it."""
+def test_auto_mixes_what_can_be_mixed(shipped, photo):
+    """Where the weights for a file have no sibling they are taken as they are, with one notice."""
     del shipped["sharp-photo"]
+    Image.fromarray(photo).save("b.jpg", quality=60)
 
-    result = run("upscale", "a.png", "--sharpness", 0.5)
+    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json")
 
-    assert result.exit_code == 4
-    assert result.stderr.startswith("error: --sharpness cannot mix photo: ")
-    assert result.stderr.endswith("leave it out or give -m base\n")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(line["model"], line["sharpness"]) for line in lines[:2]] == [
+        ("base", 0.5),
+        ("photo", None),
+    ]
+    assert "photo has no sharp sibling: it is taken as it is" in result.stderr
+    assert result.exit_code == 0
 
 
 # ---- srcli eval, srcli models -------------------------------------------------------------

@@ -202,7 +202,7 @@ Sharpness = Annotated[
     option(
         NET,
         text="0 (faithful) to 1 (crisp; it invents texture): the weights are mixed with their "
-        "sharp sibling, base with sharp, photo with sharp-photo. It takes no more time.",
+        "sharp sibling, base with sharp. It takes no more time.",
         metavar="S",
         default=f"{DEFAULT_SHARPNESS:g}; weights such as sharp as they are",
     ),

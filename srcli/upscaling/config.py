@@ -128,8 +128,8 @@ class Nets:
             resolve_dtype(config.settings.dtype, resolve_device(config.settings.device))
             path = weights.resolve(name)
             check_settings(weights.read_header(path).config, config.settings)
-            if config.settings.sharpness is not None:
-                siblings(path)
+        if config.settings.sharpness is not None:
+            siblings(weights.resolve(self._names[0]))  # what photo lacks is no error for others
 
     def choice(self, coding: images.Coding | None) -> tuple[str, str | None]:
         """Choose for a file: a name, and the reason unless the name was given."""
@@ -155,9 +155,16 @@ class Nets:
     def _sharpness(self, name: str) -> float | None:
         """Return how far weights are mixed with their sharp sibling; None: they are not."""
         given = self._config.settings.sharpness
-        if given is not None or name not in self._names or not DEFAULT_SHARPNESS:
+        if given is not None and self._config.given_model is not None:
             return given
-        return DEFAULT_SHARPNESS if has_sibling(weights.resolve(name)) else None
+        if name not in self._names:
+            return None
+        wanted = DEFAULT_SHARPNESS if given is None else given
+        if has_sibling(weights.resolve(name)):
+            return wanted or given
+        if given:
+            self._notice_once(f"{name} has no sharp sibling: it is taken as it is")
+        return None
 
     def _notice_once(self, text: str) -> None:
         if text not in self._noticed:
