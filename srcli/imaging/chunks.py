@@ -81,11 +81,11 @@ def _is_field(name: bytes, content: bytes) -> bool:
 
 
 def without_texts(data: bytes) -> bytes:
-    """Copy a PNG, as far as it is whole, without its texts."""
+    """Copy a PNG without its texts; one that the file breaks off in stays, and is found."""
     parts, place = [data[:8]], 8
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4])
-        if data[place + 4 : place + 8] not in _OF_TEXTS:
+        if data[place + 4 : place + 8] not in _OF_TEXTS or end > len(data):
             parts.append(data[place:end])
         place = end
     return b"".join(parts)
