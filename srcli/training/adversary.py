@@ -16,9 +16,11 @@ from torch.nn import functional
 
 from srcli.errors import TrainingError
 from srcli.ops.devices import on_device
+from srcli.ops.spans import PATCH
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 from srcli.training.features import Features
+from srcli.training.optimizers import Optimizer
 
 __all__ = ["Adversary", "Discriminator", "excess", "lattice"]
 
@@ -149,7 +151,7 @@ class Adversary:
             )
         self.discriminator = on_device(Discriminator(), group.device)
         # The moments forget quickly: what the discriminator has to tell apart changes.
-        self._optimizer = torch.optim.Adam(self.parameters, betas=(0.9, 0.99))
+        self._optimizer = Optimizer(self.discriminator, "adam", betas=(0.9, 0.99))
         self._step, self._weight = 0, 0.0
         self._corner = (0, 0)
 
@@ -164,9 +166,8 @@ class Adversary:
         rise = min(1.0, (1 + 2 * step / _RAMP_STEPS) / 3)
         self._weight = self._config.adversarial * rise
         draw = random.Random(f"{self._config.seed} window {step}")  # noqa: S311 - no secret
-        self._corner = draw.randrange(121 - _WINDOW), draw.randrange(121 - _WINDOW)
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._corner = draw.randrange(PATCH + 1 - _WINDOW), draw.randrange(PATCH + 1 - _WINDOW)
+        self._optimizer.zero_grad()
         self.discriminator.iterate()
 
     def measure(
@@ -215,8 +216,7 @@ class Adversary:
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad.copy_(self._group.mean(parameter.grad))
-        self._optimizer.param_groups[0]["lr"] = lr
-        self._optimizer.step()
+        self._optimizer.step(lr)
 
     def require_alive(self, step: int, means: Mapping[str, float]) -> None:
         """Stop when the discriminator teaches nothing any more.
@@ -238,34 +238,20 @@ class Adversary:
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""
-        moments = self._optimizer.state_dict()["state"]
-        return {
-            **{f"net.{name}": value for name, value in self.discriminator.state_dict().items()},
-            **{
-                f"adam.{index}.{key}": value
-                for index, values in moments.items()
-                for key, value in values.items()
-            },
-        }
+        net = self.discriminator.state_dict()
+        return {f"net.{name}": value for name, value in net.items()} | self._optimizer.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what :meth:`state` returned.
 
         Raises:
-            RuntimeError: If it is no such state.
+            LookupError: If it is no such state.
+            RuntimeError: Likewise.
             ValueError: Likewise.
         """
-        net: dict[str, Tensor] = {}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            kind, _, rest = name.partition(".")
-            if kind == "net":
-                net[rest] = value
-            else:
-                index, key = rest.split(".")
-                moments.setdefault(int(index), {})[key] = value
-        self.discriminator.load_state_dict(net)
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+        ours = {name for name in state if name.startswith("net.")}
+        self.discriminator.load_state_dict({name[4:]: state[name] for name in ours})
+        self._optimizer.restore({name: state[name] for name in state.keys() - ours})
 
 
 def lattice(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:

@@ -222,6 +222,11 @@ class TrainConfig:
             number = getattr(self, name)
             if number is not None and not (math.isfinite(number) and number > 0):
                 raise UsageError(f"{_shown(name)} must be positive, not {number}")
+        if not self.adversarial and (self.features or self.perceptual or self.spectrum):
+            raise UsageError(
+                "features, perceptual and spectrum need a discriminator beside them: use --recipe "
+                "sharp, or --set adversarial=0.06"
+            )
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must lie in [0, 1), not {self.ema}")
         if not self.scales:

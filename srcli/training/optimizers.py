@@ -59,9 +59,17 @@ class Optimizer:
         net: In its final place and channels-last: the parameters are changed where they lie.
         name: ``adam`` or ``muon``.
         weight_decay: Share of Muon's weights that a step takes away, times its rate.
+        betas: How much of Adam's moments a step keeps.
     """
 
-    def __init__(self, net: nn.Module, name: OptimizerName, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        name: OptimizerName,
+        weight_decay: float = 0.0,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         self._filters: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for key, value in net.named_parameters():
@@ -69,7 +77,9 @@ class Optimizer:
             (self._filters if inner else rest).append(value)
         self._matrices = [nn.Parameter(_matrix(value.detach())) for value in self._filters]
         self._rates = {"adam": 1.0, "muon": _MUON_RATE}
-        self._parts: dict[str, torch.optim.Optimizer] = {"adam": torch.optim.Adam(rest, fused=True)}
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.Adam(rest, betas=betas, fused=True)
+        }
         if self._matrices:
             self._parts["muon"] = Muon(self._matrices, weight_decay)
         self._all = [*self._filters, *rest]
