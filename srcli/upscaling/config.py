@@ -161,7 +161,7 @@ class Nets:
             return None
         wanted = DEFAULT_SHARPNESS if given is None else given
         if has_sibling(weights.resolve(name)):
-            return wanted or given
+            return wanted
         if given:
             self._notice_once(f"{name} has no sharp sibling: it is taken as it is")
         return None

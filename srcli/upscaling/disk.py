@@ -33,9 +33,6 @@ _GREY: Final = 0.7
 _UNLOSSY: Final = 4.0
 """What ``--lossless`` costs."""
 
-_LEAST_RAW: Final = 2**26
-"""Bytes of a result from which its pixels go to a scratch file first."""
-
 
 def estimated_size(header: images.Header, pixels: int, target: Path, config: BatchConfig) -> int:
     """Estimate the bytes of a result: for a photograph within a factor of two as a rule.
@@ -82,7 +79,7 @@ class Disks:
             return
         self._sizes[target.parent] += size
         raw, name = 3 * pixels, images.format_of(target)
-        if raw > max(self._scratch, _LEAST_RAW) and name is not None and images.streams(name):
+        if raw > self._scratch and name is not None and images.streams(name):
             self._scratch = raw
 
     @property
