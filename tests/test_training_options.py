@@ -57,8 +57,10 @@ def test_a_field_is_named_as_the_command_line_has_it():
         ({"ema": math.nan}, "ema must lie in [0, 1), not nan"),
         (
             {"perceptual": 0.2},
-            "features, perceptual and spectrum need a discriminator beside them: use --recipe "
-            "sharp, or --set adversarial=0.06",
+            (
+                "features, perceptual and spectrum need a discriminator beside them: use --recipe "
+                "sharp, or --set adversarial=0.06"
+            ),
         ),
         ({"scales": ()}, "train needs at least one --scale"),
         ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
