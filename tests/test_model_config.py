@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
-from srcli.model.config import BASE, CONFIGS, PAPER, ModelConfig, ScalePath
+from srcli.model.config import BASE, CONFIGS, FAST, PAPER, ModelConfig, ScalePath
 from srcli.ops.spans import PATCH
 
 KINDS = ("unit", "down", "up", "join", "output")
@@ -109,9 +109,9 @@ def test_the_stride_and_the_usual_margin(config, stride, margin):
 
 
 def test_the_named_configurations():
-    """The command line knows ``paper`` and ``base``; patches fit both, and neither can change."""
-    assert CONFIGS == {"paper": PAPER, "base": BASE}
-    assert [PATCH % config.common_stride for config in CONFIGS.values()] == [0, 0]
+    """The command line knows ``paper``, ``base`` and ``fast``; patches fit both, and neither can change."""
+    assert CONFIGS == {"paper": PAPER, "base": BASE, "fast": FAST}
+    assert [PATCH % config.common_stride for config in CONFIGS.values()] == [0, 0, 0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         BASE.stem = 2
 

@@ -34,7 +34,7 @@ def refused(*arguments, **options):
 
 def test_the_recipes_are_shipped():
     """They are the TOML files of the package."""
-    assert recipe_names() == ["base", "faces", "paper", "photo", "sharp", "sharp-photo"]
+    assert recipe_names() == ["base", "faces", "fast", "paper", "photo", "sharp", "sharp-photo"]
     assert {path.stem for path in FOLDER.glob("*")} == set(recipe_names())
 
 
@@ -154,7 +154,7 @@ def test_a_file_is_a_recipe(here):
         (
             "phoot",
             None,
-            "--recipe phoot is unknown (do you mean photo?): give base, faces, paper, ",
+            "--recipe phoot is unknown (do you mean photo?): give base, faces, fast, paper, ",
         ),
     ],
 )
@@ -253,8 +253,8 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("augment=x", "--set augment must be one of turn, mirror, none, not 'x'"),
         ("keep_last=0", "keep_last must be at least 1, not 0"),
         ("degradation=rain=1", "--degradation has no part 'rain'"),
-        ("model=huge", "model huge is neither a name (base, paper) nor a file"),
-        ("model=3", "--set model must be base, paper, a JSON file or a table, not 3"),
+        ("model=huge", "model huge is neither a name (base, fast, paper) nor a file"),
+        ("model=3", "--set model must be base, fast, paper, a JSON file or a table, not 3"),
         ("model.width=3", "--set model.width: there is no such field (do you mean widths?); give "),
         ("model.widths=[3]", "model: widths must name at least two levels, not [3]"),
         ("model.join=x", "model: unit, down, up, join and output must be convolution, max-pool, "),
