@@ -88,7 +88,7 @@ class TrainConfig:
     """The recipe that the values came from."""
 
     model: ModelConfig = BASE
-    """The net's shape: ``base``, ``paper``, a JSON file, or single fields of it (``model.widths``).
+    """The net's shape: ``base``, ``fast``, ``paper``, a JSON file, or single fields of it (``model.widths``).
     Fields that are not given are those of ``init_from``'s weights, else of ``base``."""
 
     scales: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0, 4.0)
