@@ -109,7 +109,7 @@ def test_the_stride_and_the_usual_margin(config, stride, margin):
 
 
 def test_the_named_configurations():
-    """The command line knows ``paper``, ``base`` and ``fast``; patches fit both, and neither can change."""
+    """The command line knows three; patches fit each, and none can change."""
     assert CONFIGS == {"paper": PAPER, "base": BASE, "fast": FAST}
     assert [PATCH % config.common_stride for config in CONFIGS.values()] == [0, 0, 0]
     with pytest.raises(dataclasses.FrozenInstanceError):
