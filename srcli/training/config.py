@@ -89,7 +89,8 @@ class TrainConfig:
 
     model: ModelConfig = BASE
     """The net's shape: ``base``, ``fast``, ``paper``, a JSON file, or single fields of it
-    (``model.widths``). Fields that are not given are those of ``init_from``'s weights, else of ``base``."""
+    (``model.widths``). Fields that are not given are those of ``init_from``'s weights, else of
+    ``base``."""
 
     scales: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0, 4.0)
     """Scale factors to draw from, each entry as likely as the others: repeat one to weigh it."""
