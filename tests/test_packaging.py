@@ -79,9 +79,10 @@ def test_the_wheel_carries_code_types_and_weights(wheel):
         names = set(archive.namelist())
 
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srcli").rglob("*.py")}
-    recipes = {path.relative_to(ROOT).as_posix() for path in (ROOT / "srcli").rglob("*.toml")}
+    others = [path for kind in ("toml", "html") for path in (ROOT / "srcli").rglob(f"*.{kind}")]
+    others = {path.relative_to(ROOT).as_posix() for path in others}
     shipped = {f"srcli/_shipped/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
-    assert modules | recipes | {"srcli/py.typed"} | shipped <= names
+    assert modules | others | {"srcli/py.typed"} | shipped <= names
     assert "srcli/_shipped/base.safetensors" in names
     assert not [name for name in names if name.startswith(("tests", "examples"))]
 

@@ -15,6 +15,7 @@ from srcli.cli.console import Stopper, format_counts, terminating, waiting
 from srcli.cli.progress import RunProgress
 from srcli.cli.reporter import Reporter, Verbosity, write_failures
 from srcli.errors import Interrupted, UsageError
+from srcli.files import one_line
 
 if TYPE_CHECKING:
     from srcli.upscaling.config import BatchConfig
@@ -25,8 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["enlarge", "estimate"]
 
 
-def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | None) -> None:
+def enlarge(
+    config: "BatchConfig", verbosity: Verbosity, failed_list: Path | None, page: Path | None
+) -> None:
     """Do this process's share of the jobs and report on each.
+
+    Args:
+        config: The options.
+        verbosity: What is reported.
+        failed_list: Where the inputs that failed are listed.
+        page: Where the page that compares is written.
 
     Raises:
         typer.Exit: If a file failed.
@@ -34,16 +43,20 @@ def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | Non
         SrcliError: If nothing can be begun.
     """
     from srcli.upscaling import batch
+    from srcli.upscaling.compare import check_page
     from srcli.upscaling.share import Share
     from srcli.upscaling.survey import Survey
 
     share = Share.from_environment()
     if failed_list is not None and share.world_size > 1:
         failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
+    if page is not None and share.world_size > 1:
+        page = page.with_suffix(f".{share.rank}{page.suffix}")
     with terminating() as stopper:
         with waiting("looking for images", shown=verbosity.bar):
             jobs, left_out = _own_jobs(config, share)
         _check_streams(jobs)
+        check_page(page, jobs, config.selection.inputs)
         progress = None
         if not verbosity.quiet:
             bar = verbosity.bar and share.world_size == 1
@@ -63,8 +76,23 @@ def enlarge(config: "BatchConfig", verbosity: Verbosity, failed_list: Path | Non
         write_failures(failed_list, summary, config.selection.inputs)
         reporter.print_json_summary(summary)
         reporter.print_summary(summary)
+        _write_page(page, config, reporter, shown=verbosity.bar)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _write_page(
+    page: Path | None, config: "BatchConfig", reporter: Reporter, *, shown: bool
+) -> None:
+    """Write the page that compares, if that is wanted and there is something to compare."""
+    from srcli.upscaling.compare import write_page
+
+    if page is None:
+        return
+    with waiting(f"writing {one_line(page)}", shown=shown):
+        written = write_page(page, reporter.results, config.max_pixels)
+    if not written:
+        reporter.notice(f"no picture was enlarged: {one_line(page)} is not written")
 
 
 def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:

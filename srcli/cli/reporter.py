@@ -67,19 +67,22 @@ class Reporter:
         from srcli.upscaling.disk import Disks
         from srcli.upscaling.results import Summary
 
+        self.results: list[Result] = []
+        """What became of each file so far."""
+
         self._verbosity, self._share, self._total = verbosity, share, total
         self._begun = time.perf_counter()
         self._dry_run, self._left_out, self._disks = dry_run, left_out, Disks()
-        self._results = Summary(patches=0, memory=0, disk=0) if dry_run else Summary()
+        self._summary = Summary(patches=0, memory=0, disk=0) if dry_run else Summary()
         self._progress = progress
 
     def summary(self) -> "Summary":
         """Return what is known of all files so far."""
-        unfinished = self._total - self._results.finished
-        seconds = self._results.seconds if self._dry_run else time.perf_counter() - self._begun
+        unfinished = self._total - self._summary.finished
+        seconds = self._summary.seconds if self._dry_run else time.perf_counter() - self._begun
         space = self._disks.tightest()
         free = None if space is None else space.free
-        return replace(self._results, unfinished=unfinished, seconds=seconds, disk_free=free)
+        return replace(self._summary, unfinished=unfinished, seconds=seconds, disk_free=free)
 
     def running(self) -> AbstractContextManager[None]:
         """Look ahead and show the bar, where they are wanted."""
@@ -104,7 +107,8 @@ class Reporter:
 
     def result(self, result: "Result") -> None:
         """Report what became of a file."""
-        self._results = self._results.with_result(result)
+        self.results.append(result)
+        self._summary = self._summary.with_result(result)
         if result.disk is not None:
             self._disks.add(result.job.target, result.disk, result.pixels)
         if self._progress is not None:

@@ -182,6 +182,15 @@ Suffix = Annotated[
         default="_x{scale} beside the input, none in a folder",
     ),
 ]
+Compare = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        text="Write a page for the browser: a slider between the bicubic enlargement and the "
+        "result of each picture.",
+        metavar="FILE.html",
+    ),
+]
 
 # ---- network ----------------------------------------------------------------------------------
 
@@ -268,6 +277,7 @@ def upscale(
     metadata: MetadataChoice = "keep",
     keep_times: KeepTimes = False,
     suffix: Suffix = None,
+    compare: Compare = None,
     model: Model = "auto",
     sharpness: Sharpness = None,
     tta: Ensemble = False,
@@ -310,6 +320,7 @@ def upscale(
         existing="skip" if skip_existing else "overwrite" if overwrite else "error",
     )
     _check_failed_list(failed_list)
+    _check_page(compare)
     if as_json:
         _check_stdout(selection)
     config = BatchConfig(
@@ -331,7 +342,7 @@ def upscale(
     if dry_run:
         enlarging.estimate(config, verbosity)
     else:
-        enlarging.enlarge(config, verbosity, failed_list)
+        enlarging.enlarge(config, verbosity, failed_list, compare)
 
 
 def _output_of(text: str) -> Path:
@@ -357,8 +368,22 @@ def _check_failed_list(path: Path | None) -> None:
     """
     if path is None:
         return
-    if is_folder(path) or not os.access(path.parent, os.W_OK):
-        problem = "it is a folder" if is_folder(path) else f"{path.parent} is no writable folder"
-        raise OutputError(f"cannot write {path}: {problem}; give another --failed-list")
+    _check_writable("--failed-list", path)
     if path.suffix.lower() in READABLE_SUFFIXES:
         raise UsageError(f"--failed-list {path} is named like an image; give a name such as a.txt")
+
+
+def _check_page(path: Path | None) -> None:
+    """Refuse a page that no browser would take for one, or that could not be written."""
+    if path is None:
+        return
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"--compare {path} must end in .html; give a name such as page.html")
+    _check_writable("--compare", path)
+
+
+def _check_writable(option: str, path: Path) -> None:
+    """Refuse a report that cannot be written."""
+    if is_folder(path) or not os.access(path.parent, os.W_OK):
+        problem = "it is a folder" if is_folder(path) else f"{path.parent} is no writable folder"
+        raise OutputError(f"cannot write {path}: {problem}; give another {option}")
