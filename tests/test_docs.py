@@ -22,6 +22,7 @@ PAGE_OF = {
     "train": "docs/train.md",
     "eval": "docs/eval.md",
     "models": "docs/eval.md",
+    "export": "docs/export.md",
 }
 """Where each command's options are documented."""
 

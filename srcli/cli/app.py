@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from srcli import __version__, files
-from srcli.cli import evaluate, models, train, upscale
+from srcli.cli import evaluate, export, models, train, upscale
 from srcli.cli.console import say
 from srcli.cli.usage import Program
 
@@ -105,4 +105,5 @@ def _text(markup: str) -> str:
 app.command(help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
 app.command("eval", help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
 app.command()(models.models)
+app.command()(export.export)
 app.command(help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(train.train)

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from srcli.errors import Interrupted, OutputError, SrcliError
-from srcli.files import one_line, reason, replacing
+from srcli.files import is_folder, one_line, reason, replacing, scratch
 
 if TYPE_CHECKING:
     from srcli.upscaling.results import Result, Summary
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_WIDTH",
     "Stopper",
+    "check_output",
     "format_bytes",
     "format_counts",
     "format_duration",
@@ -194,6 +195,25 @@ class Stopper:
             advance(job, share)
 
         return checked
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that cannot be written before anything is computed.
+
+    Raises:
+        OutputError: If its folder is missing or may not be written to, or if it is a folder.
+    """
+    if not is_folder(path.parent):
+        raise OutputError(f"cannot write {path}: {path.parent} is no folder; make it first")
+    if is_folder(path):
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
+    try:
+        with scratch(path.parent), suppress(FileNotFoundError):
+            path.lstat()  # a name may be too long
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {reason(error)}; choose another --output"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

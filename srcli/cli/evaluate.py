@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.cli.console import NO_WIDTH, format_scores, reporting, say, write_text
+from srcli.cli.console import NO_WIDTH, check_output, format_scores, reporting, say, write_text
 from srcli.cli.options import (
     DATA,
     MESSAGES,
@@ -32,8 +32,8 @@ from srcli.cli.options import (
     settings_of,
     use_threads,
 )
-from srcli.errors import GateError, OutputError, UsageError, require_package
-from srcli.files import is_folder, one_line
+from srcli.errors import GateError, UsageError, require_package
+from srcli.files import one_line
 from srcli.ops.degradation import Degradation
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ def evaluate(
 
     if min_psnr is not None and math.isnan(min_psnr):
         raise UsageError("--min-psnr must be a number of dB, not nan")
-    _check_output(output)
+    if output is not None:
+        check_output(output)
     if (dataset is None) == (dataset_option is None):
         raise UsageError("give one data set to score: celeba, stl10 or a folder of HR images")
     config = EvalConfig(
@@ -246,14 +247,6 @@ def evaluate(
         is_csv = output.suffix.lower() == ".csv"
         write_text(output, report.to_csv() if is_csv else text + "\n")
     _check_gate(report, min_psnr)
-
-
-def _check_output(output: Path | None) -> None:
-    """Refuse a file that cannot be written before anything is computed."""
-    if output is not None and not is_folder(output.parent):
-        raise OutputError(f"cannot write {output}: {output.parent} is no folder; make it first")
-    if output is not None and is_folder(output):
-        raise OutputError(f"cannot write {output}: it is a folder; give the name of a file")
 
 
 def _only_scale(given: list[float]) -> float:

@@ -177,7 +177,7 @@ _KERNELS = {
 """By the names of :data:`srcli.ops.degradation.KERNELS`."""
 
 
-def reflect(index: Tensor, length: int) -> Tensor:
+def reflect(index: Tensor, length: int | Tensor) -> Tensor:
     """Fold indices into 0..length-1, the edge pixel repeated: ... 1 0 | 0 1 ... n-1 | n-1 ...."""
     folded = index.remainder(2 * length)
     return torch.minimum(folded, 2 * length - 1 - folded)

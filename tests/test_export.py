@@ -1,0 +1,158 @@
+"""``srcli export``: one ONNX file that gives what the upscaler gives."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from srcli import Settings, Upscaler, __version__, exporting, files
+from srcli.cli import export as command
+from srcli.cli.app import app
+from srcli.model import weights
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run(*arguments):
+    """Run the command."""
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_weights, tmp_path_factory):
+    """What the command wrote and said of the tiny net at x3."""
+    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    return path, run("-m", tiny_weights, "-o", path)
+
+
+def test_the_command_writes_and_checks_a_file(exported):
+    """It says names, opset and how near the results are; the file has names and a licence."""
+    path, result = exported
+    model = onnx.load(path)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    line = r".*tiny\.onnx  lr 1x3xHxW -> hr 1x3x3Hx3W, opset 18, within \de-0[5-9] of srcli at .*\n"
+    assert re.fullmatch(line, result.stderr)
+    assert [path.name for path in path.parent.iterdir()] == ["tiny.onnx"]
+    assert (model.producer_name, model.producer_version) == ("srcli", __version__)
+    assert {one.key: one.value for one in model.metadata_props} == {
+        "model": "tiny",
+        "scale": "3",
+        "licence": "that of whoever trained the weights",
+    }
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    sides = [side.dim_param for side in model.graph.output[0].type.tensor_type.shape.dim[2:]]
+    assert sides == ["3*height", "3*width"]
+    assert b"site-packages" not in path.read_bytes(), "where the exporter lies is nobody's business"
+
+
+@pytest.mark.parametrize("size", [(1, 2), (5, 3), (16, 40), (33, 29)])
+def test_the_graph_gives_what_the_upscaler_gives(exported, tiny_weights, photo, size):
+    """At any size, edges included."""
+    image = np.float32(photo[: size[0], : size[1]].transpose(2, 0, 1)) / 255
+    upscaler = Upscaler(tiny_weights, settings=Settings(device="cpu", dtype="fp32"))
+    wanted = [
+        band for _, band in upscaler.enlarge(torch.from_numpy(image), (3 * size[0], 3 * size[1]))
+    ]
+
+    (found,) = onnxruntime.InferenceSession(exported[0]).run(["hr"], {"lr": image[None]})
+
+    np.testing.assert_allclose(found[0], torch.cat(wanted, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["base", "paper"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_path_of_the_shipped_nets_is_the_same(name, scale, photo):
+    """The module that is exported, without the exporter: it is slow."""
+    net, header = weights.load(files.shipped()[name])
+    if scale not in header.scales:
+        pytest.skip("paper was trained for one factor")
+    image = torch.from_numpy(photo[:21, :26]).permute(2, 0, 1).float() / 255
+    upscaler = Upscaler(name, settings=Settings(device="cpu", dtype="fp32"))
+    wanted = [band for _, band in upscaler.enlarge(image, (21 * scale, 26 * scale))]
+
+    with torch.no_grad():
+        found = exporting.Enlargement(net, scale)(image[None])[0]
+
+    torch.testing.assert_close(found, torch.cat(wanted, 1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["-s", "5"], 2, "--scale 5: TINY can be exported for 2 or 3 or 4; give that"),
+        (["-s", "2.5"], 2, "--scale 2.5: TINY can be exported for 2 or 3 or 4; give that"),
+        (["-s", "nan"], 2, "--scale nan: TINY can be exported for 2 or 3 or 4; give that"),
+        (["-o", "x.safetensors"], 2, "--output x.safetensors must end in .onnx"),
+        (["-o", "no/x.onnx"], 1, "cannot write no/x.onnx: no is no folder; make it first"),
+        (["-o", "folder.onnx"], 1, "cannot write folder.onnx: it is a folder; give the name of"),
+        (["-o", f"{'x' * 300}.onnx"], 1, "File name too long; choose another --output"),
+        (["--sharpness", "2"], 2, "--sharpness"),
+        (["--sharpness", "0.5"], 4, "--sharpness cannot mix"),
+        (["-m", "gone"], 4, "no weights called gone"),
+        (["-m", "auto"], 4, "no weights called auto"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(here, tiny_weights, arguments, code, words):
+    """It is refused before anything is written."""
+    Path("folder.onnx").mkdir()
+
+    result = run("-m", tiny_weights, *arguments)
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (code, "", 1)
+    assert words.replace("TINY", str(tiny_weights)) in result.stderr
+    assert [path.name for path in here.iterdir()] == ["folder.onnx"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(here, tiny_weights, monkeypatch):
+    """Before the exporter begins."""
+
+    def full(_folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("srcli.cli.console.scratch", full)
+    result = run("-m", tiny_weights, "-o", "x.onnx")
+
+    assert (
+        result.stderr
+        == "error: cannot write x.onnx: No space left on device; choose another --output\n"
+    )
+    assert list(here.iterdir()) == []
+
+
+def test_a_difference_leaves_no_file(here, tiny_weights, monkeypatch):
+    """Nobody gets a graph that computes something else."""
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: b"")
+    monkeypatch.setattr(exporting, "largest_difference", lambda *_: float("nan"))
+
+    result = run("-m", tiny_weights)
+
+    assert result.exit_code == 4
+    assert "differs from srcli's by nan, more than 0.0001: nothing is written" in result.stderr
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_without_onnxruntime_it_says_that_nothing_was_checked(tiny_weights, monkeypatch):
+    """The file is written, by its weights' name and factor."""
+    monkeypatch.setattr(command, "find_spec", lambda _: None)
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: b"graph")
+
+    result = run("-m", tiny_weights, "-s", "2")
+
+    assert (result.exit_code, Path("tiny_x2.onnx").read_bytes()) == (0, b"graph")
+    assert "not checked: there is no onnxruntime" in result.stderr
+
+
+def test_without_its_extra_the_command_says_what_to_install(monkeypatch):
+    """One line."""
+    monkeypatch.setattr("srcli.errors.find_spec", lambda _: None)
+
+    result = run()
+
+    assert result.exit_code == 2
+    assert re.fullmatch(r"error: srcli export needs .* onnx, .* 'srcli\[export\]'\n", result.stderr)
