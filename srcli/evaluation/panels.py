@@ -1,6 +1,5 @@
 """Panels of ``srcli eval``: the detail of an image that differs most, as every method shows it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -8,9 +7,11 @@ from tempfile import TemporaryFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from srcli.errors import OutputError
-from srcli.files import is_folder, one_line, reason
+from srcli.files import one_line, reason
 from srcli.imaging.pictures import Picture
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.spans import Span
@@ -21,18 +22,8 @@ __all__ = ["View", "draw", "prepare", "worst_window"]
 _SIDE = 160
 """Longest side of a detail, HR pixels."""
 
-_LUMA_STEPS = 255 * 16
-"""Luma errors are compared in sixteenths of an 8-bit level, as whole numbers: their sums are
-exact, so that the choice of a detail is the same on every machine."""
-
 _MAX_COLUMNS = 6
 """More views than these continue in another row: a screen has about that much width."""
-
-_MAX_NAME_BYTES = 200
-"""Of a panel's file name without number and suffix: file systems take 255 in all."""
-
-_FORBIDDEN = str.maketrans(dict.fromkeys('/\\:*?"<>|', "_"))
-"""Characters that some file system does not take in names."""
 
 View = tuple[str, Picture, str]
 """A title, a picture of the size of HR, and the caption below it."""
@@ -41,17 +32,17 @@ View = tuple[str, Picture, str]
 def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
     """Make the folder of the panels, check that files can be written there, and name them.
 
-    A panel is named after its image's stem, or its whole name where others share the stem.
+    Panels are named after the images' stems, or by their whole names where two share a stem.
 
     Args:
         folder: Made if missing, with the folders above it.
         images: Names of images, such as ``baby.png`` or ``stl10/test/7``.
 
     Returns:
-        The path of each image's panel, no two of them equal in any letter case.
+        The path of each image's panel, no two of them equal.
 
     Raises:
-        OutputError: If the folder cannot be made or written to, or if a folder is in the way.
+        OutputError: If the folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,13 +53,7 @@ def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
             f"cannot write panels into {one_line(str(folder))}: {reason(error)}; "
             "give another --panels"
         ) from error
-    paths = [folder / f"{name}.png" for name in _names(images)]
-    for path in paths:
-        if is_folder(path):
-            raise OutputError(
-                f"cannot write {one_line(str(path))}: it is a folder; give another --panels"
-            )
-    return paths
+    return [folder / f"{name}.png" for name in _names(images)]
 
 
 def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Span, Span]:
@@ -84,14 +69,12 @@ def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Spa
     Returns:
         Rows and columns of the window.
     """
-    error = (_luma(high) - _luma(result)).round().astype(np.int64) ** 2
-    height, width = (min(side, length) for length in error.shape)
-    sums = np.zeros((error.shape[0] + 1, error.shape[1] + 1), np.int64)
-    sums[1:, 1:] = error.cumsum(0).cumsum(1)
-    boxes = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width]
-    boxes += sums[:-height, :-width]
-    top, left = np.unravel_index(int(boxes.argmax()), boxes.shape)
-    return Span(int(top), int(top) + height), Span(int(left), int(left) + width)
+    error = (_luma(high) - _luma(result)).square()
+    height, width = (min(side, length) for length in error.shape[1:])
+    means = functional.avg_pool2d(error, (height, 1), stride=1)
+    means = functional.avg_pool2d(means, (1, width), stride=1)
+    top, left = divmod(int(means.argmax()), means.shape[2])
+    return Span(top, top + height), Span(left, left + width)
 
 
 def draw(path: Path, views: Sequence[View], window: tuple[Span, Span]) -> None:
@@ -123,37 +106,13 @@ def _detail(picture: Picture, window: tuple[Span, Span]) -> NDArray[np.uint8]:
     return pixels
 
 
-def _luma(picture: Picture) -> NDArray[np.float64]:
-    """Return luma in the steps that errors are compared in, ``(H, W)``."""
-    image = dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)).double()
-    values: NDArray[np.float64] = (luma(image)[0] * _LUMA_STEPS).numpy()
-    return values
+def _luma(picture: Picture) -> Tensor:
+    """Return luma, ``(1, H, W)`` ``float64``."""
+    return luma(dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)).double())
 
 
 def _names(images: Sequence[str]) -> list[str]:
-    """Name the panels of images, without suffix.
-
-    Example:
-        >>> _names(["a.png", "b.png", "b.jpg", "stl10/test/7"])
-        ['a', 'b.png', 'b.jpg', 'stl10_test_7']
-    """
-    stems = [_portable(name if "/" in name else Path(name).stem) for name in images]
-    counts = Counter(stem.casefold() for stem in stems)
-    taken: set[str] = set()
-    names: list[str] = []
-    for image, stem in zip(images, stems, strict=True):
-        name = stem if counts[stem.casefold()] == 1 else _portable(image)
-        number, free = 1, name
-        while free.casefold() in taken:
-            number += 1
-            free = f"{name}_{number}"
-        names.append(free)
-        taken.add(free.casefold())
-    return names
-
-
-def _portable(name: str) -> str:
-    """Make a name that any file system takes."""
-    printable = "".join(letter if letter.isprintable() else "_" for letter in name)
-    short = printable.translate(_FORBIDDEN).encode()[:_MAX_NAME_BYTES]
-    return short.decode(errors="ignore")
+    """Name the panels of images, without suffix: by their stems where those tell them apart."""
+    flat = [name.replace("/", "_") for name in images]  # of stl10/test/7
+    stems = [Path(name).stem for name in flat]
+    return stems if len({stem.casefold() for stem in stems}) == len(stems) else flat

@@ -23,7 +23,6 @@ from srcli.files import one_line, replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 __all__ = ["Cell", "Curve", "curves", "sheet"]
 
@@ -65,17 +64,15 @@ _LABELLED_DECADES = 4
 _MAX_MARKERS = 25
 """With more points than these only some carry a marker, or the markers would hide the line."""
 
-_IMAGE_SIDE = 280
-"""The longer side of a sheet's images is near this many pixels, as far as a whole zoom allows."""
+_IMAGE_SIDE, _CELL_WIDTH = 280, 240
+"""The longer side of a sheet's images, near which a whole zoom comes, and the least width of a
+cell: pixels."""
 
-_CELL_WIDTH = 240
-"""The least width of a cell of a sheet, in pixels."""
+_GAP = 12
+"""White pixels between the cells of a sheet and around them."""
 
-_MARGIN, _GAP, _PADDING = 16, 12, 6
-"""White pixels of a sheet: around it, between cells, and between words and image."""
-
-_LETTER_WIDTH = 0.6 * _FONT * _DPI / 72
-"""Average width of a letter in pixels: the words of a sheet are wrapped by it."""
+_LETTER_WIDTH, _LINE = 0.6 * _FONT * _DPI / 72, 1.3 * _FONT * _DPI / 72
+"""Average width of a letter and height of a line, pixels: the words of a sheet are wrapped so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +158,10 @@ def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:
-    """Draw images in rows, words above and below each, no pixel resampled.
+    """Draw images in rows, words above and below each.
 
-    All cells have the size of the largest image times a whole zoom that brings its longer side
-    near 280 pixels. Every image is enlarged by the largest whole factor that fits, each of its
-    pixels a square of its exact colour, and stands in the middle of its cell. Words wider than
-    their cell are wrapped.
+    A cell is as large as the largest image, enlarged by a whole factor that brings its longer side
+    near 280 pixels: each pixel is a square. Words wider than their cell are wrapped.
 
     Args:
         path: The PNG file to write or replace; its folder must exist.
@@ -177,65 +172,33 @@ def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output
         OutputError: If the file cannot be written; what was there stays.
         ValueError: If there is no cell.
     """
-    images = [cell.image for row in rows for cell in row]
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    cells = [cell for row in rows for cell in row]
+    height, width = (max(cell.image.shape[axis] for cell in cells) for axis in (0, 1))
     zoom = max(1, round(_IMAGE_SIDE / max(height, width)))
     height, width = height * zoom, max(width * zoom, _CELL_WIDTH)
+    texts = [_wrapped(text, width) for cell in cells for text in (cell.title, cell.caption)]
+    words = _GAP + int(_LINE * max(text.count("\n") + 1 for text in texts))
+    whole = _GAP + (width + _GAP) * len(rows[0]), (height + 2 * words) * len(rows)
     with _figure(path, option) as figure:
-        titles = [[_words(figure, cell.title, width) for cell in row] for row in rows]
-        captions = [[_words(figure, cell.caption, width) for cell in row] for row in rows]
-        above, below = ([_strip(words) for words in texts] for texts in (titles, captions))
-        total = 2 * _MARGIN + sum(above) + sum(below) + (height + _GAP) * len(rows) - _GAP
-        columns = len(rows[0])
-        full = 2 * _MARGIN + (width + _GAP) * columns - _GAP
-        figure.set_size_inches(full / _DPI, total / _DPI)
-        top = total - _MARGIN  # matplotlib counts pixels from the bottom
-        for row, cells in enumerate(rows):
-            bottom = top - above[row] - height
-            for column, cell in enumerate(cells):
-                left = _MARGIN + column * (width + _GAP)
-                middle = left + width / 2
-                titles[row][column].set_position((middle, bottom + height + _PADDING))
-                titles[row][column].set_verticalalignment("bottom")
-                captions[row][column].set_position((middle, bottom - _PADDING))
-                _put(figure, cell.image, (left, bottom), (width, height))
-            top = bottom - below[row] - _GAP
+        figure.set_size_inches(whole[0] / _DPI, whole[1] / _DPI)
+        for number, cell in enumerate(cells):
+            row, column = divmod(number, len(rows[0]))
+            left = _GAP + (width + _GAP) * column
+            bottom = whole[1] - (height + 2 * words) * row - words - height
+            axes = figure.add_axes(
+                (left / whole[0], bottom / whole[1], width / whole[0], height / whole[1])
+            )
+            axes.set_axis_off()
+            colors = np.broadcast_to(cell.image, (*cell.image.shape[:2], 3))  # grey has one channel
+            axes.imshow(colors, interpolation="nearest")
+            axes.set_title(_wrapped(cell.title, width), fontsize=_FONT)
+            caption = _wrapped(cell.caption, width)
+            axes.text(0.5, -0.02, caption, ha="center", va="top", transform=axes.transAxes)
 
 
-def _put(
-    figure: "Figure", image: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]
-) -> None:
-    """Put an image, each pixel a square, into the middle of a cell of a figure.
-
-    ``corner`` is the cell's left and bottom, ``size`` its width and height, in pixels.
-    """
-    factor = min(size[0] // image.shape[1], size[1] // image.shape[0])
-    squares = image.repeat(factor, 0).repeat(factor, 1)
-    colors = np.broadcast_to(squares, (*squares.shape[:2], 3))  # grey has one channel
-    left, bottom = (
-        start + (room - side) // 2
-        for start, room, side in zip(corner, size, colors.shape[1::-1], strict=True)
-    )
-    figure.figimage(colors, left, bottom, origin="upper")
-
-
-def _words(figure: "Figure", text: str, width: int) -> "Text":
-    """Write words, their place still open, wrapped and if need be smaller to fit a width."""
-    from matplotlib.transforms import IdentityTransform  # noqa: PLC0415 - see the module
-
-    wrapped = textwrap.fill(one_line(text), int(width / _LETTER_WIDTH))
-    pixels = IdentityTransform()
-    words = figure.text(0, 0, wrapped, ha="center", va="top", transform=pixels)
-    written = words.get_window_extent().width
-    if written > width:  # capitals, and scripts of wide letters
-        words.set_fontsize(_FONT * (width - _GAP) / written)
-    return words
-
-
-def _strip(words: Sequence["Text"]) -> int:
-    """Return the height of a row's words in pixels, with the space to the images."""
-    heights = [text.get_window_extent().height for text in words if text.get_text()]
-    return int(max(heights)) + 1 + _PADDING if heights else 0
+def _wrapped(text: str, width: int) -> str:
+    """Break words to a width in pixels."""
+    return textwrap.fill(one_line(text), int(width / _LETTER_WIDTH))
 
 
 @contextmanager
