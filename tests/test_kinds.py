@@ -243,27 +243,6 @@ def test_parts_that_do_not_travel_are_named(said, part):
     assert album.pictures[0].metadata.xmp == packet
 
 
-def test_the_extension_of_a_jpegs_xmp_is_put_back():
-    """What did not fit into the first packet is part of what is handed on."""
-    rdf = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-    head = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="%s">' % rdf
-    tail = b"</rdf:RDF></x:xmpmeta>"
-    first = head + b'<rdf:Description xmlns:a="http://a/" a:b="one"/>' + tail
-    more = head + b'<rdf:Description xmlns:c="http://c/" c:d="two"/>' + tail
-    data = saved("JPEG", xmp=first)
-    mark, guid = b"http://ns.adobe.com/xmp/extension/\0", b"0" * 32
-    for place in (0, 40):
-        part = more[place : place + 40] if not place else more[place:]
-        body = mark + guid + struct.pack(">II", len(more), place) + part
-        data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
-
-    packet = read(NAME, data).metadata.xmp
-
-    assert b"one" in packet
-    assert b"two" in packet
-    assert read(NAME, data.replace(mark, b"x" * len(mark), 1)).metadata.xmp == first
-
-
 def test_further_pictures_are_counted():
     """A phone's second picture does not travel."""
     more = [Image.fromarray(levels())] * 2

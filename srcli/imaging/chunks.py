@@ -17,6 +17,12 @@ _OF_PIXELS: Final = {b"IDAT", b"fdAT"}
 _OF_FRAMES: Final = {b"acTL", b"fcTL"}
 _OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
 
+_UNNAMED: Final = {
+    *(_OF_COLOURS | _OF_FRAMES | _OF_TEXTS | _CRITICAL),
+    *(b"IEND", b"iCCP", b"eXIf", b"pHYs", b"tIME"),
+    *(b"bKGD", b"hIST", b"sBIT", b"sPLT"),  # of how the pixels were stored, or may be shown
+}
+
 TEXT_MARK: Final = "\x1f"
 """What stands before a keyword that Pillow might take for a field of its own."""
 
@@ -47,6 +53,12 @@ class Chunks:
     def of_colours(self) -> tuple[tuple[bytes, bytes], ...]:
         """Return what says, without a profile, what its colours are."""
         return tuple(chunk for chunk in self.others if chunk[0] in _OF_COLOURS)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the chunks that do not travel, which other programs have put there."""
+        names = (name for name, _ in self.others if name not in _UNNAMED)
+        return [f"chunk {name.decode('latin-1')}" for name in names if name.isalpha()]
 
     @property
     def has_fields(self) -> bool:

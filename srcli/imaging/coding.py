@@ -63,6 +63,9 @@ class Scan(Header):
 
     It raises :class:`srcli.errors.ImageError` where the file turns out to be damaged."""
 
+    notes: tuple[str, ...]
+    """What is left out or changed, as those of an album."""
+
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
         """Of its levels."""

@@ -100,6 +100,14 @@ def nclx_in(start: bytes) -> tuple[int, int, int] | None:
     return struct.unpack(">3H", box) if len(box) == 6 else None
 
 
+def in_bmp(data: bytes) -> bytes | None:
+    """Return the profile that is embedded in a BMP (BITMAPV5HEADER)."""
+    if data[70:74] != b"DEBM":
+        return None
+    start, size = struct.unpack_from("<II", data, 126)
+    return data[14 + start : 14 + start + size]
+
+
 # ---- ICC profiles -------------------------------------------------------------------------
 
 _D50: Final = (0.9642, 1.0, 0.8249)

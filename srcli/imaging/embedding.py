@@ -102,7 +102,7 @@ class Embedded:
             stream = io.BytesIO(found.exif.removeprefix(_EXIF_NAME))
             parts, *_ = directories_of(stream, order=order)
         main = dict.fromkeys(_RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
-        if found.dpi:
+        if found.dpi and not {*_RESOLUTION[:2]} <= parts.get(MAIN, {}).keys():
             main |= resolution_tags(found.dpi, order)
         blocks = {
             _PROFILE: (_UNDEFINED, found.icc_profile),

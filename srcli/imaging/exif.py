@@ -43,6 +43,9 @@ _DENSITIES: Final = (0xA20E, 0xA20F)
 _PLACES: Final = (0x9214, 0xA214)
 """SubjectArea and SubjectLocation: pixels across and down, then a diameter or two sides."""
 
+_OF_THE_EARTH: Final = frozenset({33550, 33922, 34264})
+"""Tags of GeoTIFF that say where pixels lie on the earth."""
+
 _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
 _THUMBNAIL: Final = (0x201, 0x202)
 _INLINE: Final = 4
@@ -206,6 +209,8 @@ class _Block:
             self.put(entry, picture.width)
         elif where in _HEIGHTS:
             self.put(entry, picture.height)
+        elif entry.directory == MAIN and entry.tag in _OF_THE_EARTH:
+            return False
         elif entry.directory == EXIF and entry.tag in _PLACES:
             return size is not None and self._follow_place(entry, picture, size)
         elif entry.directory == EXIF and entry.tag in _DENSITIES:
@@ -309,7 +314,8 @@ def _fit(
     for entry in [each for part in found.values() for each in part if each.place not in gone]:
         if not block.follow(entry, picture):
             gone.add(entry.place)
-            notes.append(f"EXIF {ExifTags.TAGS[entry.tag]} cannot follow the new size: dropped")
+            name = ExifTags.TAGS.get(entry.tag, f"tag {entry.tag}")
+            notes.append(f"EXIF {name} cannot follow the new size: dropped")
     if picture.metadata.icc_profile is None:
         block.say_srgb()
     block.drop_thumbnail()

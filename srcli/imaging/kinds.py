@@ -48,7 +48,7 @@ def kind_of(start: bytes) -> str | None:
     Raises:
         ImageError: If it is of a kind that is not read.
     """
-    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
+    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx " or start[25:32] == b"ARECOYK":
         raise ImageError(RAW)
     if start.startswith(b"8BPS"):
         raise ImageError("a Photoshop document, which is not read; export it as TIFF or PNG")

@@ -6,13 +6,14 @@ What is broken is left out: metadata never costs the picture.
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image
 
 from srcli.imaging.chunks import TEXT_MARK
-from srcli.imaging.exif import block_of
+from srcli.imaging.colour import adobe_rgb_of
+from srcli.imaging.exif import DAMAGED, block_of
 from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
@@ -28,6 +29,17 @@ IPTC_RESOURCE: Final = 0x0404
 
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """What a JPEG's segments of extended XMP begin with (XMP part 3, 1.1.3.1)."""
+
+_SEGMENTS: Final = (
+    *(b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _EXTENSION),
+    *(b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"Adobe", b"Ducky\0"),
+    *(b"MPF\0", b"urn:iso:std:iso:ts:21496"),  # of further pictures, which are counted
+)
+"""How segments of a JPEG begin that are read, or speak of how that file was encoded."""
+
+_RESOURCES: Final = {IPTC_RESOURCE, 0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0424, 0x0425}
+"""Photoshop's resources that stand elsewhere as well: resolution, thumbnails, profile, EXIF, XMP;
+and the digest of IPTC."""
 
 
 def sound(get: Callable[[], _T]) -> _T | None:
@@ -47,7 +59,6 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         channels: 1 where its pixels are going to be grey, 3 where they are RGB.
     """
     info = image.info
-    comment = info.get("comment")
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
     return Metadata(
         icc_profile=profile_for(info.get("icc_profile"), channels),
@@ -60,8 +71,26 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
             for key, value in text.items()
             if key != _XMP_KEYWORD and not key.startswith(_RAW_PROFILE)
         ),
-        comment=comment if isinstance(comment, bytes) and comment else None,
+        comment=_comment(image),
     )
+
+
+def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
+    """Say what is in an open image that :func:`metadata_of` had to leave out as broken."""
+    packet, segments = metadata.xmp or b"", getattr(image, "applist", [])
+    if image.info.get("exif") and not metadata.exif:
+        yield DAMAGED
+    if image.info.get("icc_profile") and not metadata.icc_profile:
+        yield "its ICC profile does not describe such pixels: dropped"
+    if _extension_of(packet) and _extended_xmp(packet, segments) is None:
+        yield "XMP is not whole: what is in its extension dropped"
+
+
+def _comment(image: Image.Image) -> bytes | None:
+    """Return the comment, of several in a JPEG all, a line each."""
+    parts = [content for name, content in getattr(image, "applist", []) if name == "COM"]
+    found = b"\n".join(parts) if parts else image.info.get("comment")
+    return found if isinstance(found, bytes) and found else None
 
 
 def profile_for(profile: object, channels: int) -> bytes | None:
@@ -102,16 +131,22 @@ def _xmp_packet(image: Image.Image) -> bytes | None:
     if not isinstance(packet, bytes) or not packet.rstrip(b"\0"):
         return None
     packet = packet.rstrip(b"\0")
-    extension = _extended_xmp(getattr(image, "applist", []))
+    extension = _extended_xmp(packet, getattr(image, "applist", []))
     return packet if extension is None else joined(packet, extension)
 
 
-def _extended_xmp(segments: list[tuple[str, bytes]]) -> bytes | None:
+def _extension_of(packet: bytes) -> bytes | None:
+    """Return the name of the extension that the XMP of a JPEG goes on in."""
+    found = re.search(rb"HasExtendedXMP\W{1,4}([0-9A-Fa-f]{32})", packet)
+    return found[1] if found else None
+
+
+def _extended_xmp(packet: bytes, segments: list[tuple[str, bytes]]) -> bytes | None:
     """Put the parts of a JPEG's extended XMP together; ``None`` where one is missing."""
     parts: dict[int, bytes] = {}
-    total = 0
+    total, start = 0, _EXTENSION + (_extension_of(packet) or b"none")
     for name, content in segments:
-        if name == "APP1" and content.startswith(_EXTENSION):
+        if name == "APP1" and content.startswith(start):
             head = content[len(_EXTENSION) + 32 :]
             total = int.from_bytes(head[:4])
             parts[int.from_bytes(head[4:8])] = head[8:]
@@ -152,20 +187,31 @@ def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
 _PARTS: Final = {
     "the video of a motion photo": re.compile(rb"MotionPhoto\W{1,4}1|MicroVideo\W{1,4}1"),
     "a gain map": re.compile(rb"hdrgm:|HDRGainMap|GainMap"),
-    "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth|depthmap"),
+    "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth"),
 }
 
 
-def left_behind(xmp: bytes | None, further: int) -> str | None:
-    """Name the parts of a file that do not travel with its picture, in one line.
+def left_behind(image: Image.Image, further: int) -> list[str]:
+    """Name the parts of a file that do not travel with its picture.
 
-    Its XMP announces some; ``further`` pictures are there besides the one that is read.
+    Its XMP announces some; ``further`` pictures are there besides the one that is read. What
+    other programs and cameras put into segments of a JPEG is named as it names itself.
     """
-    parts = [name for name, pattern in _PARTS.items() if pattern.search(xmp or b"")]
+    packet = sound(lambda: _xmp_packet(image)) or b""
+    parts = [name for name, pattern in _PARTS.items() if pattern.search(packet)]
     further -= sum("map" in name for name in parts)
     if further > 0:
         parts.append(f"{further} further picture{'s' if further > 1 else ''}")
-    return f"left out: {', '.join(parts)}" if parts else None
+    for marker, content in getattr(image, "applist", []):
+        if marker.startswith("APP") and not content.startswith(_SEGMENTS):
+            name = re.match(rb"[ -~]{3,}", content)
+            parts.append(name[0].decode() if name else f"data in {marker}")
+            if b"c2pa" in content:
+                parts[-1] = "content credentials"
+    resources = image.info.get("photoshop", {}) if image.format in {"JPEG", "MPO"} else {}
+    if resources.keys() - _RESOURCES:
+        parts.append("settings of Photoshop")
+    return parts
 
 
 # ---- TIFF ---------------------------------------------------------------------------------
@@ -183,8 +229,9 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
     xmp = sound(lambda: page.raw(_XMP_TAG)) or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
+    profile = profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels)
     metadata = Metadata(
-        icc_profile=profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels),
+        icc_profile=profile or sound(lambda: adobe_rgb_of(exif, page.channels)),
         exif=block,
         xmp=xmp,
         iptc=sound(lambda: _page_iptc(page)),

@@ -186,7 +186,7 @@ def pages_of(stream: BinaryIO) -> Iterator[Page]:
     """Go from directory to directory; ImageError if the file is a camera raw."""
     layout = layout_of(stream)
     stream.seek(0)
-    if stream.read(10)[8:] == b"CR" and layout.order == "<":
+    if stream.read(12)[8:] in {b"CR\2\0", b"IIII", b"MMMM"}:  # Canon, Phase One
         raise ImageError(RAW)
     where = layout.number(stream, layout.link, layout.offset)
     seen: set[int] = set()

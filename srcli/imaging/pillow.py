@@ -16,7 +16,14 @@ from srcli.errors import ImageError
 from srcli.imaging import colour
 from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, coding_of
-from srcli.imaging.metadata import left_behind, metadata_of, orientation_of, sound
+from srcli.imaging.metadata import (
+    left_behind,
+    losses_of,
+    metadata_of,
+    orientation_of,
+    profile_for,
+    sound,
+)
 from srcli.imaging.pictures import Levels, Metadata, Picture, turned, upright
 from srcli.imaging.ppm import Ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
@@ -27,6 +34,11 @@ _STRIP_BYTES: Final = 1 << 22
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
+
+_MOST_PADDING: Final = 1 << 12
+"""Zeros behind the end mark of a JPEG that are nothing."""
+
+_NO_END: Final = "its end mark is missing; every pixel is there"
 
 _GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of grey pictures."""
@@ -190,10 +202,26 @@ class PillowFile:
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
-        packet = self.holder.info.get("xmp")
-        note = left_behind(packet if isinstance(packet, bytes) else None, further)
-        if note is not None:
-            self.notes[note] = None
+        parts = left_behind(self.holder, further)
+        if self.chunks is not None:
+            parts += self.chunks.unknown
+            if not self.chunks.ended:
+                self.notes[_NO_END] = None
+        if self.format == "JPEG" and (where := self._end_mark()) is not None:
+            if where < 0:
+                self.notes[_NO_END] = None
+            elif not parts:
+                parts.append("data behind its end mark")
+        if parts:
+            self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
+
+    def _end_mark(self) -> int | None:
+        """Find where a JPEG has its end mark, negative: nowhere; None: at its end."""
+        size = self.stream.seek(0, io.SEEK_END)
+        self.stream.seek(max(0, size - _MOST_PADDING))
+        if self.stream.read().rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
+            return None
+        return self._content().rpartition(b"\xff\xda")[2].find(b"\xff\xd9")
 
     def _content(self, most: int = -1) -> bytes:
         self.stream.seek(0)
@@ -218,7 +246,6 @@ class PillowFile:
             completed = _completed(self._content()) if self.format == "JPEG" else None
             if completed is None:
                 raise
-            self.notes["its end mark is missing; every pixel is there"] = None
             image = completed
         if image.mode in CONVERTED:
             image, note = rgb_of(image)
@@ -235,6 +262,8 @@ class PillowFile:
     def metadata(self, channels: int) -> Metadata:
         """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""
         metadata = metadata_of(self.holder, channels)
+        if self.image.mode not in CONVERTED:
+            self.notes |= dict.fromkeys(losses_of(self.holder, metadata))
         metadata = replace(
             metadata,
             orientation=self.orientation,
@@ -259,8 +288,11 @@ class PillowFile:
             described = colour.from_code_points(*nclx[:2], channels) if nclx else described
         if described[1] is not None:
             self.notes[described[1]] = None
+        elif embedded is None and self.format == "BMP":
+            described = profile_for(colour.in_bmp(self._content()), channels), None
         profile = embedded or described[0]
-        if profile is None and self.format in {"JPEG", "WEBP", "HEIF"}:
+        silent = not self.chunks.of_colours() if self.chunks is not None else described[0] is None
+        if profile is None and silent and self.format != "AVIF":
             return sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
         return profile
 

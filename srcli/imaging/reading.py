@@ -147,7 +147,7 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
         return
     with _opened(path, None, max_pixels) as file:
         plan = plan_of(file)
-    if plan is None or file.notes:
+    if plan is None:
         yield None
         return
     bands, header, metadata = plan
@@ -161,7 +161,8 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
             yield None
             return
         known = {each.name: getattr(header, each.name) for each in fields(header)}
-        yield Scan(**known, metadata=metadata, rows=_reported(path, chain([first], rows)))
+        rows, notes = _reported(path, chain([first], rows)), tuple(file.notes)
+        yield Scan(**known, metadata=metadata, rows=rows, notes=notes)
 
 
 def _reported(path: Path, rows: Iterator[Levels]) -> Iterator[Levels]:

@@ -63,7 +63,7 @@ def plan_of(file: PillowFile | TiffFile) -> Plan | None:
     if file.is_moving or header.alpha:
         return None
     if isinstance(file, TiffFile):
-        return _plan_of_page(file.first, header)
+        return _plan_of_page(file.first, header, file.notes)
     if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I", "I;16"}:
         return None
     bands: Bands | None = None
@@ -119,7 +119,7 @@ def _ppm_bands(stream: BinaryIO, *, ppm: Ppm, rows: int) -> Iterator[Levels]:
         yield ppm_levels(stream.read(width * part.size[1] * ppm.channels * bytes_each), part)
 
 
-def _plan_of_page(page: Page, header: Header) -> Plan | None:
+def _plan_of_page(page: Page, header: Header, notes: dict[str, None]) -> Plan | None:
     """Plan a page that is stored plainly, in strips or tiles of moderate size."""
     plain = {tags.GREY, tags.RGB} | ({tags.YCBCR} if page.packing == tags.JPEG else set())
     if (
@@ -137,7 +137,7 @@ def _plan_of_page(page: Page, header: Header) -> Plan | None:
     page.check()
     metadata, note = page_metadata(page)
     if note is not None:
-        return None
+        notes[note] = None
     return _by_vips("tiffload", header, max(1, _rows_of(header) // step) * step), header, metadata
 
 

@@ -23,6 +23,8 @@ _DIMENSIONS: Final = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
 _AREA: Final = "http://ns.adobe.com/xmp/sType/Area#"
 _REGION: Final = "http://ns.microsoft.com/photo/1.2/t/Region#"
 _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
+_DJI: Final = "http://www.dji.com/drone-dji/1.0/"
+_IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _XMLNS: Final = "http://www.w3.org/2000/xmlns/"
@@ -71,8 +73,10 @@ def _parsed(packet: bytes) -> minidom.Document:
         raise _UnsafeError("too long")
     checker = expat.ParserCreate()
     checker.StartDoctypeDeclHandler = _refuse
-    data = packet.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
     try:
+        wide = {b"\0<": "utf-16-be", b"<\0": "utf-16-le"}.get(packet[:2])
+        data = packet.decode(wide).encode() if wide else packet
+        data = data.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
         checker.Parse(data, True)
         return minidom.parseString(data)  # noqa: S318 - the checker has refused what could harm
     except (expat.ExpatError, UnicodeError, RecursionError) as error:
@@ -165,10 +169,10 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
             _put(node, "1")
         elif (space, name) in _FOLLOWING:
             _put(node, str(getattr(picture, _FOLLOWING[space, name])))
-        elif space == _EXIF and name in {"SubjectArea", "SubjectLocation"}:
+        elif _is_of_pixels(space, name):
             _take_out(node)
             yield f"XMP {name} cannot follow the new size: dropped"
-    for follow in (_panorama, _crop, _areas, _regions):
+    for follow in (_panorama, _crop, _areas, _regions, _image_regions):
         yield from follow(document, picture)
 
 
@@ -176,6 +180,14 @@ def _is_left_behind(space: str, name: str) -> bool:
     video = space == _CAMERA and name.startswith(("MotionPhoto", "MicroVideo"))
     stale = (space, name) in {(_XAP, "Thumbnails"), (_NOTE, "HasExtendedXMP")}
     return video or stale or space.startswith(_LEFT_BEHIND)
+
+
+def _is_of_pixels(space: str, name: str) -> bool:
+    """Whether a property counts in pixels of the old picture; DJI's are of its camera."""
+    places = {"SubjectArea", "SubjectLocation", "FocalPlaneXResolution", "FocalPlaneYResolution"}
+    if space == _DJI:
+        return name.startswith(("CalibratedFocal", "CalibratedOptical", "DewarpData"))
+    return space == _EXIF and name in places
 
 
 def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -241,6 +253,15 @@ def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
         x, y = turned_point(left + width / 2, top + height / 2, orientation)
         width, height = (height, width) if orientation >= 5 else (width, height)
         _put(node, ", ".join(f"{v:.6g}" for v in (x - width / 2, y - height / 2, width, height)))
+
+
+def _image_regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
+    """Drop the regions of IPTC where they count pixels, or lie in a picture that is turned."""
+    found = [each for each in _nodes(document, _IPTC) if _local(each) == "ImageRegion"]
+    units = [_text(each) for each in _nodes(document, _IPTC) if _local(each) == "rbUnit"]
+    if found and (picture.metadata.orientation != 1 or "pixel" in units):
+        yield _LOST
+        _take_out(*found)
 
 
 def _property(element: minidom.Element, space: str, name: str) -> _Node | None:

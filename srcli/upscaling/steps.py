@@ -174,7 +174,7 @@ class Steps:
             self._progress(work, 0.0)
             width, height = sizes[0]
             large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
-            work.notes = source.notes if isinstance(source, Album) else ()
+            work.notes = source.notes
             if large and work.job.target != STREAM:
                 work.written = self._stream(work, pictures[0], height, net)
             else:

@@ -1,0 +1,208 @@
+"""What a file says that does not travel: kept, or named once, never lost without a word."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from metadata_blocks import SPACES, block, encoded, packet, pictured
+from PIL import Image
+from reading_files import SRGB
+
+from srcli.errors import ImageError
+from srcli.imaging.reading import read, read_album
+
+NAME = Path("a")
+NO_END = "its end mark is missing; every pixel is there"
+EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def saved(kind, shape=(32, 48, 3), **options):
+    """Encode a gradient through Pillow."""
+    stream = io.BytesIO()
+    pixels = np.linspace(0, 255, np.prod(shape)).reshape(shape).astype(np.uint8)
+    Image.fromarray(pixels).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def jpeg(*segments, shape=(32, 48, 3)):
+    """Put segments, each a marker and its content, into a JPEG."""
+    data = saved("JPEG", shape)
+    parts = [struct.pack(">BBH", 255, mark, 2 + len(body)) + body for mark, body in segments]
+    return data[:2] + b"".join(parts) + data[2:]
+
+
+def png(name, content=b"abcd"):
+    """Put a chunk into a PNG."""
+    data, chunk = saved("PNG"), name + content
+    check = struct.pack(">I", zlib.crc32(chunk))
+    return data[:33] + struct.pack(">I", len(content)) + chunk + check + data[33:]
+
+
+PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (jpeg((0xE1, b"FLIR\0\1\0\0")), "left out: FLIR"),
+        (jpeg((0xE6, b"GoPro\0DEVC"), (0xE2, b"FPXR\0")), "left out: GoPro, FPXR"),
+        (jpeg((0xEB, b"JP\0\1....jumbc2pa")), "left out: content credentials"),
+        (jpeg((0xE5, b"\1\2\3")), "left out: data in APP5"),
+        (
+            jpeg((0xED, b"Photoshop 3.0\x008BIM\4\x0b\0\0\0\0\0\4url.")),
+            "left out: settings of Photoshop",
+        ),
+        (jpeg() + b"SEFHdataSEFT", "left out: data behind its end mark"),
+        (png(b"caBX"), "left out: chunk caBX"),
+        (jpeg((0xE1, b"Exif\0\0garbage!!")), "EXIF is damaged: dropped"),
+        (jpeg((0xE1, block()[:60])), "EXIF is damaged: dropped"),
+        (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
+        (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
+        (saved("PNG")[:-12], NO_END),
+        (jpeg(shape=(32, 48))[:-2], NO_END),
+        (jpeg((0xEC, b"Ducky\0\1")), None),
+        (jpeg() + bytes(100), None),
+    ],
+)
+def test_what_does_not_travel_is_named(data, note):
+    """Blocks of cameras and programs, broken metadata; the picture is read all the same."""
+    assert read_album(NAME, data).notes == ((note,) if note else ())
+
+
+@pytest.mark.parametrize(
+    ("total", "further", "kept"),
+    [(0, (), True), (0, ((b"B" * 32, b"other"),), True), (40, (), False)],
+    ids=["whole", "one more of another name", "a part is missing"],
+)
+def test_the_extension_of_a_jpegs_xmp_is_put_back(total, further, kept):
+    """What did not fit into the first packet is handed on, or named where it is not whole."""
+    guid = b"A" * 32
+    spaces = 'xmlns:n="http://ns.adobe.com/xmp/note/" dc:title="one" n:HasExtendedXMP='
+    first = packet(f'{spaces}"{guid.decode()}"')
+    more = packet('dc:format="two"')
+    parts = [(guid, 40, more[40:]), (guid, 0, more[:40]), *((name, 0, x) for name, x in further)]
+    segments = [
+        (0xE1, EXTENSION + name + struct.pack(">II", len(more) + total, at) + part)
+        for name, at, part in parts
+    ]
+    album = read_album(NAME, jpeg((0xE1, XMP + first), *segments))
+    found = album.pictures[0].metadata.xmp
+
+    assert b"one" in found
+    assert (b"two" in found) is kept
+    assert ("XMP is not whole: what is in its extension dropped" in album.notes) is not kept
+
+
+def test_all_comments_of_a_jpeg_are_kept():
+    """Pillow hands on the last one."""
+    assert read(NAME, jpeg((0xFE, b"one"), (0xFE, b"two"))).metadata.comment == b"one\ntwo"
+
+
+@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
+def test_xmp_in_wide_letters_is_read(order):
+    """As some programs write it."""
+    wide = packet('exif:PixelXDimension="96"').decode().encode(order)
+    file, notes = encoded(pictured(xmp=wide), "PNG")
+
+    assert b'PixelXDimension="192"' in read(NAME, file.getvalue()).metadata.xmp
+    assert not notes
+
+
+DJI = 'xmlns:d="http://www.dji.com/drone-dji/1.0/" d:GimbalYawDegree="1" d:CalibratedFocalLength'
+REGION = (
+    '<I:ImageRegion xmlns:I="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    "<I:rbUnit>{}</I:rbUnit></I:ImageRegion>"
+)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inside", "orientation", "note"),
+    [
+        ('exif:FocalPlaneXResolution="9/1"', "", 1, "XMP FocalPlaneXResolution cannot follow"),
+        (DJI + '="3666"', "", 1, "XMP CalibratedFocalLength cannot follow"),
+        ("", REGION.format("pixel"), 1, "XMP regions cannot follow"),
+        ("", REGION.format("relative"), 6, "XMP regions cannot follow"),
+        ("", REGION.format("relative"), 1, None),
+    ],
+)
+def test_what_counts_pixels_in_xmp_is_not_left_wrong(attributes, inside, orientation, note):
+    """What does not follow goes, by its name; its neighbours stay."""
+    given = packet(attributes, inside)
+    file, notes = encoded(pictured(xmp=given, orientation=orientation), "PNG")
+    found = read(NAME, file.getvalue()).metadata.xmp
+
+    assert [line.startswith(note) for line in notes] == [True] if note else not notes
+    assert (b"GimbalYawDegree" in found) is (b"GimbalYawDegree" in given)
+    assert not any(word in found for word in (b"FocalPlaneX", b"CalibratedFocal")) or not note
+
+
+def test_places_on_the_earth_do_not_stay_with_other_pixels():
+    """GeoTIFF's tags count in pixels."""
+    stream = io.BytesIO()
+    tags = [(33550, "d", 3, (10.0, 10.0, 0.0), True), (42113, "s", 0, "-1", True)]
+    tifffile.imwrite(stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags)
+    file, notes = encoded(read(NAME, stream.getvalue()), "TIFF")
+
+    with Image.open(file) as image:
+        assert 33550 not in image.tag_v2
+        assert image.tag_v2[42113] == "-1"
+    assert notes == ("EXIF tag 33550 cannot follow the new size: dropped",)
+
+
+def bmp():
+    """Make a BMP with a profile in it (BITMAPV5HEADER)."""
+    size = 8 * 8 * 3
+    sides = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 24, 0, size, 2835, 2835, 0, 0)
+    header = sides + bytes(16) + b"DEBM" + bytes(48)
+    header += struct.pack("<4I", 4, 124 + size, len(SRGB), 0)
+    return b"BM" + struct.pack("<IHHI", 138 + size, 0, 0, 138) + header + bytes(size) + SRGB
+
+
+def tiff():
+    """Make a TIFF of a camera that names Adobe RGB as DCF has it."""
+    file, _ = encoded(pictured(exif=block(), icc_profile=SRGB), "TIFF")
+    return file.getvalue().replace(struct.pack("<H", 34675), struct.pack("<H", 65000), 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (bmp, "sRGB"),
+        (tiff, "Adobe RGB"),
+        (lambda: saved("PNG", exif=block()[6:]), "Adobe RGB"),
+        (lambda: saved("WEBP", exif=block()), "Adobe RGB"),
+    ],
+    ids=["BMP", "TIFF", "PNG", "WebP"],
+)
+def test_colours_are_found_in_every_container(data, words):
+    """A profile that Pillow does not look for, and cameras' Adobe RGB."""
+    profile = read(NAME, data()).metadata.icc_profile
+
+    assert words in profile.decode("utf-16-be", "ignore") + profile.decode("latin-1")
+
+
+def test_the_own_resolution_of_exif_goes_into_a_tiff():
+    """What JFIF says beside it is often a default."""
+    exif = block(main={282: (5, struct.pack("<II", 300, 1)), 283: (5, struct.pack("<II", 300, 1))})
+    file, _ = encoded(pictured(exif=exif, dpi=(72.0, 72.0)), "TIFF")
+
+    with Image.open(file) as image:
+        assert image.tag_v2[282] == 300
+
+
+@pytest.mark.parametrize("start", [b"II*\0\x08\x0a\0\0IIIICwaR", bytes(25) + b"ARECOYK"])
+def test_raws_of_phase_one_and_kyocera(start):
+    """One is a TIFF whose first page is small, and says that it is the picture."""
+    with pytest.raises(ImageError, match="a camera raw"):
+        read(NAME, start + bytes(4000))
+
+
+def test_a_name_space_is_no_depth_map():
+    """Only what is said in it counts."""
+    assert "GDepth" in SPACES
+    assert not read_album(NAME, jpeg((0xE1, XMP + packet('dc:title="a"')))).notes
