@@ -73,6 +73,15 @@ def train(
             metavar="NAME|DIR",
         ),
     ] = None,
+    valid: Annotated[
+        Path | None,
+        option(
+            DATA,
+            text="Evaluate on the images of this folder.",
+            metavar="DIR",
+            default="one in fifty of the data sets",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     download: Download = False,
     degradation: Annotated[
@@ -112,13 +121,6 @@ def train(
         _value(
             text="Weights to start from, whose shape the net has; none for random ones.",
             metavar="NAME|FILE",
-        ),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        _value(
-            text="VGG16's convolutions, whose features sharp matches.",
-            metavar="FILE",
         ),
     ] = None,
     seed: Annotated[
@@ -203,6 +205,7 @@ def train(
         assignments or [],
         {
             "datasets": tuple(dataset) if dataset else None,
+            "valid": valid,
             "data_dir": data_dir and data_dir.absolute(),
             "output": output,
             "scales": tuple(scale) if scale else None,
@@ -213,7 +216,6 @@ def train(
             "batch_size": batch_size,
             "seed": seed,
             "init_from": None if init_from is None else Path(init_from),
-            "features": features and features.absolute(),
             "device": device,
             "dtype": dtype,
         },
@@ -268,6 +270,8 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
     from srcli.training import trainer
 
     require_package("matplotlib", "train", "srcli train")
+    if config.tensorboard:
+        require_package("tensorboard", "train", "--set tensorboard=true")
     is_main = _is_main_process()
     shown = is_main and verbose is not False and sys.stderr.isatty()
     with (
