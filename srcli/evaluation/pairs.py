@@ -108,7 +108,7 @@ def _listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder of images; give a folder of HR images, or one with the "
-            f"folders HR and LRx3, or {' or '.join(DATASETS)}; Set5, Set14 and other benchmark sets "
+            f"folders HR and LRx3, or {' or '.join(DATASETS)}; Set5, Set14 and other such sets "
             f"have to be downloaded by hand: {_BENCHMARKS} has the links"
         )
     found = images.files_in(folder, recursive=False)
