@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install install-dev lint check clean
+.PHONY: demo test install install-dev lint check newest release clean
 
 demo: install
 	$(BIN)/srcli upscale examples/photos --overwrite --verbose
@@ -35,5 +35,19 @@ lint:
 check:
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+# What a user gets who installs without the constraints: the newest torch and all else.
+newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable . --group dev
+	.venv-newest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# All but the upload.
+release: test newest
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m twine check --strict dist/*
+	@echo "dist is ready. To publish it: $(BIN)/python -m twine upload dist/*"
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos_x3
+	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos_x3

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -31,16 +32,22 @@ main()
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The built wheel."""
+def dist(tmp_path_factory):
+    """A folder with the built wheel and source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        [sys.executable, "-m", "hatchling", "build", "-d", str(folder)],
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    (built,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist):
+    """The built wheel."""
+    (built,) = dist.glob("*.whl")
     return built
 
 
@@ -85,6 +92,41 @@ def test_the_wheel_carries_code_types_and_weights(wheel):
     assert modules | others | {"srcli/py.typed"} | shipped <= names
     assert "srcli/_shipped/base.safetensors" in names
     assert not [name for name in names if name.startswith(("tests", "examples"))]
+
+
+def test_both_distributions_can_be_published(dist):
+    """Twine has nothing against them, and the sources have all that the wheel is built of."""
+    pytest.importorskip("twine")
+    files = sorted(map(str, dist.iterdir()))
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (sources,) = dist.glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert (len(files), checked.returncode) == (2, 0), checked.stdout
+    weights = {f"weights/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")}
+    assert weights | {"pyproject.toml", "srcli/cli/app.py", "docs/export.md", "LICENSE"} <= names
+
+
+def test_the_extras_are_those_that_the_errors_name(wheel):
+    """Each ``pip install 'srcli[EXTRA]'`` that srcli or its docs advise brings something."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(name).decode()
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "srcli").rglob("*.py"), ROOT / "README.md"]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    advised = set(re.findall(r"srcli\[(\w+)\]", text))
+    advised |= set(re.findall(r'require_package\(\s*[\w"]+, "(\w+)"', text))
+
+    provided = set(re.findall(r"^Provides-Extra: (\w+)", metadata, re.MULTILINE))
+    assert provided == advised
+    assert "Author: The srcli authors" in metadata
+    assert "Classifier: Environment :: Console" in metadata
 
 
 def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp_path):
