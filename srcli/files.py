@@ -1,8 +1,10 @@
 """Files that appear whole or not at all: plain Python, no torch."""
 
+import hashlib
 import importlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ __all__ = [
     "DEFAULT_SHARPNESS",
     "TEMPORARY_SUFFIX",
     "abandon",
+    "claimed",
     "is_file",
     "is_folder",
     "is_there",
@@ -36,6 +39,13 @@ TEMPORARY_SUFFIX = ".srcli-tmp"
 
 _UNFINISHED: set[Path] = set()
 """The temporary files of this process."""
+
+_LOCK_TRIES = 3
+_LOCK_SECONDS = 0.01
+"""How often and how long a lock is waited for: :func:`sweep` holds one for a moment."""
+
+_FOLDER_TRIES = 100
+"""How often a folder is made that another process removes at that moment."""
 
 _FCNTL: ModuleType | None = None
 with suppress(ImportError):  # Windows has no such locks
@@ -129,6 +139,90 @@ def scratch(folder: Path) -> Iterator[Path]:
         _UNFINISHED.discard(temporary)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[bool]:
+    """Claim a file that is to be made, so that one process at a time makes it.
+
+    A claim is the lock on a temporary file beside the target, named after it. The system takes it
+    back however the process ends; :func:`sweep` finds the file, or the next claim takes it over.
+    Where a file system knows no locks, whoever asks has the claim.
+
+    Args:
+        target: The final path. Its folder is made; where nothing came into it, it is removed again.
+
+    Yields:
+        Whether it is ours; False: another process is at it.
+
+    Raises:
+        OSError: What the file system says.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    path = target.with_name(f".{name}{TEMPORARY_SUFFIX}")
+    missing = [folder for folder in target.parents if not is_there(folder)]
+    number = _claim(path)
+    try:
+        yield number is not None
+    finally:
+        if number is not None:
+            _give_up(path, number)
+        for folder in missing:
+            with suppress(OSError):  # something has come into it
+                folder.rmdir()
+
+
+def _claim(path: Path) -> int | None:
+    """Open and lock a file: the descriptor that holds the lock, or None where another has it."""
+    refused = 0
+    while refused < _LOCK_TRIES:
+        number = _opened(path)
+        if not _locks(number):
+            os.close(number)
+            refused += 1
+            time.sleep(_LOCK_SECONDS)
+        elif os.fstat(number).st_nlink:
+            _UNFINISHED.add(path)
+            return number
+        else:  # whoever had it has removed it before it was locked
+            os.close(number)
+    return None
+
+
+def _opened(path: Path) -> int:
+    """Open a file, made with its folders if need be, which others remove as soon as it is empty."""
+    for _ in range(_FOLDER_TRIES):
+        with suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _give_up(path: Path, number: int) -> None:
+    """Remove a file that holds a claim, under its lock where the system allows that."""
+    if _FCNTL is None:
+        os.close(number)
+    with suppress(OSError):
+        path.unlink()
+    _UNFINISHED.discard(path)
+    if _FCNTL is not None:
+        os.close(number)
+
+
+def _locks(number: int) -> bool:
+    """Lock an open file; False if another process holds it."""
+    try:
+        if _FCNTL is not None:
+            _FCNTL.flock(number, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
+        else:
+            windows = importlib.import_module("msvcrt")
+            windows.locking(number, windows.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def abandon() -> None:

@@ -118,8 +118,9 @@ def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu
     await_there(here / "held")
     process.send(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    (left,) = (here / "out").iterdir()
-    assert left.name.endswith(TEMPORARY_SUFFIX)
+    left = list((here / "out").iterdir())
+    assert len(left) == 2, "the claim and the file"
+    assert all(path.name.endswith(TEMPORARY_SUFFIX) for path in left)
 
     assert server.run(*command)[1] == 1
 
@@ -299,13 +300,38 @@ def test_a_list_is_not_replaced_while_it_is_not_done(here, row, on_cpu, server):
 # ---- shared -------------------------------------------------------------------------------
 
 
-def test_two_commands_may_go_over_one_folder(here, photos, tiny_weights, server):
-    """Started at once with ``--skip-existing`` they do not hurt each other's files."""
-    options = ["-r", "--model", tiny_weights, "--device", "cpu", "--skip-existing", "-q"]
+def test_two_commands_share_one_folder(here, photos, tiny_weights, server):
+    """Started at once with ``--skip-existing``: each file is done once, by one of them."""
+    options = ["-r", "--model", tiny_weights, "--device", "cpu", "--skip-existing", "--json"]
     assert server.run(photos, *options, "-o", "whole")[1] == 0
 
-    pair = [server.start(photos, *options, "-o", "out") for _ in range(2)]
+    pair = [server.start(photos, *options, "-o", "out", "-j", "1") for _ in range(2)]
 
     assert [process.wait() for process in pair] == [0, 0]
     assert [process.stderr for process in pair] == ["", ""]
+    done = [line["input"] for one in pair for line in one.lines[0] if line["status"] == "done"]
+    assert sorted(done) == sorted(str(photos / name) for name in NAMES)
     assert contents(here / "out") == contents(here / "whole")
+
+
+def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
+    """It is skipped, the others are done; once that run is killed, its file is done as well."""
+    command = [row, *on_cpu, "--skip-existing", "--json", "-o", "out/deeper"]
+    first = server.start(*command, first=HOLD_THE_NET)
+    await_there(here / "held")
+
+    second, code = server.run(*command)
+
+    assert code == 1, "one is broken"
+    lines = {Path(line["input"]).name: line for line in second.lines[0]}
+    assert lines["3.png"]["status"] == "skipped"
+    assert lines["3.png"]["message"] == "out/deeper/3.png: another run is at it"
+    assert [lines[f"{index}.png"]["status"] for index in (0, 2)] == ["skipped"] * 2
+    assert [lines[f"{index}.png"]["status"] for index in (4, 5)] == ["done"] * 2
+    first.send(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+
+    third, _ = server.run(*command)
+
+    assert [line["status"] for line in third.lines[0]].count("done") == 1
+    assert sorted(contents(here / "out")) == [f"deeper/{index}.png" for index in (0, 2, 3, 4, 5)]

@@ -1,14 +1,18 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from srcli.files import TEMPORARY_SUFFIX, replacing, sweep
+from srcli import files
+from srcli.files import TEMPORARY_SUFFIX, claimed, replacing, sweep
 
 
 def names_in(folder):
@@ -147,3 +151,58 @@ def test_a_temporary_file_swept_before_its_lock_is_made_again(tmp_path, monkeypa
         assert temporary != made[0]
 
     assert names_in(tmp_path) == ["target.bin"]
+
+
+@pytest.mark.parametrize("system", ["fcntl", "msvcrt", "none"])
+def test_a_claim_is_held_once(tmp_path, monkeypatch, system):
+    """A second one is refused until the first is over; no file stays, nor a folder made for it."""
+    locked = set()
+
+    def lock(number, *_):
+        if system == "none":
+            raise OSError(errno.ENOLCK, "no locks available")
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        if path in locked:
+            raise PermissionError(errno.EACCES, "locked")
+        locked.add(path)
+
+    if system != "fcntl":
+        if not Path("/proc/self/fd").exists():
+            pytest.skip("needs /proc to stand in for Windows")
+        fake = SimpleNamespace(locking=lock, flock=lock, LK_NBLCK=2, LOCK_EX=2, LOCK_NB=4)
+        monkeypatch.setattr(files, "_FCNTL", fake if system == "none" else None)
+        monkeypatch.setitem(sys.modules, "msvcrt", fake)
+    target = tmp_path / "new" / "deeper" / ("x" * 255)
+
+    with claimed(target) as first, claimed(target) as second, claimed(tmp_path / "y") as other:
+        assert (first, second, other) == (True, system == "none", True)
+        assert len(names_in(target.parent)) == 1
+
+    locked.clear()
+    assert names_in(tmp_path) == []
+    with claimed(target) as again:
+        assert again
+        target.touch()
+    assert names_in(target.parent) == [target.name]
+
+
+def test_claims_by_many_threads_never_meet(tmp_path):
+    """Whoever removes the file, and whoever sweeps it, two never hold one claim."""
+    held, most, got = [], [], []
+
+    def work(_):
+        for _ in range(50):
+            sweep(tmp_path / "out")
+            with claimed(tmp_path / "out" / "a.png") as ours:
+                if ours:
+                    held.append(1)
+                    most.append(len(held))
+                    got.append(1)
+                    held.pop()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+    assert max(most) == 1
+    assert got
+    assert names_in(tmp_path) == []

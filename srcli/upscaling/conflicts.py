@@ -7,21 +7,21 @@ Windows and macOS, as they are elsewhere.
 import os
 import platform
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
 from srcli.errors import OutputError
-from srcli.files import is_folder, is_there, one_line
+from srcli.files import claimed, is_folder, is_there, one_line, reason
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.search import Identity, folded, identity
 from srcli.upscaling.selection import STREAM, Job, Selection
 
-__all__ = ["check", "check_folder", "make_folder"]
+__all__ = ["check", "check_folder", "claim", "make_folder"]
 
 _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 """Whether names are Unicode here, and their case does not count."""
@@ -95,7 +95,7 @@ def _problem(selection: Selection, target: Path) -> str | None:
         known = " ".join(sorted(READABLE_SUFFIXES))
         return f"its result {shown} has no known image suffix; use one of {known}"
     if _length(target.name) > _LONGEST_NAME:
-        return f"the name of its result {shown} is too long; use a shorter --suffix, or --output"
+        return f"the name of its result {shown} is too long; use a shorter --suffix or --name"
     if is_folder(target):
         return f"its result {shown} is a folder; give another --output"
     if selection.existing == "error" and is_there(target):
@@ -144,6 +144,37 @@ def check_folder(target: Path) -> None:
         shown = one_line(str(parent))
         why = f"no permission in {shown}" if is_folder(parent) else f"{shown} is not a folder"
         raise OutputError(f"cannot write {one_line(str(target))}: {why}; choose another --output")
+
+
+def claim(
+    target: Path, existing: Literal["error", "skip", "overwrite"], until: ExitStack
+) -> str | None:
+    """Claim a result, so that runs which go over the same files share them.
+
+    Args:
+        target: The result.
+        existing: What happens if it is there.
+        until: Holds the claim.
+
+    Returns:
+        None, or why it is not to be made: another run is at it, or has made it meanwhile.
+
+    Raises:
+        OutputError: If nothing can be written there, or the result has appeared and is not wanted.
+    """
+    shown = one_line(target)
+    try:
+        ours = until.enter_context(claimed(target))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {shown}: {reason(error)}; choose another --output"
+        ) from error
+    if not ours:
+        return f"{shown}: another run is at it"
+    if existing == "skip" and is_there(target):
+        return f"{shown} is there already"
+    make_folder(target, existing)
+    return None
 
 
 def make_folder(target: Path, existing: Literal["error", "skip", "overwrite"]) -> None:

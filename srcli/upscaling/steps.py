@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Final
@@ -25,7 +24,7 @@ from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
-from srcli.upscaling.conflicts import check_folder, make_folder
+from srcli.upscaling.conflicts import check_folder, claim, make_folder
 from srcli.upscaling.results import Result, failure
 from srcli.upscaling.selection import STREAM, Job
 
@@ -75,6 +74,9 @@ class Work:
     read: Future[Album | Scan] | None = None
     open: ExitStack = field(default_factory=ExitStack)
     """What is to be closed when the file has been read."""
+
+    claim: ExitStack = field(default_factory=ExitStack)
+    """Holds other runs off its result."""
 
     computed: Future[None] | None = None
     """Where several GPUs compute, each a file; None where the main thread does."""
@@ -161,6 +163,8 @@ class Steps:
             pictures = [source] if isinstance(source, Scan) else source.pictures
             before = [(one.width, one.height) for one in pictures]
             sizes = self._measure(work, before)
+            if not self._claims(work):
+                return
             if self.config.copies(work.job.target, source.coding, before, sizes):
                 work.model = None
                 if isinstance(source, Scan):
@@ -192,6 +196,18 @@ class Steps:
             work.result = failure(work.job, error)
         finally:
             work.open.close()
+            if work.written is None:
+                work.claim.close()
+            else:
+                work.written.add_done_callback(lambda _: work.claim.close())
+
+    def _claims(self, work: Work) -> bool:
+        """Claim the result of a file; where another run has it, that is what became of the file."""
+        job, existing = work.job, self.config.selection.existing
+        why = None if job.target == STREAM else claim(job.target, existing, work.claim)
+        if why is not None:
+            work.result = Result(job=job, status="skipped", message=why)
+        return why is None
 
     def _progress(self, work: Work, share: float) -> None:
         """Pass on how much of a file is done, unless it is to be left."""
@@ -260,12 +276,9 @@ class Steps:
                 came = time.perf_counter()
                 yield item
 
-        rows = taken()
-        first = next(rows)
-        # Not before there is something to write: a failed input leaves no empty folder.
         make_folder(work.job.target, self.config.selection.existing)
         notes = images.write_rows(
-            chain([first], rows),
+            taken(),
             work.job.target,
             height=height,
             quality=self.config.quality,
