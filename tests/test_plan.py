@@ -40,11 +40,26 @@ def listing(folder="."):
         ({"suffix": "a/b"}, "--suffix 'a/b' must not contain a path separator"),
         *(
             (
-                {"suffix": suffix},
-                f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known",
+                {option: text},
+                (
+                    f"--{option} {text!r}: what stands in braces must be "
+                    "{stem}, {model} or {scale}"
+                ),
             )
-            for suffix in ("{name}", "{", "{scale", "{{scale}}", "{Scale}")
+            for option in ("suffix", "name")
+            for text in ("{width}", "{", "{scale", "{{scale}}", "{Scale}", "{}", "{scale:g}")
         ),
+        ({"name": "../{stem}"}, "--name '../{stem}' must not contain a path separator"),
+        ({"name": "{stem}\0"}, r"--name '{stem}\x00' must not contain a NUL; use other characters"),
+        ({"name": ""}, "--name '' is empty; give a name such as '{stem}_x{scale}'"),
+        (
+            {"name": "{stem}.JPG"},
+            (
+                "--name '{stem}.JPG' has an ending, which is --format's; "
+                "give a name such as '{stem}_x{scale}'"
+            ),
+        ),
+        ({"name": "{stem}", "suffix": ""}, "--suffix and --name exclude each other; give one"),
         *(
             ({option: (pattern,)}, f"--{option} is empty; give a pattern such as *.jpg")
             for option in ("include", "exclude")
@@ -143,6 +158,14 @@ def test_a_folder_named_by_dots_gets_a_sibling_too(here, monkeypatch, start, arg
         ({"suffix": "-{scale}"}, "a-3.png", "photos_x3/a-3.png"),
         ({"suffix": "{scale}{scale}", "scale": 2.5}, "a2.52.5.png", "photos_x2.5/a2.52.5.png"),
         ({"suffix": "_{scale}", "size": ">=9x8"}, "a_9x8.png", "photos_9x8/a_9x8.png"),
+        ({"suffix": "_{model}", "model": "base"}, "a_base.png", "photos_x3/a_base.png"),
+        (
+            {"name": "{stem}_{model}_x{scale}", "model": "{stem}"},
+            "a_{stem}_x3.png",
+            "photos_x3/a_{stem}_x3.png",
+        ),
+        ({"name": "{scale} {stem}.", "size": "9x8"}, "9x8 a..png", "photos_9x8/9x8 a..png"),
+        ({"name": "new", "format": "webp"}, "new.webp", "photos_x3/new.webp"),
     ],
 )
 def test_names_have_the_size(here, options, file, folder):
@@ -156,6 +179,33 @@ def test_names_have_the_size(here, options, file, folder):
 
 
 @pytest.mark.usefixtures("here")
+def test_a_name_that_two_files_would_get_is_refused():
+    """Both are named, as those are that differ in their endings alone."""
+    touch("a.png", "b.png", "sub/c.png")
+
+    found = problems(selected("a.png", "b.png", "sub/c.png", name="new"))
+
+    assert found == [
+        "its result new.png is also that of b.png; rename one of them",
+        "its result new.png is also that of a.png; rename one of them",
+        None,
+    ]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["{stem}_{model}_x{scale}", "{stem} {stem}-{scale}", "x{stem}"])
+def test_results_under_a_name_are_not_enlarged_again(name):
+    """The same command finds its own results, whatever stands in stems and in models."""
+    touch("a_b.png", "a.png")
+    made = targets(".", output=Path(), name=name, model="my_net").values()
+    touch(*made)
+
+    again = plan(selected(".", output=Path(), name=name, model="my_net", existing="skip"))
+
+    assert sorted(job.source.name for job in again) == ["a.png", "a_b.png"]
+
+
+@pytest.mark.usefixtures("here")
 def test_a_name_that_grows_too_long_is_reported():
     """255 bytes are a name, 256 are none; what counts are bytes, not letters."""
     fits, long, accents = "a" * 248 + ".png", "b" * 249 + ".png", "é" * 125 + ".png"
@@ -165,8 +215,7 @@ def test_a_name_that_grows_too_long_is_reported():
 
     assert first is None
     assert second == (
-        f"the name of its result {long[:-4]}_x3.png is too long; "
-        "use a shorter --suffix, or --output"
+        f"the name of its result {long[:-4]}_x3.png is too long; use a shorter --suffix or --name"
     )
     assert third.startswith("the name of its result é")
     assert problems(selected(fits, long, accents, output="out")) == [None] * 3

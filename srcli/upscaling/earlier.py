@@ -9,7 +9,7 @@ from typing import Final
 
 from srcli.errors import SrcliError
 from srcli.imaging import images
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.selection import FIELDS, Job, Selection
 
 __all__ = ["without_results"]
 
@@ -41,10 +41,10 @@ def without_results(
         The jobs that stay, and those whose inputs are results.
     """
     originals = {os.path.splitext(place)[0] for place in jobs}  # noqa: PTH122
-    form = _form(selection.suffix)
+    forms = _forms(selection)
 
     def is_result(place: str, job: Job) -> bool:
-        named = any(one in originals for one in _originals_of(place, form))
+        named = any(one in originals for one in _originals_of(place, forms))
         original = targets.get(place, place)
         if original == place or (named and selection.existing == "skip"):
             return named
@@ -55,19 +55,30 @@ def without_results(
     return kept, list(found.values())
 
 
-def _form(suffix: str | None) -> re.Pattern[str]:
-    """Compile what the name of a result without its ending is like, by default or as asked for."""
-    scale = rf"(?:{_LABEL}|\d+(?:\.\d+)?)"
-    asked = re.escape(suffix or "").replace(re.escape("{scale}"), scale)
-    return re.compile(rf"(?P<stem>.+?)(?:_{_LABEL}{f'|{asked}' if asked else ''})")
+def _forms(selection: Selection) -> list[re.Pattern[str]]:
+    """Compile what the names of results without endings are like, by default or as asked for."""
+    forms = [rf"(?P<stem>.+)_{_LABEL}"]
+    template = selection.template(beside=True)
+    if "{stem}" in template and template != "{stem}":
+        forms += [_form(template, model) for model in (re.escape(selection.model), ".+")]
+    return [re.compile(form) for form in forms]
 
 
-def _originals_of(place: str, form: re.Pattern[str]) -> Iterator[str]:
+def _form(template: str, model: str) -> str:
+    values = {"stem": "(?P<stem>.+)", "model": model, "scale": rf"(?:{_LABEL}|\d+(?:\.\d+)?)"}
+    parts = FIELDS.split(template)
+    form = "".join(values[one] if index % 2 else re.escape(one) for index, one in enumerate(parts))
+    first, *others = form.split(values["stem"])
+    return f"{first}{values['stem']}{'(?P=stem)'.join(others)}"
+
+
+def _originals_of(place: str, forms: list[re.Pattern[str]]) -> Iterator[str]:
     """List where the original of a result would be, without an ending."""
     head, name = os.path.split(os.path.splitext(place)[0])  # noqa: PTH122
-    match = form.fullmatch(name)
-    if match is not None:
-        yield os.path.join(head, match["stem"])  # noqa: PTH118
+    for form in forms:
+        match = form.fullmatch(name)
+        if match is not None:
+            yield os.path.join(head, match["stem"])  # noqa: PTH118
     for parent in _parents_of(head):
         yield os.path.join(parent, name)  # noqa: PTH118
 

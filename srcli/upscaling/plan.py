@@ -187,7 +187,7 @@ def _folder_jobs(selection: Selection, given: _Given, found: list[Found]) -> lis
         below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
         named = below
         if not one.is_folder:
-            named = _named(selection, below, selection.folder_suffix, source)
+            named = _named(selection, below, source)
         entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
         jobs.append(Job(source, target / named, entry, one.problem))
     return jobs
@@ -215,7 +215,7 @@ def _file_job(selection: Selection, given: _Given, *, alone: bool) -> Job:
     if selection.output == STREAM or (selection.output is None and given.is_stream):
         target = STREAM
     elif given.below:
-        below = _named(selection, Path(*given.below), selection.folder_suffix, given.path)
+        below = _named(selection, Path(*given.below), given.path)
         target = _folder_target(selection, given.root) / below
     else:
         target = _file_target(selection, given, alone=alone)
@@ -227,20 +227,20 @@ def _file_target(selection: Selection, given: _Given, *, alone: bool) -> Path:
     source = None if given.is_stream else given.path
     file = source or Path("stdin")
     if output is None:
-        return _named(selection, file, selection.name_suffix, source)
+        return _named(selection, file, source, beside=True)
     # A name for one file is that file's, even if its suffix will be refused; several go into a
     # folder unless the name can only be that of an image. One in a list may be left of several.
     named = output.suffix if alone and not given.listed else format_of(output)
     if selection.into_folder or is_folder(output) or (not is_there(output) and not named):
         folder = _folder_target(selection, given.root)
-        return folder / _named(selection, Path(file.name), selection.folder_suffix, source)
+        return folder / _named(selection, Path(file.name), source)
     if not alone:
         shown = one_line(str(output))
         raise UsageError(f"--output {shown} is a file name; several inputs need a folder")
     return output
 
 
-def _named(selection: Selection, path: Path, suffix: str, source: Path | None) -> Path:
-    """Name a result: ``suffix`` before the dot, the chosen format's ending after it."""
+def _named(selection: Selection, path: Path, source: Path | None, *, beside: bool = False) -> Path:
+    """Name a result: as the selection has it, with the chosen format's ending."""
     ending = suffix_of_result(source) if selection.format is None else f".{selection.format}"
-    return path.with_name(f"{path.stem}{suffix}{ending}")
+    return path.with_name(selection.result_name(path.stem, beside=beside) + ending)

@@ -1,15 +1,19 @@
 """What a person asks of ``srcli upscale``: which files, how large, where the results go."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from srcli.errors import UsageError
-from srcli.files import one_line
+from srcli.files import AUTO, one_line
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import MAX_SCALE, TargetSize, output_length
 
-__all__ = ["STREAM", "Job", "Selection"]
+__all__ = ["FIELDS", "STREAM", "Job", "Selection"]
+
+FIELDS: Final = re.compile(r"\{(stem|model|scale)\}")
+"""What stands in the name of a result for something else."""
 
 STREAM: Final = Path("-")
 """Stands for stdin as a source, and for stdout as a target."""
@@ -44,10 +48,17 @@ class Selection:
     """The size of every result instead of a scale."""
 
     suffix: str | None = None
-    """What is added to a name, where ``{scale}`` is 3 or 1920x1080.
+    """What is added to a name, with fields as in ``name``.
 
     None: ``_x3`` or ``_1920x1080`` beside the input, nothing in a folder.
     """
+
+    name: str | None = None
+    """What a result is called without its ending, instead of a suffix: ``{stem}`` is its input's
+    name, ``{model}`` that of the weights, ``{scale}`` is 3 or, of a size, 1920x1080."""
+
+    model: str = AUTO
+    """What ``{model}`` stands for."""
 
     format: str | None = None
     """File suffix of the results without the dot; None keeps the input's."""
@@ -76,7 +87,11 @@ class Selection:
         if self.format is not None and f".{self.format}" not in READABLE_SUFFIXES:
             known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
             raise UsageError(f"--format {one_line(self.format)} is unknown: use one of {known}")
-        _check_suffix(self.suffix or "")
+        if self.suffix is not None and self.name is not None:
+            raise UsageError("--suffix and --name exclude each other; give one")
+        _check_template("--suffix", self.suffix or "")
+        if self.name is not None:
+            _check_name(self.name)
         for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
             if not all(pattern.strip("/\\.") for pattern in patterns):
                 raise UsageError(f"{option} is empty; give a pattern such as *.jpg")
@@ -86,16 +101,18 @@ class Selection:
         """The scale or the size as names have it: ``x3``, ``1920x1080``."""
         return f"x{self.scale:g}" if self.size is None else str(self.size).removeprefix(">=")
 
-    @property
-    def name_suffix(self) -> str:
-        """What marks a name beside its input as enlarged, such as ``_x3``."""
-        return f"_{self.label}" if self.suffix is None else self.folder_suffix
+    def template(self, *, beside: bool) -> str:
+        """Return what a name is made of, beside the input or in a folder of results."""
+        if self.name is not None:
+            return self.name
+        default = f"_{self.label}" if beside else ""
+        return "{stem}" + (default if self.suffix is None else self.suffix)
 
-    @property
-    def folder_suffix(self) -> str:
-        """What is added to names in a folder of results: nothing unless asked for."""
+    def result_name(self, stem: str, *, beside: bool) -> str:
+        """Name the result of an input without its ending."""
         scale = f"{self.scale:g}" if self.size is None else self.label
-        return (self.suffix or "").replace("{scale}", scale)
+        values = {"stem": stem, "model": self.model, "scale": scale}
+        return FIELDS.sub(lambda field: values[field[1]], self.template(beside=beside))
 
     def result_size(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the result of a picture of this size, pixels.
@@ -114,13 +131,22 @@ class Selection:
         return self.size.of(width, height)
 
 
-def _check_suffix(suffix: str) -> None:
-    if "/" in suffix or "\\" in suffix:
-        raise UsageError(f"--suffix {suffix!r} must not contain a path separator")
-    if "\0" in suffix:
-        raise UsageError(f"--suffix {suffix!r} must not contain a NUL; use other characters")
-    if set("{}") & set(suffix.replace("{scale}", "")):
-        raise UsageError(f"--suffix {suffix!r}: of what stands in braces only {{scale}} is known")
+def _check_name(name: str) -> None:
+    _check_template("--name", name)
+    if not name or Path(name).suffix.lower() in READABLE_SUFFIXES:
+        problem = "has an ending, which is --format's" if name else "is empty"
+        raise UsageError(f"--name {name!r} {problem}; give a name such as '{{stem}}_x{{scale}}'")
+
+
+def _check_template(option: str, text: str) -> None:
+    if "/" in text or "\\" in text:
+        raise UsageError(f"{option} {text!r} must not contain a path separator")
+    if "\0" in text:
+        raise UsageError(f"{option} {text!r} must not contain a NUL; use other characters")
+    if set("{}") & set(FIELDS.sub("", text)):
+        raise UsageError(
+            f"{option} {text!r}: what stands in braces must be {{stem}}, {{model}} or {{scale}}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
