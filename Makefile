@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install install-dev lint check newest release clean
+.PHONY: demo test install install-dev lint check newest release man clean
 
 demo: install
 	$(BIN)/srcli upscale examples/photos --overwrite --verbose
@@ -48,6 +48,11 @@ release: test newest
 	$(BIN)/python -m hatchling build
 	$(BIN)/python -m twine check --strict dist/*
 	@echo "dist is ready. To publish it: $(BIN)/python -m twine upload dist/*"
+
+# For packagers: what --help says, as a page for man(1).
+man: install
+	@mkdir -p build
+	$(BIN)/python docs/manpage.py > build/srcli.1
 
 clean:
 	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos_x3

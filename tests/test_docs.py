@@ -1,6 +1,10 @@
 """What README and docs/ promise is there: every command, option, link and size."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +98,25 @@ def test_every_relative_link_leads_somewhere(page):
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_man_page_has_every_option_and_is_well_formed():
+    """It is made of the help's own texts; troff has nothing to complain about."""
+    code = [sys.executable, ROOT / "docs/manpage.py"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    page = subprocess.run(code, capture_output=True, check=True, env=env).stdout
+
+    text = page.decode().replace(r"\-", "-").replace(r"\fB", " ").replace(r"\fR", " ")
+    for command in COMMANDS.values():
+        missing = undocumented(text, options(command))
+        assert missing in ([], ["--version"])
+    assert "[bold]" not in text
+    if shutil.which("groff") is None:
+        pytest.skip("needs groff")
+    checked = subprocess.run(
+        ["groff", "-man", "-ww", "-z"], input=page, capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, b"")
 
 
 def test_the_changes_name_this_version():
