@@ -74,13 +74,14 @@ def test_the_program_enlarges_pictures_in_threads(tmp_path, monkeypatch, capsys)
 needs_shell = pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 
 
-def run_script(folder, *arguments, srcli):
-    """Run the shell script as a user would, with shell code in place of srcli."""
+def run_script(folder, *arguments, srcli, name="upscale_folder.sh"):
+    """Run a shell script as a user would, with shell code in place of srcli."""
     (folder / "srcli.sh").write_text(f'echo "$@" >> calls.txt\n{srcli}\n')
     return subprocess.run(
-        ["sh", EXAMPLES / "upscale_folder.sh", *arguments],
+        ["sh", EXAMPLES / name, *arguments],
         cwd=folder,
-        env={**os.environ, "SRCLI": "sh srcli.sh", "PYTHONPATH": str(EXAMPLES.parent)},
+        env={**os.environ, "SRCLI": "sh srcli.sh", "PYTHONPATH": str(EXAMPLES.parent)}
+        | {"SECONDS_BETWEEN": "0"},
         capture_output=True,
         text=True,
         check=False,
@@ -134,9 +135,47 @@ def test_the_script_ends_with_srclis_exit_code(tmp_path, code, message):
 
 
 @needs_shell
-def test_the_script_explains_itself(tmp_path):
+def test_the_watch_loop_does_what_comes_and_ends_at_real_errors(tmp_path):
+    """Nothing yet, a failure and a success are looked at again; wrong usage is the end."""
+    code = 'exit $(sed -n "$(wc -l < calls.txt)p" codes.txt)'
+    (tmp_path / "codes.txt").write_text("3\n1\n0\n2\n")
+
+    finished = run_script(tmp_path, "in", "out", "-s", "2", srcli=code, name="watch_folder.sh")
+
+    assert finished.returncode == 2
+    line = "upscale in -s 2 --output out --recursive --skip-existing --json\n"
+    assert (tmp_path / "calls.txt").read_text() == 4 * line
+
+
+@needs_shell
+def test_the_cron_line_enlarges_what_is_new(tmp_path, tiny_weights):
+    """As cron runs it: by sh, with little more than HOME; a second time there is nothing to do."""
+    (tmp_path / "incoming").mkdir()
+    Image.new("RGB", (20, 10), "navy").save(tmp_path / "incoming/a.png")
+    (line,) = [
+        line for line in (EXAMPLES / "crontab").read_text().splitlines() if not line.startswith("#")
+    ]
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": os.defpath,
+        "SRCLI": f"{sys.executable} -m srcli",
+        "SRCLI_UPSCALE_MODEL": str(tiny_weights),
+        "PYTHONPATH": str(EXAMPLES.parent),
+    }
+
+    for _ in range(2):
+        command = ["sh", "-c", line.split(maxsplit=5)[5]]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    with Image.open(tmp_path / "enlarged/a.png") as image:
+        assert image.size == (60, 30)
+
+
+@needs_shell
+@pytest.mark.parametrize("name", ["upscale_folder.sh", "watch_folder.sh"])
+def test_a_script_explains_itself(tmp_path, name):
     """Without a folder and an output it prints its usage, and ends as wrong usage does."""
-    finished = run_script(tmp_path, srcli="exit 0")
+    finished = run_script(tmp_path, srcli="exit 0", name=name)
 
     assert finished.returncode == 2
     assert finished.stderr.startswith("usage: ")
