@@ -281,7 +281,7 @@ train --dtype fp16 | 2 | --dtype must be one of auto, fp32, bf16, not 'fp16'
 train --quite | 2 | --quite: there is no such option (do you mean --quiet?); see srcli train --help
 train photos | 2 | photos: it is an argument too many; see srcli train --help
 upscal photo.png | 2 | upscal: there is no such command (do you mean upscale?); give one of …
-enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, models, train
+enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, models, export, train
 --quiet | 2 | --quiet: there is no such option; see srcli --help
 -- | 2 | missing command; see srcli --help
 """

@@ -266,15 +266,18 @@ def test_what_was_left_out_is_reported_after_the_run():
     Path("in/a_x2.png").write_bytes(encoded("PNG", (26, 22)))
 
     for more in ((), ("-n",)):
-        result = run("in", "--json", "-o", f"out{len(more)}", *more)
+        result = run("in", "-o", f"out{len(more)}", *more)
 
         assert result.exit_code == 0, result.stderr
-        summary = json.loads(result.stdout.splitlines()[-1])
-        assert (summary["left_out"], summary["earlier_results"]) == ({".heic": 1}, 1)
         kinds, results, deeper = result.stderr.splitlines()[-4:-1]
         assert kinds.startswith("1 file left out, of kinds that are not read: 1 .heic (pip install")
         assert results.startswith(
             "1 result of earlier runs left out: in/a_x2.png; give one without"
         )
         assert deeper == "pictures in folders below in left out; search them with -r"
+    for more in (("-n",), ()):
+        result = run("in", "-o", "json", "--json", *more)
+        summary = json.loads(result.stdout.splitlines()[-1])
+        assert (summary["left_out"], summary["earlier_results"]) == ({".heic": 1}, 1)
+        assert result.stderr == ""
     assert run("in", "-q", "-o", "out2").stderr == ""

@@ -182,7 +182,8 @@ def enlarged(name, **settings):
 @pytest.mark.parametrize("dry", [True, False])
 def test_auto_mixes_what_suits_each_file(dry):
     """``-v``, ``-n`` and ``--json`` say which weights, why, and how far."""
-    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-n" if dry else "-v")
+    more = ["-n"] if dry else []
+    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-v", *more)
 
     assert result.exit_code == 0
     lines = [json.loads(line) for line in result.stdout.splitlines()][:2]
@@ -252,7 +253,7 @@ def test_auto_mixes_what_can_be_mixed(shipped, photo):
     del shipped["sharp-photo"]
     Image.fromarray(photo).save("b.jpg", quality=60)
 
-    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json")
+    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-v")
 
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(line["model"], line["sharpness"]) for line in lines[:2]] == [

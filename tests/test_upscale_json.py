@@ -100,7 +100,7 @@ def test_what_would_replace_something_else_is_not_listed():
     assert [line["status"] for line in lines] == ["failed", "done", "failed", "failed", "failed"]
     failed = ["a.png", "in/b.jpg", "in/b.png", "in/broken.png"]
     assert summary["failed_inputs"] == failed
-    assert result.stderr.splitlines()[-1].endswith(f"4 failed: {', '.join(failed)}")
+    assert len(result.stderr.splitlines()) == 4
     assert Path("failed.txt").read_text().splitlines() == failed[1:]
     before = tree()
 
@@ -177,7 +177,7 @@ def test_odd_names_are_done_reported_and_listed():
     result = run("odd", "--failed-list", "failed.txt", "--json")
 
     assert result.exit_code == 1
-    assert len(result.stderr.splitlines()) == len(ODD_NAMES) + 1
+    assert len(result.stderr.splitlines()) == len(ODD_NAMES)
     assert all(line.isprintable() for line in result.stderr.splitlines())
     assert len(lines_of(result)[0]) == len(ODD_NAMES)
     for name in ODD_NAMES:

@@ -45,8 +45,12 @@ NO_WIDTH = 10_000
 
 
 @contextmanager
-def reporting() -> Iterator[None]:
-    """Turn a ``SrcliError`` or a signal into one line on stderr and its exit code."""
+def reporting(explained: Callable[[str], str]) -> Iterator[None]:
+    """Turn a ``SrcliError`` or a signal into one line on stderr and its exit code.
+
+    Args:
+        explained: Adds to the text of an error what is known of it.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
@@ -56,7 +60,7 @@ def reporting() -> Iterator[None]:
         say(str(error))
         raise typer.Exit(128 + error.signal_number) from error
     except SrcliError as error:
-        say(f"error: {error}")
+        say(f"error: {explained(str(error))}")
         raise typer.Exit(error.exit_code) from error
     except BrokenPipeError:  # the reader of stdout is gone: Typer exits quietly
         raise

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.cli.console import NO_WIDTH, check_output, format_scores, reporting, say, write_text
+from srcli.cli.console import NO_WIDTH, check_output, format_scores, say, write_text
 from srcli.cli.options import (
     DATA,
     MESSAGES,
@@ -26,6 +26,7 @@ from srcli.cli.options import (
     Overlap,
     Threads,
     Tile,
+    complete_dataset,
     complete_weights,
     fetch,
     option,
@@ -65,12 +66,19 @@ _DataSet = Annotated[
         help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
         "celeba (its test partition) or stl10, either with :part.",
         metavar="DATASET|HR_DIR",
+        autocompletion=complete_dataset,
         show_default=False,
     ),
 ]
 _DataSetOption = Annotated[
     str | None,
-    option(DATA, "--dataset", text="The same, as srcli train has it.", metavar="DATASET|HR_DIR"),
+    option(
+        DATA,
+        "--dataset",
+        text="The same, as srcli train has it.",
+        metavar="DATASET|HR_DIR",
+        completion=complete_dataset,
+    ),
 ]
 _LrFolder = Annotated[
     Path | None,
@@ -174,7 +182,6 @@ _Quiet = Annotated[
 ]
 
 
-@reporting()
 def evaluate(
     dataset: _DataSet = None,
     *,
@@ -210,6 +217,7 @@ def evaluate(
 
     if min_psnr is not None and math.isnan(min_psnr):
         raise UsageError("--min-psnr must be a number of dB, not nan")
+    quiet = quiet or as_json
     if output is not None:
         check_output(output)
     if (dataset is None) == (dataset_option is None):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from srcli import files
-from srcli.cli.console import check_output, reporting, say
+from srcli.cli.console import check_output, say
 from srcli.cli.options import complete_weights
 from srcli.errors import OutputError, UsageError, WeightsError, require_package
 from srcli.files import reason, replacing
@@ -18,7 +18,6 @@ _TOLERANCE = 1e-4
 """The largest difference from srcli's own result in fp32; a level of 8 bits is 4e-3."""
 
 
-@reporting()
 def export(
     *,
     model: Annotated[

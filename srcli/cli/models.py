@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from srcli import files
-from srcli.cli.console import NO_WIDTH, format_scores, reporting, say
+from srcli.cli.console import NO_WIDTH, format_scores, say
 from srcli.cli.options import complete_weights
 from srcli.errors import SrcliError
 from srcli.files import one_line
@@ -36,7 +36,6 @@ _PURPOSES = {
 """What the shipped weights are for, where their header does not say it."""
 
 
-@reporting()
 def models(
     model: Annotated[
         str | None,

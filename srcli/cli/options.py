@@ -32,6 +32,7 @@ __all__ = [
     "Overlap",
     "Threads",
     "Tile",
+    "complete_dataset",
     "complete_model",
     "complete_weights",
     "fetch",
@@ -51,6 +52,12 @@ def complete_model(incomplete: str) -> list[str]:
 def complete_weights(incomplete: str) -> list[str]:
     """Complete to shipped weights or a file: what is measured has a name."""
     return [name for name in complete_model(incomplete) if name != "auto"]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """Complete to a data set that has a name, or a folder."""
+    names = [name for name in ("celeba", "stl10") if name.startswith(incomplete)]
+    return names + sorted(glob.glob(f"{glob.escape(incomplete)}*/"))  # noqa: PTH207
 
 
 DATA, FILES, OUTPUT, NET, MESSAGES = "Data", "Files", "Results", "Network", "Messages"
@@ -74,15 +81,16 @@ def option(
         text: Its help.
         metavar: What stands for its value.
         default: What the help has for a default that the signature does not say.
-        completion: Returns what the shell completes to.
+        completion: Returns what the shell completes to; None: the words of ``metavar``.
         more: Whatever else :func:`typer.Option` takes.
     """
+    words = [word for word in (metavar or "").split("|") if word.islower()]
     return typer.Option(
         *names,
         help=text,
         metavar=metavar,
         show_default=default,
-        autocompletion=completion,
+        autocompletion=completion or ((lambda: words) if words else None),
         rich_help_panel=panel,
         **more,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from tqdm import tqdm
 
-from srcli.cli.console import format_duration, reporting, say, signals
+from srcli.cli.console import format_duration, say, signals
 from srcli.cli.options import (
     DATA,
     DEGRADATION,
@@ -23,6 +23,8 @@ from srcli.cli.options import (
     DataDir,
     Download,
     Threads,
+    complete_dataset,
+    complete_weights,
     fetch,
     option,
     use_threads,
@@ -57,11 +59,16 @@ TRAIN_EPILOG = (
 )
 
 
+def _recipes() -> list[str]:
+    from srcli.training.recipe import recipe_names
+
+    return recipe_names()
+
+
 _value = partial(option, RECIPE, default="the recipe's")
 """Declares an option that replaces a value of the recipe."""
 
 
-@reporting()
 def train(
     *,
     dataset: Annotated[
@@ -71,15 +78,7 @@ def train(
             text="celeba or stl10, either with :part (celeba:train,valid), or a folder of HR "
             "images, read recursively; repeat for a union.",
             metavar="NAME|DIR",
-        ),
-    ] = None,
-    valid: Annotated[
-        Path | None,
-        option(
-            DATA,
-            text="Evaluate on the images of this folder.",
-            metavar="DIR",
-            default="one in fifty of the data sets",
+            completion=complete_dataset,
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -96,7 +95,7 @@ def train(
             "options.json.",
             metavar="NAME|FILE",
             default="paper if every data set has a name, else base",
-            completion=lambda: ["base", "photo", "faces", "sharp", "sharp-photo", "paper"],
+            completion=_recipes,
         ),
     ] = None,
     assignments: Annotated[
@@ -121,6 +120,14 @@ def train(
         _value(
             text="Weights to start from, whose shape the net has; none for random ones.",
             metavar="NAME|FILE",
+            completion=complete_weights,
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        _value(
+            text="VGG16's convolutions, whose features sharp matches.",
+            metavar="FILE",
         ),
     ] = None,
     seed: Annotated[
@@ -198,6 +205,7 @@ def train(
     if assignments and "help" in assignments:
         _print_settings(as_json=as_json)
         return
+    verbose = False if as_json and verbose is None else verbose
     use_threads(threads)
     config = _configured(
         resume,
@@ -205,7 +213,6 @@ def train(
         assignments or [],
         {
             "datasets": tuple(dataset) if dataset else None,
-            "valid": valid,
             "data_dir": data_dir and data_dir.absolute(),
             "output": output,
             "scales": tuple(scale) if scale else None,
@@ -216,6 +223,7 @@ def train(
             "batch_size": batch_size,
             "seed": seed,
             "init_from": None if init_from is None else Path(init_from),
+            "features": features and features.absolute(),
             "device": device,
             "dtype": dtype,
         },
@@ -270,8 +278,6 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
     from srcli.training import trainer
 
     require_package("matplotlib", "train", "srcli train")
-    if config.tensorboard:
-        require_package("tensorboard", "train", "--set tensorboard=true")
     is_main = _is_main_process()
     shown = is_main and verbose is not False and sys.stderr.isatty()
     with (

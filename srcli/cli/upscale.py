@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srcli.cli.console import reporting, waiting
+from srcli.cli.console import waiting
 from srcli.cli.options import (
     FILES,
     MESSAGES,
@@ -182,6 +182,15 @@ Suffix = Annotated[
         default="_x{scale} beside the input, none in a folder",
     ),
 ]
+Name = Annotated[
+    str | None,
+    option(
+        OUTPUT,
+        text="Instead of a suffix the whole name without its ending, such as "
+        "'{stem}_{model}_x{scale}'.",
+        metavar="TEXT",
+    ),
+]
 Compare = Annotated[
     Path | None,
     option(
@@ -255,7 +264,6 @@ Quiet = Annotated[bool, option(MESSAGES, "--quiet", "-q", text="Print only error
 NoProgress = Annotated[bool, option(MESSAGES, "--no-progress", text="No progress bar.")]
 
 
-@reporting()
 def upscale(
     inputs: Inputs,
     *,
@@ -277,6 +285,7 @@ def upscale(
     metadata: MetadataChoice = "keep",
     keep_times: KeepTimes = False,
     suffix: Suffix = None,
+    name: Name = None,
     compare: Compare = None,
     model: Model = "auto",
     sharpness: Sharpness = None,
@@ -313,6 +322,8 @@ def upscale(
         scale=3.0 if scale is None else scale,
         size=None if size is None else TargetSize.parse(size.strip()),
         suffix=suffix,
+        name=name,
+        model=Path(model).name.removesuffix(".safetensors"),
         format=None if file_format == "auto" else file_format,
         recursive=recursive,
         include=tuple(include or ()),
@@ -338,6 +349,7 @@ def upscale(
         ),
     )
     use_threads(threads)
+    quiet = quiet or (as_json and not verbose)
     verbosity = Verbosity(as_json=as_json, verbose=verbose, quiet=quiet, bar=bar)
     if dry_run:
         enlarging.estimate(config, verbosity)

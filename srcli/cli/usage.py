@@ -1,14 +1,17 @@
 # ruff: noqa: ANN401 - the classes of Typer's contexts and errors have no public names
-"""A command line that cannot be parsed: one line on stderr and exit code 2, as for every error."""
+"""The group of commands: their options' variables, and one line on stderr for every error."""
 
+import os
+import re
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from srcli.cli.console import say
+from srcli.cli.console import reporting, say
 from srcli.errors import UsageError, suggestion
+from srcli.files import one_line
 
 __all__ = ["Program"]
 
@@ -18,6 +21,7 @@ _TYPERS_ERROR: Any = typer.BadParameter.__mro__[1]
 _WORDS = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
+    "a valid boolean": "1 or 0",
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
 }
@@ -31,14 +35,27 @@ class Program(TyperGroup):
         """Run a command line and end the process."""
         try:
             code = super().main(*args, **options | {"standalone_mode": False})
-        except UsageError as error:
-            text = str(error)
         except _TYPERS_ERROR as error:
-            text = _explained(error)
-        else:
-            sys.exit(code or 0)
-        say(f"error: {text}")
-        sys.exit(UsageError.exit_code)
+            say(f"error: {_explained(error)}")
+            code = UsageError.exit_code
+        sys.exit(code or 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; its errors are one line each, and say which variable they come from."""
+        with reporting(
+            lambda text: text + _variables(self.commands.get(ctx.invoked_subcommand), text)
+        ):
+            return super().invoke(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command, and let ``SRCLI_COMMAND_OPTION`` give what its command line does not."""
+        command = super().get_command(ctx, cmd_name)
+        for one in command.params if command else ():
+            if one.param_type_name == "option":
+                name = f"srcli_{cmd_name}_{max(one.opts, key=len).strip('-')}"
+                one.envvar = name.replace("-", "_").upper()
+                one.show_envvar = False  # the rule is in the docs, and the help is long enough
+        return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Print the help where nothing at all is asked for."""
@@ -55,6 +72,19 @@ class Program(TyperGroup):
                 f"give one of {', '.join(self.commands)}"
             )
         return super().resolve_command(ctx, args)
+
+
+def _variables(command: Any, text: str) -> str:
+    """Name the variables that an error may be about: its option or its value is in the text."""
+    found = []
+    for one in command.params if command else ():
+        value = os.environ.get(one.envvar or "")
+        if value:
+            words = [re.escape(name) for name in one.opts]
+            words += [] if value[0].isdigit() else [re.escape(value)]
+            if re.search(rf"(?<![\w-])({'|'.join(words)})(?![\w-])", text):
+                found.append(f"{one.envvar}={one_line(value)}")
+    return f" ({', '.join(found)} is set)" if found else ""
 
 
 def _explained(error: Any) -> str:
@@ -82,6 +112,8 @@ def _explained(error: Any) -> str:
 def _bad_value(error: Any, message: str) -> str:
     """Return what a value must be, and what it is."""
     option = error.param.opts[0] if error.param.param_type_name == "option" else error.param.metavar
+    if error.ctx.get_parameter_source(error.param.name).name == "ENVIRONMENT":
+        option = error.param.envvar
     given, is_choice, choices = message.removeprefix("Value error, ").partition(" is not one of ")
     if is_choice:
         names = choices.replace("'", "")

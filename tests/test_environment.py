@@ -1,0 +1,80 @@
+"""Options that the environment gives: ``SRCLI_COMMAND_OPTION``."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from upscale_runs import run
+
+from srcli.cli.app import app
+from srcli.imaging import images
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "sizes"),
+    [
+        ({"SCALE": "2", "OUTPUT": "out"}, [], {"a.png": (26, 22), "b.jpg": (32, 18)}),
+        ({"SCALE": "2", "OUTPUT": "out"}, ["-s", "3"], {"a.png": (39, 33), "b.jpg": (48, 27)}),
+        ({"SCALE": "", "OUTPUT": "out"}, [], {"a.png": (39, 33), "b.jpg": (48, 27)}),
+        ({"INCLUDE": "*.png *.gif", "OUTPUT": "out"}, [], {"a.png": (39, 33)}),
+        (
+            {"FORMAT": "webp", "RECURSIVE": "yes", "NAME": "{stem}-{model}", "OUTPUT": "out"},
+            ["--exclude", "?.png"],
+            {"b-tiny.webp": (48, 27)},
+        ),
+        ({"OUTPUT": "out", "JSON": "1", "SKIP_EXISTING": "0"}, ["in/a.png"], {"a.png": (39, 33)}),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_variable_stands_for_an_option(environment, arguments, sizes):
+    """Single values, flags, lists; what the command line says comes first, empty is not set."""
+    Path("in/broken.png").unlink()
+    given = {f"SRCLI_UPSCALE_{name}": value for name, value in environment.items()}
+    given |= {"SRCLI_EVAL_SCALE": "nonsense"}
+
+    result = run(*(arguments if "in/a.png" in arguments else ["in", *arguments]), env=given)
+
+    assert result.exit_code == 0, result.stderr
+    assert {path.name: images.read_size(path) for path in Path("out").iterdir()} == sizes
+    assert result.stdout.startswith("{") == ("JSON" in environment)
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value", "message"),
+    [
+        ("upscale", "QUALITY", "x", "SRCLI_UPSCALE_QUALITY must be a whole number, not 'x'"),
+        ("upscale", "THREADS", "0", "SRCLI_UPSCALE_THREADS must be at least 1, not 0"),
+        ("upscale", "JSON", "maybe", "SRCLI_UPSCALE_JSON must be 1 or 0, not 'maybe'"),
+        ("upscale", "METADATA", "x", "SRCLI_UPSCALE_METADATA must be one of keep, no-location, "),
+        ("upscale", "SCALE", "99", "--scale must lie in 1..16, not 99 (SRCLI_UPSCALE_SCALE=99 is"),
+        ("upscale", "SIZE", "wide", "--size "),
+        ("upscale", "TILE", "x", "--tile must be a whole number or auto, not 'x' (SRCLI_UPSCALE_T"),
+        ("upscale", "MODEL", "nix", "no weights called nix: "),
+        ("upscale", "OUTPUT", "a\nb.x/", "--output a\\nb.x "),
+        ("eval", "SCALE", "2 3", "--scale is given 2 times (2, 3); "),
+        ("train", "RECIPE", "nix", "--recipe nix is unknown: "),
+    ],
+)
+@pytest.mark.usefixtures("desk")
+def test_a_wrong_value_names_its_variable(command, variable, value, message):
+    """In one line with exit code 2, whether Typer or srcli finds it out."""
+    Path("a\nb.x").touch()
+    name = f"SRCLI_{command}_{variable}".upper()
+    arguments = [command] if command == "train" else [command, "in"]
+
+    result = CliRunner().invoke(app, arguments, env={name: value}, catch_exceptions=False)
+
+    assert result.exit_code in {2, 4}
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert name in result.stderr
+
+
+@pytest.mark.usefixtures("desk")
+def test_what_the_command_line_says_wrongly_is_no_variables_fault():
+    """A variable of another option, or of another command, is not named."""
+    env = {"SRCLI_UPSCALE_QUALITY": "90", "SRCLI_EVAL_SCALE": "2"}
+
+    result = run("in", "-s", "99", env=env)
+
+    assert result.stderr == "error: --scale must lie in 1..16, not 99\n"
