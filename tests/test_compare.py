@@ -156,8 +156,8 @@ def test_no_picture_is_no_page(arguments):
     [
         (["in/a.png"], "page.jpg", 2, "--compare page.jpg must end in .html; give a name such …"),
         (["in/a.png"], "in", 2, "--compare in must end in .html; …"),
-        (["in/a.png"], "d.html", 1, "cannot write d.html: it is a folder; give another --compare"),
-        (["in/a.png"], "no/p.html", 1, "cannot write no/p.html: no is no writable folder; give …"),
+        (["in/a.png"], "d.html", 1, "cannot write d.html: it is a folder; give the name …"),
+        (["in/a.png"], "no/p.html", 1, "cannot write no/p.html: no is no folder; make it …"),
         (["in/p.html"], "in/p.html", 2, "--compare in/p.html is an input or a result of this …"),
         (["in/p.html"], "in/../in/p.html", 2, "--compare in/../in/p.html is an input or a …"),
         (["@l.html"], "l.html", 2, "--compare l.html is an input or a result of this run; …"),

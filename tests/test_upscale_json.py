@@ -111,8 +111,8 @@ def test_what_would_replace_something_else_is_not_listed():
 @pytest.mark.parametrize(
     ("path", "code", "message"),
     [
-        ("in", 1, "cannot write in: it is a folder; give another --failed-list"),
-        ("no/a.txt", 1, "cannot write no/a.txt: no is no writable folder; give another …"),
+        ("in", 1, "cannot write in: it is a folder; give the name of a file"),
+        ("no/a.txt", 1, "cannot write no/a.txt: no is no folder; make it first"),
         ("in/a.png", 2, "--failed-list in/a.png is named like an image; give a name such as …"),
         ("new.JPG", 2, "--failed-list new.JPG is named like an image; give a name such as …"),
     ],

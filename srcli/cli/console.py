@@ -201,7 +201,7 @@ class Stopper:
         return checked
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, option: str = "--output") -> None:
     """Refuse a file that cannot be written before anything is computed.
 
     Raises:
@@ -215,9 +215,7 @@ def check_output(path: Path) -> None:
         with scratch(path.parent), suppress(FileNotFoundError):
             path.lstat()  # a name may be too long
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {reason(error)}; choose another --output"
-        ) from error
+        raise OutputError(f"cannot write {path}: {reason(error)}; choose another file") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srcli.cli.console import waiting
+from srcli.cli.console import check_output, waiting
 from srcli.cli.options import (
     FILES,
     MESSAGES,
@@ -25,8 +25,8 @@ from srcli.cli.options import (
     use_threads,
     whole_number,
 )
-from srcli.errors import OutputError, UsageError
-from srcli.files import DEFAULT_SHARPNESS, is_folder
+from srcli.errors import UsageError
+from srcli.files import DEFAULT_SHARPNESS, one_line
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 
@@ -330,8 +330,7 @@ def upscale(
         exclude=tuple(exclude or ()),
         existing="skip" if skip_existing else "overwrite" if overwrite else "error",
     )
-    _check_failed_list(failed_list)
-    _check_page(compare)
+    _check_reports(failed_list, compare)
     if as_json:
         _check_stdout(selection)
     config = BatchConfig(
@@ -373,29 +372,18 @@ def _check_stdout(selection: "Selection") -> None:
         raise UsageError("--json needs a stdout, and it is closed; give one")
 
 
-def _check_failed_list(path: Path | None) -> None:
+def _check_reports(failed_list: Path | None, page: Path | None) -> None:
     """Refuse what would only fail at the end, or cost a photo.
 
     ``--failed-list *.jpg`` without a name before it would replace the first of them.
     """
-    if path is None:
-        return
-    _check_writable("--failed-list", path)
-    if path.suffix.lower() in READABLE_SUFFIXES:
-        raise UsageError(f"--failed-list {path} is named like an image; give a name such as a.txt")
-
-
-def _check_page(path: Path | None) -> None:
-    """Refuse a page that no browser would take for one, or that could not be written."""
-    if path is None:
-        return
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"--compare {path} must end in .html; give a name such as page.html")
-    _check_writable("--compare", path)
-
-
-def _check_writable(option: str, path: Path) -> None:
-    """Refuse a report that cannot be written."""
-    if is_folder(path) or not os.access(path.parent, os.W_OK):
-        problem = "it is a folder" if is_folder(path) else f"{path.parent} is no writable folder"
-        raise OutputError(f"cannot write {path}: {problem}; give another {option}")
+    if failed_list is not None:
+        check_output(failed_list, "--failed-list")
+        if failed_list.suffix.lower() in READABLE_SUFFIXES:
+            what = f"--failed-list {one_line(failed_list)} is named like an image"
+            raise UsageError(f"{what}; give a name such as a.txt")
+    if page is not None:
+        if page.suffix.lower() not in {".html", ".htm"}:
+            what = f"--compare {one_line(page)} must end in .html"
+            raise UsageError(f"{what}; give a name such as page.html")
+        check_output(page, "--compare")

@@ -49,7 +49,7 @@ class Program(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command, and let ``SRCLI_COMMAND_OPTION`` give what its command line does not."""
-        command = super().get_command(ctx, cmd_name)
+        command: Any = super().get_command(ctx, cmd_name)
         for one in command.params if command else ():
             if one.param_type_name == "option":
                 name = f"srcli_{cmd_name}_{max(one.opts, key=len).strip('-')}"
