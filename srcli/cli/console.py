@@ -215,7 +215,9 @@ def check_output(path: Path, option: str = "--output") -> None:
         with scratch(path.parent), suppress(FileNotFoundError):
             path.lstat()  # a name may be too long
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {reason(error)}; choose another file") from error
+        raise OutputError(
+            f"cannot write {path}: {reason(error)}; choose another {option}"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

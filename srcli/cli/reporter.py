@@ -64,25 +64,29 @@ class Reporter:
         dry_run: bool = False,
         progress: RunProgress | None = None,
     ) -> None:
-        from srcli.upscaling.disk import Disks
-        from srcli.upscaling.results import Summary
-
         self.results: list[Result] = []
         """What became of each file so far."""
 
         self._verbosity, self._share, self._total = verbosity, share, total
         self._begun = time.perf_counter()
-        self._dry_run, self._left_out, self._disks = dry_run, left_out, Disks()
-        self._summary = Summary(patches=0, memory=0, disk=0) if dry_run else Summary()
-        self._progress = progress
+        self._dry_run, self._left_out, self._progress = dry_run, left_out, progress
 
     def summary(self) -> "Summary":
         """Return what is known of all files so far."""
-        unfinished = self._total - self._summary.finished
-        seconds = self._summary.seconds if self._dry_run else time.perf_counter() - self._begun
-        space = self._disks.tightest()
-        free = None if space is None else space.free
-        return replace(self._summary, unfinished=unfinished, seconds=seconds, disk_free=free)
+        from srcli.upscaling.disk import Disks
+        from srcli.upscaling.results import Summary
+
+        summary, disks = Summary.of(self.results, dry_run=self._dry_run), Disks()
+        for one in self.results:
+            if one.disk is not None:
+                disks.add(one.job.target, one.disk, one.pixels)
+        space = disks.tightest()
+        return replace(
+            summary,
+            unfinished=self._total - len(self.results),
+            seconds=summary.seconds if self._dry_run else time.perf_counter() - self._begun,
+            disk_free=None if space is None else space.free,
+        )
 
     def running(self) -> AbstractContextManager[None]:
         """Look ahead and show the bar, where they are wanted."""
@@ -108,9 +112,6 @@ class Reporter:
     def result(self, result: "Result") -> None:
         """Report what became of a file."""
         self.results.append(result)
-        self._summary = self._summary.with_result(result)
-        if result.disk is not None:
-            self._disks.add(result.job.target, result.disk, result.pixels)
         if self._progress is not None:
             self._progress.end(result.job, failed=result.status == "failed")
         line = _line(result, verbose=self._verbosity.verbose)

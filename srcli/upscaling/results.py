@@ -1,7 +1,9 @@
 """What became of each file, or would, and of all of them: the lines of ``--json``."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
 from srcli.files import is_there, one_line, reason
@@ -159,32 +161,30 @@ class Summary:
 
     exit_code: int = 0
 
-    @property
-    def finished(self) -> int:
-        """Files of which the end is known."""
-        return self.planned + self.done + self.skipped + self.failed
-
-    def with_result(self, result: Result) -> "Summary":
-        """Count one more file."""
-        failed = (result.job.entry,) if result.status == "failed" else ()
+    @classmethod
+    def of(cls, results: Sequence[Result], *, dry_run: bool) -> Self:
+        """Sum up what became of files."""
+        counts = Counter(one.status for one in results)
+        failed = [one for one in results if one.status == "failed"]
         # A reason of its own counts only as long as it is the only one.
-        codes = {self.exit_code, result.exit_code} - {0}
-        summary = replace(
-            self,
-            **{result.status: getattr(self, result.status) + 1},
-            pixels=self.pixels + result.pixels,
-            failures=self.failures + failed,
-            again=self.again + (failed if result.job.again else ()),
-            exit_code=min(codes, default=0),
+        summary = cls(
+            planned=counts["planned"],
+            done=counts["done"],
+            skipped=counts["skipped"],
+            failed=counts["failed"],
+            pixels=sum(one.pixels for one in results),
+            failures=tuple(one.job.entry for one in failed),
+            again=tuple(one.job.entry for one in failed if one.job.again),
+            exit_code=min((one.exit_code for one in failed), default=0),
         )
-        if result.status != "planned":
+        if not dry_run:
             return summary
         return replace(
             summary,
-            seconds=self.seconds + result.seconds,
-            patches=(self.patches or 0) + (result.patches or 0),
-            memory=max(self.memory or 0, result.memory or 0),
-            disk=(self.disk or 0) + (result.disk or 0),
+            seconds=sum(one.seconds for one in results),
+            patches=sum(one.patches or 0 for one in results),
+            memory=max((one.memory or 0 for one in results), default=0),
+            disk=sum(one.disk or 0 for one in results),
         )
 
     def to_dict(self) -> dict[str, Any]:
