@@ -144,8 +144,9 @@ def test_baseline_chooses_the_filters(tiny_weights, given, methods):
 
 NO_SET = (
     "set5 is not a folder of images; give a folder of HR images, or one with the folders "
-    "HR and LRx3 (benchmark sets such as Set5 and Set14 have to be downloaded by hand), "
-    "or celeba or stl10"
+    "HR and LRx3, or celeba or stl10; Set5, Set14 and other such sets have to be downloaded "
+    "by hand: https://github.com/XPixelGroup/BasicSR/blob/master/docs/DatasetPreparation.md has "
+    "the links"
 )
 
 

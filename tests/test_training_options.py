@@ -39,6 +39,7 @@ def test_a_field_is_named_as_the_command_line_has_it():
         ({"limit": 0}, "limit must be at least 1, not 0"),
         ({"eval_every": 0}, "eval_every must be at least 1, not 0"),
         ({"eval_images": 0}, "eval_images must be at least 1, not 0"),
+        ({"patience": 0}, "patience must be at least 1, not 0"),
         ({"save_every": -5}, "save_every must be at least 1, not -5"),
         ({"keep_last": 0}, "keep_last must be at least 1, not 0"),
         ({"workers": 0}, "workers must be at least 1, not 0"),

@@ -81,6 +81,15 @@ def train(
             completion=complete_dataset,
         ),
     ] = None,
+    valid: Annotated[
+        Path | None,
+        option(
+            DATA,
+            text="Evaluate on the images of this folder.",
+            metavar="DIR",
+            default="one in fifty of the data sets",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     download: Download = False,
     degradation: Annotated[
@@ -121,13 +130,6 @@ def train(
             text="Weights to start from, whose shape the net has; none for random ones.",
             metavar="NAME|FILE",
             completion=complete_weights,
-        ),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        _value(
-            text="VGG16's convolutions, whose features sharp matches.",
-            metavar="FILE",
         ),
     ] = None,
     seed: Annotated[
@@ -213,6 +215,7 @@ def train(
         assignments or [],
         {
             "datasets": tuple(dataset) if dataset else None,
+            "valid": valid,
             "data_dir": data_dir and data_dir.absolute(),
             "output": output,
             "scales": tuple(scale) if scale else None,
@@ -223,7 +226,6 @@ def train(
             "batch_size": batch_size,
             "seed": seed,
             "init_from": None if init_from is None else Path(init_from),
-            "features": features and features.absolute(),
             "device": device,
             "dtype": dtype,
         },
@@ -278,6 +280,8 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
     from srcli.training import trainer
 
     require_package("matplotlib", "train", "srcli train")
+    if config.tensorboard:
+        require_package("tensorboard", "train", "--set tensorboard=true")
     is_main = _is_main_process()
     shown = is_main and verbose is not False and sys.stderr.isatty()
     with (

@@ -55,23 +55,24 @@ class Folder:
 
     Args:
         path: The folder.
+        option: What named it.
 
     Raises:
         DataError: If it is no folder or holds no image.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, option: str = "--dataset") -> None:
         if not is_folder(path):
             found = "is a file" if is_there(path) else "does not exist"
             raise DataError(
-                f"--dataset {one_line(path)} {found}; give a folder of images, or one of "
+                f"{option} {one_line(path)} {found}; give a folder of images, or one of "
                 f"{', '.join(DATASETS)}"
             )
         self._files = images.files_in(path, recursive=True)
         if not self._files:
             kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
             raise DataError(
-                f"--dataset {one_line(path)} holds no image ({kinds}); give another folder"
+                f"{option} {one_line(path)} holds no image ({kinds}); give another folder"
             )
 
     def __len__(self) -> int:

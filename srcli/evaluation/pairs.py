@@ -21,6 +21,9 @@ from srcli.ops.degrade import PHASE_DRAWS
 
 __all__ = ["Pair", "list_pairs"]
 
+_BENCHMARKS = "https://github.com/XPixelGroup/BasicSR/blob/master/docs/DatasetPreparation.md"
+"""Says where the sets come from that people score on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -105,8 +108,8 @@ def _listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(
             f"{folder} is not a folder of images; give a folder of HR images, or one with the "
-            "folders HR and LRx3 (benchmark sets such as Set5 and Set14 have to be downloaded by "
-            f"hand), or {' or '.join(DATASETS)}"
+            f"folders HR and LRx3, or {' or '.join(DATASETS)}; Set5, Set14 and other such sets "
+            f"have to be downloaded by hand: {_BENCHMARKS} has the links"
         )
     found = images.files_in(folder, recursive=False)
     if not found:

@@ -30,7 +30,10 @@ Loss = Literal["l1", "mse", "charbonnier", "fourier"]
 OptimizerName = Literal["muon", "adam"]
 Schedule = Literal["cosine", "constant"]
 
-CHANGEABLE = frozenset({"data_dir", "device", "keep_last", "output", "save_every", "workers"})
+CHANGEABLE = frozenset(
+    {"data_dir", "device", "keep_last", "output", "patience", "save_every", "tensorboard"}
+    | {"workers"}
+)
 """Fields that a resumed run may have otherwise: no step depends on them."""
 
 _OPTION_OF = {
@@ -46,13 +49,13 @@ _OPTION_OF = {
     "batch_size": "--batch-size",
     "seed": "--seed",
     "init_from": "--init-from",
-    "features": "--features",
+    "valid": "--valid",
     "device": "--device",
     "dtype": "--dtype",
 }
 """The fields that have an option of ``srcli train``; all others are set by ``--set``."""
 
-_PATHS = ("output", "data_dir", "init_from", "features")
+_PATHS = ("output", "data_dir", "init_from", "features", "valid")
 
 _REMOVED: Mapping[str, Any] = {
     "candidates": 1,
@@ -83,6 +86,9 @@ class TrainConfig:
 
     data_dir: Path = Path("data")
     """Where the data sets with names lie."""
+
+    valid: Path | None = None
+    """A folder of images to evaluate on instead of a part of the data sets."""
 
     recipe: str = "base"
     """The recipe that the values came from."""
@@ -184,6 +190,12 @@ class TrainConfig:
     eval_every: int | None = 500
     """Steps between evaluations; none: once an epoch."""
 
+    patience: int | None = None
+    """Evaluations without a better PSNR that end the run; none: it has its length."""
+
+    tensorboard: bool = False
+    """Whether what ``log.csv`` has is written for TensorBoard too."""
+
     save_every: int = 500
     """Steps between checkpoints."""
 
@@ -214,7 +226,7 @@ class TrainConfig:
             raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
         self._check_length()
         counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
-        self._check_least(1, *counts, "save_every", "keep_last", "workers")
+        self._check_least(1, *counts, "patience", "save_every", "keep_last", "workers")
         self._check_least(0, "warmup", "clip", "weight_decay")
         self._check_least(0, "adversarial", "perceptual", "spectrum")
         if not 0 <= self.seed < 2**63:
@@ -295,7 +307,9 @@ def _upgrade(values: dict[str, Any], names: set[str]) -> None:
         values.setdefault("balanced", False)  # each patch drew its factor
         for name in ("adversarial", "perceptual", "spectrum"):  # there was no discriminator
             values.setdefault(name, 0.0)
-        values.setdefault("features", None)
+        for name in ("features", "patience", "valid"):
+            values.setdefault(name, None)
+        values.setdefault("tensorboard", False)
         if type(values.get("augment")) is bool:  # there was no mirroring alone
             values["augment"] = "turn" if values["augment"] else "none"
 

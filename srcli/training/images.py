@@ -9,8 +9,9 @@ from torch import Tensor
 
 from srcli.data.degrading import training_input
 from srcli.data.loading import Batch, Centers, Loader
-from srcli.data.pool import open_pool, split
+from srcli.data.pool import Pool, Splits, open_pool, split
 from srcli.data.sampling import Sampler
+from srcli.data.sources import Folder
 from srcli.errors import DataError
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
@@ -42,12 +43,17 @@ class TrainingImages:
             group.wait()  # the main process may have an archive to unpack
         pool = open_pool(config.datasets, config.data_dir, config.seed, notice)
         pool = pool.limited(config.limit)
+        own = None if config.valid is None else Pool([Folder(config.valid, "--valid")], config.seed)
         if group.is_main_process:
             group.wait()
         self.fingerprint = pool.fingerprint()
         """Names the images: a resumed run needs those that it was begun with."""
 
-        self.splits = split(pool, config.seed, config.split)
+        if own is None:
+            self.splits = split(pool, config.seed, config.split)
+        else:
+            self.fingerprint += own.fingerprint()
+            self.splits = Splits(train=pool, evaluation=own, test=own.limited(0))
         workers = config.workers or os.cpu_count() or 1
         self.loader = Loader(self.splits.train, group.device, workers=workers)
         self._sampler = Sampler(

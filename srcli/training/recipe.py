@@ -95,6 +95,7 @@ def from_recipe(
     values.setdefault("datasets", ())
     values.setdefault("output", Path("runs") / source.name)
     values["init_from"] = _weights(values.get("init_from"))
+    values |= _absolute(values)
     values["model"] = _shape(values.get("model", {}), values.get("init_from"))
     return TrainConfig(**values, recipe=source.name)
 
@@ -125,6 +126,7 @@ def resumed(
         given["datasets"] = tuple(map(absolute, given["datasets"]))
     if "init_from" in given:
         given["init_from"] = _weights(given["init_from"])
+    given |= _absolute(given)
     if "model" in given:
         own = {"model": asdict(config.model)}
         given["model"] = _shape(_combined(own, given)["model"], None)
@@ -142,6 +144,11 @@ def _default(datasets: Iterable[str]) -> str:
     """Choose the recipe where none is given."""
     names = [parse(text)[0] for text in datasets]
     return "paper" if names and all(name in DATASETS for name in names) else "base"
+
+
+def _absolute(values: Mapping[str, Any]) -> dict[str, Path]:
+    """Return what must be found from any directory that a run is resumed in."""
+    return {name: values[name].absolute() for name in ("features", "valid") if values.get(name)}
 
 
 def _weights(name: Path | None) -> Path | None:

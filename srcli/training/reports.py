@@ -1,19 +1,29 @@
 """What a run measures and reports: steps, scores, its end, and the record in its weights."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import TrainingError
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 
-__all__ = ["Progress", "RecentSteps", "Scores", "TrainReport", "recipe_record", "skipped_lines"]
+__all__ = [
+    "Patience",
+    "Progress",
+    "RecentSteps",
+    "Scores",
+    "TrainReport",
+    "recipe_record",
+    "require_finite_weights",
+    "skipped_lines",
+]
 
 _NAMED = 10
 """Unreadable images that are named at the end of a run; all of them are in skipped.txt."""
@@ -91,6 +101,35 @@ class TrainReport:
     """Whether this process, or another one of the run, was asked to stop."""
 
 
+class Patience:
+    """Counts the evaluations since the best one; a checkpoint has :attr:`state`.
+
+    Args:
+        most: How many end a run; None: none do.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self.state: tuple[float, int] = -math.inf, 0
+        """The best PSNR, and the evaluations since then."""
+
+    def add(self, psnr: float) -> None:
+        """Count an evaluation."""
+        best, count = self.state
+        self.state = (psnr, 0) if psnr > best else (best, count + 1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is to end."""
+        return self._most is not None and self.state[1] >= self._most
+
+    def __str__(self) -> str:
+        return (
+            f"the PSNR has not been above {self.state[0]:.2f} dB in {self.state[1]} evaluations: "
+            f"patience={self._most} ends the run"
+        )
+
+
 class RecentSteps:
     """Loss, accuracy and the like of the steps since the last line of the log.
 
@@ -156,6 +195,19 @@ class RecentSteps:
             for name, values in state.items()
             if len(values)
         }
+
+
+def require_finite_weights(net: nn.Module, step: int, lr: float) -> None:
+    """Stop before weights that are not finite get into a checkpoint.
+
+    Raises:
+        TrainingError: If one is not.
+    """
+    if not all(value.isfinite().all() for value in net.parameters()):
+        raise TrainingError(
+            f"the weights are no longer finite at step {step}: resume from the last checkpoint "
+            f"or train again with a lower --set lr than {lr:g}"
+        )
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:

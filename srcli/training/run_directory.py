@@ -5,6 +5,7 @@
     options.json               every resolved option, written before step one
     log.csv                    loss and accuracy, training and evaluation, step by step
     curves.png                 both against the epoch
+    tensorboard/               the log for TensorBoard, if asked for
     samples.png                LR, output and HR of a few images that were not trained on
     skipped.txt                images that could not be read, if there were any
     state/step-N.safetensors   net, EMA, optimizer and log: what --resume continues from
@@ -14,12 +15,14 @@
 import csv
 import json
 import os
+import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -29,6 +32,9 @@ from srcli.files import is_file, is_folder, is_there, replacing, sweep
 from srcli.model import weights
 from srcli.model.config import ModelConfig
 from srcli.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["Row", "RunDirectory", "load_options"]
 
@@ -92,16 +98,19 @@ class RunDirectory:
 
     Args:
         path: The directory.
-        discriminator: Whether the log has the parts of the loss that a discriminator brings.
+        config: The run's options; None where it is only looked at.
     """
 
-    def __init__(self, path: Path, *, discriminator: bool = False) -> None:
+    def __init__(self, path: Path, config: TrainConfig | None = None) -> None:
         self.path = path
-        left_out = () if discriminator else _OF_DISCRIMINATOR
+        left_out = () if config and config.adversarial else _OF_DISCRIMINATOR
         self._columns = [one.name for one in fields(Row) if one.name not in left_out]
         self.weights = path / "model.safetensors"
         self._state = path / "state"
         self._log = path / "log.csv"
+        self._tensorboard = config is not None and config.tensorboard
+        self._events: SummaryWriter | None = None
+        self._begun = 0.0
 
     def require_new(self) -> None:
         """Find out before images are loaded whether a new run cannot be kept here.
@@ -134,6 +143,7 @@ class RunDirectory:
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
             self._log.write_text(",".join(self._columns) + "\n", encoding="utf-8")
+            self._begin_events([])
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again.
@@ -148,6 +158,7 @@ class RunDirectory:
                 lines = csv.writer(file, lineterminator="\n")
                 lines.writerow(self._columns)
                 lines.writerows(row.cells(self._columns) for row in rows)
+            self._begin_events(rows)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -158,6 +169,34 @@ class RunDirectory:
             csv.writer(file, lineterminator="\n").writerow(row.cells(self._columns))
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
+            self._add_event(row)
+
+    def _begin_events(self, rows: Sequence[Row]) -> None:
+        """Write TensorBoard's file anew from the log: no point is in it twice."""
+        if not self._tensorboard:
+            return
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
+
+        folder = self.path / "tensorboard"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._events = SummaryWriter(str(folder))
+        self._begun = time.time() - (rows[-1].seconds if rows else 0.0)
+        for row in rows:
+            self._add_event(row)
+
+    def _add_event(self, row: Row) -> None:
+        if self._events is None:
+            return
+        for name in self._columns[1:]:
+            value = getattr(row, name)
+            if value is not None and name not in {"patches", "seconds"}:
+                self._events.add_scalar(name, value, row.step, self._begun + row.seconds)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self._events is not None:
+            self._events.close()
 
     def rows(self) -> list[Row]:
         """Read the log.

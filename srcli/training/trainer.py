@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srcli.data.loading import Batch
-from srcli.errors import DataError, TrainingError, UsageError
+from srcli.errors import DataError, UsageError
 from srcli.ops.devices import on_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
 from srcli.training.adversary import Adversary
@@ -33,11 +33,13 @@ from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.optimizers import Optimizer, learning_rate
 from srcli.training.pictures import draw_curves, draw_samples
 from srcli.training.reports import (
+    Patience,
     Progress,
     RecentSteps,
     Scores,
     TrainReport,
     recipe_record,
+    require_finite_weights,
     skipped_lines,
 )
 from srcli.training.run_directory import Row, RunDirectory
@@ -110,7 +112,7 @@ class Trainer:
     ) -> None:
         self.config = config = group.share(config, resume=resume)
         self.group, self._notice, self._resumes = group, notice, resume
-        self.directory = RunDirectory(config.output, discriminator=config.adversarial > 0)
+        self.directory = RunDirectory(config.output, config)
         self.dtype = resolve_dtype(config.dtype, group.device)
         if self.dtype == torch.float16:
             raise UsageError("--dtype fp16 cannot hold the gradients; use auto, bf16 or fp32")
@@ -129,7 +131,6 @@ class Trainer:
         self._callable = callable_net(self.net, config, group)
         self.threads: BatchThreads | None = None
         """What shares each batch while a CPU computes; None: each step is computed at once."""
-
         self.step = 0
         self.seconds = 0.0
         """In the training loop, all sessions together."""
@@ -139,6 +140,7 @@ class Trainer:
         self._recent = RecentSteps(group)
         self._means: dict[str, float] = {}
         self.scores: Scores | None = None
+        self._patience = Patience(config.patience)
         self._stopped = False
 
     def fit(
@@ -154,6 +156,7 @@ class Trainer:
         with (
             computing(self.config, self.group) as self.threads,
             closing(self.images.batches(self.step)) as batches,
+            closing(self.directory),
         ):
             begun = time.monotonic() - self.seconds
             while not self._ends:
@@ -170,7 +173,9 @@ class Trainer:
                 if self.step % self.config.save_every == 0 and not self._ends:
                     self.save()
             self.save()
-            report = self._report(self._report_skipped())
+            if self._patience.is_over:
+                self._notice(str(self._patience))
+            report = self._report(self.group.gather(self.images.failures))
             if self.group.is_main_process:
                 self._draw()
             self.group.wait()
@@ -260,11 +265,7 @@ class Trainer:
             TrainingError: If the loss or the weights are not finite.
         """
         self._recent.require_finite(self.step, self.config.lr)
-        if not all(value.isfinite().all() for value in self.net.parameters()):
-            raise TrainingError(
-                f"the weights are no longer finite at step {self.step}: resume from the last "
-                f"checkpoint or train again with a lower --set lr than {self.config.lr:g}"
-            )
+        require_finite_weights(self.net, self.step, self.config.lr)
         state = {
             "net": self.net.state_dict(),
             "ema": self.average.state_dict(),
@@ -278,6 +279,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "images": self.images.fingerprint,
+            "patience": self._patience.state,
             "origin": self._origin,
         }
         self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
@@ -312,6 +314,7 @@ class Trainer:
             self.step, self.seconds = int(progress["step"]), float(progress["seconds"])
             self._seconds_before = self.seconds
             self._origin = progress.get("origin")
+            self._patience.state = progress.get("patience", self._patience.state)
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["ema"])
             self._optimizer.restore(state["optimizer"])
@@ -337,7 +340,8 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether the run has come to its end, by its steps or by its clock."""
-        return self.done >= 1 or self.seconds >= (self.config.max_seconds or math.inf)
+        late = self.seconds >= (self.config.max_seconds or math.inf)
+        return self.done >= 1 or late or self._patience.is_over
 
     @property
     def _ends(self) -> bool:
@@ -361,6 +365,7 @@ class Trainer:
             self._adversary.require_alive(self.step, self._means)
         if evaluates:
             self.scores = self.evaluate()
+            self._patience.add(self.scores.psnr)
         if not self.group.is_main_process:
             return
         self.directory.log(
@@ -394,15 +399,10 @@ class Trainer:
         draw_curves(path / "curves.png", self.directory.rows(), self.config.loss)
         draw_samples(path / "samples.png", self.images, self.config.degradation, self.restore)
 
-    def _report_skipped(self) -> int:
-        """List and name the images that any process left out, and return their number."""
-        reasons = self.group.gather(self.images.failures)
-        if reasons and self.group.is_main_process:
-            for line in skipped_lines(reasons, self.directory.list_skipped(reasons)):
+    def _report(self, skipped: list[str]) -> TrainReport:
+        if skipped and self.group.is_main_process:
+            for line in skipped_lines(skipped, self.directory.list_skipped(skipped)):
                 self._notice(line)
-        return len(reasons)
-
-    def _report(self, skipped: int) -> TrainReport:
         session = (self.seconds - self._seconds_before) or math.inf
         return TrainReport(
             output=str(self.directory.path),
@@ -414,7 +414,7 @@ class Trainer:
             loss=self._means.get("loss"),
             accuracy=self._means.get("accuracy"),
             scores=self.scores,
-            skipped=skipped,
-            finished=self.done >= 1,
+            skipped=len(skipped),
+            finished=self.done >= 1 or self._patience.is_over,
             stopped=self._stopped,
         )

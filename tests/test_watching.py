@@ -1,0 +1,142 @@
+"""Runs that a researcher watches: patience, pictures of one's own, TensorBoard's files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from srcli.cli.app import app
+from srcli.errors import DataError
+from srcli.training.estimate import dry_run
+from srcli.training.reports import Patience
+from srcli.training.trainer import Trainer, train
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture
+def falling(monkeypatch):
+    """Evaluations whose PSNR is best at the second one, at step 4."""
+    monkeypatch.setattr("srcli.training.trainer._LOG_EVERY", 2)
+    real = Trainer.evaluate
+
+    def evaluate(self):
+        scores = real(self)
+        object.__setattr__(scores, "psnr", 30.0 - abs(self.step - 4))
+        return scores
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+
+
+def test_patience_counts_evaluations_since_the_best():
+    """An equal one is no better one."""
+    patience = Patience(2)
+    for psnr in (20.0, 21.0, 21.0):
+        patience.add(psnr)
+
+    assert (patience.state, patience.is_over) == ((21.0, 1), False)
+    patience.add(20.5)
+    assert patience.is_over
+    assert not Patience(None).is_over
+
+
+@pytest.mark.usefixtures("falling")
+def test_patience_ends_a_run(options, saved_run):
+    """Evaluations at 2, 4, 6 and 8; a finished run, and a line that says why."""
+    config = options(steps=20, eval_every=2, patience=2)
+    lines = []
+
+    report = train(config, on_message=lines.append)
+
+    assert (report.step, report.finished, report.stopped) == (8, True, False)
+    assert saved_run(config.output).log[-1]["step"] == "8"
+    assert "the PSNR has not been above 30.00 dB in 2 evaluations: patience=2 ends the run" in lines
+
+
+@pytest.mark.usefixtures("falling")
+@pytest.mark.parametrize("stop", [3, 6, 7])
+def test_patience_outlives_a_stop(options, saved_run, stop):
+    """The resumed run ends at the same step; with more patience it continues."""
+    config = options(steps=20, eval_every=2, patience=2)
+    steps = iter(range(1, 20))
+    assert train(config, should_stop=lambda: next(steps) == stop).step == stop
+
+    assert train(config, resume=True).step == 8
+    assert train(config, resume=True).step == 8
+
+    more = CliRunner().invoke(
+        app, ["train", "--resume", str(config.output), "--set", "patience=3", "-q"]
+    )
+    assert (more.exit_code, saved_run(config.output).steps[-1]) == (0, 10)
+
+
+def scalars(folder):
+    """What TensorBoard reads: step and value of each scalar, in the order written."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.filterwarnings("ignore")  # tensorboard's own
+@pytest.mark.parametrize("stop", [3, 5])
+def test_tensorboard_has_the_log_once(options, saved_run, monkeypatch, stop):
+    """A run that died behind its checkpoint and was resumed has no point twice and none less."""
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("srcli.training.trainer._LOG_EVERY", 1)
+    config = options(steps=6, eval_every=3, save_every=2, tensorboard=True)
+
+    def die(progress):
+        if progress.step == stop:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(config, on_progress=die)
+    train(config, resume=True)
+
+    log = saved_run(config.output).log
+    found = scalars(config.output / "tensorboard")
+    assert set(found) == set(log[-1]) - {"step", "patches"}
+    for name, points in found.items():
+        rows = [row for row in log if row[name]]
+        assert [step for step, _ in points] == [int(row["step"]) for row in rows]
+        assert [value for _, value in points] == pytest.approx([float(row[name]) for row in rows])
+
+
+def test_own_pictures_are_evaluated_on(options, image_folder, tmp_path):
+    """All of the data set is trained on, and the others scored; they belong to the run."""
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    for name in ("0.png", "1.png", "2.png"):
+        shutil.copy(image_folder / name, valid)
+    config = options(valid=valid, steps=1)
+
+    plan = dry_run(config)
+    train(config)
+
+    counts = plan.train_images, plan.evaluation_images, plan.held_images, plan.test_images
+    assert counts == (6, 3, 3, 0)
+    (valid / "1.png").rename(valid / "other.png")
+    with pytest.raises(DataError, match="are no longer those that"):
+        train(config, resume=True)
+
+
+def test_without_its_extra_tensorboard_is_one_line(tmp_path, image_folder, monkeypatch):
+    """It says what to install, before anything is begun."""
+    monkeypatch.setattr("srcli.errors.find_spec", lambda name: name != "tensorboard" or None)
+    options = ["--steps", "1", "--set", "tensorboard=true", "-o", str(tmp_path / "run")]
+
+    result = CliRunner().invoke(app, ["train", "--dataset", str(image_folder), *options])
+
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "tensorboard=true needs the package tensorboard" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_not_there_is_one_line(options, image_folder):
+    """The message names the option."""
+    with pytest.raises(DataError, match=r"^--valid .*gone does not exist; give a folder"):
+        train(options(valid=Path("gone"), datasets=(str(image_folder),)))
