@@ -1,4 +1,4 @@
-"""Pictures into the bytes of a format that can hold them, by Pillow."""
+"""Pictures into the bytes of a format that can hold them, by Pillow; GIF by libvips."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from PIL import Image
 
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.pictures import Picture, eight_bits, interleaved, rounded
+from srcli.imaging.vips import vips
 
 _PAGE_MILLISECONDS: Final = 1000.0
 """How long a page is shown where it becomes a frame."""
@@ -25,8 +26,8 @@ _WEBP_FLAGS, _WEBP_ALPHA = 20, 0x10
 _TIMES: Final = re.compile(rb"(?s)(?:mvhd|tkhd|mdhd)(?:\x00.{11}|\x01.{19})")
 """When a sequence and its parts were made and changed, of 32 or 64 bits (ISO/IEC 14496-12)."""
 
-MOST_COLOURS: Final = 256
-"""How many colours a frame of a GIF holds, the one that stands for clear included."""
+MOST_COLOURS: Final = 255
+"""How many colours a frame of a GIF keeps: libvips needs one for what does not change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +71,11 @@ def encode(
     """Encode a picture, or several of one size and kind as an animation, into an empty file."""
     name = how.format
     if name == "GIF":
-        images = _palette_images(pictures)
-    else:
-        images = [image_of(eight_bits(picture)) for picture in pictures]
-        wider = _WIDENED.get((name, images[0].mode))
-        images = [image.convert(wider) if wider else image for image in images]
+        stream.write(_gif(pictures, how, metadata.metadata.comment))
+        return
+    images = [image_of(eight_bits(picture)) for picture in pictures]
+    wider = _WIDENED.get((name, images[0].mode))
+    images = [image.convert(wider) if wider else image for image in images]
     options = how.options(images[0].mode) | metadata.pillow_options(name)
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
@@ -99,26 +100,9 @@ def _timing(pictures: Sequence[Picture], how: Encoding) -> dict[str, Any]:
     durations: list[float] = [min(max(each, 0), _LONGEST[name]) for each in times]
     if name == "PNG":
         return {"duration": durations, "loop": min(plays, 2**31 - 1), "disposal": 0, "blend": 0}
-    if name != "GIF":
-        return {"duration": list(map(round, durations)), "loop": min(plays, 65535)}
-    through = any(clear_of(picture).any() for picture in pictures)
-    # The shortest time but none is a hundredth of a second.
-    hundredths = [10 * max(round(each / 10), each > 0) for each in durations]
-    _limit(hundredths, pictures, _LONGEST[name])
-    # Without a loop it plays once; the number in it is that of the repetitions.
-    loop = {} if plays == 1 else {"loop": min(max(plays - 1, 0), 65535)}
-    return {"duration": hundredths, "disposal": 2 if through else 1, "optimize": False, **loop}
-
-
-def _limit(durations: list[int], pictures: Sequence[Picture], most: int) -> None:
-    """Shorten the times of equal neighbours, which become one frame, to what that can be shown."""
-    total = 0
-    for number, picture in enumerate(pictures):
-        before = pictures[max(number - 1, 0)]
-        same = np.array_equal(picture.pixels, before.pixels)
-        total = total + durations[number] if same else durations[number]
-        durations[number] -= max(total - most, 0)
-        total = min(total, most)
+    if name == "GIF":  # the shortest time but none is a hundredth of a second
+        durations = [10 * max(round(each / 10), each > 0) for each in durations]
+    return {"duration": list(map(round, durations)), "loop": min(plays, 65535)}
 
 
 def image_of(picture: Picture) -> Image.Image:
@@ -142,58 +126,27 @@ def clear_of(picture: Picture) -> NDArray[np.bool_]:
     return picture.alpha[..., 0] < np.iinfo(picture.alpha.dtype).max / 2
 
 
-def _palette_images(pictures: Sequence[Picture]) -> list[Image.Image]:
-    """Reduce frames to palettes of their own.
-
-    A pixel that is the same as in the frame before is left out, whatever the palette of the
-    next frame would have made of it: what does not move does not flicker. Where clear pixels
-    let through what is below, each frame is taken away before the next one.
-    """
-    clears = [clear_of(picture) for picture in pictures]
-    through = any(clear.any() for clear in clears)
-    before: NDArray[np.uint8] | None = None
-    parts = []
-    for picture, clear in zip(pictures, clears, strict=True):
-        colours = np.broadcast_to(rounded(picture.pixels), (*clear.shape, 3))
-        shown = ~clear
-        if before is not None and not through:
-            shown = np.any(colours != before, axis=2)
-        most = MOST_COLOURS - (through or len(pictures) > 1)
-        parts.append((shown, *_reduced(colours[shown], most)))
-        before = colours
-    used = {bytes(colour) for _, _, palette in parts for colour in palette}
-    # Pillow compares frames by colour: what stands for clear must be none that is shown.
-    unused = next(c for c in (i.to_bytes(3, "big") for i in range(1 << 24)) if c not in used)
-    return [_palette_image(*part, clear=unused) for part in parts]
-
-
-def _palette_image(
-    shown: NDArray[np.bool_],
-    indices: NDArray[np.uint8],
-    palette: NDArray[np.uint8],
-    *,
-    clear: bytes,
-) -> Image.Image:
-    keeps_clear = not shown.all()
-    plane = np.full(shown.shape, min(len(palette), MOST_COLOURS - 1), np.uint8)
-    plane[shown] = indices
-    image = Image.fromarray(plane, "P")
-    image.putpalette(palette.tobytes() + clear * (len(palette) < MOST_COLOURS))
-    if keeps_clear:
-        image.info["transparency"] = len(palette)
-    return image
-
-
-def _reduced(colours: NDArray[np.uint8], most: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Choose a palette for pixels, ``Nx3``, and give their indices and it; exact if it can be."""
-    if not len(colours):
-        return np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
-    image = Image.fromarray(colours.reshape(1, -1, 3))
-    if image.getcolors(most) is None:
-        reduced = image.quantize(most)
-        palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
-        return np.asarray(reduced).reshape(-1), palette[:most]
-    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    found, indices = np.unique(packed, return_inverse=True)
-    palette = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.uint8)
-    return indices.astype(np.uint8), palette
+def _gif(pictures: Sequence[Picture], how: Encoding, comment: bytes | None) -> bytes:
+    """Let libvips choose palettes and write the frames: what does not move does not flicker."""
+    through = any(picture.alpha is not None for picture in pictures)
+    frames = []
+    for picture in pictures:
+        colours = np.broadcast_to(rounded(picture.pixels), (picture.height, picture.width, 3))
+        opacity = np.where(clear_of(picture), 0, 255).astype(np.uint8)[..., None]
+        frames.append(np.concatenate([colours, opacity], axis=2) if through else colours)
+    pyvips = vips()
+    image = pyvips.Image.new_from_array(np.concatenate(frames)).copy(interpretation="srgb")
+    if len(frames) > 1:
+        options = _timing(pictures, how)
+        whole = pyvips.GValue.gint_type
+        image.set_type(whole, "page-height", pictures[0].height)
+        image.set_type(whole, "loop", options["loop"])
+        image.set_type(pyvips.GValue.array_int_type, "delay", options["duration"])
+    data: bytes = image.gifsave_buffer(
+        dither=0, effort=5, keep_duplicate_frames=True, interframe_maxerror=0
+    )
+    # A comment stands behind the header and the palette of all frames (GIF89a, 24).
+    start = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    parts = [comment[at : at + 255] for at in range(0, len(comment or b""), 255)] if comment else []
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    return data[:start] + (b"!\xfe" + blocks + b"\0" if blocks else b"") + data[start:]
