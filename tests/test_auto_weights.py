@@ -100,7 +100,7 @@ def test_a_batch_chooses_for_each_file(made):
     results = ran("in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out"))
 
     assert [(one.model, one.model_reason) for one in results] == [
-        ("base", "lossless PNG: base"),
+        ("base", "PNG: base"),
         ("photo", "JPEG of quality 50: photo"),
         ("base", "JPEG of quality 98: base"),
         (None, None),
@@ -254,7 +254,7 @@ def test_the_default_is_auto_and_says_why():
         r"out/b.jpg  120x72  from in/b.jpg 40x24 in ",
     ):
         assert line in result.stderr
-    assert result.stderr.count("(lossless PNG: base)\n") == 1
+    assert result.stderr.count("(PNG: base)\n") == 1
     assert result.stderr.count("(JPEG of quality 50: photo)\n") == 1
     assert "quality" not in run("in", "-o", "quiet").stderr
     estimated = run("in/b.jpg", "-n", "-v")

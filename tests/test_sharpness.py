@@ -188,7 +188,7 @@ def test_auto_mixes_what_suits_each_file(dry):
     assert result.exit_code == 0
     lines = [json.loads(line) for line in result.stdout.splitlines()][:2]
     assert [(line["model"], line["sharpness"]) for line in lines] == [("base", 0.5), ("photo", 0.5)]
-    for text in ("(lossless PNG: base with sharpness 0.5)", "50: photo with sharpness 0.5)"):
+    for text in ("(PNG: base with sharpness 0.5)", "50: photo with sharpness 0.5)"):
         assert text in result.stderr
     if not dry:
         assert "base with sharpness 0.5 on cpu in float32\n" in result.stderr

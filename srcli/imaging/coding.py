@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin
 
-from srcli.imaging.colour import nclx_in
 from srcli.imaging.pictures import Coding, Levels, Metadata
-
-_MOST_HEADER: Final = 1 << 16
-"""Bytes at the start of an AVIF in which its header is looked for."""
 
 _MOST_CHUNKS: Final = 64
 """Chunks of a WebP that are looked at; its picture is among the first five."""
@@ -75,18 +71,19 @@ class Scan(Header):
 def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
     """Return how the first picture was encoded, from what the header says; nothing is decoded.
 
-    Where the header is too damaged to tell, it is a format with losses of an unknown quality.
-    The position of the stream that the image was opened from stays.
+    Where the header is too damaged to tell, it is of an unknown quality. The position of the stream
+    that the image was opened from stays.
     """
     name = "JPEG" if image.format == "MPO" else str(image.format)
     position = stream.tell()
     try:
-        lossy, quality = _losses(image, stream)
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            return Coding(format=name, quality=quality_of(image))
+        return Coding(format=name, lossless=name == "WEBP" and _is_lossless(stream))
     except Exception:  # noqa: BLE001 - damaged headers raise anything, and must not cost the picture
-        lossy, quality = True, None
+        return Coding(format=name)
     finally:
         stream.seek(position)
-    return Coding(format=name, lossy=lossy, quality=quality)
 
 
 def quality_of(image: JpegImagePlugin.JpegImageFile) -> int | None:
@@ -122,42 +119,27 @@ def _nearest(table: tuple[int, ...]) -> int:
 @cache
 def _logarithms() -> NDArray[np.float64]:
     """Logarithms of the tables of luma of quality 1 to 100, ``100x64``: of what libjpeg writes."""
-    tables = []
-    for quality in range(1, 101):
-        stream = io.BytesIO()
-        Image.new("L", (8, 8)).save(stream, "JPEG", quality=quality)
-        with Image.open(stream) as image:
-            assert isinstance(image, JpegImagePlugin.JpegImageFile)
-            tables.append(image.quantization[0])
-    logarithms: NDArray[np.float64] = np.log(np.array(tables))
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "JPEG", quality=50)
+    stream.seek(0)
+    image = JpegImagePlugin.JpegImageFile(stream)
+    quality = np.arange(1, 101)[:, None]
+    percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    tables = (np.array(image.quantization[0]) * percent + 50) // 100
+    logarithms: NDArray[np.float64] = np.log(tables.clip(1, 255))
     return logarithms
 
 
-def _losses(image: ImageFile.ImageFile, stream: BinaryIO) -> tuple[bool, int | None]:
-    """Whether an encoder left something out, and its quality, if that is known."""
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        return True, quality_of(image)
-    if image.format == "WEBP":
-        return _webp_is_lossy(stream), None
-    if image.format == "AVIF":
-        # The quantiser stands deep in the frame's header; but encoders that keep every bit store
-        # RGB as it is, under the matrix 0 (identity) of H.273: converting to YCbCr loses some.
-        stream.seek(0)
-        nclx = nclx_in(stream.read(_MOST_HEADER))
-        return nclx is None or nclx[2] != 0, None
-    return image.format in {"HEIF", "JXL"}, None
-
-
-def _webp_is_lossy(stream: BinaryIO) -> bool:
-    """Tell whether the first picture is VP8 and not VP8L (RFC 9649, 2.5 and 2.7)."""
+def _is_lossless(stream: BinaryIO) -> bool:
+    """Tell whether the first picture of a WebP is VP8L and not VP8 (RFC 9649, 2.5 and 2.7)."""
     stream.seek(12)
     for _ in range(_MOST_CHUNKS):
         head = stream.read(8)
         if head[:4] in {b"VP8L", b"VP8 "}:
-            return head[:4] == b"VP8 "
+            return head[:4] == b"VP8L"
         if head[:4] == b"ANMF":  # a frame: sixteen bytes, and the chunks of a picture
             stream.seek(16, 1)
         else:
             length = int.from_bytes(head[4:], "little")
             stream.seek(length + length % 2, 1)
-    return True
+    return False

@@ -108,12 +108,11 @@ class Coding:
     format: str
     """Pillow's name of the format, ``JPEG`` for the several pictures of a phone."""
 
-    lossy: bool
-    """Whether it left out what is hard to see."""
-
     quality: int | None = None
-    """1 to 100: of JPEG, also in a TIFF, on libjpeg's scale, of WebP on libwebp's; None where
-    nothing was left out, or it is not known."""
+    """1 to 100, of a JPEG on libjpeg's scale; None where it is not known."""
+
+    lossless: bool = False
+    """Whether it is a WebP that left nothing out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -116,17 +116,20 @@ class PillowFile:
         return len(self.frames)
 
     def header(self) -> Header:
-        """Return what the file says before it is decoded."""
+        """Return what the file says before it is decoded; of a GIF the channels of its palette."""
+        image = self.image
         width, height = self.upright_size
-        coding = coding_of(self.image, self.stream)
+        wide = image.mode.startswith("I") or (self.ppm is not None and self.ppm.top > 255)
+        if self.chunks is not None:
+            wide = self.chunks.kind[0] == 16 and not self.is_moving
         return Header(
             width=width,
             height=height,
             frames=self.count(),
-            channels=self.channels,
-            alpha=self.alpha,
-            bits=self.bits,
-            coding=coding,
+            channels=1 if image.mode in _GREY_MODES else 3,
+            alpha=image.has_transparency_data or (self.is_moving and self.format == "GIF"),
+            bits=16 if wide else 8,
+            coding=coding_of(image, self.stream),
         )
 
     @property
@@ -144,24 +147,6 @@ class PillowFile:
         """Width and height once it is turned."""
         width, height = self.image.size
         return (height, width) if self.orientation >= 5 else (width, height)
-
-    @property
-    def channels(self) -> int:
-        """1 where pixels are grey, 3 where they become RGB; of a GIF by its first palette."""
-        return 1 if self.image.mode in _GREY_MODES else 3
-
-    @property
-    def alpha(self) -> bool:
-        """Whether pixels may be transparent."""
-        return bool(self.image.has_transparency_data) or (self.is_moving and self.format == "GIF")
-
-    @property
-    def bits(self) -> int:
-        """8 or 16, of the pixel values that it becomes."""
-        wide = self.image.mode.startswith("I") or (self.ppm is not None and self.ppm.top > 255)
-        if self.chunks is not None:
-            wide = self.chunks.kind[0] == 16 and not self.is_moving
-        return 16 if wide else 8
 
     @property
     def loop(self) -> int | None:

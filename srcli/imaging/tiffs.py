@@ -7,12 +7,12 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
 from srcli.errors import ImageError
 from srcli.imaging import pages as tags
-from srcli.imaging.coding import Header, quality_of
-from srcli.imaging.metadata import page_metadata, sound
+from srcli.imaging.coding import Header
+from srcli.imaging.metadata import page_metadata
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import RAW, Page, pages_of
 from srcli.imaging.pictures import Coding, Picture, upright
@@ -20,15 +20,11 @@ from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
-_LOSSY: Final = {6, 7}
+_JPEGS: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
-
 
 _FOR_PILLOW: Final = {6, 34925}
 """Old JPEG and LZMA."""
-
-_MOST_HEADER: Final = 1 << 16
-"""Bytes of a strip in which the header of its JPEG is looked for."""
 
 
 class TiffFile:
@@ -97,7 +93,7 @@ class TiffFile:
             channels=page.channels,
             alpha=page.opacity is not None,
             bits=page.bits,
-            coding=_coding_of(page),
+            coding=Coding(format="TIFF"),
         )
 
     def pictures(self) -> Iterator[Picture]:
@@ -127,25 +123,6 @@ class TiffFile:
             )
 
 
-def _coding_of(page: Page) -> Coding:
-    """Say how a page was encoded; of a JPEG in it, how well."""
-    if page.packing not in _LOSSY:
-        return Coding(format="TIFF", lossy=False)
-    return Coding(format="TIFF", lossy=True, quality=sound(lambda: _quality_of(page)))
-
-
-def _quality_of(page: Page) -> int | None:
-    """Estimate the quality of the JPEG in the first strip or tile (Adobe's Technical Note 2)."""
-    start, count = next(page.parts())
-    tables = page.raw(tags.JPEG_TABLES)
-    page.stream.seek(start)
-    strip = page.stream.read(min(count, _MOST_HEADER))
-    data = tables[:-2] + strip[2:] if tables else strip
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        assert isinstance(image, JpegImagePlugin.JpegImageFile)
-        return quality_of(image)
-
-
 def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
     """Decode a page as it is stored, not turned.
 
@@ -159,7 +136,7 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
     """
     page.check()
     lab, tiled = page.photometric in tags.LAB, tags.TILE_WIDTH in page.entries
-    unpacked = page.photometric == tags.YCBCR and page.packing not in _LOSSY
+    unpacked = page.photometric == tags.YCBCR and page.packing not in _JPEGS
     if page.packing in _FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):

@@ -288,7 +288,7 @@ class _Sink(io.FileIO):
 def _encoding(album: Album, how: Encoding) -> Encoding:
     """Add what an album decides: how often it plays, and that lossless WebP stays so."""
     coding = album.coding
-    kept = coding is not None and coding.format == how.format == "WEBP" and not coding.lossy
+    kept = coding is not None and coding.lossless and how.format == "WEBP"
     return replace(how, lossless=how.lossless or kept, loop=album.loop)
 
 

@@ -19,9 +19,6 @@ Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is
 
 _BASE, _PHOTO = "base", "photo"
 
-_JPEGS: Final = {"JPEG": "JPEG", "TIFF": "JPEG in TIFF"}
-"""Formats that hold a JPEG, and what to call it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -51,7 +48,7 @@ def choose(coding: Coding | None, names: Collection[str]) -> Choice:
         is better, lossless, of another format or not known.
 
     Example:
-        >>> jpeg = Coding(format="JPEG", lossy=True, quality=60)
+        >>> jpeg = Coding(format="JPEG", quality=60)
         >>> choose(jpeg, ("base", "photo")).reason
         'JPEG of quality 60: photo'
         >>> choose(jpeg, ("base",)).reason
@@ -81,14 +78,11 @@ def choose_weights(path: str | Path) -> Choice:
 
 def _is_degraded(coding: Coding) -> bool:
     """Whether a JPEG has lost so much that it is better cleaned."""
-    quality = coding.quality if coding.format in _JPEGS else None
-    return quality is not None and quality <= BEST_CLEANED
+    return coding.quality is not None and coding.quality <= BEST_CLEANED
 
 
 def _described(coding: Coding) -> str:
-    if not coding.lossy:
-        return f"lossless {coding.format}"
-    if coding.format not in _JPEGS:
-        return f"lossy {coding.format}"
+    if coding.format != "JPEG":
+        return coding.format
     quality = "unknown quality" if coding.quality is None else f"quality {coding.quality}"
-    return f"{_JPEGS[coding.format]} of {quality}"
+    return f"JPEG of {quality}"
