@@ -107,3 +107,8 @@ def packet(attributes="", inside=""):
         f'<rdf:Description rdf:about="" {spaces} {attributes}>{inside}</rdf:Description>'
         "</rdf:RDF></x:xmpmeta>"
     ).encode()
+
+
+def swapped(profile):
+    """Make a profile like sRGB whose red and green primaries are exchanged."""
+    return profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")

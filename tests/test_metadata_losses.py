@@ -206,3 +206,12 @@ def test_a_name_space_is_no_depth_map():
     """Only what is said in it counts."""
     assert "GDepth" in SPACES
     assert not read_album(NAME, jpeg((0xE1, XMP + packet('dc:title="a"')))).notes
+
+
+def test_captions_that_imagemagick_puts_into_a_png_are_kept():
+    """As hexadecimal digits of a resource of Photoshop."""
+    record = b"\x1c\x02\x05\0\x05Night"
+    resource = b"8BIM\4\4\0\0\0\0\0\x0a" + record
+    value = f"\niptc\n{len(resource):8d}\n{resource.hex()}\n".encode()
+
+    assert read(NAME, png(b"tEXt", b"Raw profile type iptc\0" + value)).metadata.iptc == record

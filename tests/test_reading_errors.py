@@ -1,7 +1,6 @@
 """Files that cannot be read: one line each, and nothing on the terminal."""
 
 import errno
-import io
 import os
 import struct
 import threading
@@ -11,21 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pyvips
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from reading_files import (
     AVIF,
     RGB,
-    SRGB,
     WIDTH,
     as_image,
-    drawn,
     exif_block,
     message_of,
     noise,
-    palette_image,
     png,
     smooth,
     tiff,
@@ -48,39 +41,6 @@ BY_DEFAULT = (
     "are more than the 179 million that are decoded by default (a decompression bomb?); "
     "raise --max-pixels if you trust it"
 )
-
-
-def encoded(name, **options):
-    """Encode a small picture with everything a format can carry."""
-    stream = io.BytesIO()
-    image = palette_image() if name == "GIF" else as_image(smooth())
-    image.save(stream, name, **options)
-    return stream.getvalue()
-
-
-def animated(name):
-    """Encode an animation."""
-    stream = io.BytesIO()
-    first, *rest = drawn(clear=True)
-    first.save(stream, name, save_all=True, append_images=rest, duration=40, loop=2)
-    return stream.getvalue()
-
-
-VICTIMS = {
-    "deep.png": pyvips.Image.new_from_array(noise(4, np.uint16)).pngsave_buffer(bitdepth=16),
-    "deep.tiff": tiff(noise(4, np.uint16), compression="zlib"),
-    "planes.tiff": tiff(noise(4, np.uint16), "separate", tile=(16, 16)),
-    "moving.gif": animated("GIF"),
-    "moving.png": animated("PNG"),
-    "moving.webp": animated("WEBP"),
-    "jpg": encoded("JPEG", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
-    "png": encoded("PNG", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
-    "gif": encoded("GIF", transparency=1),
-    "webp": encoded("WEBP", exif=exif_block(6), icc_profile=SRGB),
-    "tiff": encoded("TIFF", exif=exif_block(6), icc_profile=SRGB, dpi=(72, 72)),
-    "bmp": encoded("BMP"),
-    "ppm": encoded("PPM"),
-}
 
 
 # ---- errors of reading --------------------------------------------------------------------
@@ -350,40 +310,3 @@ def test_threads_read_at_the_same_time(saved):
     for seed, picture in enumerate(pictures):
         np.testing.assert_array_equal(noise(3, seed=seed % 8), picture.pixels)
     assert before == warnings.filters
-
-
-# ---- hostile files ------------------------------------------------------------------------
-
-
-@given(data=st.data())
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_damaged_bytes_give_a_picture_or_an_image_error(tmp_path, data):
-    """Damage ends in an ``ImageError`` of one line, or in pictures, and in nothing else."""
-    name = data.draw(st.sampled_from(sorted(VICTIMS)), "format")
-    content = bytearray(VICTIMS[name])
-    ends = st.integers(1, len(content) - 1)
-    for _ in range(data.draw(st.integers(0, 6), "damages")):
-        # Headers and directories stand at the ends, and are where parsing goes wrong.
-        where = data.draw(st.one_of(ends, st.integers(0, 160), st.integers(-200, -1)), "where")
-        content[where % len(content)] = data.draw(st.integers(0, 255), "value")
-    if data.draw(st.booleans(), "cut"):
-        del content[data.draw(ends, "length") :]
-    path = tmp_path / f"victim.{name}"
-    path.write_bytes(content)
-
-    for verb in (read_album, read, read_header, read_size):
-        message, found = f"{path}: ", None
-        try:
-            # Damage that makes a picture enormous would only make the test slow.
-            found = verb(path) if verb is read_size else verb(path, max_pixels=1_000_000)
-        except ImageError as error:
-            message = str(error)
-
-        assert message.startswith(f"{path}: ")
-        assert "\n" not in message
-        if verb is read and found is not None:
-            assert (found.width, found.height) == read_size(path)

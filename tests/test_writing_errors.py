@@ -129,34 +129,3 @@ def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expec
     assert expected == refusal_of(path)
     assert path.read_bytes() == b"old"
     assert names_in(tmp_path) == ["a.jpg"]
-
-
-def test_an_interrupted_encoding_leaves_the_old_file(tmp_path, monkeypatch):
-    """Ctrl-C while encoding stays Ctrl-C and cleans up."""
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"old")
-
-    def save(_, stream, **__):
-        stream.write(b"half")
-        assert len(names_in(tmp_path)) == 2
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Image.Image, "save", save)
-
-    with pytest.raises(KeyboardInterrupt):
-        write(SMALL, path)
-    assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["a.jpg"]
-
-
-@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0, 0o666)])
-@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
-def test_permissions_follow_the_umask(tmp_path, umask, expected, name):
-    """A written picture has the permissions of any new file."""
-    before = os.umask(umask)
-    try:
-        write(SMALL, tmp_path / name)
-    finally:
-        os.umask(before)
-
-    assert expected == (tmp_path / name).stat().st_mode & 0o777

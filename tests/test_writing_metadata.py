@@ -17,6 +17,7 @@ from metadata_blocks import (
     packet,
     parsed,
     pictured,
+    swapped,
     text,
 )
 from PIL import ExifTags, Image, IptcImagePlugin, features
@@ -27,7 +28,6 @@ from srcli.imaging.formats import BUILT
 from srcli.imaging.ifd import EXIF, GPS
 from srcli.imaging.images import Album, Metadata, Picture, read_album, to_pillow
 from srcli.imaging.metadata import dpi_of
-from srcli.imaging.profiles import stripped
 from srcli.imaging.writing import write_stream
 
 CAPTION = b"\x1c\x02\x05\0\x05Night\x1c\x02\x78\0\x03\xc3\x9fx"
@@ -118,17 +118,6 @@ def test_chunks_that_say_what_colours_are_stay_in_a_png():
     assert b"cHRM" + chunks[1][1] in data
     assert b"iCCP" not in data
     assert b"gAMA" not in encoded(pictured(colour_chunks=chunks), "WEBP")[0].getvalue()
-
-
-def test_a_grey_profile_does_not_follow_grey_into_rgb():
-    """Where grey is stored as RGB, a grey profile would be wrong."""
-    fake = b"\0" * 16 + b"GRAY" + b"\0" * 16 + b"acsp" + b"\0" * 88
-    grey = Picture(pixels=np.full((4, 5, 1), 9, np.uint8), metadata=Metadata(icc_profile=fake))
-    file, notes = encoded(grey, "WEBP")
-
-    assert notes == ("WEBP holds no grey ICC profile: dropped",)
-    with Image.open(file) as image:
-        assert "icc_profile" not in image.info
 
 
 def test_pillow_images_keep_their_metadata():
@@ -233,11 +222,6 @@ def fate(kind, name):
     return "converted to sRGB" if any("converted" in note for note in notes) else "dropped"
 
 
-def swapped(profile):
-    """Make a profile like sRGB whose red and green primaries are exchanged."""
-    return profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
-
-
 @pytest.mark.skipif("AVIF" not in BUILT or not features.check("webp"), reason="not all formats")
 def test_the_table_of_the_documentation_is_what_happens():
     """Each pair of a format and a kind of metadata is tried; print the rows to renew the table."""
@@ -246,10 +230,3 @@ def test_the_table_of_the_documentation_is_what_happens():
     table = "\n".join(rows)
 
     assert table in DOCUMENT.read_text(encoding="utf-8"), table
-
-
-def test_stripped_metadata_is_gone():
-    """Nothing is left that could be written."""
-    album = stripped(Album(pictures=(pictured(exif=block(), xmp=packet(), iptc=CAPTION),)))
-
-    assert album.pictures[0].metadata == Metadata()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import numpy as np
 
@@ -16,10 +16,6 @@ def part_of(picture: Picture, rows: slice) -> Picture:
     """Cut rows out of a picture, without copying them."""
     alpha = None if picture.alpha is None else picture.alpha[rows]
     return replace(picture, pixels=picture.pixels[rows], alpha=alpha)
-
-
-class BandsError(ValueError):
-    """Bands that are no picture together: a bug of who made them."""
 
 
 class Rows:
@@ -41,9 +37,12 @@ class Rows:
             fit: What to make of each band; pixel by pixel, so that the cuts do not matter.
         """
         self.height, self._fit, rest = height, fit, iter(bands)
+        self.raised: BaseException | None = None
+        """What the bands raised, which is no fault of the file that is written."""
+
         first = next(rest, None)
         if first is None:
-            raise self._refusal(0)
+            self._refuse(0)
         self.raw = self._repeated(part_of(first, slice(1)))
         """The first row as it came, as often as the picture has rows, in the memory of one.
 
@@ -96,7 +95,7 @@ class Rows:
             the next one is asked for, and not to be changed.
 
         Raises:
-            BandsError: If the bands are not of one kind, or do not add up to the height.
+            ValueError: If the bands are not of one kind, or do not add up to the height.
             BaseException: What they raise.
         """
         kept: list[Levels] = []
@@ -129,17 +128,21 @@ class Rows:
 
     def _arriving(self) -> Iterator[Picture]:
         count = 0
-        for band in self._bands:
-            count += band.height
-            if count > self.height or _kind_of(band) != _kind_of(self.raw):
-                raise self._refusal(count)
-            yield band
-            del band  # it may be large
-        if count < self.height:
-            raise self._refusal(count)
+        try:
+            for band in self._bands:
+                count += band.height
+                if count > self.height or _kind_of(band) != _kind_of(self.raw):
+                    self._refuse(count)
+                yield band
+                del band  # it may be large
+            if count < self.height:
+                self._refuse(count)
+        except Exception as error:
+            self.raised = error
+            raise
 
-    def _refusal(self, count: int) -> BandsError:
-        return BandsError(
+    def _refuse(self, count: int) -> NoReturn:
+        raise ValueError(
             f"bands must be of one kind and have {self.height} rows together; "
             f"{count} rows came, or another kind"
         )

@@ -64,7 +64,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=sound(lambda: _exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
-        iptc=sound(lambda: _whole_records(info.get("photoshop", {}).get(IPTC_RESOURCE, b""))),
+        iptc=sound(lambda: _iptc_records(info)),
         dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
         text=tuple(
             (key.removeprefix(TEXT_MARK), str(value))
@@ -152,6 +152,12 @@ def _extended_xmp(packet: bytes, segments: list[tuple[str, bytes]]) -> bytes | N
             parts[int.from_bytes(head[4:8])] = head[8:]
     joined = b"".join(parts[place] for place in sorted(parts))
     return joined if joined and len(joined) == total else None
+
+
+def _iptc_records(info: dict[Any, Any]) -> bytes | None:
+    """Return the records in a resource of Photoshop, which ImageMagick puts into a PNG as well."""
+    found = info.get("photoshop", {}).get(IPTC_RESOURCE) or _raw_profile(info, "iptc", "8bim")
+    return _whole_records(found[found.find(b"\x1c") :]) if found else None
 
 
 def _whole_records(data: bytes) -> bytes | None:

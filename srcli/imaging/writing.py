@@ -15,7 +15,7 @@ from PIL import Image
 
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
-from srcli.imaging.bands import BandsError, Rows
+from srcli.imaging.bands import Rows
 from srcli.imaging.embedding import embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
 from srcli.imaging.formats import (
@@ -119,12 +119,12 @@ def write_rows(
         ValueError: If the bands are of different kinds, or are not ``height`` rows together.
         BaseException: What going through the bands raises, as it is. No file is left then.
     """
-    raised: list[BaseException] = []
+    with _named(one_line(str(path))):
+        name = _known_format(path, format)
+        _check_target(path)
+    rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
     try:
         with _named(one_line(str(path))):
-            name = _known_format(path, format)
-            _check_target(path)
-            rows = Rows(_watched(bands, raised), height=height, fit=partial(_fitted, name=name))
             _check_size(rows.width, height, name)
             how = Encoding(format=name, quality=quality, lossless=lossless)
             with _appearing(path, rows.raw.metadata.modified) as stream:
@@ -134,18 +134,8 @@ def write_rows(
                 write_still(rows, stream, how, metadata, path.parent)
                 return notes_of(Album(pictures=(rows.raw,)), how, [metadata])
     except OutputError as error:
-        cause = error.__cause__
-        if cause is not None and (cause in raised or isinstance(cause, BandsError)):
-            raise cause from None
-        raise
-
-
-def _watched(bands: Iterable[Picture], raised: list[BaseException]) -> Iterator[Picture]:
-    """Take note of what the bands raise, which is no fault of the file that is written."""
-    try:
-        yield from bands
-    except BaseException as error:
-        raised.append(error)
+        if rows.raised is not None and error.__cause__ is rows.raised:
+            raise rows.raised from None
         raise
 
 
