@@ -155,10 +155,11 @@ def test_a_profile_wins_over_the_tags_of_a_camera():
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_noticed(transfer, name):
-    """What cannot be kept is named, once."""
-    (note,) = read_album(NAME, png_with((b"cICP", bytes((9, transfer, 0, 1))))).notes
+    """Another format shows it flat, which is said once."""
+    data = png_with((b"cICP", bytes((9, transfer, 0, 1))))
+    (note,) = read_album(NAME, data).notes
 
-    assert note.startswith(f"HDR ({name}) cannot be kept")
+    assert note.startswith(f"HDR ({name}) is kept in a PNG alone")
 
 
 # ---- raws -----------------------------------------------------------------------------------

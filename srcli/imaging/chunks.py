@@ -12,7 +12,7 @@ _PIECE: Final = 1 << 20
 _CRITICAL: Final = {b"IHDR", b"PLTE", b"tRNS"}
 """The chunks besides those of pixels that decide what the pixels are."""
 
-_OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI"}
+_OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM"}
 _OF_PIXELS: Final = {b"IDAT", b"fdAT"}
 _OF_FRAMES: Final = {b"acTL", b"fcTL"}
 _OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}

@@ -87,17 +87,21 @@ def from_png(chunks: Chunks, channels: int) -> Described:
 def from_code_points(primaries: int, transfer: int, channels: int) -> Described:
     """Say what two numbers of H.273, as in cICP and nclx, mean."""
     if transfer in _HDR:
-        return None, f"HDR ({_HDR[transfer]}) cannot be kept: its colours are going to look flat"
+        return None, f"HDR ({_HDR[transfer]}) is kept in a PNG alone: elsewhere it looks flat"
     curve, places = _CURVES.get(transfer, _SRGB_CURVE), _PRIMARIES.get(primaries, _SRGB)
     if (curve, places) == (_SRGB_CURVE, _SRGB):
         return None, None
     return _profile(places, curve, channels), None
 
 
-def nclx_in(start: bytes) -> tuple[int, int, int] | None:
-    """Find the primaries, transfer and matrix in the boxes of an AVIF or HEIF (ISO 14496-12)."""
-    box = start.partition(b"colrnclx")[2][:6]
-    return struct.unpack(">3H", box) if len(box) == 6 else None
+def nclx_in(start: bytes) -> bytes:
+    """Find the primaries and the transfer in the boxes of an AVIF or HEIF (ISO 14496-12).
+
+    Returns:
+        A byte for each, as cICP has them; nothing where they are not said.
+    """
+    box = start.partition(b"colrnclx")[2][:4]
+    return box[1::2] if len(box) == 4 else b""
 
 
 def in_bmp(data: bytes) -> bytes | None:

@@ -67,8 +67,8 @@ class Embedded:
             options["extra"] = self._segments()
         if name == "PNG":
             options["pnginfo"] = self._texts()
-            if self._colours():
-                del options["icc_profile"]  # made of what the chunks say
+            if self._colours():  # of which the profile may have been made
+                options["icc_profile"] = dict(self.metadata.colour_chunks).get(b"iCCP")
         return {key: value for key, value in options.items() if value}
 
     def _segments(self) -> bytes:

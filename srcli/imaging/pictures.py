@@ -41,8 +41,9 @@ class Metadata:
     """The comment of a JPEG or GIF, or ``None``."""
 
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """Names and contents of the chunks that say in a PNG what its colours are without a profile
-    (``cICP``, ``gAMA``, ``cHRM``, ...); ``icc_profile`` says the same for other formats."""
+    """Names and contents of the chunks that say in a PNG what its colours are (``cICP``, ``gAMA``,
+    ``cHRM``, ...), with them ``iCCP`` and the profile that stood beside them; ``icc_profile`` says
+    the same for other formats."""
 
     orientation: int = 1
     """The EXIF orientation (1 to 8) by which the pixels were turned to stand upright."""

@@ -253,33 +253,38 @@ class PillowFile:
             metadata,
             orientation=self.orientation,
             size=self.upright_size if metadata.exif or metadata.xmp else None,
-            colour_chunks=self.chunks.of_colours() if self.chunks is not None else (),
         )
         if self.image.mode in CONVERTED:
             return replace(metadata, icc_profile=None)
-        return replace(metadata, icc_profile=self._profile(metadata.icc_profile, channels))
+        return self._coloured(metadata, channels)
 
-    def _profile(self, embedded: bytes | None, channels: int) -> bytes | None:
-        """Return the profile that holds: the file's, or one of what the file says instead."""
+    def _coloured(self, metadata: Metadata, channels: int) -> Metadata:
+        """Find the profile that holds: the file's, or one of what the file says instead."""
+        profile = metadata.icc_profile
         described: colour.Described = None, None
-        points = self.chunks.find(b"cICP") if self.chunks is not None else None
-        if points is not None and len(points) >= 2:
-            described = colour.from_code_points(points[0], points[1], channels)
-            embedded = None
-        elif embedded is None and self.chunks is not None:
+        chunks: tuple[tuple[bytes, bytes], ...] = ()
+        points = b""
+        if self.chunks is not None:
+            chunks, points = self.chunks.of_colours(), self.chunks.find(b"cICP") or b""
             described = colour.from_png(self.chunks, channels)
-        elif embedded is None and self.format in {"AVIF", "HEIF"}:
-            nclx = colour.nclx_in(self._content(_MOST_BOXES))
-            described = colour.from_code_points(*nclx[:2], channels) if nclx else described
-        if described[1] is not None:
+        elif profile is None and self.format in {"AVIF", "HEIF"}:
+            points = colour.nclx_in(self._content(_MOST_BOXES))
+        elif profile is None and self.format == "BMP":
+            profile = profile_for(colour.in_bmp(self._content()), channels)
+        if profile is not None and chunks:
+            chunks += ((b"iCCP", profile),)
+        if len(points) >= 2:
+            described = colour.from_code_points(points[0], points[1], channels)
+            if described[1] is None:
+                profile = None
+            else:
+                chunks = chunks or ((b"cICP", points[:2] + b"\0\1"),)
+        if profile is None and described[1] is not None:
             self.notes[described[1]] = None
-        elif embedded is None and self.format == "BMP":
-            described = profile_for(colour.in_bmp(self._content()), channels), None
-        profile = embedded or described[0]
-        silent = not self.chunks.of_colours() if self.chunks is not None else described[0] is None
-        if profile is None and silent and self.format != "AVIF":
-            return sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
-        return profile
+        profile = profile or described[0]
+        if profile is None and not chunks and not points:
+            profile = sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
+        return replace(metadata, icc_profile=profile, colour_chunks=chunks)
 
 
 def _av1_bits(start: bytes) -> int:
