@@ -33,7 +33,7 @@ from srcli.upscaler import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
 
-NAMES = ("base", "photo", "sharp", "paper", "faces")
+NAMES = ("base", "fast", "photo", "sharp", "paper", "faces")
 """What may be shipped; what is not is left out."""
 
 FACES = ("base", "photo", "paper", "faces")
@@ -247,7 +247,7 @@ def both(row: Row, method: str) -> str:
 
 def score_table(rows: list[Row]) -> str:
     """PSNR / SSIM by set and factor."""
-    shown = methods(rows, (BASELINE, "base", "photo"))
+    shown = methods(rows, (BASELINE, "base", "photo", "fast"))
     return markdown(
         ["set", "scale", *shown],
         (

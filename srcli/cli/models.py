@@ -27,6 +27,7 @@ _ANY_KERNEL = "kernel=bicubic+bilinear+area+lanczos+cubic"
 
 _PURPOSES = {
     "base": "clean photographs, faithful",
+    "fast": "old machines, previews: a quarter of the work",
     "photo": "JPEG, blur, noise",
     "sharp": "clean photographs, crisp: base mixed by --sharpness",
     "sharp-photo": "JPEG, blur, noise, crisp: photo mixed by --sharpness",

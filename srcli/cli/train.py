@@ -99,9 +99,9 @@ def train(
         str | None,
         option(
             RECIPE,
-            text="Where all values come from: base, photo (for degraded photographs), faces, "
-            "sharp, sharp-photo (for looks), paper (the source paper), a .toml file, or a run's "
-            "options.json.",
+            text="Where all values come from: base, fast (smaller), photo (for degraded "
+            "photographs), faces, sharp, sharp-photo (for looks), paper (the source paper), a "
+            ".toml file, or a run's options.json.",
             metavar="NAME|FILE",
             default="paper if every data set has a name, else base",
             completion=_recipes,
