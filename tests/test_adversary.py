@@ -239,7 +239,7 @@ def test_the_log_and_the_record_have_each_loss(options, saved_run):
     row = saved_run(sharp.output).log[-1]
     assert all(float(row[name]) > 0 for name in ("features", "adversarial", "discriminator"))
     assert "discriminator" not in saved_run(plain.output).log[-1]
-    assert [line for line in messages if "there is no --set features=FILE" in line]
+    assert [line for line in messages if "there is no --features file" in line]
 
 
 def test_a_discriminator_that_knows_everything_ends_the_run(options, monkeypatch, saved_run):
@@ -306,7 +306,7 @@ def test_a_file_of_other_features_is_refused(features_file, tmp_path, change, me
     path = tmp_path / "other.safetensors"
     save_file(tensors, path)
 
-    with pytest.raises(DataError, match=re.escape(f"--set features={path}: {message}")) as caught:
+    with pytest.raises(DataError, match=re.escape(f"--features {path}: {message}")) as caught:
         Features.load(path, CPU)
     assert "benchmarks/vgg16_features.py" in str(caught.value)
 
@@ -318,5 +318,5 @@ def test_a_file_of_no_features_is_refused(tmp_path, content):
     if content:
         path.write_bytes(content)
 
-    with pytest.raises(DataError, match=r"--set features=.*vgg16\.ckpt"):
+    with pytest.raises(DataError, match=r"--features .*vgg16\.ckpt"):
         Features.load(path, CPU)

@@ -150,6 +150,20 @@ def test_a_dry_run_of_a_part_can_be_read_by_a_script(part, images):
 
 
 @pytest.mark.usefixtures("desk")
+def test_every_field_of_a_recipe_is_an_option():
+    """``--NAME VALUE`` and ``--NAME=VALUE`` say what ``--set`` says; without a value: one line."""
+    length = ("train", "--dataset", "celeba", "--steps", "1")
+
+    done = run(*length, "-o", "run", *TINY, "--eval-every", "7", "--ema=0.5")
+    bare = run(*length, "--clip")
+
+    assert done.exit_code == 0
+    options = json.loads(Path("run/options.json").read_text(encoding="utf-8"))
+    assert (options["eval_every"], options["ema"]) == (7, 0.5)
+    assert (bare.exit_code, bare.stderr) == (2, "error: --clip needs a value; give one\n")
+
+
+@pytest.mark.usefixtures("desk")
 def test_a_run_that_another_process_was_asked_to_stop_is_interrupted(monkeypatch):
     """The signal need not have come to the main process: it says 143 and how to resume."""
     monkeypatch.setattr(ProcessGroup, "agree", lambda _, *, stop, seconds: (not stop, seconds))

@@ -14,7 +14,7 @@ import typer
 from srcli import __version__, files
 from srcli.cli import evaluate, export, models, train, upscale
 from srcli.cli.console import say
-from srcli.cli.usage import Program
+from srcli.cli.usage import Program, WithFields
 
 __all__ = ["app", "main", "root"]
 
@@ -106,4 +106,6 @@ app.command(help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
 app.command("eval", help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
 app.command()(models.models)
 app.command()(export.export)
-app.command(help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(train.train)
+app.command(cls=WithFields, help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(
+    train.train
+)

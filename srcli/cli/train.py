@@ -55,7 +55,8 @@ TRAIN_HELP = (
 
 TRAIN_EPILOG = (
     "A recipe gives every value a name. --set replaces single values of it, and so do the options "
-    "above. [bold]srcli train --set help[/] lists all names with their defaults."
+    "above; --clip 0.1 says --set clip=0.1. [bold]srcli train --set help[/] lists all names with "
+    "their defaults."
 )
 
 

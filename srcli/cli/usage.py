@@ -7,13 +7,14 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from srcli.cli.console import reporting, say
 from srcli.errors import UsageError, suggestion
 from srcli.files import one_line
+from srcli.training.settings import settings
 
-__all__ = ["Program"]
+__all__ = ["Program", "WithFields"]
 
 _TYPERS_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base of what Typer raises at wrong usage."""
@@ -85,6 +86,26 @@ def _variables(command: Any, text: str) -> str:
             if re.search(rf"(?<![\w-])({'|'.join(words)})(?![\w-])", text):
                 found.append(f"{one.envvar}={one_line(value)}")
     return f" ({', '.join(found)} is set)" if found else ""
+
+
+class WithFields(TyperCommand):
+    """A command in which ``--NAME VALUE`` is ``--set NAME=VALUE``, for every field of a recipe."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Replace the fields that have no option of their own."""
+        own = {name for one in self.params for name in one.opts}
+        fields = {f"--{one.name.replace('_', '-')}": one.name for one in settings()}
+        given, rest = [], iter(args)
+        for text in rest:
+            option, equals, value = text.partition("=")
+            if option in own or option not in fields:
+                given.append(text)
+                continue
+            found = value if equals else next(rest, None)
+            if found is None:
+                raise UsageError(f"{option} needs a value; give one")
+            given += ["--set", f"{fields[option]}={found}"]
+        return super().parse_args(ctx, given)
 
 
 def _explained(error: Any) -> str:

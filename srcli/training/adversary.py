@@ -146,7 +146,7 @@ class Adversary:
             self._features = Features.load(config.features, group.device)
         elif config.perceptual:
             notice(
-                "there is no --set features=FILE: the discriminator's own features are matched, "
+                "there is no --features file: the discriminator's own features are matched, "
                 "which gains less; docs/train.md says how to make the file"
             )
         self.discriminator = on_device(Discriminator(), group.device)

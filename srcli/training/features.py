@@ -64,18 +64,18 @@ class Features:
         try:
             _, tensors = read_tensors(path)
         except WeightsError as error:
-            raise DataError(f"--set features={path}: {error}; {advice}") from error
+            raise DataError(f"--features {path}: {error}; {advice}") from error
         for name, shape in _SHAPES.items():
             for part, expected in (("weight", shape), ("bias", shape[:1])):
                 found = tensors.get(f"{name}.{part}")
                 if found is None or found.shape != expected or found.dtype != torch.float32:
                     kind = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
                     raise DataError(
-                        f"--set features={path}: {name}.{part} is {kind}, not float32 {expected}; "
+                        f"--features {path}: {name}.{part} is {kind}, not float32 {expected}; "
                         f"{advice}"
                     )
                 if not bool(found.isfinite().all()):
-                    raise DataError(f"--set features={path}: {name}.{part} is not finite; {advice}")
+                    raise DataError(f"--features {path}: {name}.{part} is not finite; {advice}")
         return cls(tensors, device)
 
     def distance(self, output: Tensor, target: Tensor) -> Tensor:
