@@ -176,6 +176,7 @@ def test_a_patch_is_what_was_drawn(resident):
             top=st.floats(0, 1, exclude_max=True),
             left=st.floats(0, 1, exclude_max=True),
             turn=st.integers(0, 7),
+            grid=st.sampled_from([1, 2, 3, 4]),
         ),
         min_size=1,
         max_size=9,

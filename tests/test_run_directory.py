@@ -399,7 +399,10 @@ def changed(path, **values):
         (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
         (lambda path: changed(path, loss="l3"), "loss must be one of "),
         (lambda path: changed(path, schedule="trapezoid"), "not 'trapezoid'"),
-        (lambda path: changed(path, candidates=2), "candidates is 2, which this version"),
+        (
+            lambda path: changed(path, candidates=2),
+            "it lacks, or has besides what is known: candidates",
+        ),
     ],
     ids=["missing", "cut", "list", "poor", "binary", "folder", "loss", "trapezoid", "candidates"],
 )

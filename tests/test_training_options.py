@@ -1,4 +1,4 @@
-"""The options of a run: what is refused, how they are kept, and those of earlier versions."""
+"""The options of a run: what is refused, and how they are kept."""
 
 import dataclasses
 import json
@@ -214,7 +214,7 @@ def test_options_of_another_kind_are_one_line(name, value):
         ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("7", "it is no JSON object"),
         ("[]", "it is no JSON object"),
-        ('{"steps": 1}', "it lacks, or has besides what is known: augment, batch_size, "),
+        ('{"steps": 1}', "it lacks, or has besides what is known: augment, balanced, "),
         ("[" * 100_000, "maximum recursion depth exceeded"),
     ],
     ids=["empty", "cut", "number", "list", "poor", "deep"],
@@ -226,40 +226,6 @@ def test_json_that_is_no_options_is_one_line(text, message):
 
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "neutral", "asked"),
-    [
-        ("candidates", 1, 2),
-        ("mean_with", [], ["a.safetensors"]),
-        ("teacher", None, "a.safetensors"),
-        ("teacher_scale", None, 3.0),
-        ("teachers", [], ["a.safetensors"]),
-    ],
-)
-def test_a_run_that_asks_for_a_removed_option_is_refused(name, neutral, asked):
-    """It is named with its value; where it asked for nothing the run can be read."""
-    config = TrainConfig(**LEAST, data_dir=Path("/data"))
-    values = json.loads(config.to_json())
-
-    old = values | {name: neutral, "teacher_share": 0.5}
-    assert TrainConfig.from_json(json.dumps(old)) == config
-    with pytest.raises(UsageError) as caught:
-        TrainConfig.from_json(json.dumps(values | {name: asked}))
-
-    assert str(caught.value) == (f"{name} is {asked!r}, which this version of srcli no longer has")
-
-
-@pytest.mark.parametrize(("before", "now"), [(True, "turn"), (False, "none")])
-def test_a_run_of_an_earlier_version_is_resumed_as_it_was_begun(before, now):
-    """Patches that drew their own scales still do, and are turned or not."""
-    values = json.loads(TrainConfig(**LEAST).to_json()) | {"augment": before}
-    assert values.pop("balanced") is True
-
-    config = TrainConfig.from_json(json.dumps(values))
-
-    assert (config.balanced, config.augment) == (False, now)
 
 
 def test_options_of_another_version_name_what_differs():

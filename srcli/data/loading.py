@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import torch
@@ -46,6 +46,15 @@ class Batch:
     draws: Tensor
     """``(N, DRAWS)`` uniform numbers that the degradation is drawn from, on the CPU."""
 
+    lows: Mapping[int, Tensor] = field(default_factory=dict)
+    """Of the rows that are cut from pairs LR, ``(3, h, w)`` ``uint8``; the others' is made."""
+
+    def part(self, rows: slice) -> "Batch":
+        """Return some of the rows."""
+        numbers = range(len(self.scales))[rows]
+        lows = {row - numbers.start: low for row, low in self.lows.items() if row in numbers}
+        return Batch(self.patches[rows], self.scales[rows], self.draws[rows], lows)
+
 
 class Loader:
     """Reads patches of a pool: out of memory where it fits, else in worker threads.
@@ -74,6 +83,7 @@ class Loader:
         if resident is None:
             resident = _mean_bytes(pool) * len(pool) <= _room(device)
         self._kept = self._decode_all() if resident else None
+        self._lows: dict[tuple[int, float], Tensor] = {}
 
     @property
     def resident(self) -> bool:
@@ -126,31 +136,54 @@ class Loader:
 
     def _batch(self, sampler: Sampler, step: int, size: int, rows: slice) -> Batch:
         draw = sampler.draw(step, size)
-        return Batch(self._cut(draw.cuts[rows]), draw.scales[rows], draw.degradation[rows])
+        scales = draw.scales[rows]
+        patches, cuts = self._cut(list(zip(draw.cuts[rows], scales, strict=True)))
+        lows = {row: self._low(cut, scales[row]) for row, cut in enumerate(cuts) if cut.grid > 1}
+        return Batch(patches, scales, draw.degradation[rows], lows)
 
-    def _cut(self, cuts: Sequence[Cut]) -> Tensor:
-        """Cut patches, ``(N, 3, 120, 120)``; the next image that can be read stands in."""
+    def _cut(self, wanted: Sequence[tuple[Cut, float]]) -> tuple[Tensor, list[Cut]]:
+        """Cut patches, ``(N, 3, 120, 120)``; the next image that can be read stands in.
+
+        Returns:
+            The patches, and where they were cut.
+        """
         if self._kept is not None:
-            return self._kept.cut([self._sound(cut) for cut in cuts])
-        patches = torch.empty(len(cuts), 3, PATCH, PATCH, dtype=torch.uint8)
-        for patch, cut in zip(patches, cuts, strict=True):
-            patch.copy_(cut_patch(self._readable(cut.image), cut))  # the image may go
+            cuts = [self._placed(cut, self._sound(cut.image), scale) for cut, scale in wanted]
+            return self._kept.cut(cuts), cuts
+        cuts = []
+        patches = torch.empty(len(wanted), 3, PATCH, PATCH, dtype=torch.uint8)
+        for patch, (cut, scale) in zip(patches, wanted, strict=True):
+            place, image = self._readable(cut.image)
+            cuts.append(self._placed(cut, place, scale))
+            patch.copy_(cut_patch(image, cuts[-1]))  # the image may go
         if self._device.type == "cuda":
             patches = patches.pin_memory().to(self._device, non_blocking=True)
-        return patches
+        return patches, cuts
 
-    def _sound(self, cut: Cut) -> Cut:
-        place = cut.image
+    def _placed(self, cut: Cut, place: int, scale: float) -> Cut:
+        return cut._replace(image=place, grid=int(scale) if self.pool.has_low(place) else 1)
+
+    def _low(self, cut: Cut, scale: float) -> Tensor:
+        """Cut what LR has of a patch of HR."""
+        image = self._lows.get((cut.image, scale))
+        if image is None:
+            image = self.pool.read_low(cut.image, scale)
+            if self.resident:
+                self._lows[cut.image, scale] = image
+        low = cut_patch(image, cut._replace(grid=1), PATCH // cut.grid)
+        return low.to(self._device, non_blocking=True)
+
+    def _sound(self, place: int) -> int:
         while place in self.failures:
             place = (place + 1) % len(self.pool)
-        return cut._replace(image=place)
+        return place
 
-    def _readable(self, place: int) -> Tensor:
+    def _readable(self, place: int) -> tuple[int, Tensor]:
         while (image := self._try(place)) is None:
             # Else a thread might search forever where all images have failed.
             _check_failures(self.failures, len(self.pool))
             place = (place + 1) % len(self.pool)
-        return image
+        return place, image
 
     def _try(self, place: int) -> Tensor | None:
         if place in self.failures:
@@ -195,7 +228,7 @@ class Centers:
         self._pool, self._places, self._device = pool, list(places), device
         self._workers, self._size = workers, size
         self._failures: dict[int, str] = {}
-        self._cached: list[tuple[list[int], Tensor]] = []
+        self._cached: dict[tuple[tuple[float, ...], int], list[Batch]] = {}
         self._keep = 3 * PATCH**2 * self.count <= _room(device) / 2
 
     @property
@@ -217,29 +250,43 @@ class Centers:
             DataError: If so many images cannot be read that it is more than one in a hundred of
                 the whole pool.
         """
-        kept = []
-        for places, patches in self._cached or self._read():
+        asked, kept = (tuple(scales), seed), []
+        for batch in self._cached.get(asked) or self._read(scales, seed):
             if self._keep:
-                kept.append((places, patches))
-            yield Batch(
-                patches,
-                [scales[place % len(scales)] for place in places],
-                torch.stack([named_draws(seed, self._pool.key(place)) for place in places]),
-            )
-        self._cached = kept
+                kept.append(batch)
+            yield batch
+        self._cached = {asked: kept}
 
-    def _read(self) -> Iterator[tuple[list[int], Tensor]]:
+    def _read(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
         with ThreadPoolExecutor(self._workers) as threads:
             for begin in range(0, self.count, self._size):
                 places = self._places[begin : begin + self._size]
-                read = zip(places, threads.map(self._center, places), strict=True)
-                there = {place: patch for place, patch in read if patch is not None}
-                if there:
-                    yield list(there), torch.stack(list(there.values())).to(self._device)
+                factors = [scales[place % len(scales)] for place in places]
+                read = list(threads.map(self._center, places, factors))
+                there = [row for row, found in enumerate(read) if found is not None]
+                if not there:
+                    continue
+                found = [one for one in read if one is not None]
+                yield Batch(
+                    torch.stack([patch for patch, _ in found]).to(self._device),
+                    [factors[row] for row in there],
+                    torch.stack([named_draws(seed, self._pool.key(places[row])) for row in there]),
+                    {
+                        row: low.to(self._device)
+                        for row, (_, low) in enumerate(found)
+                        if low is not None
+                    },
+                )
 
-    def _center(self, place: int) -> Tensor | None:
+    def _center(self, place: int, scale: float) -> tuple[Tensor, Tensor | None] | None:
+        """Cut the middle of an image, and of its LR if it has any; None if it is damaged."""
         try:
-            return center_patch(self._pool.read(place))
+            image = self._pool.read(place)
+            if not self._pool.has_low(place):
+                return center_patch(image), None
+            grid = int(scale)
+            low = self._pool.read_low(place, scale)
+            return center_patch(image, grid), center_patch(low, side=PATCH // grid)
         except ImageError as error:
             self._failures[place] = str(error)
             # One failure among the few images read here says little about the set.

@@ -25,21 +25,26 @@ class Cut(NamedTuple):
     turn: int
     """Which of the eight flips and quarter turns, 0 to 7; 0 is none, 4 left and right alone."""
 
-    def corner(self, height: int, width: int) -> tuple[int, int]:
+    grid: int = 1
+    """Pixels at whose multiples the patch begins: the factor, where LR is cut as well."""
+
+    def corner(self, height: int, width: int, side: int = PATCH) -> tuple[int, int]:
         """Return row and column where the patch begins in an image of a size."""
-        return int(self.top * (height - PATCH + 1)), int(self.left * (width - PATCH + 1))
+        down, across = ((length - side) // self.grid + 1 for length in (height, width))
+        return int(self.top * down) * self.grid, int(self.left * across) * self.grid
 
 
-def center_patch(image: Tensor) -> Tensor:
-    """Cut the 120x120 pixels in the middle of ``(C, H, W)``."""
-    top, left = ((side - PATCH) // 2 for side in image.shape[1:])
-    return image[:, top : top + PATCH, left : left + PATCH]
+def center_patch(image: Tensor, grid: int = 1, side: int = PATCH) -> Tensor:
+    """Cut the pixels in the middle of ``(C, H, W)``, beginning at a multiple of the grid."""
+    top, left = ((length - side) // 2 // grid * grid for length in image.shape[1:])
+    return image[:, top : top + side, left : left + side]
 
 
-def cut_patch(image: Tensor, cut: Cut) -> Tensor:
+def cut_patch(image: Tensor, cut: Cut, side: int = PATCH) -> Tensor:
     """Cut a patch out of ``(C, H, W)``, both sides a patch at least, and turn it."""
-    row, column = cut.corner(*image.shape[1:])
-    return _turned(image[:, row : row + PATCH, column : column + PATCH], cut.turn)
+    height, width = image.shape[1:]
+    row, column = cut.corner(height, width, side)
+    return _turned(image[:, row : row + side, column : column + side], cut.turn)
 
 
 def _turned(patch: Tensor, turn: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from srcli.data import celeba, stl10
 from srcli.data.choices import Splitting
 from srcli.data.sampling import derive_seed
-from srcli.data.sources import Source, open_source
+from srcli.data.sources import Pairs, Source, open_source
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -85,7 +85,7 @@ class Pool:
         """
         source, index = self._at(place)
         width, height = source.size(index)
-        return _kept(height, width)[1]
+        return _kept(height, width, _grid(source))[1]
 
     def read(self, place: int) -> Tensor:
         """Decode an image to ``(3, H, W)`` ``uint8``, both sides a patch at least.
@@ -94,17 +94,52 @@ class Pool:
             ImageError: If it is damaged.
         """
         source, index = self._at(place)
-        pixels = torch.from_numpy(source.read(index)).permute(2, 0, 1)
-        values = pixels if pixels.dtype == torch.uint8 else quantize(dequantize(pixels))
-        window, size = _kept(*values.shape[1:])
-        if window != tuple(values.shape[1:]):
-            generator = torch.Generator().manual_seed(derive_seed(self._seed, source.key(index)))
-            where = torch.rand(2, generator=generator).tolist()
-            for axis, side, at in zip((1, 2), window, where, strict=True):
-                values = values.narrow(axis, int(at * (values.shape[axis] - side + 1)), side)
+        values = _of_8_bits(source.read(index))
+        height, width = values.shape[1:]
+        window, size = _kept(height, width, _grid(source))
+        top, left = self._corner(source, index, (height, width), window)
+        values = values[:, top : top + window[0], left : left + window[1]]
         if size != window:
             values = quantize(bicubic(values, size))
         return values.expand(3, -1, -1).contiguous()
+
+    def has_low(self, place: int) -> bool:
+        """Whether an image has LR images of its own."""
+        return isinstance(self._at(place)[0], Pairs)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether any image of the union has LR images of its own."""
+        return any(isinstance(source, Pairs) for source in self._sources)
+
+    def read_low(self, place: int, scale: float) -> Tensor:
+        """Decode what LR has of what :meth:`read` returns: ``(3, h, w)`` ``uint8``.
+
+        Raises:
+            DataError: If it is damaged.
+            ImageError: If the header of HR is.
+        """
+        source, index = self._at(place)
+        assert isinstance(source, Pairs)
+        width, height = source.size(index)
+        window, _ = _kept(height, width, source.grid)
+        corner = self._corner(source, index, (height, width), window)
+        values = _of_8_bits(source.read_low(index, scale))
+        for axis, at, side in zip((1, 2), corner, window, strict=True):
+            values = values.narrow(axis, int(at // scale), int(side // scale))
+        return values.expand(3, -1, -1).contiguous()
+
+    def _corner(
+        self, source: Source, index: int, size: tuple[int, int], window: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Return row and column where the kept window of an image begins."""
+        if window == size:
+            return 0, 0
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, source.key(index)))
+        top, left = torch.rand(2, generator=generator).tolist()
+        grid = _grid(source)
+        down, across = ((side - kept) // grid + 1 for side, kept in zip(size, window, strict=True))
+        return int(top * down) * grid, int(left * across) * grid
 
     def _at(self, place: int) -> tuple[Source, int]:
         number = int(self._chosen[place])
@@ -129,6 +164,7 @@ def open_pool(
     data_dir: Path,
     seed: int,
     notice: Callable[[str], None] = lambda _: None,
+    scales: Sequence[float] = (),
 ) -> Pool:
     """Open data sets as one union, in the order given.
 
@@ -137,11 +173,12 @@ def open_pool(
         data_dir: Where the data sets with names lie.
         seed: What the kept crop of a very large image follows from.
         notice: Called with one line for anything worth knowing.
+        scales: Factors whose LR images are wanted, where a folder has them.
 
     Raises:
         DataError: If one is missing, empty or laid out in another way.
     """
-    return Pool([open_source(name, data_dir, notice) for name in names], seed)
+    return Pool([open_source(name, data_dir, notice, scales) for name in names], seed)
 
 
 def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
@@ -173,11 +210,23 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
     return Splits(train=train_part, evaluation=rest, test=test_part)
 
 
-def _kept(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def _of_8_bits(pixels: NDArray[np.uint8 | np.uint16]) -> Tensor:
+    """Lay ``(H, W, C)`` out as ``(C, H, W)`` ``uint8``."""
+    values = torch.from_numpy(pixels).permute(2, 0, 1)
+    return values if values.dtype == torch.uint8 else quantize(dequantize(values))
+
+
+def _grid(source: Source) -> int:
+    """Return the HR pixels at whose multiples a window may begin."""
+    return source.grid if isinstance(source, Pairs) else 1
+
+
+def _kept(height: int, width: int, grid: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the size of the window of an image that is kept, and what that is enlarged to."""
     short = min(height, width)
     # The bound is on what is kept, so a picture that is to be enlarged gives up more.
     bound = _KEEP_SIDE if short >= PATCH else max(1, _KEEP_SIDE * short // PATCH)
+    bound -= bound % grid
     window = min(height, bound), min(width, bound)
     if short >= PATCH:
         return window, window

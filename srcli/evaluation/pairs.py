@@ -10,7 +10,7 @@ from srcli.data.degrading import degrade
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
 from srcli.data.pool import Pool, open_pool
-from srcli.data.sources import DATASETS, parse
+from srcli.data.sources import DATASETS, lr_image, parse
 from srcli.errors import DataError, ImageError
 from srcli.evaluation.config import EvalConfig
 from srcli.files import one_line
@@ -90,8 +90,7 @@ def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
     lows = {path.stem: path for path in _listed(folder)}
     pairs: list[Pair] = []
     for high in highs:
-        # Published sets name an LR file like its HR file, some with "x3" behind it.
-        low = lows.get(high.stem) or lows.get(f"{high.stem}x{config.scale:g}")
+        low = lr_image(high, lows, config.scale)
         if low is None:
             raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
         pairs.append(_file_pair(high, low, config))

@@ -170,8 +170,7 @@ class BatchThreads:
         count, size = len(batch.scales), self._part
 
         def part(start: int) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
-            rows = slice(start, start + size)
-            some = Batch(batch.patches[rows], batch.scales[rows], batch.draws[rows])
+            some = batch.part(slice(start, start + size))
             loss, values = measure(some)
             share = len(some.scales) / count
             gradients = torch.autograd.grad(share * loss, parameters, allow_unused=True)

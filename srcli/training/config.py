@@ -5,7 +5,6 @@ Plain Python without torch. :mod:`srcli.training.recipe` makes them from a recip
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -57,17 +56,10 @@ _OPTION_OF = {
 
 _PATHS = ("output", "data_dir", "init_from", "features", "valid")
 
-_REMOVED: Mapping[str, Any] = {
-    "candidates": 1,
-    "mean_with": [],
-    "teacher": None,
-    "teacher_scale": None,
-    "teachers": [],
-}
-"""Fields of earlier versions, with the value that asked for nothing."""
-
-_REMOVED_DETAILS = frozenset({"teacher_share"})
-"""Fields of earlier versions that said something only beside one of these."""
+_NEWER = frozenset(
+    "adversarial features patience perceptual spectrum tensorboard valid".split()  # noqa: SIM905
+)
+"""Fields that older files of options may lack: their default is what was done before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,31 +279,13 @@ class TrainConfig:
             if not isinstance(values, dict):
                 raise UsageError("it is no JSON object")
             names = {one.name for one in fields(cls)}
-            _upgrade(values, names)
-            if set(values) != names:
-                odd = ", ".join(sorted(set(values) ^ names))
-                raise UsageError(f"it lacks, or has besides what is known: {odd}")
+            if odd := (set(values) ^ names) - _NEWER:
+                shown = ", ".join(sorted(odd))
+                raise UsageError(f"it lacks, or has besides what is known: {shown}")
             values["model"] = ModelConfig.from_json(json.dumps(values["model"]))
             return cls(**{name: typed(name, value) for name, value in values.items()})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(str(error)) from error
-
-
-def _upgrade(values: dict[str, Any], names: set[str]) -> None:
-    """Bring the options of a run that an earlier version began to those of this one."""
-    for name in sorted((_REMOVED.keys() | _REMOVED_DETAILS) & set(values)):
-        value = values.pop(name)
-        if value != _REMOVED.get(name, value):
-            raise UsageError(f"{name} is {value!r}, which this version of srcli no longer has")
-    if names & set(values):
-        values.setdefault("balanced", False)  # each patch drew its factor
-        for name in ("adversarial", "perceptual", "spectrum"):  # there was no discriminator
-            values.setdefault(name, 0.0)
-        for name in ("features", "patience", "valid"):
-            values.setdefault(name, None)
-        values.setdefault("tensorboard", False)
-        if type(values.get("augment")) is bool:  # there was no mirroring alone
-            values["augment"] = "turn" if values["augment"] else "none"
 
 
 def option_of(name: str) -> str:

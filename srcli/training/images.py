@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from typing import Any
 
 from torch import Tensor
 
@@ -11,10 +12,12 @@ from srcli.data.degrading import training_input
 from srcli.data.loading import Batch, Centers, Loader
 from srcli.data.pool import Pool, Splits, open_pool, split
 from srcli.data.sampling import Sampler
-from srcli.data.sources import Folder
-from srcli.errors import DataError
+from srcli.data.sources import open_folder
+from srcli.errors import DataError, ImageError, UsageError
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
+from srcli.ops.resample import bicubic
+from srcli.ops.spans import PATCH
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 
@@ -41,9 +44,18 @@ class TrainingImages:
         self._config, self._group = config, group
         if not group.is_main_process:
             group.wait()  # the main process may have an archive to unpack
-        pool = open_pool(config.datasets, config.data_dir, config.seed, notice)
+        pool = open_pool(config.datasets, config.data_dir, config.seed, notice, config.scales)
         pool = pool.limited(config.limit)
-        own = None if config.valid is None else Pool([Folder(config.valid, "--valid")], config.seed)
+        own = None
+        if config.valid is not None:
+            own = Pool([open_folder(config.valid, config.scales, "--valid")], config.seed)
+        self.has_pairs = pool.has_pairs or (own is not None and own.has_pairs)
+        """Whether LR is given of some images."""
+        if self.has_pairs and not config.degradation.is_bicubic:
+            raise UsageError(
+                f"--degradation {config.degradation} would do nothing to images that have LR of "
+                "their own, in folders HR and LRx3: leave it out, or give the folder HR alone"
+            )
         if group.is_main_process:
             group.wait()
         self.fingerprint = pool.fingerprint()
@@ -56,12 +68,13 @@ class TrainingImages:
             self.splits = Splits(train=pool, evaluation=own, test=own.limited(0))
         workers = config.workers or os.cpu_count() or 1
         self.loader = Loader(self.splits.train, group.device, workers=workers)
+        areas = self.loader.areas() if config.sampling == "area" or self.has_pairs else []
         self._sampler = Sampler(
             len(self.splits.train),
             config.seed,
             scales=config.scales,
             augment=config.augment,
-            areas=self.loader.areas() if config.sampling == "area" else None,
+            areas=areas if config.sampling == "area" else None,
             balanced=config.balanced,
         )
         self.epoch_steps = self._sampler.steps_per_epoch(config.batch)
@@ -73,6 +86,9 @@ class TrainingImages:
         if len(held):
             count = min(len(held), config.eval_images or len(held))
             places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
+            for place in places if self.has_pairs else ():
+                with suppress(ImageError):
+                    held.size(place)  # LR that does not fit is found before the first step
             self.held_out = Centers(
                 held, places, group.device, workers=workers, size=config.batch_size
             )
@@ -107,6 +123,11 @@ class TrainingImages:
             return step / self.epoch_steps
         return step * self._config.batch / len(self.splits.train)
 
+    def record(self, step: int) -> dict[str, Any]:
+        """Return what the header of the weights says of the images after so many steps."""
+        own = {"degradation": "LR of the data set"} if self.has_pairs else {}
+        return {"images": len(self.splits.train), "epochs": round(self.epoch(step), 2), **own}
+
     @property
     def failures(self) -> list[str]:
         """Why images could not be read, as far as this process wanted them."""
@@ -127,9 +148,12 @@ def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | Non
 
 
 def input_and_target(batch: Batch, degradation: Degradation) -> tuple[Tensor, Tensor]:
-    """Return the degraded patches of a batch, enlarged again by bicubic, and the originals.
+    """Return LR of a batch's patches, given or made, enlarged by bicubic, and the originals.
 
     Both are ``(N, 3, 120, 120)`` in [0, 1].
     """
     target = dequantize(batch.patches)
-    return training_input(target, batch.scales, degradation, batch.draws), target
+    image = training_input(target, batch.scales, degradation, batch.draws)
+    for row, low in batch.lows.items():
+        image[row] = bicubic(low, (PATCH, PATCH))
+    return image, target

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from srcli.data.degrading import degrade
-from srcli.ops.color import quantize
+from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import Degradation
 from srcli.ops.metrics import psnr
 from srcli.training import curves
@@ -73,6 +73,8 @@ def draw_samples(
         image, target = input_and_target(batch, degradation)
         output = restore(image, batch.scales).clamp(0, 1)
         low = degrade(target, batch.scales[0], degradation, batch.draws)
+        if batch.lows:
+            low = dequantize(batch.lows[0])[None]
         before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
         captions = (f"bicubic {before:.2f} dB", f"{after:.2f} dB", "")
         rows.append(

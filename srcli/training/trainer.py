@@ -285,8 +285,7 @@ class Trainer:
         self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
         record = {
             **recipe_record(self.config),
-            "images": len(self.images.splits.train),
-            "epochs": round(self.images.epoch(self.step), 2),
+            **self.images.record(self.step),
             "steps": self.step,
             "patches": self.step * self.config.batch,
             "hours": round(self.seconds / 3600, 3),
