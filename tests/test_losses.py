@@ -27,7 +27,6 @@ def bands(error):
 BY_HAND = {
     "l1": lambda d: d.abs().mean(),
     "mse": lambda d: (d**2).mean(),
-    "charbonnier": lambda d: ((d**2 + 1e-6) ** 0.5).mean(),
     "fourier": lambda d: (bands(d) + bands(luma(d))) / 2,
 }
 

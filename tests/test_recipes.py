@@ -246,7 +246,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("limit=x", "--set limit must be a whole number or none, not 'x'"),
         ("compile=1", "--set compile must be true or false, not 1"),
         ("scales=3", "--set scales must be a list, each item a number, not 3"),
-        ("loss=l3", "--set loss must be one of l1, mse, charbonnier, fourier, not 'l3'"),
+        ("loss=l3", "--set loss must be one of l1, mse, fourier, not 'l3'"),
         ("optimizer=sgd", "--set optimizer must be one of muon, adam, not 'sgd'"),
         ("schedule=x", "--set schedule must be one of cosine, constant, not 'x'"),
         ("split=x", "--set split must be one of held-out, paper, not 'x'"),

@@ -25,7 +25,7 @@ __all__ = [
     "typed",
 ]
 
-Loss = Literal["l1", "mse", "charbonnier", "fourier"]
+Loss = Literal["l1", "mse", "fourier"]
 OptimizerName = Literal["muon", "adam"]
 Schedule = Literal["cosine", "constant"]
 
@@ -124,8 +124,8 @@ class TrainConfig:
     end."""
 
     loss: Loss = "fourier"
-    """What is minimised between output and HR patch: ``fourier``, ``l1``, ``mse`` or
-    ``charbonnier``. ``fourier`` is L1 of the frequencies and a sixth of that of the pixels, of the
+    """What is minimised between output and HR patch: ``fourier``, ``l1`` or ``mse``.
+    ``fourier`` is L1 of the frequencies and a sixth of that of the pixels, of the
     colours and of their luma."""
 
     adversarial: float = 0.0

@@ -12,20 +12,12 @@ from torch.nn import functional
 
 from srcli.training.config import Loss
 
-__all__ = ["LOSS_FUNCTIONS", "LossFunction", "charbonnier", "fourier"]
+__all__ = ["LOSS_FUNCTIONS", "LossFunction", "fourier"]
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 _LUMA_SHARES = (0.299, 0.587, 0.114)
 """Shares of R, G and B in the luma of ITU-R BT.601."""
-
-_CHARBONNIER_EPSILON = 1e-3
-"""Where the Charbonnier loss turns from square to absolute, on [0, 1] (LapSRN, Lai 2017)."""
-
-
-def charbonnier(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of a smooth absolute error."""
-    return ((output - target).square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
 
 
 def fourier(output: Tensor, target: Tensor) -> Tensor:
@@ -50,7 +42,6 @@ def _of_frequencies(error: Tensor) -> Tensor:
 
 LOSS_FUNCTIONS: Mapping[Loss, LossFunction] = MappingProxyType(
     {
-        "charbonnier": charbonnier,
         "fourier": fourier,
         "l1": functional.l1_loss,
         "mse": functional.mse_loss,
