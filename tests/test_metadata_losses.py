@@ -215,3 +215,13 @@ def test_captions_that_imagemagick_puts_into_a_png_are_kept():
     value = f"\niptc\n{len(resource):8d}\n{resource.hex()}\n".encode()
 
     assert read(NAME, png(b"tEXt", b"Raw profile type iptc\0" + value)).metadata.iptc == record
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_a_profile_of_fifty_megabytes_is_dropped(kind):
+    """No sound one comes near; libtiff would refuse the picture for it."""
+    data = saved(kind, icc_profile=SRGB.ljust(50 << 20, b"\0"))
+    album = read_album(NAME, data)
+
+    assert album.notes == (PROFILE_LOST,)
+    assert album.pictures[0].metadata.icc_profile is None

@@ -176,6 +176,19 @@ def test_exif_that_is_none_is_dropped_with_a_note(junk):
     assert exif.block_of(io.BytesIO(junk), 8) == (None, False)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_value_that_lies_in_the_header_is_not_written_there(name):
+    """It would cost all that stands behind."""
+    data = bytearray(block(details={0xA20E: (5, struct.pack("<II", 3000, 2))}))
+    at = data.index(struct.pack("<HHI", 0xA20E, 5, 1)) + 8
+    data[at : at + 4] = bytes(4)
+
+    file, notes = encoded(pictured(exif=bytes(data), dpi=(72.0, 72.0)), name)
+
+    assert parsed(file)[0][0x10F] == "Canon"
+    assert "EXIF is damaged: values that lie outside of it dropped" in notes
+
+
 @given(st.data())
 def test_damaged_exif_never_costs_the_picture(data):
     """Whatever bytes are changed, every format is written."""

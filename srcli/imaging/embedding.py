@@ -8,6 +8,7 @@ from typing import Any, Final
 from PIL.PngImagePlugin import PngInfo
 
 from srcli.imaging.exif import (
+    DAMAGED,
     directories_of,
     fitted_exif,
     has_maker_note,
@@ -165,6 +166,14 @@ def embedded(picture: Picture, name: str) -> Embedded:
 
 
 def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
+    try:
+        return _fitted_exif(picture, name)
+    except (ValueError, OverflowError, struct.error):  # what was changed in place was not all
+        bare = replace(picture, metadata=replace(picture.metadata, exif=None))
+        return _fitted_exif(bare, name)[0], (DAMAGED,)
+
+
+def _fitted_exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
     # Pillow would lay out the EXIF of an AVIF anew to take the orientation out of it.
     block, notes = fitted_exif(picture, upright=name != "AVIF")
     if name == "JPEG" and block and len(block) > _SEGMENT:

@@ -299,6 +299,7 @@ def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None
         if block.layout.big:
             return None, (DAMAGED,)
         left, notes = _fit(block, picture, _STORAGE if upright else _STORAGE | {_ORIENTATION})
+        _Block(bytes(block.data))  # values that lie in one another may have spoilt it
     except (ValueError, OverflowError, struct.error):
         return None, (DAMAGED,)
     return _PREFIX + bytes(block.data) if left - PARENTS.keys() else None, notes

@@ -136,7 +136,9 @@ def walk(
             else:
                 found[pointer] = entries
                 seen.add(target)
-    bad += [each for part in found.values() for each in part if each.start + each.size > end]
+    bad += [
+        each for part in found.values() for each in part if not 8 <= each.start <= end - each.size
+    ]
     return found, bad
 
 

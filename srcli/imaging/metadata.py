@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from srcli.imaging.chunks import TEXT_MARK
 from srcli.imaging.colour import adobe_rgb_of
 from srcli.imaging.exif import DAMAGED, block_of
-from srcli.imaging.pages import Page
+from srcli.imaging.pages import CMYK, LAB, Page
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
@@ -40,6 +40,12 @@ _SEGMENTS: Final = (
 _RESOURCES: Final = {IPTC_RESOURCE, 0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x0424, 0x0425}
 """Photoshop's resources that stand elsewhere as well: resolution, thumbnails, profile, EXIF, XMP;
 and the digest of IPTC."""
+
+
+MOST_PROFILE: Final = 1 << 24
+"""Bytes of a profile: about what a JPEG can hold; no sound one comes near."""
+
+_NO_PROFILE: Final = "its ICC profile does not describe such pixels: dropped"
 
 
 def sound(get: Callable[[], _T]) -> _T | None:
@@ -81,7 +87,7 @@ def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
     if image.info.get("exif") and not metadata.exif:
         yield DAMAGED
     if image.info.get("icc_profile") and not metadata.icc_profile:
-        yield "its ICC profile does not describe such pixels: dropped"
+        yield _NO_PROFILE
     if _extension_of(packet) and _extended_xmp(packet, segments) is None:
         yield "XMP is not whole: what is in its extension dropped"
 
@@ -96,7 +102,9 @@ def _comment(image: Image.Image) -> bytes | None:
 def profile_for(profile: object, channels: int) -> bytes | None:
     """Return a profile only if its header says that it describes grey (1) or RGB (3) pixels."""
     space = b"GRAY" if channels == 1 else b"RGB "
-    return profile if isinstance(profile, bytes) and profile[16:20] == space else None
+    if not isinstance(profile, bytes) or len(profile) > MOST_PROFILE:
+        return None
+    return profile if profile[16:20] == space else None
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -222,11 +230,11 @@ def left_behind(image: Image.Image, further: int) -> list[str]:
 
 # ---- TIFF ---------------------------------------------------------------------------------
 
-_XMP_TAG, _IPTC_TAG, _PROFILE_TAG = 700, 33723, 34675
+_XMP_TAG, _IPTC_TAG, PROFILE_TAG = 700, 33723, 34675
 
 
-def page_metadata(page: Page) -> tuple[Metadata, str | None]:
-    """Collect what a page of a TIFF says, and a line about what cannot be kept.
+def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
+    """Collect what a page of a TIFF says; ``notes`` takes what cannot be kept.
 
     The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
     of a maker's note too, which is therefore left out.
@@ -235,8 +243,14 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
     xmp = sound(lambda: page.raw(_XMP_TAG)) or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
-    profile = profile_for(sound(lambda: page.raw(_PROFILE_TAG)), page.channels)
-    metadata = Metadata(
+    data = sound(lambda: page.raw(PROFILE_TAG)) or b""
+    profile = profile_for(data, page.channels)
+    if data and profile is None and page.photometric not in {CMYK, *LAB}:
+        notes[_NO_PROFILE] = None
+    if noted:
+        line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
+        notes[line] = None
+    return Metadata(
         icc_profile=profile or sound(lambda: adobe_rgb_of(exif, page.channels)),
         exif=block,
         xmp=xmp,
@@ -245,8 +259,6 @@ def page_metadata(page: Page) -> tuple[Metadata, str | None]:
         orientation=page.orientation,
         size=page.upright_size if block or xmp else None,
     )
-    note = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
-    return metadata, note if noted else None
 
 
 def _page_iptc(page: Page) -> bytes | None:

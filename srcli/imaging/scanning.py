@@ -135,9 +135,7 @@ def _plan_of_page(page: Page, header: Header, notes: dict[str, None]) -> Plan | 
     if step is None:
         return None
     page.check()
-    metadata, note = page_metadata(page)
-    if note is not None:
-        notes[note] = None
+    metadata = page_metadata(page, notes)
     return _by_vips("tiffload", header, max(1, _rows_of(header) // step) * step), header, metadata
 
 

@@ -1,6 +1,7 @@
 """TIFF and BigTIFF, whose pages libvips decodes."""
 
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -12,7 +13,7 @@ from PIL import Image
 from srcli.errors import ImageError
 from srcli.imaging import pages as tags
 from srcli.imaging.coding import Header
-from srcli.imaging.metadata import page_metadata
+from srcli.imaging.metadata import MOST_PROFILE, PROFILE_TAG, page_metadata
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import RAW, Page, pages_of
 from srcli.imaging.pictures import Coding, Picture, upright
@@ -108,11 +109,12 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha, note = _levels_of(page, data)
-            metadata, lost = page_metadata(page)
+            pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
+            metadata = page_metadata(page, self.notes)
             if page.photometric == tags.CMYK and page.depth > 8:
                 self.notes["CMYK of 16 bits read at 8 bits"] = None
-            self.notes |= {line: None for line in (note, lost) if line is not None}
+            if note is not None:
+                self.notes[note] = None
             pixels = upright(pixels, page.orientation)
             if page.photometric in tags.LAB | {tags.CMYK}:
                 metadata = replace(metadata, icc_profile=None)
@@ -121,6 +123,16 @@ class TiffFile:
                 alpha=None if alpha is None else upright(alpha, page.orientation),
                 metadata=metadata,
             )
+
+
+def _without_bulk(page: Page, data: bytes) -> bytes:
+    """Make a profile that libtiff would rather fail than load one byte long."""
+    entry = page.entries.get(PROFILE_TAG)
+    if entry is None or entry.size <= MOST_PROFILE:
+        return data
+    head = page.layout.item[0] + page.layout.item[2:]  # its type and count
+    short = struct.pack(head, 1, 1)
+    return data[: entry.place + 2] + short + data[entry.place + 2 + len(short) :]
 
 
 def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
