@@ -28,7 +28,7 @@ from srcli.model.settings import Settings, check_settings, layout_of
 from srcli.model.sharpness import load_mixed
 from srcli.ops.arrays import planes_of
 from srcli.ops.color import bleed, dequantize, quantize
-from srcli.ops.devices import memory_errors, resolve_device
+from srcli.ops.devices import memory_errors
 from srcli.ops.spans import Span, output_length
 
 __all__ = ["Settings", "Upscaler", "check_settings"]
@@ -76,7 +76,6 @@ class Upscaler:
                 "srcli.choose_weights(path)"
             )
         self.settings = settings or Settings()
-        self.device = resolve_device(self.settings.device)
         sharpness = self.settings.sharpness
         if isinstance(model, ResidualAutoencoder):
             if sharpness is not None:
@@ -88,16 +87,15 @@ class Upscaler:
             # A relative path means another file in another directory.
             model = name if name in shipped() else path.absolute()
             net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
+        self.compute = check_settings(header, self.settings)
         self.config = net.config
         self.scales = scales or header.scales
         self._layout = layout_of(self.config, self.scales, self.settings)
         ensemble = self.settings.tta and not self.config.symmetric
         if ensemble != self.settings.tta:
             notice(f"--tta changes nothing with {name}: its result is the same in all eight ways")
-        self._runner = NetRunner(
-            net, self.device, self.settings.dtype, ensemble=ensemble, notice=notice
-        )
-        self.dtype = self._runner.dtype
+        self.device, self.dtype = self.compute.device, self.compute.dtype
+        self._runner = NetRunner(net, self.compute, header.ranges, ensemble=ensemble, notice=notice)
         self._plans = BatchPlans(
             self.device,
             fuse=self.settings.tile is None,

@@ -52,6 +52,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _by_torch(monkeypatch):
+    """Compute by torch unless a test asks for another engine, whatever is installed."""
+    monkeypatch.setattr("srcli.ops.engines.find_spec", lambda _name: None)
+
+
 def textured(height, width, seed):
     """Draw a photo-like picture: smooth waves of several lengths with two hard edges."""
     random = np.random.default_rng(seed)

@@ -32,6 +32,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONLY_IN = {
     "PIL": ("imaging",),
     "gdown": ("data.downloads",),
+    "openvino": ("model.graph", "ops.engines"),
     "matplotlib": ("training.curves", "evaluation.panels"),
     "onnx": ("exporting",),
     "onnxruntime": ("exporting",),

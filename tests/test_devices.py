@@ -15,8 +15,10 @@ FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
 def gpus(monkeypatch):
     """Return a function that pretends to have so many CUDA devices of a capability."""
 
-    def pretend(count, capability=(8, 0)):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    def pretend(count, capability=(8, 0), kind="cuda"):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _=None: capability)
 
@@ -42,14 +44,19 @@ def test_a_name_is_a_device(gpus, name, count, device, names):
     assert [str(one) for one in all_alike(torch.device(device))] == names
 
 
-@pytest.mark.parametrize("name", ["", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "mps"])
+@pytest.mark.parametrize(
+    "name", ["", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "mps:0", "xpu:"]
+)
 def test_an_unknown_device_is_refused(gpus, name):
     """A name that is none of ours is wrong usage, with what may be used instead."""
     gpus(2)
     with pytest.raises(UsageError) as caught:
         resolve_device(name)
 
-    assert str(caught.value) == f"--device {name!r} is unknown: use auto, cpu, cuda or cuda:N"
+    assert (
+        str(caught.value)
+        == f"--device {name!r} is unknown: use auto, cpu, cuda, cuda:N, mps or xpu"
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,8 @@ def test_an_unknown_device_is_refused(gpus, name):
         ("cuda:3", 0, "has no CUDA device torch can use"),
         ("cuda:1", 1, "has 1 CUDA device"),
         ("cuda:17", 2, "has 2 CUDA devices"),
+        ("mps", 2, "has no MPS device torch can use"),
+        ("xpu:0", 1, "has no XPU device torch can use"),
     ],
 )
 def test_a_missing_gpu_is_reported(gpus, name, count, there):
@@ -68,6 +77,16 @@ def test_a_missing_gpu_is_reported(gpus, name, count, there):
         resolve_device(name)
 
     assert str(caught.value) == f"--device {name}: this machine {there}; use --device cpu or auto"
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "xpu:1"])
+def test_an_accelerator_by_name(gpus, name):
+    """What torch knows and the machine has; ``auto`` does not take it, for it was never tried."""
+    gpus(2, kind=name.partition(":")[0])
+
+    assert resolve_device(name) == torch.device(name)
+    assert resolve_device("auto") == CPU
+    assert resolve_dtype("auto", torch.device(name)) == FP32
 
 
 @pytest.mark.parametrize(
@@ -82,8 +101,11 @@ def test_a_format_by_name(name, device, dtype):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        *((name, f"{name!r} is unknown: use auto, fp32, bf16 or fp16") for name in ("", "FP32")),
-        ("fp16", "fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32"),
+        *(
+            (name, f"{name!r} is unknown: use auto, fp32, bf16, fp16 or int8")
+            for name in ("", "FP32")
+        ),
+        ("fp16", "fp16 needs a GPU; on the CPU use auto, bf16 or fp32"),
     ],
 )
 def test_a_format_that_cannot_be_is_refused(name, message):

@@ -21,6 +21,7 @@ from srcli.model.config import BASE, ScalePath
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
+from srcli.ops.engines import Compute
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 from srcli.training.symmetry import Symmetry
@@ -235,8 +236,8 @@ def test_a_net_that_is_never_finite_is_refused():
 
 def test_fp16_of_a_gpu_is_no_format_of_the_cpu_that_takes_over():
     """The CPU, which cannot compute in fp16, chooses its own format."""
-    runner = NetRunner(ResidualAutoencoder(SMALL), CPU, "fp32", ensemble=False, notice=print)
-    runner._dtype_name = "fp16"
+    usual = Compute("torch", torch.device("cuda"), torch.float16, "cuda")
+    runner = NetRunner(ResidualAutoencoder(SMALL), usual, {}, ensemble=False, notice=print)
 
     fast, exact = runner.nets_on(CPU)
 

@@ -23,6 +23,7 @@ from srcli.cli.options import (
     DegradationOption,
     Device,
     DType,
+    Engine,
     Overlap,
     Threads,
     Tile,
@@ -207,6 +208,7 @@ def evaluate(
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
+    engine: Engine = "torch",
     threads: Threads = None,
     as_json: _AsJson = False,
     quiet: _Quiet = False,
@@ -237,7 +239,7 @@ def evaluate(
         channel=channel,
         crop_border=crop_border,
         limit=limit,
-        settings=settings_of(tile, overlap, batch_size, device, dtype),
+        settings=settings_of(tile, overlap, batch_size, device=device, dtype=dtype, engine=engine),
     )
     if panels is not None:
         require_package("matplotlib", "train", "--panels")

@@ -29,6 +29,7 @@ __all__ = [
     "DegradationOption",
     "Device",
     "Download",
+    "Engine",
     "Overlap",
     "Threads",
     "Tile",
@@ -122,13 +123,19 @@ Device = Annotated[
     option(
         NET,
         text="auto is CUDA if there is any; cuda is all GPUs of the machine.",
-        metavar="auto|cpu|cuda[:N]",
-        completion=lambda: ["auto", "cpu", "cuda"],
+        metavar="auto|cpu|cuda[:N]|mps|xpu",
+        completion=lambda: ["auto", "cpu", "cuda", "mps", "xpu"],
     ),
 ]
+Engine = Annotated[
+    Literal["auto", "torch", "openvino"],
+    option(NET, text="What runs the net; auto is what is measured to be faster."),
+]
 DType = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
-    option(NET, text="auto is bf16 where the hardware computes in it, else fp32."),
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    option(
+        NET, text="auto is bf16 where the hardware computes in it, else int8 by openvino, or fp32."
+    ),
 ]
 DataDir = Annotated[
     Path | None,
@@ -177,9 +184,10 @@ def settings_of(
     tile: str,
     overlap: str,
     batch_size: str,
+    *,
     device: str,
     dtype: str,
-    *,
+    engine: str,
     tta: bool = False,
     sharpness: float | None = None,
 ) -> "Settings":
@@ -191,6 +199,7 @@ def settings_of(
         sharpness=sharpness,
         device=device,
         dtype=dtype,
+        engine=engine,
         tile=whole_number("--tile", tile),
         overlap=whole_number("--overlap", overlap),
         batch_size=whole_number("--batch-size", batch_size),

@@ -104,9 +104,8 @@ class Reporter:
 
     def loaded(self, name: str, upscaler: "Upscaler") -> None:
         """Report what computes."""
-        dtype = str(upscaler.dtype).removeprefix("torch.")
         mixed = _mixed(upscaler.settings.sharpness)
-        text = f"{name}{mixed} on {upscaler.device} in {dtype}"
+        text = f"{name}{mixed} on {upscaler.compute}"
         self._print(text, wanted=self._verbosity.verbose)
 
     def result(self, result: "Result") -> None:

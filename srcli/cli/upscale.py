@@ -16,6 +16,7 @@ from srcli.cli.options import (
     BatchSize,
     Device,
     DType,
+    Engine,
     Overlap,
     Threads,
     Tile,
@@ -295,6 +296,7 @@ def upscale(
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
+    engine: Engine = "auto",
     threads: Threads = None,
     jobs: Jobs = "auto",
     as_json: Json = False,
@@ -344,7 +346,14 @@ def upscale(
         fail_fast=fail_fast,
         jobs=whole_number("--jobs", jobs),
         settings=settings_of(
-            tile, overlap, batch_size, device, dtype, tta=tta, sharpness=sharpness
+            tile,
+            overlap,
+            batch_size,
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            tta=tta,
+            sharpness=sharpness,
         ),
     )
     use_threads(threads)

@@ -15,13 +15,13 @@ from srcli.ops.devices import all_alike
 
 __all__ = ["BatchPlan", "BatchPlans", "Counting", "ShareMeter", "SpeedMeasure", "estimated_bytes"]
 
-_FUSE = {"cpu": 6, "cuda": 8}
+_FUSE = {"cpu": 6, "gpu": 8}
 """Patches per side of a block with ``tile=auto``: the larger the block, the less context is
 computed twice, as long as a layer's features stay in the cache. In bf16 on two Zen 4 cores blocks
 of 2, 3, 4, 5, 6, 8 and 12 patches took 0.43, 0.35, 0.33, 0.30, 0.30, 0.29 and 0.28 s per megapixel;
 six is where the gain ends that is worth its memory."""
 
-_BATCH = {"cpu": 1, "cuda": 8}
+_BATCH = {"cpu": 1, "gpu": 8}
 """Windows per forward pass. On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99,
 0.93, 0.98, 1.00 and 1.20 s per megapixel: a CPU gains nothing, and a fused block is a batch."""
 
@@ -118,7 +118,7 @@ def _plans(
     devices: tuple[torch.device, ...], *, fuse: bool, batch_size: int | None
 ) -> Iterator[BatchPlan]:
     """Yield ever smaller plans: half a batch, then half a block, down to single patches."""
-    kind = devices[0].type
+    kind = "cpu" if devices[0].type == "cpu" else "gpu"
     plan = BatchPlan(devices, _FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
     yield plan
     while plan.batch > 1 or plan.fuse > 1:

@@ -229,15 +229,15 @@ def _stripe(image: Rows, grid: Grid, row: Block) -> _Stripe:
 
 def _to_device(part: Tensor, device: torch.device) -> Tensor:
     """Copy input rows to a device, at their own bit depth."""
-    if device.type == "cpu":
-        return part
+    if device.type != "cuda":
+        return part.to(device)
     return part.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def _to_cpu(band: Tensor) -> Tensor:
     """Copy a finished band to the CPU; a GPU computes other bands meanwhile."""
-    if band.device.type == "cpu":
-        return band
+    if band.device.type != "cuda":
+        return band.cpu()
     host = torch.empty(band.shape, dtype=band.dtype, pin_memory=True)
     computed = torch.cuda.current_stream(band.device).record_event()
     copying = torch.cuda.Stream(band.device)  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -11,9 +11,14 @@ from torch import Tensor
 from srcli.errors import UsageError, WeightsError
 from srcli.model.config import SYMMETRIES
 from srcli.model.network import ResidualAutoencoder, in_dtype
+from srcli.model.weights import Ranges
 from srcli.ops.devices import on_device, resolve_dtype
+from srcli.ops.engines import Compute
 
 __all__ = ["NetRunner"]
+
+_Run = Callable[[Tensor, Sequence[float]], Tensor]
+"""Windows in, windows out: what an engine makes of a net."""
 
 
 class NetRunner:
@@ -21,34 +26,30 @@ class NetRunner:
 
     Args:
         net: In ``float32``, on the CPU; each device gets copies.
-        device: Where it usually runs.
-        dtype: Name of the working format, or ``auto``.
+        compute: What usually computes it.
+        ranges: Of the inputs of its convolutions, for int8.
         ensemble: Whether the results of all eight orientations of a window are averaged.
         notice: Called with a line when something is first computed again in fp32.
-
-    Raises:
-        UsageError: If the device cannot compute in the format.
     """
 
     def __init__(
         self,
         net: ResidualAutoencoder,
-        device: torch.device,
-        dtype: str,
+        compute: Compute,
+        ranges: Ranges,
         *,
         ensemble: bool,
         notice: Callable[[str], None],
     ) -> None:
-        self.dtype = resolve_dtype(dtype, device)
+        self.compute, self._ranges = compute, ranges
         self.ensemble = ensemble
         self._net: ResidualAutoencoder | None = (
             copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
         )
-        self._dtype_name = dtype
         self._notice = notice
         self._lock = threading.Lock()
         self._has_redone = False
-        self._copies: dict[torch.device, tuple[ResidualAutoencoder, ResidualAutoencoder]] = {}
+        self._copies: dict[torch.device, tuple[_Run, _Run]] = {}
 
     @property
     def passes(self) -> int:
@@ -92,7 +93,7 @@ class NetRunner:
         image = image.contiguous(memory_format=torch.channels_last)
         fast, exact = self.nets_on(image.device)
         scales = [scale] * len(image)
-        result: Tensor = fast(image, scales)
+        result = fast(image, scales)
         if bool(torch.isfinite(result).all()):
             return result
         result = exact(image, scales)
@@ -100,7 +101,8 @@ class NetRunner:
             raise WeightsError("the net's result is not finite even in fp32; use other weights")
         with self._lock:
             if not self._has_redone:
-                self._notice(f"a patch was not finite in {self.dtype} and was redone in fp32")
+                dtype = self.compute.dtype
+                self._notice(f"a patch was not finite in {dtype} and was redone in fp32")
             self._has_redone = True
         return result
 
@@ -110,15 +112,22 @@ class NetRunner:
             self._copies.clear()
             self._net = None
 
-    def nets_on(self, device: torch.device) -> tuple[ResidualAutoencoder, ResidualAutoencoder]:
+    def nets_on(self, device: torch.device) -> tuple[_Run, _Run]:
         """Return the net in the working format and in fp32, on a device; copied there once."""
         with self._lock:
             if self._net is None:
                 raise UsageError("this upscaler is closed: make another one")
             if device not in self._copies:
-                # A CPU that takes over from a GPU cannot compute in fp16.
-                is_unable = self._dtype_name == "fp16" and device.type == "cpu"
-                dtype = resolve_dtype("auto" if is_unable else self._dtype_name, device)
                 exact = on_device(copy.deepcopy(self._net), device)
-                self._copies[device] = in_dtype(exact, dtype), exact
+                self._copies[device] = self._fast(exact, device), exact
             return self._copies[device]
+
+    def _fast(self, exact: ResidualAutoencoder, device: torch.device) -> _Run:
+        compute = self.compute
+        if compute.engine == "openvino":
+            from srcli.model.graph import CompiledNet  # noqa: PLC0415 - an extra brings OpenVINO
+
+            return CompiledNet(exact, compute, self._ranges)
+        # A CPU that takes over from a GPU computes in the format that suits it.
+        is_usual = device.type == compute.device.type
+        return in_dtype(exact, compute.dtype if is_usual else resolve_dtype("auto", device))

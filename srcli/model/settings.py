@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from srcli.errors import UsageError, require_at_least
 from srcli.model.config import ModelConfig
 from srcli.model.patches import Layout
+from srcli.model.weights import Weights
+from srcli.ops.engines import Compute, resolve
 from srcli.ops.spans import PATCH
 
 __all__ = ["Settings", "check_settings", "layout_of"]
@@ -20,6 +22,8 @@ class Settings:
 
     device: str = "auto"
     dtype: str = "auto"
+    engine: str = "auto"
+    """What computes: ``torch``, ``openvino``, or what is measured to be faster."""
 
     tile: int | None = None
     """Patch size in output pixels, a multiple of the net's common stride; None: 120, fused."""
@@ -49,13 +53,17 @@ class Settings:
         require_at_least(0, overlap=self.overlap)
 
 
-def check_settings(config: ModelConfig, settings: Settings) -> None:
-    """Check before there is a picture whether a net of a shape can run with some settings.
+def check_settings(header: Weights, settings: Settings) -> Compute:
+    """Check before there is a picture whether weights can run with some settings, and say by what.
 
     Raises:
-        UsageError: If the patch size does not fit every path through the net.
+        UsageError: If the patch size does not fit every path through the net, or engine, device
+            and number format do not go together.
+        DeviceError: If the device is not there.
     """
-    layout_of(config, (), settings)
+    layout_of(header.config, (), settings)
+    has_ranges = bool(header.ranges)
+    return resolve(settings.engine, settings.device, settings.dtype, has_ranges=has_ranges)
 
 
 def layout_of(config: ModelConfig, scales: tuple[float, ...], settings: Settings) -> Layout:

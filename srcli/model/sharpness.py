@@ -17,7 +17,7 @@ import torch
 from srcli import files
 from srcli.errors import WeightsError
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.weights import Weights, load, read_header
+from srcli.model.weights import Ranges, Weights, load, read_header
 
 __all__ = ["has_sibling", "load_mixed", "siblings"]
 
@@ -94,7 +94,15 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
         for name, tensor in begin.state_dict().items()
     }
     net.load_state_dict(mixed)
-    return net.eval(), replace(header, config=config)
+    return net.eval(), replace(header, config=config, ranges=_joined(below.ranges, header.ranges))
+
+
+def _joined(one: Ranges, other: Ranges) -> Ranges:
+    """Return the ranges of a mixture: wide enough for both ends."""
+    return {
+        name: [min(one[name][0], other[name][0]), max(one[name][1], other[name][1])]
+        for name in one.keys() & other.keys()
+    }
 
 
 def _parent(record: Mapping[str, Any], faithful: Mapping[str, Mapping[str, Any]]) -> str | None:

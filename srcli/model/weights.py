@@ -6,6 +6,7 @@ The header is a safetensors metadata map of strings:
 - ``config``: the :class:`srcli.model.config.ModelConfig` as JSON;
 - ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...);
 - ``scores``: a JSON list of :class:`ScoreLine`, what the file scored; it may be missing.
+- ``ranges``: JSON of :data:`Ranges`; missing where the file was not calibrated.
 """
 
 import json
@@ -28,11 +29,13 @@ from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
 
 __all__ = [
+    "Ranges",
     "ScoreLine",
     "Weights",
     "load",
     "read_header",
     "read_tensors",
+    "record",
     "record_scores",
     "resolve",
     "save",
@@ -44,6 +47,11 @@ _FORMAT = "srcli/1"
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 _DEFAULT_SCALES = (2.0, 3.0, 4.0)
+
+
+Ranges = Mapping[str, Sequence[float]]
+"""The smallest and the largest input of the convolutions that may be computed in int8; they are
+named by :func:`srcli.model.network.int8_names`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +104,7 @@ class Weights:
     """What a weights file's header says.
 
     Raises:
-        ValueError: If the scales of the training record cannot be.
+        ValueError: If the scales of the training record, or ranges, cannot be.
     """
 
     config: ModelConfig
@@ -108,11 +116,18 @@ class Weights:
     scores: tuple[ScoreLine, ...] = ()
     """What they scored, in the order recorded."""
 
+    ranges: Ranges = field(default_factory=dict)
+    """What int8 needs; empty: they were not calibrated."""
+
     def __post_init__(self) -> None:
-        """Check what is used of the training record."""
+        """Check what is used of the training record and the ranges."""
         scales = self.training.get("scales", [])
         if not isinstance(scales, list) or not all(_is_number(one) and one > 1 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
+        for name, limits in self.ranges.items():
+            is_pair = isinstance(limits, list) and len(limits) == 2
+            if not is_pair or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
+                raise ValueError(f"its range of {name:.80} is {limits!r:.80}")
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -181,20 +196,24 @@ def save(
 
 
 def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
-    """Replace the scores in the header of a weights file.
+    """Replace the scores in the header of a weights file; see :func:`record`."""
+    record(path, "scores", [asdict(line) for line in scores])
+
+
+def record(path: Path, part: str, value: Sequence[Any] | Mapping[str, Any]) -> None:
+    """Replace a part of the header of a weights file: ``scores`` or ``ranges``.
 
     The rest of the header and every bit of the tensors stay as they are; a file that has these
-    scores already is not written. No scores remove the record.
+    values already is not written. An empty value removes the part.
 
     Raises:
         WeightsError: If it cannot be read, is not ours, or cannot be written.
     """
     metadata, tensors = read_tensors(path)
-    _header(path, {**metadata, "scores": "[]"})  # a damaged record may be replaced, nothing else
-    kept = {name: text for name, text in metadata.items() if name != "scores"}
-    if scores:
-        lines = [asdict(line) for line in scores]
-        kept["scores"] = json.dumps(lines, allow_nan=False, sort_keys=True)
+    kept = {name: text for name, text in metadata.items() if name != part}
+    _header(path, kept)  # a damaged part may be replaced, nothing else
+    if value:
+        kept[part] = json.dumps(value, allow_nan=False, sort_keys=True)
     if kept != metadata:  # the strings of a header are written in another order each time
         write_tensors(path, tensors, kept)
 
@@ -250,6 +269,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
             config=ModelConfig.from_json(metadata.get("config", "")),
             training=_json(metadata, "training", dict),
             scores=tuple(ScoreLine(**line) for line in _json(metadata, "scores", list)),
+            ranges=_json(metadata, "ranges", dict),
         )
     except (UsageError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} has an unusable header: {reason(error)}") from error

@@ -17,24 +17,33 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is available.
+    """Turn a name into a device that is available: ``auto`` is CUDA if there is any, else the CPU.
+
+    Of ``cuda`` and ``xpu`` there may be several, each with a number, as in ``cuda:1``.
 
     Raises:
         UsageError: If the name is none of these.
         DeviceError: If there is no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if _count("cuda") else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in {"cpu", "cuda"} or (":" in name and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"--device {name!r} is unknown: use auto, cpu, cuda or cuda:N")
-    if kind == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    is_numbered = kind in {"cuda", "xpu"} and index.isdecimal()
+    if kind not in {"cpu", "cuda", "mps", "xpu"} or (":" in name and not is_numbered):
+        raise UsageError(f"--device {name!r} is unknown: use auto, cpu, cuda, cuda:N, mps or xpu")
+    if kind != "cpu":
+        count, what = _count(kind), kind.upper()
         if int(index or 0) >= count:
-            devices = f"{count} CUDA device{'s' if count > 1 else ''}"
-            there = f"has {devices}" if count else "has no CUDA device torch can use"
+            devices = f"{count} {what} device{'s' if count > 1 else ''}"
+            there = f"has {devices}" if count else f"has no {what} device torch can use"
             raise DeviceError(f"--device {name}: this machine {there}; use --device cpu or auto")
     return torch.device(name)
+
+
+def _count(kind: str) -> int:
+    """Count the accelerators of a kind that torch can use."""
+    there = torch.accelerator.is_available() and torch.accelerator.current_accelerator()
+    return torch.accelerator.device_count() if there and there.type == kind else 0
 
 
 def all_alike(device: torch.device) -> tuple[torch.device, ...]:
@@ -58,9 +67,9 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if _is_bf16_faster(device) else torch.float32
     if name not in _DTYPES:
-        raise UsageError(f"--dtype {name!r} is unknown: use auto, fp32, bf16 or fp16")
+        raise UsageError(f"--dtype {name!r} is unknown: use auto, fp32, bf16, fp16 or int8")
     if name == "fp16" and device.type == "cpu":
-        raise UsageError("--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32")
+        raise UsageError("--dtype fp16 needs a GPU; on the CPU use auto, bf16 or fp32")
     return _DTYPES[name]
 
 
@@ -72,7 +81,8 @@ def memory_errors() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
     except RuntimeError as error:
-        if "allocate memory" not in str(error):  # the CPU's allocator has no error of its own
+        # The allocators of the CPU and of Apple's GPU have no error of their own.
+        if not any(text in str(error) for text in ("allocate memory", "out of memory")):
             raise
         raise MemoryError(str(error)) from error
 
@@ -95,9 +105,10 @@ def _is_bf16_faster(device: torch.device) -> bool:
     in fp32; its matrix product reaches 145 GFLOP/s instead of 259. ``amx_bf16`` multiplies bf16 in
     an array of its own.
     """
-    if device.type == "cuda":
+    if device.type != "cpu":
         # Ampere and later; torch also says yes to older ones, which emulate it.
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        is_cuda = device.type == "cuda"
+        return is_cuda and torch.cuda.get_device_capability(device) >= (8, 0)
     features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if features:
         is_intel = "intel" in str(features.get("cpu_name", "")).lower()

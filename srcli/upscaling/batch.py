@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from srcli.files import one_line, sweep
-from srcli.ops.devices import all_alike, resolve_device
+from srcli.ops.devices import all_alike
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
 from srcli.upscaling.results import Result, result_without_reading
@@ -66,7 +66,7 @@ def run(
         KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
     nets = Nets(config, notice, on_ready)
-    width = len(all_alike(resolve_device(config.settings.device)))
+    width = len(all_alike(nets.device))
     with _pool(config.threads, "srcli-files") as files, _pool(width, "srcli-nets") as workers:
         steps = Steps(config, nets, on_progress, files)
         pipeline = _Pipeline(config, steps, notice, workers, width)

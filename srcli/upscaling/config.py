@@ -13,7 +13,6 @@ from srcli.imaging import images
 from srcli.imaging.formats import FORMATS
 from srcli.model import weights
 from srcli.model.sharpness import has_sibling, siblings
-from srcli.ops.devices import resolve_device, resolve_dtype
 from srcli.upscaler import Settings, Upscaler, check_settings
 from srcli.upscaling.choose import choose, general
 from srcli.upscaling.selection import STREAM, Selection
@@ -122,12 +121,11 @@ class Nets:
         self._lock = threading.Lock()
         self._names = general()
         if config.given_model is not None:
-            self.named(config.given_model)
+            self.device = self.named(config.given_model).device
             return
         for name in self._names:  # what would stop an Upscaler, without the weights' tensors
-            resolve_dtype(config.settings.dtype, resolve_device(config.settings.device))
-            path = weights.resolve(name)
-            check_settings(weights.read_header(path).config, config.settings)
+            header = weights.read_header(weights.resolve(name))
+            self.device = check_settings(header, config.settings).device
         if config.settings.sharpness is not None:
             siblings(weights.resolve(self._names[0]))  # what photo lacks is no error for others
 

@@ -84,6 +84,7 @@ def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
         model=model,
         model_reason=model_reason,
         sharpness=upscaler.settings.sharpness,
+        compute=upscaler.compute,
         patches=header.frames * upscaler.patches(source, size),
         memory=_memory(header, job.target, size, upscaler),
         disk=estimated_size(header, header.frames * width * height, job.target, config),

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
 from srcli.files import is_there, one_line, reason
+from srcli.ops.engines import Compute
 from srcli.upscaling.selection import Job, Selection
 
 __all__ = ["Result", "Summary", "failure", "result_without_reading"]
@@ -46,6 +47,9 @@ class Result:
     sharpness: float | None = None
     """How far they were mixed with their sharp sibling, 0 to 1; None: not at all."""
 
+    compute: Compute | None = None
+    """What computed the net; None where nothing did."""
+
     exit_code: int = 0
     """The exit code of a run that fails for this reason alone."""
 
@@ -68,6 +72,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of one line of ``--json``."""
         before, after = self.before or (None, None), self.after or (None, None)
+        compute = self.compute
         return {
             "input": str(self.job.source),
             "output": str(self.job.target),
@@ -83,6 +88,9 @@ class Result:
             "model": self.model,
             "model_reason": self.model_reason,
             "sharpness": self.sharpness,
+            "engine": compute and compute.engine,
+            "device": compute and compute.place,
+            "dtype": compute and compute.format,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
             "patches": self.patches,

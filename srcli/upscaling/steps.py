@@ -22,6 +22,7 @@ from typing import Any, Final
 from srcli.files import replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
+from srcli.ops.engines import Compute
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
 from srcli.upscaling.conflicts import check_folder, claim, make_folder
@@ -65,6 +66,7 @@ class Work:
     model: str | None
     model_reason: str | None = None
     sharpness: float | None = None
+    compute: Compute | None = None
     result: Result | None = None
     """What became of it, where that is known before it is written."""
 
@@ -173,7 +175,7 @@ class Steps:
                 return
             work.model, work.model_reason = self.nets.choice(source.coding)
             net = self.nets.named(work.model)
-            work.sharpness = net.settings.sharpness
+            work.sharpness, work.compute = net.settings.sharpness, net.compute
             begun = time.perf_counter()
             self._progress(work, 0.0)
             width, height = sizes[0]
@@ -342,6 +344,7 @@ class Steps:
             model=work.model,
             model_reason=work.model_reason,
             sharpness=work.sharpness,
+            compute=work.compute,
         )
 
 

@@ -1,0 +1,128 @@
+"""What computes a net: which engine, device and number format are chosen, and what is refused."""
+
+import platform
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from srcli.errors import DeviceError, UsageError
+from srcli.model.config import BASE, FAST, PAPER
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.runner import NetRunner
+from srcli.ops import engines
+from srcli.ops.engines import Compute, resolve
+
+CPU = torch.device("cpu")
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
+)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a function that pretends to be a kind of machine, with OpenVINO or without."""
+
+    def pretend(*, openvino=True, bf16=False, x86=True):
+        found = object() if openvino else None
+        monkeypatch.setattr(engines, "find_spec", lambda _name: found)
+        monkeypatch.setattr(platform, "machine", lambda: "AMD64" if x86 else "arm64")
+        monkeypatch.setattr("srcli.ops.devices._is_bf16_faster", lambda _device: bf16)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("there", "dtype", "has_ranges", "chosen"),
+    [
+        ({}, "auto", True, ("openvino", torch.int8)),
+        ({}, "auto", False, ("openvino", torch.float32)),
+        ({}, "fp32", True, ("openvino", torch.float32)),
+        ({}, "bf16", True, ("torch", torch.bfloat16)),
+        ({"bf16": True}, "auto", True, ("torch", torch.bfloat16)),
+        ({"bf16": True}, "int8", True, ("openvino", torch.int8)),
+        ({"x86": False}, "auto", True, ("torch", torch.float32)),
+        ({"openvino": False}, "auto", True, ("torch", torch.float32)),
+    ],
+)
+@needs_openvino
+def test_auto_is_what_was_measured_to_be_faster(machine, there, dtype, has_ranges, chosen):
+    """OpenVINO where it is installed, the processor is of the measured kinds and has no bf16."""
+    machine(**there)
+    found = resolve("auto", "auto", dtype, has_ranges=has_ranges)
+
+    assert (found.engine, found.dtype) == chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("onnx", "auto", "auto"), "--engine 'onnx' is unknown: use auto, torch or openvino"),
+        (("torch", "cpu", "int8"), "--dtype int8 is computed by --engine openvino"),
+        (
+            ("openvino", "cuda", "auto"),
+            "--engine openvino cannot use --device cuda; use cpu or xpu",
+        ),
+        (("openvino", "cpu", "bf16"), "--engine openvino on cpu has no --dtype bf16; use auto, fp"),
+        (("openvino", "cpu", "fp16"), "--engine openvino on cpu has no --dtype fp16; use auto, fp"),
+        (("auto", "cpu", "int8"), "--dtype int8 needs weights with ranges, which these have not"),
+    ],
+)
+@needs_openvino
+def test_what_does_not_go_together_is_one_line(asked, message):
+    """The engine, the device and the format are named, and the way out."""
+    with pytest.raises(UsageError) as caught:
+        resolve(*asked, has_ranges=False)
+
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_int8_on_a_gpu_is_refused(monkeypatch):
+    """Whatever has ranges: int8 is the CPU's."""
+    monkeypatch.setattr(engines, "resolve_device", torch.device)
+
+    with pytest.raises(UsageError, match=r"^--dtype int8 needs the CPU, not cuda:1; use --device"):
+        resolve("auto", "cuda:1", "int8", has_ranges=True)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, dtype):
+    """So does a format that needs it."""
+    monkeypatch.setattr("srcli.errors.find_spec", lambda _name: None)
+    engine = "openvino" if dtype == "auto" else "auto"
+
+    with pytest.raises(UsageError, match=r"openvino needs .*: pip install 'srcli\[openvino\]'$"):
+        resolve(engine, "cpu", dtype, has_ranges=True)
+
+
+@needs_openvino
+@pytest.mark.parametrize("device", ["xpu", "xpu:3"])
+def test_a_gpu_that_openvino_does_not_find(monkeypatch, device):
+    """A GPU of Intel's is asked for by name and is not here."""
+    monkeypatch.setattr("openvino.Core.available_devices", ["CPU"])
+
+    with pytest.raises(DeviceError, match=f"^--device {device}: OpenVINO finds no GPU here; use"):
+        resolve("openvino", device, "auto", has_ranges=False)
+
+
+@needs_openvino
+@pytest.mark.parametrize("config", [BASE, FAST, PAPER], ids=["base", "fast", "paper"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_openvino_computes_what_torch_does(config, scale):
+    """Every path of every shape, several windows at once: far within a level of 255."""
+    net = ResidualAutoencoder(config).eval()
+    with torch.no_grad():
+        for head in (net.head, *net.heads.values()):
+            head.weight.normal_(0, 0.02)
+    stride = config.at(scale).stride
+    windows = torch.rand(2, 3, 5 * stride, 7 * stride)
+    by_torch, by_openvino = (
+        NetRunner(net, Compute(engine, CPU, torch.float32, "CPU"), {}, ensemble=False, notice=print)
+        for engine in ("torch", "openvino")
+    )
+
+    difference = by_torch.run(windows, scale) - by_openvino.run(windows, scale)
+
+    assert float(difference.abs().max()) * 255 < 0.01
