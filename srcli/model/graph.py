@@ -11,6 +11,7 @@ from openvino import Node, opset13
 from torch import Tensor, nn
 
 from srcli.model.config import ScalePath
+from srcli.model.int8 import aligned, convolutions, weight_steps
 from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
 from srcli.ops.engines import Compute
@@ -45,7 +46,7 @@ class CompiledNet:
             return torch.from_numpy(result[0].copy())
 
     def _compiled(self, path: ScalePath | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
-        model = _Graph(self._net, path).model()
+        model = _Graph(self._net, path, self._ranges).model()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f16" if self._compute.dtype == torch.float16 else "f32",
@@ -59,8 +60,10 @@ class CompiledNet:
 class _Graph:
     """Builds what :meth:`srcli.model.network.ResidualAutoencoder.restore` computes."""
 
-    def __init__(self, net: ResidualAutoencoder, path: ScalePath | None) -> None:
+    def __init__(self, net: ResidualAutoencoder, path: ScalePath | None, ranges: Ranges) -> None:
         self._net, self._path = net, path
+        named = convolutions(net, path)
+        self._ranges = {layer: ranges[name] for name, layer in named if name in ranges}
         self._config = net.config.at(path.scale) if path else net.config
 
     def model(self) -> openvino.Model:
@@ -103,9 +106,9 @@ class _Graph:
         """Apply a layer that is no unit."""
         match layer:
             case nn.Conv2d():
-                return _convolved(layer, features)
+                return self._convolved(layer, features)
             case nn.Sequential():  # a 1x1 convolution and depth-to-space
-                return opset13.depth_to_space(_convolved(layer[0], features), "depth_first", 2)
+                return opset13.depth_to_space(self._convolved(layer[0], features), "depth_first", 2)
             case nn.MaxPool2d():
                 return opset13.max_pool(features, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
             case nn.Upsample():
@@ -115,12 +118,21 @@ class _Graph:
                 )
         return features
 
+    def _convolved(self, layer: nn.Module, features: Node) -> Node:
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        factors = _constant(weight)
+        if layer in self._ranges:
+            features = _rounded(features, *map(np.float32, aligned(self._ranges[layer])), 256)
+            most = 127 * weight_steps(weight).numpy()
+            factors = _rounded(factors, -most, most, 255)
+        pad = layer.padding
+        found = opset13.convolution(features, factors, layer.stride, pad, pad, [1, 1])
+        return opset13.add(found, _constant(bias[:, None, None]))
 
-def _convolved(layer: nn.Module, features: Node) -> Node:
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-    stride, pad = layer.stride, layer.padding
-    found = opset13.convolution(features, _constant(weight), stride, pad, pad, [1, 1])
-    return opset13.add(found, _constant(bias[:, None, None]))
+
+def _rounded(node: Node, low: Any, high: Any, levels: int) -> Node:  # noqa: ANN401 - of NumPy
+    """Round to levels between two ends; OpenVINO then computes in int8."""
+    return opset13.fake_quantize(node, low, high, low, high, levels)
 
 
 def _constant(tensor: Tensor) -> Node:

@@ -1,0 +1,50 @@
+"""Which numbers the residual convolutions are rounded to in int8, in every engine alike.
+
+The input of a convolution has 256 steps over the range that was measured for it, its weights at
+most 255 for each output channel, and sums are in fp32. Nothing is clipped in pictures like those
+that the ranges were measured on.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from srcli.model.config import ScalePath
+from srcli.model.network import ResidualAutoencoder, ResidualUnit
+
+__all__ = ["aligned", "convolutions", "weight_steps"]
+
+
+def convolutions(
+    net: ResidualAutoencoder, path: ScalePath | None
+) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Yield the residual convolutions of a net, by the names that ranges on a path have."""
+    prefix = f"x{path.scale}" if path else "other"
+    for name, unit in net.named_modules():
+        if isinstance(unit, ResidualUnit):
+            yield f"{prefix}.{name}.expand", unit.expand
+            yield f"{prefix}.{name}.contract", unit.contract
+
+
+def aligned(limits: Sequence[float]) -> tuple[float, float]:
+    """Move a range so that zero, which padding consists of, is one of its 256 steps."""
+    step = (limits[1] - limits[0]) / 255
+    zero = round(-limits[0] / step)
+    return -zero * step, (255 - zero) * step
+
+
+def weight_steps(weight: Tensor) -> Tensor:
+    """Return the step of each output channel's weights: ``(C, 1, 1, 1)`` for ``(C, n, 3, 3)``.
+
+    AVX2 adds the products of two neighbouring input channels in 16 bits: the two weights may add
+    up to 128 of either sign at most, or sums would be cut off. Of ``base`` it costs nothing that
+    can be measured: weights of half the range, the usual remedy, double their error.
+    """
+    even = functional.pad(weight.detach(), (0, 0, 0, 0, 0, weight.shape[1] % 2))
+    pairs = even.unflatten(1, (-1, 2))
+    sums = torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2))
+    # 127, as rounding may add half a step to each of two.
+    steps = torch.maximum(even.abs().amax((1, 2, 3)), sums.amax((1, 2, 3))) / 127
+    return steps.clamp_min(1e-12)[:, None, None, None]

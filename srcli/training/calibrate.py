@@ -1,0 +1,157 @@
+"""Measure what int8 needs, once for each weights file, and write it into the file's header.
+
+    python -m srcli.training.calibrate WEIGHTS.safetensors PICTURES [PICTURES...]
+
+PICTURES are folders of photographs like those that the weights were trained on. The middle of each
+is degraded as in the training. The ranges of the inputs of all residual convolutions are measured,
+path by path; those whose rounding alone changes single pixels most get none, and stay in fp32,
+until all others together change 99.99 % of the pixels by no more than the limit.
+"""
+
+import argparse
+import copy
+import math
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from srcli.data.degrading import training_input
+from srcli.data.loading import Centers
+from srcli.data.pool import open_pool
+from srcli.errors import SrcliError
+from srcli.model import weights
+from srcli.model.config import ScalePath
+from srcli.model.int8 import aligned, convolutions, weight_steps
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.weights import Ranges
+from srcli.ops.color import dequantize
+from srcli.ops.degradation import Degradation
+
+__all__ = ["calibrate"]
+
+_LIMIT = 2.5
+"""Levels of 255 that 99.99 % of the pixels may change by before they are rounded: two after it."""
+
+_SHARE = 0.9999
+
+_BATCH = 8
+"""Patches of a batch; single convolutions are compared on one batch, all together on four."""
+
+
+def calibrate(
+    path: Path, pictures: Sequence[str], report: Callable[[str], None] = lambda _: None
+) -> Ranges:
+    """Measure the ranges of a weights file.
+
+    Args:
+        path: The file; it is not changed.
+        pictures: Folders of photographs.
+        report: Called with a line for each path through the net.
+
+    Raises:
+        WeightsError: If the file cannot be loaded.
+        DataError: If the pictures cannot be read.
+    """
+    net, header = weights.load(path)
+    pool = open_pool(pictures, Path("data"), 0)
+    centers = Centers(pool, range(len(pool)), torch.device("cpu"), workers=1, size=_BATCH)
+    degradation = Degradation.parse(str(header.training.get("degradation", "bicubic")))
+    ranges: dict[str, tuple[float, float]] = {}
+    for way in (None, *net.config.paths):
+        factors = [scale for scale in header.scales if net.config.path(scale) is way]
+        if not factors or not net.config.is_residual:
+            continue
+        batches = [
+            training_input(dequantize(one.patches), one.scales, degradation, one.draws)
+            for one in centers.batches(factors, 0)
+        ]
+        found = _measured(net, way, batches)
+        kept, worst = _harmless(net, way, found, batches[:4])
+        ranges |= kept
+        names = ", ".join(sorted(found.keys() - kept.keys())) or "nothing"
+        report(f"in fp32: {names}; {_SHARE:.2%} of the pixels change by {worst:.2f} levels or less")
+    return ranges
+
+
+@torch.inference_mode()
+def _measured(
+    net: ResidualAutoencoder, way: ScalePath | None, batches: Sequence[Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the inputs of the convolutions that are on a path."""
+    found: dict[str, tuple[float, float]] = {}
+
+    def see(name: str, features: Tensor) -> None:
+        low, high = found.get(name, (0.0, 1e-6))
+        found[name] = min(low, float(features.min())), max(high, float(features.max()))
+
+    handles = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: see(name, given[0]))
+        for name, layer in convolutions(net, way)
+    ]
+    for batch in batches:
+        net.restore(batch, way)
+    for handle in handles:
+        handle.remove()
+    return {name: (round(low, 4), round(high, 4)) for name, (low, high) in found.items()}
+
+
+@torch.inference_mode()
+def _harmless(
+    net: ResidualAutoencoder, way: ScalePath | None, found: Ranges, batches: Sequence[Tensor]
+) -> tuple[dict[str, Sequence[float]], float]:
+    """Drop ranges until the others are harmless; return them and what they change, in levels."""
+    exact = [net.restore(batch, way) for batch in batches]
+
+    def change(names: Sequence[str], count: int) -> float:
+        other = _rounded(net, way, {name: found[name] for name in names})
+        pairs = zip(batches[:count], exact, strict=False)
+        changes = [(other.restore(batch, way) - one).abs().amax(1) for batch, one in pairs]
+        changed = torch.cat(changes).flatten()
+        rank = math.ceil(_SHARE * len(changed))
+        return 255 * float(changed.kthvalue(rank).values)
+
+    kept = sorted(found, key=lambda name: change([name], 1))
+    while kept and (worst := change(kept, len(batches))) > _LIMIT:
+        kept.pop()
+    return {name: found[name] for name in kept}, worst if kept else 0.0
+
+
+def _rounded(
+    net: ResidualAutoencoder, way: ScalePath | None, ranges: Ranges
+) -> ResidualAutoencoder:
+    """Return a copy of a net that computes as int8 does, rounding included, but in fp32."""
+    other = copy.deepcopy(net)
+    for name, layer in convolutions(other, way):
+        if name in ranges:
+            steps = weight_steps(layer.weight)
+            layer.weight.copy_(torch.round(layer.weight / steps) * steps)
+            layer.register_forward_pre_hook(_rounding(aligned(ranges[name])))
+    return other
+
+
+def _rounding(limits: tuple[float, float]) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    low, high = limits
+    step = (high - low) / 255
+    return lambda _, given: torch.round(given[0].clamp(low, high) / step) * step
+
+
+def main() -> None:
+    """Calibrate a file."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("weights", help="a .safetensors file, which is rewritten")
+    parser.add_argument("pictures", nargs="+", help="folders of photographs")
+    options = parser.parse_args()
+    try:
+        path = weights.resolve(options.weights)
+        report = partial(print, file=sys.stderr)
+        weights.record(path, "ranges", calibrate(path, options.pictures, report))
+    except SrcliError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""int8: what is rounded, how weights are calibrated, and what their ranges become."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from PIL import Image
+
+from srcli.errors import UsageError, WeightsError
+from srcli.model import weights
+from srcli.model.int8 import aligned, convolutions, weight_steps
+from srcli.model.network import ResidualAutoencoder
+from srcli.model.runner import NetRunner
+from srcli.model.sharpness import load_mixed
+from srcli.ops.engines import Compute
+from srcli.training import calibrate as calibration
+from srcli.training.calibrate import calibrate
+from srcli.upscaler import Settings, Upscaler
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
+)
+
+
+@pytest.mark.parametrize("limits", [(0, 1), (-1, 1), (-0.3, 2.9), (-5, 0.01)])
+def test_zero_is_a_step_of_an_aligned_range(limits):
+    """Padding stays zero, and the range hardly moves."""
+    low, high = aligned(limits)
+    step = (high - low) / 255
+
+    assert low / step == pytest.approx(round(low / step), abs=1e-9)
+    assert abs(low - limits[0]) <= step / 2 + 1e-12
+    assert step == pytest.approx((limits[1] - limits[0]) / 255)
+
+
+@pytest.mark.parametrize("channels", [2, 5, 64])
+def test_neighbouring_weights_cannot_exceed_sixteen_bits(channels):
+    """255 times the sum of two of one sign is what AVX2 holds, however alike they are."""
+    weight = torch.randn(7, channels, 3, 3)
+    weight[0] = weight[0].abs().clamp_min(1)
+    weight[1, :, 0, 0] = -3
+
+    levels = torch.round(weight / weight_steps(weight))
+
+    assert levels.abs().max() <= 127
+    pairs = torch.cat([levels, torch.zeros(7, channels % 2, 3, 3)], 1).unflatten(1, (-1, 2))
+    for sign in (1, -1):
+        assert (255 * (sign * pairs).clamp_min(0).sum(2)).max() <= 32767
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory, tiny_config):
+    """A file of a tiny net and a folder of pictures that it was calibrated on."""
+    folder = tmp_path_factory.mktemp("int8")
+    torch.manual_seed(0)
+    net = ResidualAutoencoder(tiny_config)
+    with torch.no_grad():
+        for head in (net.head, *net.heads.values()):
+            head.weight.normal_(0, 0.05)
+    path = folder / "own.safetensors"
+    weights.save(path, net.state_dict(), net.config, {"scales": [2, 3, 4]})
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(2):
+        noise = torch.randint(0, 256, (12, 12, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(noise).resize((130, 130)).save(pictures / f"{number}.png")
+    return path, pictures
+
+
+def test_calibrating_a_file_adds_its_ranges_alone(calibrated, monkeypatch, capsys):
+    """The command writes a header; tensors and all else stay as they are; twice changes nothing."""
+    path, pictures = calibrated
+    before = weights.read_tensors(path)
+    monkeypatch.setattr("sys.argv", ["calibrate", str(path), str(pictures)])
+
+    calibration.main()
+
+    metadata, tensors = weights.read_tensors(path)
+    header = weights.read_header(path)
+    assert {name: text for name, text in metadata.items() if name != "ranges"} == before[0]
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in tensors.items())
+    net, _ = weights.load(path)
+    known = {name for way in (None, *net.config.paths) for name, _ in convolutions(net, way)}
+    assert set(header.ranges) <= known
+    assert all(name.startswith(("other.", "x2.")) for name in header.ranges)
+    assert capsys.readouterr().err.count("of the pixels change by") == 2
+    content = path.read_bytes()
+    calibration.main()
+    assert path.read_bytes() == content
+
+
+def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):
+    """A limit that nothing holds leaves no ranges; a wider one leaves more."""
+    counts = []
+    for limit in (0.0, 0.2, 100.0):
+        monkeypatch.setattr(calibration, "_LIMIT", limit)
+        counts.append(len(calibrate(calibrated[0], [str(calibrated[1])])))
+
+    assert counts[0] == 0 < counts[1] < counts[2] == 12
+
+
+@needs_openvino
+@pytest.mark.parametrize("scale", [2, 3])
+def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
+    """Rounded in fp32 or computed in int8: no sum overflows, on AVX2 either."""
+    net, _ = weights.load(calibrated[0])
+    path = net.config.path(scale)
+    images = torch.rand(2, 3, 96, 120)
+    ranges = calibration._measured(net, path, [images])
+    compute = Compute("openvino", torch.device("cpu"), torch.int8, "CPU")
+    runner = NetRunner(net, compute, ranges, ensemble=False, notice=print)
+
+    with torch.inference_mode():
+        exact = net.restore(images, path)
+        expected = calibration._rounded(net, path, ranges).restore(images, path)
+    result = runner.run(images, scale)
+
+    # A value halfway between two steps may go either way.
+    assert 20 * (result - expected).abs().mean() < (exact - expected).abs().mean()
+    assert 255 * (result - expected).abs().max() < 1
+
+
+@pytest.mark.parametrize("limits", ["[1, 2]", "[0, 0]", "[-1]", '"a"', "[0, NaN]", "[null, 1]"])
+def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
+    """In one line, as any other part of a header."""
+    metadata, tensors = weights.read_tensors(calibrated[0])
+    path = tmp_path / "damaged.safetensors"
+    weights.write_tensors(path, tensors, metadata | {"ranges": f'{{"x2.a": {limits}}}'})
+
+    with pytest.raises(WeightsError, match=r"unusable header: its range of x2\.a is"):
+        weights.read_header(path)
+
+
+def test_a_mixture_has_the_ranges_that_hold_both(monkeypatch, calibrated, tmp_path):
+    """The wider of both; what one of the two has in fp32 is in fp32."""
+    sharp = tmp_path / "sharp.safetensors"
+    for path, ranges in (
+        (calibrated[0], {"x2.a": [-1, 1], "x2.b": [0, 1]}),
+        (sharp, {"x2.a": [0, 2], "x2.c": [0, 1]}),
+    ):
+        if path == sharp:
+            sharp.write_bytes(calibrated[0].read_bytes())
+        weights.record(path, "ranges", ranges)
+    monkeypatch.setattr("srcli.model.sharpness.siblings", lambda _path: (calibrated[0], sharp))
+
+    assert load_mixed(sharp, 0.5)[1].ranges == {"x2.a": [-1, 2]}
+
+
+@needs_openvino
+def test_weights_without_ranges_say_how_to_make_them(tiny_weights):
+    """In one line."""
+    with pytest.raises(
+        UsageError, match=r"with python -m srcli\.training\.calibrate FILE PICTURES"
+    ):
+        Upscaler(tiny_weights, settings=Settings(dtype="int8"))
