@@ -122,7 +122,8 @@ class _Graph:
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         factors = _constant(weight)
         if layer in self._ranges:
-            features = _rounded(features, *map(np.float32, aligned(self._ranges[layer])), 256)
+            low, high = aligned(self._ranges[layer])
+            features = _rounded(features, np.float32(low), np.float32(high), 256)
             most = 127 * weight_steps(weight).numpy()
             factors = _rounded(factors, -most, most, 255)
         pad = layer.padding

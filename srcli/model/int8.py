@@ -43,7 +43,7 @@ def weight_steps(weight: Tensor) -> Tensor:
     can be measured: weights of half the range, the usual remedy, double their error.
     """
     even = functional.pad(weight.detach(), (0, 0, 0, 0, 0, weight.shape[1] % 2))
-    pairs = even.unflatten(1, (-1, 2))
+    pairs = even.reshape(len(even), -1, 2, *even.shape[2:])
     sums = torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2))
     # 127, as rounding may add half a step to each of two.
     steps = torch.maximum(even.abs().amax((1, 2, 3)), sums.amax((1, 2, 3))) / 127

@@ -33,8 +33,8 @@ from srcli.ops.degradation import Degradation
 
 __all__ = ["calibrate"]
 
-_LIMIT = 2.5
-"""Levels of 255 that 99.99 % of the pixels may change by before they are rounded: two after it."""
+_LIMIT = 2.0
+"""Levels of 255 that 99.99 % of the pixels may change by."""
 
 _SHARE = 0.9999
 
@@ -60,7 +60,7 @@ def calibrate(
     pool = open_pool(pictures, Path("data"), 0)
     centers = Centers(pool, range(len(pool)), torch.device("cpu"), workers=1, size=_BATCH)
     degradation = Degradation.parse(str(header.training.get("degradation", "bicubic")))
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, Sequence[float]] = {}
     for way in (None, *net.config.paths):
         factors = [scale for scale in header.scales if net.config.path(scale) is way]
         if not factors or not net.config.is_residual:
