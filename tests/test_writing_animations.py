@@ -267,7 +267,7 @@ ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, a
             Album(pictures=(Picture(pixels=smooth()),)),
             "GIF",
             False,
-            ["GIF holds 256 colours a frame: reduced"],
+            ["GIF holds 255 colours a frame: reduced"],
         ),
         (flat(), "JPEG", True, ["JPEG is never lossless: written at its quality"]),
         (flat(), "AVIF", True, ["AVIF is never quite lossless: off by a few levels"]),

@@ -50,7 +50,7 @@ def notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple
         "animations of 8 bits a channel: rounded from 16": (
             deep and form.sixteen and len(held) > 1 and not form.pages
         ),
-        "256 colours a frame: reduced": gif and not all(map(_has_few_colours, held)),
+        "255 colours a frame: reduced": gif and not all(map(_has_few_colours, held)),
         "hundredths of a second: durations rounded": (
             gif and any((each.duration or 0) % 10 for each in held)
         ),

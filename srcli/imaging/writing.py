@@ -58,7 +58,7 @@ def write_album(
     """Encode all pictures of an album into a file that appears whole or not at all.
 
     What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
-    off), colours become a palette of 256 for GIF, 16 bits are rounded to the nearest of 8,
+    off), colours become a palette of 255 for GIF, 16 bits are rounded to the nearest of 8,
     colours are converted to sRGB where their profile cannot be stored. The same album gives
     the same bytes every time.
 
