@@ -236,6 +236,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself():
         ("Photos [2019]/*.jpg", ["Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
         ("*/IMG [1].jpg", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),
         ("P*/s [a]/*", ["Photos [2019]/s [a]/b.jpg"]),
+        ("P*/IMG [[]1].jpg", ["Photos [2019]/IMG [1].jpg"]),
         ("**/IMG [1].j*", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),
         ("Photos [2019]", ["Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
         ("Photos [1-9]/*", ["Photos 2/IMG 1.jpg"]),

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,7 +164,9 @@ def _compiled(text: str, fold: Callable[[str], str]) -> tuple[Pattern, ...]:
     names = [name if name == "**" else re.sub(r"\*+", "*", name) for name in parts_of(text)]
     path, end = fold("/".join(names)), "/" if text.endswith(tuple(SEPARATORS)) else ""
     escaped = (re.sub(signs, r"\\\g<0>", path) for signs in (r"[\\ ]", r"[\\ \[\]]"))
-    return tuple(Pattern(f"/{one}{end}") for one in dict.fromkeys(escaped))
+    with warnings.catch_warnings():  # [[] means a bracket, today and in later versions of re
+        warnings.simplefilter("ignore", FutureWarning)
+        return tuple(Pattern(f"/{one}{end}") for one in dict.fromkeys(escaped))
 
 
 def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
