@@ -15,13 +15,14 @@ from srcli.upscaling.selection import Selection
 EXACT = Settings(device="cpu", dtype="fp32")
 
 
-SELECTED = {field.name for field in dataclasses.fields(Selection)}
+SELECTED = {field.name for field in dataclasses.fields(Selection)} - {"model"}
 
 
 def configured(*inputs, **options):
     """Options of a batch that computes in fp32 on the CPU."""
     chosen = {name: options.pop(name) for name in SELECTED & options.keys()}
-    selection = Selection(inputs=inputs, **chosen)
+    named = {name: options[name] for name in ("model",) if name in options}
+    selection = Selection(inputs=inputs, **chosen, **named)
     return BatchConfig(selection=selection, **{"settings": EXACT, **options})
 
 
