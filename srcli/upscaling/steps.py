@@ -171,7 +171,7 @@ class Steps:
                 work.model = None
                 if isinstance(source, Scan):
                     deque(source.rows, 0)  # damage behind the header is found
-                work.written = self.pool.submit(self._copy, work, pictures[0].metadata.modified)
+                work.written = self._writing(work, self._copy, pictures[0].metadata.modified)
                 return
             work.model, work.model_reason = self.nets.choice(source.coding)
             net = self.nets.named(work.model)
@@ -189,7 +189,7 @@ class Steps:
                 if isinstance(source, Album):
                     album = replace(source, pictures=larger)
                 work.bytes = _bytes_of(album)
-                work.written = self.pool.submit(self._write, work, album)
+                work.written = self._writing(work, self._write, album)
             work.seconds += time.perf_counter() - begun
         except _Abandoned:  # it is as if it had not been begun
             work.read = None
@@ -200,8 +200,6 @@ class Steps:
             work.open.close()
             if work.written is None:
                 work.claim.close()
-            else:
-                work.written.add_done_callback(lambda _: work.claim.close())
 
     def _claims(self, work: Work) -> bool:
         """Claim the result of a file; where another run has it, that is what became of the file."""
@@ -249,7 +247,7 @@ class Steps:
         """Run the net on a picture while a thread writes the rows that are finished."""
         assert work.after is not None
         bands: Queue[Picture | Exception | None] = Queue(_BANDS_WAITING)
-        written = self.pool.submit(self._write_rows, work, bands, height)
+        written = self._writing(work, self._write_rows, bands, height)
         try:
             for band in net.bands(picture, (height, work.after[0]), partial(self._progress, work)):
                 if not _put(bands, band, written):
@@ -263,6 +261,20 @@ class Steps:
         return written
 
     # ---- write --------------------------------------------------------------------------------
+
+    def _writing(
+        self, work: Work, write: Callable[..., tuple[str, ...]], *arguments: object
+    ) -> Future[tuple[str, ...]]:
+        """Have a thread write a result and give up its claim."""
+
+        def run() -> tuple[str, ...]:
+            with work.claim:
+                return write(work, *arguments)
+
+        written = self.pool.submit(run)
+        # If it is cancelled it does not run.
+        written.add_done_callback(lambda _: work.claim.close())
+        return written
 
     def _write_rows(
         self, work: Work, bands: "Queue[Picture | Exception | None]", height: int
