@@ -261,7 +261,7 @@ def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeyp
     """A fifth too little at most, and in one step a fifth too much."""
     images.write(images.Picture(pixels=levels(*size)), Path(name))
     monkeypatch.setattr(estimate, "STREAMED_PIXELS", 500_000)  # as in the process that is measured
-    command = ["upscale", name, "-m", "base", "-s", str(scale), "--device", "cpu"]
+    command = ["upscale", name, "-m", "base", "-s", str(scale), "--engine", "torch"]
     monkeypatch.setattr(Upscaler, "seconds", lambda *_: 0.0)  # the time is not asked for here
 
     estimated = CliRunner().invoke(app, [*command, "--json", "-n"], catch_exceptions=False)

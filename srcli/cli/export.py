@@ -104,8 +104,8 @@ def _metadata(path: Path, scale: int, sharpness: float | None) -> dict[str, str]
     licence = "that of whoever trained the weights"
     if path in files.shipped().values():
         licence = (
-            "MIT (srcli); the weights learned from pictures of mixed licences and are not cleared "
-            "for paid work: docs/models"
+            "MIT (srcli); docs/models says what is known of the licences of the pictures that the "
+            "weights learned from, and whether they are cleared for paid work"
         )
     mixed = {} if sharpness is None else {"sharpness": f"{sharpness:g}"}
     return {"model": path.stem, "scale": str(scale), **mixed, "licence": licence}

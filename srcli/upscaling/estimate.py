@@ -21,6 +21,9 @@ __all__ = ["estimate"]
 _PROGRAM: Final = 290 * 10**6
 """Bytes of the program before the first picture, measured on Linux with the CPU's torch 2.13."""
 
+_OPENVINO: Final = 70 * 10**6
+"""Bytes that OpenVINO takes beside it."""
+
 _SCANNING: Final = 60 * 10**6
 """Bytes that decoding by rows takes: libvips, and the rows that it has at a time."""
 
@@ -99,6 +102,7 @@ def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler
     decoding = _decoding(header)
     given = _SCANNING if decoding == _SCANNING else planes * before
     work = upscaler.memory(source, size, planes)
+    work += _OPENVINO * (upscaler.compute.engine == "openvino")
     name = images.format_of(target)
     streams = name is not None and images.streams(name)
     if header.frames == 1 and after >= STREAMED_PIXELS and streams:
