@@ -40,9 +40,10 @@ TEMPORARY_SUFFIX = ".srcli-tmp"
 _UNFINISHED: set[Path] = set()
 """The temporary files of this process."""
 
-_LOCK_TRIES = 3
-_LOCK_SECONDS = 0.01
-"""How often and how long a lock is waited for: :func:`sweep` holds one for a moment."""
+_LOCK_TRIES = 10
+_LOCK_SECONDS = 0.02
+"""How often and how long a lock is waited for: :func:`sweep` holds one for a moment, and so does a
+process that is being killed."""
 
 _FOLDER_TRIES = 100
 """How often a folder is made that another process removes at that moment."""
@@ -150,7 +151,8 @@ def claimed(target: Path) -> Iterator[bool]:
     Where a file system knows no locks, whoever asks has the claim.
 
     Args:
-        target: The final path. Its folder is made; where nothing came into it, it is removed again.
+        target: The final path. Its folder is made; where nothing came into it, it is removed again,
+            unless two made it at the same moment.
 
     Yields:
         Whether it is ours; False: another process is at it.

@@ -161,8 +161,8 @@ def test_weights_that_cannot_be_used_are_one_line(refused, command, arguments, c
 @pytest.mark.usefixtures("no_cuda")
 @cases(
     """
---device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda or cuda:N
---device cuda:x | 2 | --device 'cuda:x' is unknown: use auto, cpu, cuda or cuda:N
+--device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, cuda:N, mps or xpu
+--device cuda:x | 2 | --device 'cuda:x' is unknown: use auto, cpu, cuda, cuda:N, mps or xpu
 --device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; use --device cpu …
 --device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device torch can use; use --device …
 """
@@ -175,7 +175,7 @@ def test_a_device_that_is_not_there_is_one_line(refused, command, arguments, cod
 @pytest.mark.parametrize("command", ["upscale photo.png -m tiny", "eval . -m tiny"])
 def test_a_number_format_that_the_device_lacks_is_one_line(refused, command):
     """It is wrong usage."""
-    text = "--dtype fp16 needs a CUDA device; on the CPU use auto, bf16 or fp32"
+    text = "--dtype fp16 needs a GPU; on the CPU use auto, bf16 or fp32"
     refused([*command.split(), "--device", "cpu", "--dtype", "fp16"], 2, text)
 
 
@@ -265,7 +265,7 @@ upscale photo.png --scale x | 2 | --scale must be a number, not 'x'
 upscale photo.png --threads 0 | 2 | --threads must be at least 1, not 0
 upscale photo.png --threads 1025 | 2 | --threads must be at most 1024, not 1025
 upscale photo.png --threads 1.5 | 2 | --threads must be a whole number, not '1.5'
-upscale photo.png --dtype fp8 | 2 | --dtype must be one of auto, fp32, bf16, fp16, not 'fp8'
+upscale photo.png --dtype fp8 | 2 | --dtype must be one of auto, fp32, bf16, fp16, int8, not 'fp8'
 upscale photo.png --metadata drop | 2 | --metadata must be one of keep, no-location, strip, not …
 upscale photo.png -f doc | 2 | --format must be one of auto, png, jpg, jpeg, webp, avif, tiff, …
 upscale photo.png --scale | 2 | --scale needs a value; give one

@@ -85,7 +85,7 @@ def await_there(path):
 
 def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights, server):
     """Killed at any moment and run again, it ends with an undisturbed run's bytes alone."""
-    options = ["--model", tiny_weights, "--device", "cpu", "--recursive", "--skip-existing", "-q"]
+    options = ["--model", tiny_weights, "--engine", "torch", "--recursive", "--skip-existing", "-q"]
     begun = time.perf_counter()
     assert server.run(photos, *options, "--output", here / "whole")[1] == 0
     seconds = time.perf_counter() - begun
