@@ -37,7 +37,7 @@ __all__ = [
     "signals",
     "terminating",
     "waiting",
-    "write_text",
+    "write_output",
 ]
 
 NO_WIDTH = 10_000
@@ -220,18 +220,19 @@ def check_output(path: Path, option: str = "--output") -> None:
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a report, whole or not at all.
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a text, in UTF-8, or bytes, whole or not at all.
 
     Raises:
         OutputError: If it cannot be written.
     """
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            temporary.write_bytes(data)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}; choose another --output"
+            f"cannot write {path}: {reason(error)}; choose another --output"
         ) from error
 
 

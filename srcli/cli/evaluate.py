@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.cli.console import NO_WIDTH, check_output, format_scores, say, write_text
+from srcli.cli.console import NO_WIDTH, check_output, format_scores, say, write_output
 from srcli.cli.options import (
     DATA,
     MESSAGES,
@@ -255,7 +255,7 @@ def evaluate(
         _print_scores(report)
     if output is not None:
         is_csv = output.suffix.lower() == ".csv"
-        write_text(output, report.to_csv() if is_csv else text + "\n")
+        write_output(output, report.to_csv() if is_csv else text + "\n")
     _check_gate(report, min_psnr)
 
 

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from srcli import files
-from srcli.cli.console import check_output, say
+from srcli.cli.console import check_output, say, write_output
 from srcli.cli.options import complete_weights
-from srcli.errors import OutputError, UsageError, WeightsError, require_package
-from srcli.files import reason, replacing
+from srcli.errors import UsageError, WeightsError, require_package
 
 __all__ = ["export"]
 
@@ -83,7 +82,7 @@ def export(
                 f"{_TOLERANCE:g}: nothing is written; try another version of torch or onnxruntime"
             )
         checked = f"within {max(largest, 1e-9):.0e} of srcli at three sizes"
-    _write(path, content)
+    write_output(path, content)
     say(
         f"{path}  {exporting.INPUT} 1x3xHxW -> {exporting.OUTPUT} 1x3x{whole}Hx{whole}W, "
         f"opset {exporting.OPSET}, {checked}"
@@ -109,13 +108,3 @@ def _metadata(path: Path, scale: int, sharpness: float | None) -> dict[str, str]
         )
     mixed = {} if sharpness is None else {"sharpness": f"{sharpness:g}"}
     return {"model": path.stem, "scale": str(scale), **mixed, "licence": licence}
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {reason(error)}; choose another --output"
-        ) from error
