@@ -1,25 +1,19 @@
-"""The chunks of a PNG: their checksums, and what the file says besides its pixels."""
+"""The chunks of a PNG: what the file says besides its pixels."""
 
+import io
 import re
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import IO, Final
 
-_PIECE: Final = 1 << 20
-"""Bytes of a chunk that are looked at together."""
-
-_CRITICAL: Final = {b"IHDR", b"PLTE", b"tRNS"}
-"""The chunks besides those of pixels that decide what the pixels are."""
-
 _OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM"}
-_OF_PIXELS: Final = {b"IDAT", b"fdAT"}
-_OF_FRAMES: Final = {b"acTL", b"fcTL"}
+_OF_PIXELS: Final = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IEND"}
 _OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
 
 _UNNAMED: Final = {
-    *(_OF_COLOURS | _OF_FRAMES | _OF_TEXTS | _CRITICAL),
-    *(b"IEND", b"iCCP", b"eXIf", b"pHYs", b"tIME"),
+    *(_OF_COLOURS | _OF_PIXELS | _OF_TEXTS),
+    *(b"iCCP", b"eXIf", b"pHYs", b"tIME"),
     *(b"bKGD", b"hIST", b"sBIT", b"sPLT"),  # of how the pixels were stored, or may be shown
 }
 
@@ -36,12 +30,6 @@ class Chunks:
 
     others: tuple[tuple[bytes, bytes], ...]
     """Names and contents of all other chunks that are whole, in order."""
-
-    damaged: frozenset[int]
-    """The frames, from 1, one of whose checksums is wrong; of a still picture 1."""
-
-    runs: int
-    """How many times pixels begin: 1, or other chunks lie between them."""
 
     ended: bool
     """Whether it has its last chunk."""
@@ -61,11 +49,6 @@ class Chunks:
         return [f"chunk {name.decode('latin-1')}" for name in names if name.isalpha()]
 
     @property
-    def has_fields(self) -> bool:
-        """Whether the keyword of a text might be taken for a field of Pillow."""
-        return any(_is_field(*chunk) for chunk in self.others)
-
-    @property
     def kind(self) -> tuple[int, int, int]:
         """Bits a sample, the colour type, and whether it is interlaced."""
         header = (self.find(b"IHDR") or b"").ljust(13, b"\0")
@@ -76,20 +59,14 @@ class Chunks:
 
         Before keywords that might be taken for fields of Pillow :data:`TEXT_MARK` is put.
         """
-        unfit, mark = _CRITICAL | _OF_FRAMES | {b"IEND"}, TEXT_MARK.encode()
-        rest = [
-            (name, mark + content if _is_field(name, content) else content)
-            for name, content in self.others
-            if name not in unfit
-        ]
         header = (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-        pixel = (b"IDAT", zlib.compress(b"\0\0"))
-        parts = (header, *rest, pixel, (b"IEND", b""))
+        parts = [header]
+        for name, content in self.others:
+            is_field = name in _OF_TEXTS and _FIELD.match(content)
+            if name not in _OF_PIXELS:
+                parts.append((name, TEXT_MARK.encode() + content if is_field else content))
+        parts += [(b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
         return b"\x89PNG\r\n\x1a\n" + b"".join(_assembled(*part) for part in parts)
-
-
-def _is_field(name: bytes, content: bytes) -> bool:
-    return name in _OF_TEXTS and _FIELD.match(content) is not None
 
 
 def without_texts(data: bytes) -> bytes:
@@ -109,42 +86,21 @@ def _assembled(name: bytes, content: bytes) -> bytes:
 
 
 def png_chunks(stream: IO[bytes]) -> Chunks:
-    """Go through a PNG, or the beginning of one, a piece at a time; its position stays."""
+    """Go through a PNG, or the beginning of one; the position of the stream stays."""
     position = stream.tell()
+    end = stream.seek(0, io.SEEK_END)
     stream.seek(8)
     others: list[tuple[bytes, bytes]] = []
-    damaged: set[int] = set()
-    frame = runs = 0
-    before = b""
-    while before != b"IEND" and len(head := stream.read(8)) == 8:
+    name = b""
+    while name != b"IEND" and len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
-        runs += name == b"IDAT" != before
-        before = name
-        frame += name == b"fcTL"
-        if name in _OF_PIXELS:
-            if not _is_sound(stream, name, length):
-                damaged.add(max(1, frame))
-            continue
-        content, checksum = stream.read(length), stream.read(4)
-        if len(checksum) < 4:
+        if stream.tell() + length + 4 > end:
             break
-        others.append((name, content))
-        if name in _CRITICAL and zlib.crc32(name + content) != int.from_bytes(checksum):
-            damaged.add(1)
+        if name in {b"IDAT", b"fdAT"}:
+            stream.seek(length + 4, io.SEEK_CUR)
+        else:
+            others.append((name, stream.read(length)))
+            stream.seek(4, io.SEEK_CUR)
+    ended = bool(others) and others[-1][0] == b"IEND"
     stream.seek(position)
-    return Chunks(
-        others=tuple(others), damaged=frozenset(damaged), runs=runs, ended=before == b"IEND"
-    )
-
-
-def _is_sound(stream: IO[bytes], name: bytes, length: int) -> bool:
-    """Read a chunk to its end and compare its checksum; what is cut off is not wrong."""
-    checksum = zlib.crc32(name)
-    while length:
-        piece = stream.read(min(length, _PIECE))
-        if not piece:
-            return True
-        checksum = zlib.crc32(piece, checksum)
-        length -= len(piece)
-    expected = stream.read(4)
-    return len(expected) < 4 or checksum == int.from_bytes(expected)
+    return Chunks(others=tuple(others), ended=ended)

@@ -108,7 +108,8 @@ _PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
 )
 
 _TRUNCATION: Final = re.compile(
-    "truncated|not enough|unexpected end|premature end of jpeg image|end of file|eof|read error",
+    "truncated|not enough|unexpected end|premature end of jpeg image|end of file|eof"
+    "|(?<!libpng )read error",
     re.IGNORECASE,
 )
 

@@ -1,7 +1,6 @@
 """The directories of a TIFF or BigTIFF: the tags of each page, and what they mean."""
 
 import struct
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import BinaryIO, Final
@@ -10,23 +9,18 @@ from srcli.errors import ImageError
 from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
-TILE_WIDTH, TILE_ROWS, TILES, TILE_BYTES, SUB_DIRECTORIES = 322, 323, 324, 325, 330
+STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
+TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
 EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
 
 _NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
 """Types of TIFF whose values are integers, and how :mod:`struct` names them."""
 
 UNPACKED, JPEG = 1, 7
-_DEFLATED: Final = {8, 32946}
 INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 LAB: Final = {8, 9, 10}
 _SENSOR: Final = {32803, 34892}
 """Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
-
-_PIXEL_TAGS: Final = (258, 320, 338, 339, 347, 529, 530, 532)
-"""The tags with longer values without which pixels are not what they were: bits, colour map,
-kinds of samples, tables of JPEG, coefficients."""
 
 _MOST_PAGES: Final = 65536
 
@@ -149,37 +143,6 @@ class Page:
     def is_raw(self) -> bool:
         """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
         return self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
-
-    def parts(self) -> Iterator[tuple[int, int]]:
-        """List where its strips or tiles are, and how long."""
-        for starts, counts in ((STRIPS, STRIP_BYTES), (TILES, TILE_BYTES)):
-            yield from zip(self.numbers(starts), self.numbers(counts), strict=False)
-
-    def check(self) -> None:
-        """Look for damage of the pixels that libtiff would not see.
-
-        Raises:
-            EOFError: If a strip or tile, or what decodes them, ends behind the file.
-            zlib.error: If one is deflated and its checksum, which libtiff skips, is wrong.
-        """
-        for tag in _PIXEL_TAGS:
-            self.raw(tag)
-        end = self.stream.seek(0, 2)
-        most = self.samples * self.depth * self.size[0] * self.size[1]
-        left = (most + 7) // 8
-        plain = self.packing == UNPACKED and TILES not in self.entries
-        for start, stated in self.parts():
-            # Where nothing is compressed some programs state more than there is.
-            count = min(stated, left) if plain and self.depth >= 8 else stated
-            left -= count
-            if start + count > end:
-                raise EOFError("unexpected end of file")
-            if self.packing in _DEFLATED:
-                self.stream.seek(start)
-                packed, room, inflating = self.stream.read(count), most, zlib.decompressobj()
-                while packed and not inflating.eof and room > -(1 << 20):
-                    room -= len(inflating.decompress(packed, 1 << 20))
-                    packed = inflating.unconsumed_tail
 
 
 def pages_of(stream: BinaryIO) -> Iterator[Page]:

@@ -1,6 +1,7 @@
 """Pictures that Pillow decodes: what a file holds, frame by frame, as arrays.
 
-PNG of 16 bits, which Pillow would cut to 8, is decoded by libvips, and PPM of 16 bits by numpy.
+A still PNG is decoded by libvips, which keeps 16 bits and compares checksums, and a PPM of 16 bits
+by numpy.
 """
 
 import io
@@ -25,7 +26,7 @@ from srcli.imaging.metadata import (
     sound,
 )
 from srcli.imaging.pictures import Levels, Metadata, Picture, turned, upright
-from srcli.imaging.ppm import Ppm, ppm_levels
+from srcli.imaging.ppm import is_deep_ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
@@ -88,17 +89,16 @@ class PillowFile:
             self.chunks = png_chunks(stream)
             self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
             self.holder.load()
-            if self.chunks.has_fields:
-                stream.seek(0)
-                plain = io.BytesIO(without_texts(stream.read()))
+            if not self.is_still_png:
+                plain = io.BytesIO(without_texts(self._content()))
                 image = Image.open(plain, formats=["PNG"])
         self.image = image
-        self.ppm = Ppm.of(image) if self.format == "PPM" else None
+        self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
         self.frames = self._frames()
 
     def _frames(self) -> range:
         """Number the frames that are shown, as Pillow counts them."""
-        if self.format not in {"GIF", "PNG", "WEBP", "AVIF"}:
+        if self.format not in {"GIF", "PNG", "WEBP", "AVIF"} or self.is_still_png:
             return range(1)
         count = int(getattr(self.image, "n_frames", 1))
         if self.format == "GIF":
@@ -119,18 +119,26 @@ class PillowFile:
         """Return what the file says before it is decoded; of a GIF the channels of its palette."""
         image = self.image
         width, height = self.upright_size
-        wide = image.mode.startswith("I") or (self.ppm is not None and self.ppm.top > 255)
-        if self.chunks is not None:
-            wide = self.chunks.kind[0] == 16 and not self.is_moving
+        wide = image.mode.startswith("I") or self.is_deep_ppm
+        alpha = image.has_transparency_data or (self.is_moving and self.format == "GIF")
+        if self.chunks is not None and self.is_still_png:
+            depth, colour_type, _ = self.chunks.kind
+            wide = depth == 16
+            alpha = colour_type >= 4 or self.chunks.find(b"tRNS") is not None
         return Header(
             width=width,
             height=height,
             frames=self.count(),
             channels=1 if image.mode in _GREY_MODES else 3,
-            alpha=image.has_transparency_data or (self.is_moving and self.format == "GIF"),
+            alpha=alpha,
             bits=16 if wide else 8,
             coding=coding_of(image, self.stream),
         )
+
+    @property
+    def is_still_png(self) -> bool:
+        """Whether it is a PNG without an animation."""
+        return self.chunks is not None and self.chunks.find(b"acTL") is None
 
     @property
     def is_moving(self) -> bool:
@@ -164,8 +172,6 @@ class PillowFile:
         description = None
         for number in self.frames:
             self.position = number - self.frames[0] + 1
-            if self.chunks is not None and self.position in self.chunks.damaged:
-                raise ValueError("broken PNG checksum")
             if number != self.image.tell():
                 self.image.seek(number)
             pixels, alpha = self._decoded()
@@ -181,9 +187,7 @@ class PillowFile:
         """Say what is going to be lost."""
         if self.frames[0]:
             self.notes["the picture that stands in for the animation is left out"] = None
-        bits = 16 if self.is_moving and self.chunks and self.chunks.kind[0] == 16 else 8
-        if self.format in {"AVIF", "HEIF"}:
-            bits = _av1_bits(self._content(_MOST_BOXES))
+        bits = self._stored_bits()
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
@@ -200,6 +204,12 @@ class PillowFile:
         if parts:
             self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
 
+    def _stored_bits(self) -> int:
+        """Return how many bits a sample has in a file that is decoded to 8."""
+        if self.format in {"AVIF", "HEIF"}:
+            return _av1_bits(self._content(_MOST_BOXES))
+        return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
+
     def _end_mark(self) -> int | None:
         """Find where a JPEG has its end mark, negative: nowhere; None: at its end."""
         size = self.stream.seek(0, io.SEEK_END)
@@ -215,16 +225,10 @@ class PillowFile:
     def _decoded(self) -> tuple[Levels, Levels | None]:
         """Decode pixels and opacity of the current frame, turned upright."""
         image: Image.Image = self.image
-        if self.ppm is not None and self.ppm.top > 255:
-            return ppm_levels(self._content()[self.ppm.start :], self.ppm), None
-        if self.chunks is not None and self._is_for_libvips():
-            pixels = decoded("pngload_buffer", self._content(), image.size)
-            colours = 1 if pixels.shape[2] < 3 else 3
-            alpha = pixels[..., colours:] if pixels.shape[2] > colours else None
-            return (
-                upright(pixels[..., :colours], self.orientation),
-                None if alpha is None else upright(alpha, self.orientation),
-            )
+        if self.is_deep_ppm:
+            return ppm_levels(self.image, self._content()), None
+        if self.chunks is not None and self.is_still_png:
+            return self._by_libvips(self.chunks)
         try:
             image.load()
         except OSError:
@@ -237,12 +241,20 @@ class PillowFile:
             self.notes[note] = None
         return levels_of(image, self.orientation)
 
-    def _is_for_libvips(self) -> bool:
-        """Whether Pillow would lose bits of a PNG, or miss the one colour that is clear."""
-        assert self.chunks is not None
-        depth, kind, _ = self.chunks.kind
-        few_greys = depth < 8 and kind == 0 and self.chunks.find(b"tRNS") is not None
-        return not self.is_moving and (depth == 16 or few_greys)
+    def _by_libvips(self, chunks: Chunks) -> tuple[Levels, Levels | None]:
+        """Decode a still PNG."""
+        try:
+            pixels = decoded("pngload_buffer", self._content(), self.image.size)
+        except OSError as error:
+            if chunks.ended:
+                raise
+            raise EOFError("unexpected end of file") from error
+        colours = 1 if pixels.shape[2] < 3 else 3
+        alpha = pixels[..., colours:] if pixels.shape[2] > colours else None
+        return (
+            upright(pixels[..., :colours], self.orientation),
+            None if alpha is None else upright(alpha, self.orientation),
+        )
 
     def metadata(self, channels: int) -> Metadata:
         """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""

@@ -1,11 +1,10 @@
 """Huge pictures by bands of rows: which files can be read so, and the bands.
 
-PNG, TIFF and JPEG by libvips, whose decoders go from top to bottom; PPM has nothing to decode.
+PNG, TIFF and JPEG, by libvips, whose decoders go from top to bottom.
 """
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -15,7 +14,6 @@ from srcli.imaging.metadata import page_metadata
 from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Levels, Metadata
 from srcli.imaging.pillow import PillowFile
-from srcli.imaging.ppm import Ppm, ppm_levels
 from srcli.imaging.tiffs import TiffFile
 from srcli.imaging.vips import decoded_bands
 
@@ -34,10 +32,7 @@ _BAND_BYTES: Final = 1 << 22
 """Most bytes of a band, where its rows are so long that fewer have to do."""
 
 _MOST_STEP: Final = 1 << 25
-"""Most bytes of a strip, or of a row of tiles, of a compressed TIFF: bands are made of them."""
-
-_MOST_PACKED: Final = 1 << 23
-"""Most bytes of a compressed strip or tile: libtiff holds it as a whole."""
+"""Most bytes of a strip or of a row of tiles: bands are made of them."""
 
 _CHOPPED: Final = 1 << 13
 """Bytes of the strips that libtiff makes of one long one (its ``STRIP_SIZE_DEFAULT``)."""
@@ -57,26 +52,25 @@ def plan_of(file: PillowFile | TiffFile) -> Plan | None:
         cannot be read so.
 
     Raises:
-        ValueError, EOFError, zlib.error: If it is damaged in a way that its decoder would miss.
+        ValueError, EOFError: If what it says of itself is damaged.
     """
     header = file.header()
     if file.is_moving or header.alpha:
         return None
     if isinstance(file, TiffFile):
         return _plan_of_page(file.first, header, file.notes)
-    if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I", "I;16"}:
+    if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I;16"}:
         return None
-    bands: Bands | None = None
-    if file.ppm is not None and not file.ppm.plain:
-        bands = partial(_ppm_bands, ppm=file.ppm, rows=_rows_of(header))
-    elif file.format == "PNG" and _is_sound_png(file):
-        bands = _by_vips("pngload", header, _rows_of(header))
-    elif file.format == "JPEG" and _has_end_mark(file.stream):
-        bands = _by_vips("jpegload", header, _rows_of(header))
-    if bands is None:
+    if file.chunks is not None:
+        loader = "pngload"
+        fits = file.chunks.ended and file.chunks.kind in _SCANNED_PNGS
+    else:
+        loader = "jpegload"
+        fits = file.format == "JPEG" and _has_end_mark(file.stream)
+    if not fits:
         return None
     file.announce()
-    return bands, header, file.metadata(header.channels)
+    return _by_vips(loader, header, _rows_of(header)), header, file.metadata(header.channels)
 
 
 def _by_vips(loader: str, header: Header, rows: int) -> Bands:
@@ -92,14 +86,6 @@ def _rows_of(header: Header) -> int:
     return max(_STEP, min(_ROWS, _BAND_BYTES // _row_bytes(header)) // _STEP * _STEP)
 
 
-def _is_sound_png(file: PillowFile) -> bool:
-    chunks = file.chunks
-    assert chunks is not None
-    if chunks.damaged:
-        raise ValueError("broken PNG checksum")
-    return chunks.kind in _SCANNED_PNGS and chunks.runs == 1 and chunks.ended
-
-
 def _has_end_mark(stream: BinaryIO) -> bool:
     """Whether a JPEG has an end mark behind its header, where Pillow has stopped reading."""
     start = stream.tell()
@@ -108,15 +94,6 @@ def _has_end_mark(stream: BinaryIO) -> bool:
             return data.rfind(b"\xff\xd9", start) >= 0
     except (OSError, ValueError):  # no file of the system's
         return False
-
-
-def _ppm_bands(stream: BinaryIO, *, ppm: Ppm, rows: int) -> Iterator[Levels]:
-    width, height = ppm.size
-    stream.seek(ppm.start)
-    for top in range(0, height, rows):
-        part = replace(ppm, size=(width, min(rows, height - top)))
-        bytes_each = 1 if ppm.top == 255 else 2
-        yield ppm_levels(stream.read(width * part.size[1] * ppm.channels * bytes_each), part)
 
 
 def _plan_of_page(page: Page, header: Header, notes: dict[str, None]) -> Plan | None:
@@ -134,24 +111,20 @@ def _plan_of_page(page: Page, header: Header, notes: dict[str, None]) -> Plan | 
     step = _step_of(page, header)
     if step is None:
         return None
-    page.check()
     metadata = page_metadata(page, notes)
     return _by_vips("tiffload", header, max(1, _rows_of(header) // step) * step), header, metadata
 
 
 def _step_of(page: Page, header: Header) -> int | None:
-    """Return the rows of a strip or tile; ``None`` where they are too large to be held."""
+    """Return how many rows are decoded together; ``None`` where they are too many to be held."""
     tiled = tags.TILE_WIDTH in page.entries
     step = page.number(tags.TILE_ROWS if tiled else tags.STRIP_ROWS, header.height)
-    step = min(step, header.height) if not tiled else step
-    sizes = [count for _, count in page.parts()]
-    packed = page.packing != tags.UNPACKED
-    if step < 1 or (packed and max(sizes, default=0) > _MOST_PACKED):
+    if not tiled and page.packing == tags.UNPACKED and step >= header.height:
+        step = max(1, _CHOPPED // _row_bytes(header))
+    step = step if tiled else min(step, header.height)
+    if step < 1 or step * _row_bytes(header) > _MOST_STEP:
         return None
-    if not tiled:
-        if not packed and len(sizes) == 1:
-            step = max(1, _CHOPPED // _row_bytes(header))
-        elif step > _ROWS:
-            return _STEP  # libvips decodes such strips row by row
-        step *= max(1, _STEP // step)  # and low ones together
-    return step if step * _row_bytes(header) <= _MOST_STEP else None
+    if tiled:
+        return step
+    # libvips decodes tall strips row by row, and low ones together.
+    return _STEP if step > _ROWS else step * max(1, _STEP // step)

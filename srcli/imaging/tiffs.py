@@ -1,7 +1,6 @@
 """TIFF and BigTIFF, whose pages libvips decodes."""
 
 import io
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -13,7 +12,7 @@ from PIL import Image
 from srcli.errors import ImageError
 from srcli.imaging import pages as tags
 from srcli.imaging.coding import Header
-from srcli.imaging.metadata import MOST_PROFILE, PROFILE_TAG, page_metadata
+from srcli.imaging.metadata import page_metadata
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import RAW, Page, pages_of
 from srcli.imaging.pictures import Coding, Picture, upright
@@ -109,7 +108,7 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
+            pixels, alpha, note = _levels_of(page, data)
             metadata = page_metadata(page, self.notes)
             if page.photometric == tags.CMYK and page.depth > 8:
                 self.notes["CMYK of 16 bits read at 8 bits"] = None
@@ -125,16 +124,6 @@ class TiffFile:
             )
 
 
-def _without_bulk(page: Page, data: bytes) -> bytes:
-    """Make a profile that libtiff would rather fail than load one byte long."""
-    entry = page.entries.get(PROFILE_TAG)
-    if entry is None or entry.size <= MOST_PROFILE:
-        return data
-    head = page.layout.item[0] + page.layout.item[2:]  # its type and count
-    short = struct.pack(head, 1, 1)
-    return data[: entry.place + 2] + short + data[entry.place + 2 + len(short) :]
-
-
 def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
     """Decode a page as it is stored, not turned.
 
@@ -144,9 +133,9 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
 
     Raises:
         ImageError: If its pixels are of a kind that has no place in 16 bits.
-        EOFError, OSError, zlib.error: If it is damaged.
+        EOFError, OSError: If it is damaged.
     """
-    page.check()
+    page.raw(tags.COLOUR_MAP)  # libtiff would do without one that is cut off
     lab, tiled = page.photometric in tags.LAB, tags.TILE_WIDTH in page.entries
     unpacked = page.photometric == tags.YCBCR and page.packing not in _JPEGS
     if page.packing in _FOR_PILLOW or page.depth == 12:
