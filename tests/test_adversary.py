@@ -154,13 +154,15 @@ def test_a_lattice_costs_and_other_texture_does_not():
     assert found == pytest.approx((0.05**2 + 0.002**2) ** 0.5 / 32 - 0.002 / 32, rel=0.01)
     assert chance < found / 10
     assert lattice(dots, target, [2.5, 7.0]) == 0
+    sparse = target.clone()
+    sparse[:, :, ::8, ::8] += 0.05  # the grid of the net's lower level at x4
+    assert lattice(sparse, target, [4.0, 4.0]) > chance
 
 
-@pytest.mark.parametrize("scale", [2.0, 3.0, 4.0])
-def test_dots_that_have_no_mean_stand_out_of_the_spectrum(scale):
+@pytest.mark.parametrize(("scale", "cell"), [(2.0, 2), (3.0, 3), (4.0, 4), (3.0, 6), (4.0, 8)])
+def test_dots_that_have_no_mean_stand_out_of_the_spectrum(scale, cell):
     """A net of dots, bright in one half and dark in the other; noise of that strength does not."""
     target = torch.rand(1, 3, 120, 120)
-    cell = int(scale)
     dots = target.clone()
     dots[..., :60, ::cell] += 0.3
     dots[..., 60:, ::cell] -= 0.3

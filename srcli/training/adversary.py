@@ -41,6 +41,9 @@ _LATTICE_WEIGHT = 10.0
 """Of :func:`lattice`. Without it the pixels in the corners of the LR cells were three levels too
 bright after 500 steps, and the power at the period of the factor seven times its neighbours'."""
 
+_CELL_SIDE = 2
+"""LR pixels along a side of a cell: the net's lower level, one for two, draws lattices too."""
+
 _LATTICE_NOISE = 0.002
 """What the mean over a patch may be off by chance; a gradient fades below it."""
 
@@ -255,15 +258,17 @@ class Adversary:
 
 
 def lattice(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
-    """Return how far the pixels at each place of the LR cells are off on average, a scalar.
+    """Return how far the pixels at each place of a cell of LR are off on average, a scalar.
 
-    The mean runs over the cells of a patch; texture that is not that of the original, pixel by
-    pixel, costs nothing as long as no place of the cells is brighter or darker for it.
+    A cell is two LR pixels wide and high. The mean runs over the cells of a patch; texture that is
+    not that of the original, pixel by pixel, costs nothing as long as no place of the cells is
+    brighter or darker for it.
 
     Args:
         output: ``(N, 3, 120, 120)``.
         target: The same shape.
-        scales: N factors; what is no whole number that divides 120 has no cells, and no loss.
+        scales: N factors; where no whole number of pixels makes a cell that divides 120 there are
+            no cells, and no loss.
     """
     error = output - target
     total = error.new_zeros(())
@@ -277,9 +282,9 @@ def lattice(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def excess(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
-    """Return how far the spectrum stands out at the frequencies of the LR grid, a scalar.
+    """Return how far the spectrum stands out at the frequencies of the cells of LR, a scalar.
 
-    The logarithm of the power at the period of the factor, and at its half for x4, over that of
+    The logarithm of the power at the side of a cell, its half, its third and so on, over that of
     the frequencies beside it, where it is larger than the original's; rows and columns alike. Dots
     that are bright here and dark there have no mean, but they do have this.
 
@@ -315,11 +320,11 @@ def _spectrum(image: Tensor) -> Tensor:
 
 
 def _cells(scales: Sequence[float], side: int) -> list[tuple[int, list[int]]]:
-    """List the factors that have cells in a patch, and the samples of each."""
+    """List the sides of the cells, in pixels, and the samples that have them."""
     return [
-        (int(scale), [index for index, value in enumerate(scales) if value == scale])
+        (int(_CELL_SIDE * scale), [index for index, value in enumerate(scales) if value == scale])
         for scale in sorted(set(scales))
-        if scale == int(scale) and side % int(scale) == 0
+        if scale == int(scale) and side % int(_CELL_SIDE * scale) == 0
     ]
 
 
