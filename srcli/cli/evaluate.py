@@ -319,22 +319,18 @@ def _print_scores(report: "EvalReport") -> None:
         heading = f"{escape(one_line(label))}\n{report.heading}".strip()
         table.add_column(heading, justify="right", overflow="fold")
 
-    def cell(psnr: float, ssim: float, accuracy: float, added: dict[str, float]) -> str:
-        share = accuracy if report.has_accuracy else None
-        return format_scores(psnr, ssim, share, added.values())
+    def cell(values: dict[str, float]) -> str:
+        psnr, ssim, accuracy, *added = values.values()
+        return format_scores(psnr, ssim, accuracy if report.has_accuracy else None, added)
 
     rows: dict[str, list[str]] = {}
     for score in report.scores:
-        text = cell(score.psnr, score.ssim, score.accuracy, score.added)
-        rows.setdefault(score.image, []).append(text)
+        rows.setdefault(score.image, []).append(cell(score.values))
     if len(rows) <= _MAX_ROWS:
         for image, cells in rows.items():
             table.add_row(escape(one_line(image)), *cells)
         table.add_section()
-    means = (
-        cell(*report.mean(method), report.accuracy(method), report.added(method))
-        for method in report.methods
-    )
+    means = (cell(report.mean(method)) for method in report.methods)
     label = "mean" if len(rows) <= _MAX_ROWS else f"mean of {len(rows)}"
     table.add_row(label, *means, style="bold")
     # A file or a pipe has no width to cut numbers to.
@@ -344,6 +340,6 @@ def _print_scores(report: "EvalReport") -> None:
 def _check_gate(report: "EvalReport", min_psnr: float | None) -> None:
     """Raise ``GateError`` if a model's mean PSNR is below the one that is asked for."""
     for method in report.models:
-        psnr = report.mean(method)[0]
+        psnr = report.mean(method)["psnr"]
         if min_psnr is not None and psnr < min_psnr:
             raise GateError(f"{method} has {psnr:.2f} dB, --min-psnr asks for {min_psnr:g}")

@@ -35,6 +35,11 @@ class Score:
     added: dict[str, float] = field(default_factory=dict)
     """The metrics beside these, by name."""
 
+    @property
+    def values(self) -> dict[str, float]:
+        """All of them by name."""
+        return {"psnr": self.psnr, "ssim": self.ssim, "accuracy": self.accuracy, **self.added}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalReport:
@@ -63,19 +68,10 @@ class EvalReport:
     has_accuracy: bool = False
     """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
 
-    def mean(self, method: str) -> tuple[float, float]:
-        """Mean PSNR (dB) and SSIM of a method over the images."""
-        own = [score for score in self.scores if score.method == method]
-        return fmean(score.psnr for score in own), fmean(score.ssim for score in own)
-
-    def accuracy(self, method: str) -> float:
-        """Mean accuracy of a method over the images."""
-        return fmean(score.accuracy for score in self.scores if score.method == method)
-
-    def added(self, method: str) -> dict[str, float]:
-        """Mean of each metric beside PSNR and SSIM over the images, by name."""
-        own = [score.added for score in self.scores if score.method == method]
-        return {name: fmean(values[name] for values in own) for name in self.metrics}
+    def mean(self, method: str) -> dict[str, float]:
+        """Mean of each of a method's scores over the images, by name."""
+        own = [score.values for score in self.scores if score.method == method]
+        return {name: fmean(values[name] for values in own) for name in own[0]}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -110,42 +106,29 @@ class EvalReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values, the means included; what is not finite is None."""
-        values = asdict(self)
-        for score in values["scores"]:
-            score["psnr"] = _finite(score["psnr"])
-            score |= {name: _finite(value) for name, value in score.pop("added").items()}
-        values["lower_is_better"] = self._lower_is_better
-        values["protocol"] = self.protocol
-        values["mean"] = {
-            method: {
-                "psnr": _finite(self.mean(method)[0]),
-                "ssim": self.mean(method)[1],
-                "accuracy": self.accuracy(method),
-                **{name: _finite(value) for name, value in self.added(method).items()},
-            }
-            for method in self.methods
+        return asdict(self) | {
+            "scores": [
+                {"image": one.image, "method": one.method, **_finite(one.values)}
+                for one in self.scores
+            ],
+            "lower_is_better": self._lower_is_better,
+            "protocol": self.protocol,
+            "mean": {method: _finite(self.mean(method)) for method in self.methods},
         }
-        return values
 
     def to_csv(self) -> str:
         """The scores as CSV: a line for each image and method, and one for each method's mean.
 
-        Returns:
-            Columns dataset, image, method, scale, psnr (dB, or ``inf``), ssim, accuracy, and the
-            added metrics by name; the image of a mean is ``mean``.
+        The image of a mean is ``mean``; a PSNR may be ``inf``.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow((*_COLUMNS, *self.metrics))
-
-        def write(image: str, method: str, *values: float) -> None:
+        lines = [(one.image, one.method, one.values) for one in self.scores]
+        lines += [("mean", method, self.mean(method)) for method in self.methods]
+        for image, method, values in lines:
             names = map(one_line, (self.dataset, image, method))
-            writer.writerow((*names, f"{self.scale:g}", *values))
-
-        for one in self.scores:
-            write(one.image, one.method, one.psnr, one.ssim, one.accuracy, *one.added.values())
-        for name in self.methods:
-            write("mean", name, *self.mean(name), self.accuracy(name), *self.added(name).values())
+            writer.writerow((*names, f"{self.scale:g}", *values.values()))
         return text.getvalue()
 
 
@@ -169,5 +152,5 @@ def _marked(name: str) -> str:
     return METRICS[name].label + "*" * METRICS[name].lower_is_better
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
