@@ -12,9 +12,8 @@ from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER
 from srcli.model.weights import read_header, resolve
 from srcli.ops.degradation import KERNELS, Degradation
-from srcli.training.config import Loss, OptimizerName, Schedule, TrainConfig
+from srcli.training.config import Loss, OptimizerName, Schedule, TrainConfig, settings
 from srcli.training.recipe import from_recipe, load, recipe_names
-from srcli.training.settings import settings
 
 FOLDER = Path(sys.modules["srcli.training.recipe"].__file__).parent / "recipes"
 PHOTOS = {"datasets": ("photos",)}
@@ -367,7 +366,7 @@ def test_a_default_is_what_set_would_be_given():
 
 def test_the_names_are_listed_without_torch():
     """The command line completes and lists them."""
-    code = "import sys, srcli.training.settings as s; s.settings(); print('torch' in sys.modules)"
+    code = "import sys, srcli.training.config as s; s.settings(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"

@@ -31,7 +31,7 @@ from srcli.cli.options import (
 )
 from srcli.errors import Interrupted, UsageError, require_package
 from srcli.ops.degradation import Degradation
-from srcli.training.settings import settings
+from srcli.training.config import settings
 
 if TYPE_CHECKING:
     from srcli.training.config import TrainConfig

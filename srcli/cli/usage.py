@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from srcli.cli.console import reporting, say
 from srcli.errors import UsageError, suggestion
 from srcli.files import one_line
-from srcli.training.settings import settings
+from srcli.training.config import settings
 
 __all__ = ["Program", "WithFields"]
 

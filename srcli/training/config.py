@@ -1,14 +1,18 @@
 """The options of a training run: their types, defaults, ranges, and how they are kept as JSON.
 
-Plain Python without torch. :mod:`srcli.training.recipe` makes them from a recipe.
+Plain Python without torch, so that the command line can complete and list their names.
+:mod:`srcli.training.recipe` makes them from a recipe.
 """
 
+import ast
+import inspect
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from srcli.data.choices import Augmentation, Sampling, Splitting
 from srcli.errors import UsageError
@@ -20,8 +24,10 @@ __all__ = [
     "Loss",
     "OptimizerName",
     "Schedule",
+    "Setting",
     "TrainConfig",
     "option_of",
+    "settings",
     "typed",
 ]
 
@@ -54,7 +60,8 @@ _OPTION_OF = {
 }
 """The fields that have an option of ``srcli train``; all others are set by ``--set``."""
 
-_PATHS = ("output", "data_dir", "init_from", "features", "valid")
+_NOT_SET = frozenset({"output", "processes", "recipe"})
+"""Fields that belong to a single run: no recipe and no ``--set`` has them."""
 
 _NEWER = frozenset(
     "adversarial features patience perceptual spectrum tensorboard valid".split()  # noqa: SIM905
@@ -259,13 +266,9 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """Write the options as readable JSON."""
-        values = asdict(self)
-        values["degradation"] = str(self.degradation)
-        for name in _PATHS:
-            values[name] = None if values[name] is None else str(values[name])
-        # Absolute, so that a run can be resumed from any directory.
-        values["data_dir"] = str(self.data_dir.absolute())
-        return json.dumps(values, indent=2) + "\n"
+        # The folder is absolute, so that a run can be resumed from any directory.
+        changed = {"degradation": str(self.degradation), "data_dir": self.data_dir.absolute()}
+        return json.dumps(asdict(self) | changed, indent=2, default=str) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "TrainConfig":
@@ -299,11 +302,7 @@ def _shown(name: str) -> str:
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
-    """Return a value of JSON or TOML as the type of a field; a model passes as it is.
-
-    Args:
-        name: A field of :class:`TrainConfig`.
-        value: Its value: text for a path or a degradation, a list for a tuple.
+    """Return a value of JSON or TOML as the type of a field of :class:`TrainConfig`.
 
     Raises:
         UsageError: If it is nothing of the kind, naming what is.
@@ -350,3 +349,55 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotatio
     if kind is float:
         return type(value) in {int, float}
     return isinstance(value, kind) and (kind is bool or type(value) is not bool)
+
+
+class Setting(NamedTuple):
+    """A field of :class:`TrainConfig` that a recipe or ``--set`` may have."""
+
+    name: str
+    default: str
+    meaning: str
+    """The first sentence of the field's docstring."""
+
+
+@cache
+def settings() -> tuple[Setting, ...]:
+    """Return every field that a recipe or ``--set`` may have, in the order of the class."""
+    meanings = _meanings()
+    return tuple(
+        Setting(one.name, _default(one.name), meanings[one.name])
+        for one in fields(TrainConfig)
+        if one.name not in _NOT_SET
+    )
+
+
+def _default(name: str) -> str:
+    """Return a field's default as ``--set`` would have it."""
+    one = TrainConfig.__dataclass_fields__[name]
+    match str(Degradation()) if name == "degradation" else one.default:
+        case ModelConfig():
+            return "base"
+        case tuple() as items:
+            return f"[{', '.join(f'{item:g}' for item in items)}]"
+        case bool() as flag:
+            return str(flag).lower()
+        case float() as number:
+            return f"{number:g}"
+        case value:
+            return "none" if value in (None, MISSING) else str(value)
+
+
+def _meanings() -> dict[str, str]:
+    """Return the first sentence of each field's docstring, which Python itself does not keep."""
+    (body,) = ast.parse(inspect.getsource(TrainConfig)).body
+    assert isinstance(body, ast.ClassDef)
+    meanings = {}
+    for target, text in zip(body.body, body.body[1:], strict=False):
+        match target, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as doc)),
+            ):
+                sentence, end, _ = " ".join(doc.split()).replace("``", "").partition(". ")
+                meanings[name] = sentence + end.strip()
+    return meanings

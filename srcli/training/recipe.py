@@ -18,10 +18,9 @@ from srcli.data.sources import DATASETS, absolute, parse
 from srcli.errors import UsageError, suggestion
 from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.model.weights import read_header, resolve
-from srcli.training.config import CHANGEABLE, TrainConfig, option_of, typed
+from srcli.training.config import CHANGEABLE, TrainConfig, option_of, settings, typed
 from srcli.training.distributed import torchrun_ranks
 from srcli.training.run_directory import load_options
-from srcli.training.settings import settings
 
 __all__ = ["Recipe", "from_recipe", "load", "recipe_names", "resumed"]
 
@@ -235,10 +234,7 @@ def _assigned(text: str) -> tuple[str, Any]:
 def _value(name: str, value: Any, prefix: str = "") -> tuple[str, Any]:  # noqa: ANN401 - any TOML
     """Return a field and its value in the field's type; ``model.widths`` is a part of ``model``.
 
-    Args:
-        name: The name as it was given.
-        value: What TOML makes of it.
-        prefix: What stands before the name in an error.
+    ``prefix`` stands before the name in an error.
     """
     head, dot, part = name.partition(".")
     known = [one.name for one in settings()]
