@@ -102,11 +102,7 @@ class TrainReport:
 
 
 class Patience:
-    """Counts the evaluations since the best one; a checkpoint has :attr:`state`.
-
-    Args:
-        most: How many end a run; None: none do.
-    """
+    """Counts the evaluations since the best one, of which ``most`` end a run."""
 
     def __init__(self, most: int | None) -> None:
         self._most = most
@@ -134,10 +130,7 @@ class RecentSteps:
     """Loss, accuracy and the like of the steps since the last line of the log.
 
     They stay on the device, so that a GPU need not be waited for. What concerns all processes has
-    to be called by all of them together.
-
-    Args:
-        group: The processes, each with the same number of steps.
+    to be called by all of them together, after the same number of steps.
     """
 
     def __init__(self, group: ProcessGroup) -> None:
@@ -150,17 +143,10 @@ class RecentSteps:
             self._values.setdefault(name, []).append(value.detach())
 
     def require_finite(self, step: int, lr: float) -> None:
-        """Stop before a loss that is not finite gets into the log or a checkpoint.
+        """Raise ``TrainingError`` if a loss up to ``step``, the last one, is not finite.
 
         The losses of all processes are looked at together: otherwise those that saw none would
         wait for ever for the one that stopped.
-
-        Args:
-            step: The last step.
-            lr: The run's peak learning rate, for the message.
-
-        Raises:
-            TrainingError: Naming the first step whose loss is not finite.
         """
         if not self._values:
             return
@@ -198,11 +184,7 @@ class RecentSteps:
 
 
 def require_finite_weights(net: nn.Module, step: int, lr: float) -> None:
-    """Stop before weights that are not finite get into a checkpoint.
-
-    Raises:
-        TrainingError: If one is not.
-    """
+    """Raise ``TrainingError`` if a weight is not finite: none gets into a checkpoint."""
     if not all(value.isfinite().all() for value in net.parameters()):
         raise TrainingError(
             f"the weights are no longer finite at step {step}: resume from the last checkpoint "

@@ -15,8 +15,6 @@
 import csv
 import json
 import os
-import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,11 +77,7 @@ class Row:
 
     @classmethod
     def read(cls, cells: Mapping[str, str]) -> "Row":
-        """Read what :meth:`cells` wrote.
-
-        Raises:
-            ValueError: If a cell is no number.
-        """
+        """Read what :meth:`cells` wrote; ``ValueError`` if a cell is no number."""
         values: dict[str, Any] = {
             name: float(text) if text else None for name, text in cells.items()
         }
@@ -110,14 +104,9 @@ class RunDirectory:
         self._log = path / "log.csv"
         self._tensorboard = config is not None and config.tensorboard
         self._events: SummaryWriter | None = None
-        self._begun = 0.0
 
     def require_new(self) -> None:
-        """Find out before images are loaded whether a new run cannot be kept here.
-
-        Raises:
-            OutputError: If the path is no folder, or holds a run.
-        """
+        """Raise ``OutputError``, before images are loaded, if a new run cannot be kept here."""
         output = self.path
         blocker = next((part for part in (output, *output.parents) if is_there(part)), output)
         if is_there(blocker) and not is_folder(blocker):
@@ -143,14 +132,10 @@ class RunDirectory:
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
             self._log.write_text(",".join(self._columns) + "\n", encoding="utf-8")
-            self._begin_events([])
+            self._begin_events(0)
 
     def resume_at(self, step: int) -> None:
-        """Drop what a stopped run logged after its checkpoint: those steps are taken again.
-
-        Raises:
-            DataError: If the log cannot be read.
-        """
+        """Drop what a stopped run logged after its checkpoint: those steps are taken again."""
         rows = [row for row in self.rows() if row.step <= step]
         with self._writing("log.csv"):
             self._remove_leftovers()
@@ -158,7 +143,7 @@ class RunDirectory:
                 lines = csv.writer(file, lineterminator="\n")
                 lines.writerow(self._columns)
                 lines.writerows(row.cells(self._columns) for row in rows)
-            self._begin_events(rows)
+            self._begin_events(step)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -171,18 +156,12 @@ class RunDirectory:
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
             self._add_event(row)
 
-    def _begin_events(self, rows: Sequence[Row]) -> None:
-        """Write TensorBoard's file anew from the log: no point is in it twice."""
-        if not self._tensorboard:
-            return
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
+    def _begin_events(self, step: int) -> None:
+        """Begin TensorBoard's file, or continue it after a step: later ones are taken again."""
+        if self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
 
-        folder = self.path / "tensorboard"
-        shutil.rmtree(folder, ignore_errors=True)
-        self._events = SummaryWriter(str(folder))
-        self._begun = time.time() - (rows[-1].seconds if rows else 0.0)
-        for row in rows:
-            self._add_event(row)
+            self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def _add_event(self, row: Row) -> None:
         if self._events is None:
@@ -190,7 +169,7 @@ class RunDirectory:
         for name in self._columns[1:]:
             value = getattr(row, name)
             if value is not None and name not in {"patches", "seconds"}:
-                self._events.add_scalar(name, value, row.step, self._begun + row.seconds)
+                self._events.add_scalar(name, value, row.step)
         self._events.flush()
 
     def close(self) -> None:
@@ -225,11 +204,8 @@ class RunDirectory:
     ) -> None:
         """Write a checkpoint, whole or not at all; the oldest ones go when it is there.
 
-        Args:
-            step: Its number.
-            state: The tensors of each part of the run (net, optimizer, ...) by their names.
-            progress: What else the run is resumed from.
-            keep_last: How many checkpoints stay.
+        ``state`` has the tensors of each part of the run (net, optimizer, ...) by their names,
+        ``progress`` what else the run is resumed from.
         """
         path = self._state / f"step-{step:08d}.safetensors"
         tensors = {

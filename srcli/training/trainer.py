@@ -235,11 +235,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Scores:
-        """Return the scores of the averaged net, and of its input, on the evaluation images.
-
-        Raises:
-            DataError: If none of them can be read.
-        """
+        """Return the scores of the averaged net, and of its input, on the evaluation images."""
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in self.images.evaluation_batches():
             image, target = input_and_target(batch, self.config.degradation)
@@ -258,12 +254,7 @@ class Trainer:
         return Scores(loss=loss, accuracy=accuracy, psnr=score, baseline_psnr=baseline)
 
     def save(self) -> None:
-        """Write a checkpoint and the averaged weights; all processes have to call it together.
-
-        Raises:
-            OutputError: If they cannot be written; the older ones stay.
-            TrainingError: If the loss or the weights are not finite.
-        """
+        """Write a checkpoint and the averaged weights; all processes have to call it together."""
         self._recent.require_finite(self.step, self.config.lr)
         require_finite_weights(self.net, self.step, self.config.lr)
         state = {
@@ -296,11 +287,7 @@ class Trainer:
         self.directory.save_weights(self.average.state_dict(), self.config.model, record)
 
     def resume(self) -> None:
-        """Continue from the newest readable checkpoint of the run directory.
-
-        Raises:
-            DataError: If there is none, or it is of another net or of other images.
-        """
+        """Continue from the newest readable checkpoint of the run directory."""
         path = self.directory.path
         progress, state = self.directory.load(self._notice)
         if progress.get("images", self.images.fingerprint) != self.images.fingerprint:
