@@ -69,14 +69,11 @@ def training_input(
     Args:
         image: ``(N, 3, H, W)`` HR patches in [0, 1].
         scales: N scale factors.
-        degradation: The ranges to draw from.
-        draws: ``(N, DRAWS)`` as for :func:`degrade`; needed for more than plain bicubic.
+        degradation: As for :func:`degrade`.
+        draws: Likewise.
 
     Returns:
         ``(N, 3, H, W)`` network inputs; each depends on its own patch, scale and draws alone.
-
-    Raises:
-        ValueError: As :func:`degrade` does.
     """
     result = torch.empty_like(image)
     for scale in sorted(set(scales)):

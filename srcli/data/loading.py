@@ -1,8 +1,4 @@
-"""Batches of patches: images read in threads or kept in memory, and cut on the CPU or GPU.
-
-Whether the decoded images are kept in memory or decoded as they are needed changes the speed
-and nothing else.
-"""
+"""Batches of patches: images read in threads or kept in memory, and cut on the CPU or GPU."""
 
 import math
 from collections import deque
@@ -59,8 +55,9 @@ class Batch:
 class Loader:
     """Reads patches of a pool: out of memory where it fits, else in worker threads.
 
-    Decoders and copies run outside Python's lock, so threads keep the cores busy; and unlike
-    processes they need no second torch, no shared memory, and die with the run.
+    Which of the two changes the speed and nothing else. Decoders and copies run outside Python's
+    lock, so threads keep the cores busy; and unlike processes they need no second torch, no shared
+    memory, and die with the run.
 
     Args:
         pool: The images.
@@ -95,9 +92,6 @@ class Loader:
 
         An image that is damaged behind its header counts, decoded already or not: what is drawn
         must not depend on where images are kept.
-
-        Raises:
-            DataError: If more than one in a hundred cannot be read.
         """
         with ThreadPoolExecutor(self._workers) as threads:
             return list(threads.map(self._area, range(len(self.pool))))
@@ -105,16 +99,13 @@ class Loader:
     def batches(
         self, sampler: Sampler, start: int, size: int, rows: slice = slice(None)
     ) -> Generator[Batch]:
-        """Read the batches of all steps from ``start`` on, without end.
+        """Read what is drawn for all steps from ``start`` on, in order and without end.
 
         Args:
             sampler: What is drawn.
             start: The first step.
             size: Patches of a whole batch.
             rows: Which of them this process wants.
-
-        Yields:
-            The batches, in order.
 
         Raises:
             DataError: If more than one image in a hundred cannot be read.
@@ -142,11 +133,7 @@ class Loader:
         return Batch(patches, scales, draw.degradation[rows], lows)
 
     def _cut(self, wanted: Sequence[tuple[Cut, float]]) -> tuple[Tensor, list[Cut]]:
-        """Cut patches, ``(N, 3, 120, 120)``; the next image that can be read stands in.
-
-        Returns:
-            The patches, and where they were cut.
-        """
+        """Cut patches and say where; the next image that can be read stands in."""
         if self._kept is not None:
             cuts = [self._placed(cut, self._sound(cut.image), scale) for cut, scale in wanted]
             return self._kept.cut(cuts), cuts
@@ -211,15 +198,7 @@ class Loader:
 
 
 class Centers:
-    """The patches in the middle of some images, the same ones whenever they are asked for.
-
-    Args:
-        pool: The images.
-        places: Which of them.
-        device: Where the patches are wanted.
-        workers: Threads that decode.
-        size: Patches of a batch.
-    """
+    """The patches in the middle of some images, the same ones whenever they are asked for."""
 
     def __init__(
         self, pool: Pool, places: Sequence[int], device: torch.device, *, workers: int, size: int
@@ -237,18 +216,14 @@ class Centers:
         return list(self._failures.values())
 
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
-        """Read all patches; unreadable images are left out.
+        """Read all patches in the order of the places; unreadable images are left out.
 
         Args:
             scales: Factors, given to the images of the pool in turn.
             seed: What each image's degradation is drawn from, together with its name.
 
-        Yields:
-            The batches, in the order of the places.
-
         Raises:
-            DataError: If so many images cannot be read that it is more than one in a hundred of
-                the whole pool.
+            DataError: If more than one in a hundred of the whole pool's images cannot be read.
         """
         asked, kept = (tuple(scales), seed), []
         for batch in self._cached.get(asked) or self._read(scales, seed):
@@ -262,20 +237,16 @@ class Centers:
             for begin in range(0, self.count, self._size):
                 places = self._places[begin : begin + self._size]
                 factors = [scales[place % len(scales)] for place in places]
-                read = list(threads.map(self._center, places, factors))
-                there = [row for row, found in enumerate(read) if found is not None]
-                if not there:
+                read = zip(places, factors, threads.map(self._center, places, factors), strict=True)
+                found = [(place, scale, *cut) for place, scale, cut in read if cut is not None]
+                if not found:
                     continue
-                found = [one for one in read if one is not None]
+                where, scaled, patches, lows = zip(*found, strict=True)
                 yield Batch(
-                    torch.stack([patch for patch, _ in found]).to(self._device),
-                    [factors[row] for row in there],
-                    torch.stack([named_draws(seed, self._pool.key(places[row])) for row in there]),
-                    {
-                        row: low.to(self._device)
-                        for row, (_, low) in enumerate(found)
-                        if low is not None
-                    },
+                    torch.stack(patches).to(self._device),
+                    list(scaled),
+                    torch.stack([named_draws(seed, self._pool.key(place)) for place in where]),
+                    {row: low.to(self._device) for row, low in enumerate(lows) if low is not None},
                 )
 
     def _center(self, place: int, scale: float) -> tuple[Tensor, Tensor | None] | None:

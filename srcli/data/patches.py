@@ -56,10 +56,7 @@ def _turned(patch: Tensor, turn: int) -> Tensor:
 class Resident:
     """Decoded images, one behind the other in one tensor on the device.
 
-    Args:
-        images: ``(3, H, W)`` ``uint8`` each, both sides a patch at least; None for one that
-            could not be read.
-        device: Where they are kept.
+    Each is ``(3, H, W)`` ``uint8``, or None if it could not be read.
     """
 
     def __init__(self, images: Iterable[Tensor | None], device: torch.device) -> None:

@@ -30,12 +30,9 @@ _PAPER_TEST, _PAPER_TRAIN = 4_000, 86_799
 
 
 class Pool:
-    """Images of one or more sources, as one list.
+    """Images of one or more sources, as one list: all of them, or those that are chosen.
 
-    Args:
-        sources: Where they come from.
-        seed: What the kept crop of a very large image follows from.
-        chosen: Which images of the union belong to the list; None for all.
+    The kept crop of a very large image follows from the seed and the image's name.
     """
 
     def __init__(
@@ -78,11 +75,7 @@ class Pool:
         return digest.hexdigest()
 
     def size(self, place: int) -> tuple[int, int]:
-        """Return height and width of what :meth:`read` returns, from the header alone.
-
-        Raises:
-            ImageError: If the header is damaged.
-        """
+        """Return height and width of what :meth:`read` returns, from the header alone."""
         source, index = self._at(place)
         width, height = source.size(index)
         return _kept(height, width, _grid(source))[1]
@@ -166,18 +159,7 @@ def open_pool(
     notice: Callable[[str], None] = lambda _: None,
     scales: Sequence[float] = (),
 ) -> Pool:
-    """Open data sets as one union, in the order given.
-
-    Args:
-        names: ``celeba``, ``stl10`` (either with ``:part``), or folders.
-        data_dir: Where the data sets with names lie.
-        seed: What the kept crop of a very large image follows from.
-        notice: Called with one line for anything worth knowing.
-        scales: Factors whose LR images are wanted, where a folder has them.
-
-    Raises:
-        DataError: If one is missing, empty or laid out in another way.
-    """
+    """Open data sets as one union, in the order given, each as :func:`open_source` does."""
     return Pool([open_source(name, data_dir, notice, scales) for name in names], seed)
 
 
@@ -192,9 +174,6 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
         kind: ``held-out``: one in fifty for evaluation, at least one of two or more, no test.
             ``paper``: 4,000 for test, 86,799 for training, the rest of the 302,599 for
             evaluation; of fewer images the same shares, one for training at least.
-
-    Returns:
-        The parts, each in the union's order.
     """
     total = len(pool)
     ranked = np.array(sorted(range(total), key=lambda i: (derive_seed(seed, pool.key(i)), i)))

@@ -76,12 +76,7 @@ class Sampler:
         return -(-self._count // size)
 
     def draw(self, step: int, size: int) -> Draw:
-        """Draw the patches of one step.
-
-        Args:
-            step: Number of the step, from 0.
-            size: Patches of the whole batch, those of all processes together.
-        """
+        """Draw the patches of one step, from 0 on: ``size`` of all processes together."""
         generator = torch.Generator().manual_seed(derive_seed(self._seed, step))
         draws = torch.rand(size, 5, generator=generator, dtype=torch.float64)
         which, top, left, turn, factor = draws.unbind(1)

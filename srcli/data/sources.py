@@ -65,13 +65,8 @@ class Source(Protocol):
 class Folder:
     """The images of a folder and of those below it, by path; nothing hidden.
 
-    Args:
-        path: The folder.
-        option: What named it.
-        recursive: Whether the folders below it count.
-
     Raises:
-        DataError: If it is no folder or holds no image.
+        DataError: If it is no folder or holds no image; the option that named it is named.
     """
 
     def __init__(self, path: Path, option: str = "--dataset", *, recursive: bool = True) -> None:
@@ -109,12 +104,7 @@ class Folder:
 
 
 class Pairs(Folder):
-    """HR images and LR images of them, in the folders ``HR``, ``LRx2``, ``LRx3``, ...
-
-    Args:
-        path: What has these folders.
-        scales: Factors whose LR images are wanted.
-        option: What named it.
+    """HR images and LR images of some factors, in the folders ``HR``, ``LRx2``, ``LRx3``, ...
 
     Raises:
         DataError: If one is missing.

@@ -43,14 +43,7 @@ class Pair:
 
 
 def list_pairs(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
-    """List the images of a data set.
-
-    Args:
-        config: Which ones.
-        on_message: Called with one line for anything worth knowing.
-
-    Returns:
-        The images, and the origin of LR: a folder's name, or the degradation that makes it.
+    """List the images of a data set, and name LR's origin: a folder, or what degrades HR.
 
     Raises:
         DataError: If there are no images, or LR of one is missing. Reading a pair raises it if

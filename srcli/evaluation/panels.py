@@ -32,14 +32,8 @@ View = tuple[str, Picture, str]
 def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
     """Make the folder of the panels, check that files can be written there, and name them.
 
-    Panels are named after the images' stems, or by their whole names where two share a stem.
-
-    Args:
-        folder: Made if missing, with the folders above it.
-        images: Names of images, such as ``baby.png`` or ``stl10/test/7``.
-
-    Returns:
-        The path of each image's panel, no two of them equal.
+    Panels are named after the stems of images such as ``baby.png`` or ``stl10/test/7``, or by
+    their whole names where two share a stem.
 
     Raises:
         OutputError: If the folder cannot be made or written to.
@@ -57,17 +51,10 @@ def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
 
 
 def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Span, Span]:
-    """Find the window in which a result differs most from the original.
+    """Find rows and columns of the window in which a result differs most from the original.
 
-    It is where the mean squared error of luma is largest; of equal ones the first, row by row.
-
-    Args:
-        high: The original.
-        result: A picture of the same size.
-        side: Longest side of the window, pixels; a smaller picture is taken whole.
-
-    Returns:
-        Rows and columns of the window.
+    It is where the mean squared error of luma is largest; of equal ones the first, row by row. A
+    picture smaller than ``side`` is taken whole.
     """
     error = (_luma(high) - _luma(result)).square()
     height, width = (min(side, length) for length in error.shape[1:])
@@ -78,12 +65,7 @@ def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Spa
 
 
 def draw(path: Path, views: Sequence[View], window: tuple[Span, Span]) -> None:
-    """Draw one window of several pictures side by side.
-
-    Args:
-        path: The PNG file to write or replace; its folder must exist.
-        views: The pictures, left to right and down, in rows of about one length.
-        window: Rows and columns of it, pixels.
+    """Draw rows and columns of several pictures side by side, as a PNG file.
 
     Raises:
         OutputError: If the file cannot be written.

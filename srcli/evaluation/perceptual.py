@@ -65,11 +65,7 @@ class PerceptualScorer:
     """Computes metrics on RGB of the whole pictures, nothing cut."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        """Load what the metrics need.
-
-        Args:
-            names: Keys of :data:`METRICS`.
-            device: Where to compute.
+        """Load what some of :data:`METRICS` need.
 
         Raises:
             UsageError: If a library is missing, or torchvision does not fit torch.
@@ -80,15 +76,7 @@ class PerceptualScorer:
 
     @torch.inference_mode()
     def scores(self, label: str, result: Picture, high: Picture) -> dict[str, float]:
-        """Compare a result with its original.
-
-        Args:
-            label: The image's name, for errors.
-            result: A picture of any size that the metrics take.
-            high: The original, of the same size.
-
-        Returns:
-            The value of each metric by its name.
+        """Return the value of each metric of a result beside its original; errors have the label.
 
         Raises:
             DataError: If the pictures are too small for a metric.
@@ -112,10 +100,6 @@ class PerceptualScorer:
 
 def fetch(names: Sequence[str], *, quiet: bool) -> None:
     """Download the files that metrics need and that are not there yet.
-
-    Args:
-        names: Keys of :data:`METRICS`.
-        quiet: No progress bar.
 
     Raises:
         OutputError: If the file cannot be written.

@@ -35,9 +35,7 @@ def starting_net(
 ) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
     """Return the net to begin with, and the training record of its weights, if it has any.
 
-    Args:
-        config: The run's options.
-        resume: Whether a checkpoint follows: then the weights to start from are not needed.
+    A resumed run does not need the weights that it began with.
 
     Raises:
         UsageError: If the weights to start from are of another shape.
@@ -101,9 +99,6 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
 
     Yields:
         Threads that share each batch, as many as torch was given; None where it stays whole.
-
-    Raises:
-        DeviceError: If the device is out of memory.
     """
     cores, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     alone = group.device.type == "cpu" and group.size == 1 and not config.compile
@@ -138,12 +133,7 @@ def precision(
 
 
 class BatchThreads:
-    """Threads that each compute the gradients of a part of a batch.
-
-    Args:
-        threads: They compute the parts.
-        part: Patches in each part but the last.
-    """
+    """Threads that each compute the gradients of a part of a batch, of ``part`` patches."""
 
     def __init__(self, threads: ThreadPoolExecutor, part: int) -> None:
         self._threads, self._part = threads, part
@@ -157,15 +147,8 @@ class BatchThreads:
         """Give the parameters the gradients of a batch's loss.
 
         A loss is a mean over the patches, so its gradient is that of the parts', by their sizes;
-        they are added up in the parts' order.
-
-        Args:
-            parameters: What gets gradients.
-            measure: Returns the loss of a batch, and named means over its patches.
-            batch: The patches.
-
-        Returns:
-            The named means of the whole batch.
+        they are added up in the parts' order. ``measure`` returns the loss of a batch, and named
+        means over its patches; returned are those of the whole batch.
         """
         count, size = len(batch.scales), self._part
 

@@ -111,7 +111,7 @@ def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> 
     positive and span more than a factor of 5. A panel without a single value says so.
 
     Args:
-        path: The PNG file to write or replace; its folder must exist.
+        path: The PNG file to write or replace.
         panels: The curves of each panel by the name of its vertical axis, left to right.
         title: Words above all panels.
 
@@ -164,13 +164,12 @@ def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output
     near 280 pixels: each pixel is a square. Words wider than their cell are wrapped.
 
     Args:
-        path: The PNG file to write or replace; its folder must exist.
+        path: The PNG file to write or replace.
         rows: The cells, left to right; the last row may be shorter.
         option: The option that chose the path, for the error.
 
     Raises:
         OutputError: If the file cannot be written; what was there stays.
-        ValueError: If there is no cell.
     """
     cells = [cell for row in rows for cell in row]
     height, width = (max(cell.image.shape[axis] for cell in cells) for axis in (0, 1))

@@ -73,16 +73,9 @@ def dry_run(
 ) -> Plan:
     """Find out what a run would do and cost, and write nothing.
 
-    A few steps are run for a measure of speed and memory; evaluation is timed by one batch.
-
-    Args:
-        config: The run's options.
-        resume: Whether they are those of a run that is to be continued, whose batch stays the
-            same whoever shares it. The estimate is of the whole run all the same.
-        on_message: Called with one line for anything worth knowing, in the main process only.
-
-    Raises:
-        SrcliError: As :func:`srcli.training.trainer.train` does.
+    A few steps are run for a measure of speed and memory; evaluation is timed by one batch. The
+    estimate for a run that is to be resumed is of the whole run. Arguments and errors are those of
+    :func:`srcli.training.trainer.train`.
     """
     with join_process_group(config.device) as group:
         notice = on_message if group.is_main_process else lambda _: None

@@ -29,11 +29,6 @@ _SAMPLES = 4
 class TrainingImages:
     """All images of a run, split, and what draws patches from them.
 
-    Args:
-        config: The run's options, its batch already shared among the processes.
-        group: The processes that train together.
-        notice: Called with one line for anything worth knowing.
-
     Raises:
         DataError: If a data set is missing or empty, or too much of it unreadable.
     """

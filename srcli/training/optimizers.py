@@ -36,10 +36,7 @@ _ENDS = ("stem.", "stems.", "head.", "heads.")
 def learning_rate(config: TrainConfig, step: int, done: float) -> float:
     """Return the rate of a step: a linear warm-up, then the schedule.
 
-    Args:
-        config: The run's options.
-        step: How many steps were taken before.
-        done: Which share of the run is over, 0 to 1.
+    ``step`` counts those before it; ``done`` is the share of the run that is over, 0 to 1.
     """
     peak = config.lr * min(1.0, (step + 1) / max(1, config.warmup))
     if config.schedule == "constant":
@@ -108,12 +105,7 @@ class Optimizer:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what :meth:`state` returned.
-
-        Raises:
-            ValueError: If it is the state of another net or another optimizer.
-            LookupError: Likewise.
-        """
+        """Continue from what :meth:`state` returned; else ``ValueError`` and the like."""
         moments: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self._parts}
         for full_name, value in state.items():
             name, index, key = full_name.split(".")
@@ -170,10 +162,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Take the singular values of each of ``(N, rows, columns)`` to about one.
-
-    By Newton and Schulz's iteration in ``dtype``, on matrices that are no higher than wide.
-    """
+    """Take the singular values of each of ``(N, rows, columns)`` to about one (Newton, Schulz)."""
     high = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if high else matrices
     wide = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=1e-7)
