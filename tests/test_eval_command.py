@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,18 +41,6 @@ def test_faces_are_scored_on_the_test_partition():
     rows = re.findall(r"│ (\S+)\s+│ (\S+) / (\S+) / (\S+)% │", result.stdout)
     assert [row[0] for row in rows] == [f"{n:06d}.jpg" for n in range(9, 13)] + ["mean"]
     assert "accuracy on RGB, of the middle 120x120 pixels" in " ".join(result.stdout.split())
-
-
-@pytest.mark.usefixtures("desk")
-def test_the_option_is_the_argument():
-    """``eval --dataset celeba`` is ``eval celeba``; both or neither is wrong usage."""
-    whole = run("eval", "celeba", "-m", "tiny", "--json", *EXACT)
-
-    assert run("eval", "--dataset", "celeba", "-m", "tiny", "--json", *EXACT).stdout == whole.stdout
-    for arguments in ([], ["celeba", "--dataset", "celeba"]):
-        result = run("eval", *arguments, "-m", "tiny", *EXACT)
-        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-        assert result.stderr.startswith("error: give one data set to score: celeba, stl10 or a ")
 
 
 @pytest.mark.usefixtures("desk")
@@ -114,14 +101,3 @@ def test_a_degradation_goes_before_the_sets_own_lr(desk):
     worse = run("eval", "set", "-m", "tiny", "--json", "--degradation", "noise=9", *EXACT)
 
     assert (plain["lr"], json.loads(worse.stdout)["lr"]) == ("LRx3", "noise=9")
-
-
-def test_a_large_set_is_shown_by_its_mean(desk, monkeypatch):
-    """Above a hundred images the table is the means alone, and says of how many."""
-    monkeypatch.setattr(sys.modules["srcli.cli.evaluate"], "_MAX_ROWS", 3)
-
-    result = run("eval", "celeba", "-m", "tiny", *EXACT)
-
-    assert "mean of 4" in result.stdout
-    assert "000009.jpg" not in result.stdout
-    assert desk.is_dir()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli.app import app
-from srcli.cli.options import complete_weights
 from srcli.evaluation.config import BASELINE, EvalConfig
 from srcli.evaluation.evaluate import evaluate
 from srcli.upscaler import Settings
@@ -214,11 +212,3 @@ def test_a_gate_that_a_model_misses_ends_with_six(tiny_weights, plain_weights, r
     assert run("HR", "-m", plain_weights, *gate).exit_code == 0
     assert (quiet.exit_code, quiet.stdout) == (6, "")
     assert quiet.stderr == f"error: {tiny_weights} has {tiny:.2f} dB, --min-psnr asks for 60\n"
-
-
-def test_weights_are_completed_by_name_alone(plain_weights):
-    """Eval measures weights by name: auto is not offered, files are."""
-    shutil.copy(plain_weights, "autumn.safetensors")
-
-    assert complete_weights("au") == ["autumn.safetensors"]
-    assert "base" in complete_weights("")

@@ -16,7 +16,6 @@ from srcli.data.patches import Cut, Resident, center_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler
 from srcli.errors import DataError, ImageError
-from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH
 
 CPU = torch.device("cpu")
@@ -414,11 +413,10 @@ def test_closing_keeps_no_half_set():
     assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 10
 
 
-@pytest.mark.parametrize("size", [4, 1])
-def test_unreadable_centers_are_left_out(size):
+def test_unreadable_centers_are_left_out():
     """An image that cannot be read is missing, named once, and shifts nothing of the others."""
-    whole, _ = centers_of(range(25, 40), size=size)
-    centers, _ = centers_of(range(25, 40), size=size, damaged=[33])
+    whole, _ = centers_of(range(25, 40))
+    centers, _ = centers_of(range(25, 40), damaged=[33])
     expected = list(whole.batches([2.0, 3.0], seed=0))
     keep = torch.arange(25, 40) != 33
 
@@ -438,15 +436,3 @@ def test_too_many_unreadable_centers_are_an_error():
 
     with pytest.raises(DataError, match=r"^2 of 120 images .*; the first: [67]0\.png: damaged$"):
         list(centers.batches([3.0], seed=0))
-
-
-def test_draws_follow_from_name_and_seed():
-    """An image's degradation is its own, and the same whenever and wherever it is drawn."""
-    draws = named_draws(3, "a.png")
-
-    assert draws.shape == (DRAWS,)
-    assert draws.dtype == torch.float64
-    assert 0 <= draws.min() <= draws.max() < 1
-    assert torch.equal(draws, named_draws(3, "a.png"))
-    assert not torch.equal(draws, named_draws(3, "b.png"))
-    assert not torch.equal(draws, named_draws(4, "a.png"))

@@ -110,19 +110,6 @@ def test_sources_are_one_list_in_the_order_given():
     assert names(some.only(np.array([1, 3]))) == ["b 0", "c 2"]
 
 
-@given(count=st.integers(1, 60), limit=st.integers(1, 80), seed=st.integers(0, 2**63 - 1))
-def test_a_limit_keeps_some_images_in_their_order(count, limit, seed):
-    """At most so many images are left, none twice, in the list's order, the same each time."""
-    pool = Pool([Names([f"{number:02}" for number in range(count)])], seed)
-
-    found = names(pool.limited(limit))
-
-    assert len(found) == min(count, limit)
-    assert found == sorted(set(found))
-    assert found == names(pool.limited(limit))
-    assert len(pool.limited(None)) == count
-
-
 SIDES = st.integers(1, 300) | st.integers(1000, 1100)
 
 

@@ -197,26 +197,6 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
     assert str(data) not in scores.RESULTS.read_text("utf-8")
 
 
-def test_tables_are_remade_alone_and_never_of_other_nets(small, monkeypatch):
-    """``--only`` leaves other tables; scores not of these weights, or two places, are refused."""
-    root, data = small
-    monkeypatch.setattr(scores, "FACTORS", (3.0,))
-    with pytest.raises(SystemExit, match="the scores are not of the shipped weights; give --only"):
-        run(monkeypatch, data, "--only", "factors", "--record")
-    before = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
-    run(monkeypatch, data, "--only", "faces")
-
-    after = json.loads(scores.RESULTS.read_text("utf-8"))["blocks"]
-    assert set(after) == {"faces", "factors"}
-    assert after["factors"] == before["factors"]
-    texts = [(root / page).read_text("utf-8") for page in PAGES]
-    assert [text.count("\nold\n") for text in texts] == [1, 1, 0]
-    assert weights.read_header(root / "base.safetensors").scores == ()
-    (root / "docs" / "other.md").write_text("<!-- faces:begin -->\n<!-- faces:end -->\n")
-    with pytest.raises(SystemExit, match="2 documents have the markers of faces; give it one"):
-        scores.put("faces", "")
-
-
 def test_the_papers_weights_beat_bicubic_on_faces():
     """On the first images of CelebA's test partition, measured here and now, by 1.5 dB at least."""
     if not (DATA / "celeba").is_dir():

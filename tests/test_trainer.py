@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from srcli.data import loading
 from srcli.model import weights
 from srcli.model.config import PAPER
 from srcli.ops.degradation import Degradation
@@ -156,16 +155,6 @@ def test_the_header_records_the_making(finished, image_folder):
     assert header.training.keys() - expected.keys() == {"hours"}
 
 
-def test_the_average_is_what_is_kept(finished, same):
-    """The weights are the moving average, which is not the net of the last step."""
-    kept, last = finished.saved.weights, finished.saved.part("net")
-
-    assert same(kept, finished.saved.part("ema"))
-    assert kept.keys() == last.keys()
-    taken = [name for name in kept if not name.startswith(("stems.", "heads."))]
-    assert all(not torch.equal(kept[name], last[name]) for name in taken)
-
-
 def test_progress_is_reported_after_every_step(finished):
     """Steps, share done and epoch count up; the rate rises in a line, then falls by a cosine."""
     progress = finished.progress
@@ -243,26 +232,6 @@ def test_a_bounded_gradient_trains_differently(options, saved_run, same):
 
     assert same(states[0], states[1])
     assert not same(states[0], states[2])
-
-
-def test_a_seed_is_a_run(options, saved_run, same, monkeypatch):
-    """The same seed gives the same weights however images are decoded; another one others."""
-    states = []
-    for name, changes in (
-        ("a", {}),
-        ("threads", {"workers": 3}),
-        ("decoded", {"workers": 3}),
-        ("seed", {"seed": 1}),
-    ):
-        with monkeypatch.context() as patch:
-            if name == "decoded":
-                patch.setattr(loading, "_RESIDENT_BYTES", 0)
-            train(options(name, steps=2, **changes))
-        states.append(saved_run(options(name).output).state)
-
-    assert same(states[0], states[1])
-    assert same(states[0], states[2])
-    assert not same(states[0], states[3])
 
 
 def test_a_path_that_no_patch_takes_stays_as_it_was(options, saved_run, tiny_weights):
@@ -358,26 +327,23 @@ class Clock:
         monkeypatch.setattr(TrainingImages, "batches", timed_batches)
 
 
-def test_the_clock_can_end_a_run(options, monkeypatch):
-    """With seconds alone the run lasts as long, and its learning rate falls over that time."""
+@pytest.mark.parametrize(
+    ("changes", "finished", "end"),
+    [({"steps": None, "max_seconds": 9}, True, (6, 9)), ({"max_seconds": 4}, False, (3, 4.5))],
+    ids=["time alone", "steps and time"],
+)
+def test_the_clock_can_end_a_run(options, monkeypatch, changes, finished, end):
+    """With seconds alone the learning rate falls over that time; else the run is not finished."""
     Clock(monkeypatch)
     progress = []
+    values = {"steps": 100_000, "warmup": 0} | changes
 
-    report = train(options(steps=None, max_seconds=9, warmup=0), on_progress=progress.append)
+    report = train(options(**values), on_progress=progress.append)
 
-    assert report.finished
-    assert (report.step, report.seconds) == (6, 9)
-    rates = [math.cos(math.pi * step / 6) / 2 + 0.5 for step in range(6)]
-    assert [one.lr / progress[0].lr for one in progress] == pytest.approx(rates)
-
-
-def test_the_clock_can_stop_a_run_of_steps(options, monkeypatch):
-    """A run of more steps than its seconds allow stops in time and is not finished."""
-    Clock(monkeypatch)
-
-    report = train(options(steps=100_000, max_seconds=4))
-
-    assert (report.finished, report.step, report.seconds) == (False, 3, 4.5)
+    assert (report.finished, report.step, report.seconds) == (finished, *end)
+    if finished:
+        rates = [math.cos(math.pi * step / 6) / 2 + 0.5 for step in range(6)]
+        assert [one.lr / progress[0].lr for one in progress] == pytest.approx(rates)
 
 
 def test_waiting_is_a_share_of_this_session(options, monkeypatch):
@@ -393,33 +359,22 @@ def test_waiting_is_a_share_of_this_session(options, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sampling", "epochs", "steps"),
-    [("area", 2, 3), ("area", 0.1, 1), ("epoch", 2, 4), ("epoch", 0.1, 1), ("epoch", 1.2, 3)],
+    ("sampling", "epochs", "processes", "steps"),
+    [
+        ("epoch", 10, 1, 108_500),
+        ("epoch", 10, 2, 54_250),
+        ("area", 10, 1, 108_499),
+        ("area", 10, 2, 54_250),
+        ("area", 1e-9, 1, 1),
+        ("epoch", 1e-9, 1, 1),
+    ],
 )
-def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, steps):
-    """Five images in batches of four: whole steps of them, or whole steps an epoch."""
-    assert total_steps(options(steps=None, epochs=epochs, sampling=sampling), 5, 2) == steps
-
-
-@pytest.mark.parametrize(
-    ("sampling", "processes", "steps"),
-    [("epoch", 1, 108_500), ("epoch", 2, 54_250), ("area", 1, 108_499), ("area", 2, 54_250)],
-)
-def test_the_papers_schedule_has_its_length(options, sampling, processes, steps):
-    """Ten epochs of 86,799 images in batches of eight a process, the last of each filled up."""
-    paper = {"batch_size": 8, **load("paper").values, "steps": None, "model": PAPER}
-    config = options(**(paper | {"sampling": sampling, "processes": processes}))
+def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, processes, steps):
+    """The paper's: 86,799 images in batches of eight a process, the last of each filled up."""
+    changes = {"sampling": sampling, "epochs": epochs, "processes": processes}
+    config = options(steps=None, batch_size=8, **changes)
 
     assert total_steps(config, 86_799, math.ceil(86_799 / config.batch)) == steps
-
-
-@pytest.mark.parametrize(("limit", "images"), [(1, 1), (3, 2), (6, 5), (100, 5)])
-def test_a_limit_leaves_images_out(options, limit, images):
-    """At most so many images are used, the held-out one among them."""
-    found = images_of(options(limit=limit))
-
-    assert len(found.splits.train) == images
-    assert (found.held_out is None) == (limit == 1)
 
 
 def test_without_an_evaluation_image_there_is_no_score(options, saved_run, monkeypatch):

@@ -68,42 +68,12 @@ def test_a_run_that_cannot_start_leaves_nothing(options, here, changes, error):
     assert not list(here.iterdir())
 
 
-def test_a_directory_with_a_run_is_refused(finished):
-    """A run is never overwritten, and no image is looked at first; the two ways out are named."""
-    output = finished.config.output
-    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-
-    with pytest.raises(OutputError) as caught:
-        train(finished.config)
-
-    assert str(caught.value) == (
-        f"{output} already holds a run: continue it with --resume {output}, "
-        "or give another --output"
-    )
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
-
-
 def test_a_file_in_the_directorys_place_is_reported_first(options, tmp_path):
     """An output that cannot be a directory is named before any image is read."""
     (tmp_path / "run").touch()
 
     with pytest.raises(OutputError, match=f"^cannot write the run directory {tmp_path / 'run'}: "):
         train(options(datasets=("nowhere",)))
-
-
-def test_a_set_that_is_mostly_damaged_ends_the_run(options, crowd):
-    """More than one image in a hundred stops the run before anything is written."""
-    config = options(datasets=(str(crowd),))
-    for place in (3, 50):
-        (crowd / splits_of(config).train.label(place)).write_bytes(b"no image")
-
-    with pytest.raises(DataError) as caught:
-        train(config)
-
-    text = str(caught.value)
-    assert text.startswith("2 of 108 images cannot be read, more than 1%: remove or replace them; ")
-    assert "\n" not in text
-    assert not config.output.exists()
 
 
 # Losses and weights that are not finite
@@ -147,19 +117,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, bad_step, ba
     if saved.steps:
         assert all(tensor.isfinite().all() for tensor in saved.state.values())
         weights.load(config.output / "model.safetensors")
-
-
-def test_a_run_that_blew_up_can_be_continued(options, saved_run, same, bad_step):
-    """From the last good state a run continues as one that never met the bad step."""
-    config, clean = options(steps=6, save_every=2), options("clean", steps=6, save_every=2)
-    train(clean)
-    bad_step(5)
-    with pytest.raises(TrainingError):
-        train(config)
-
-    train(config, resume=True)  # the fifth step it takes is not there
-
-    assert same(saved_run(config.output).state, saved_run(clean.output).state)
 
 
 def test_a_blown_up_run_that_is_stopped_saves_nothing(options, saved_run):

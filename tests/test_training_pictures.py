@@ -1,6 +1,5 @@
 """The pictures in a run directory: the curves of a log, and samples of what the net makes."""
 
-import math
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 
 from srcli.data.pool import open_pool, split
-from srcli.errors import OutputError
 from srcli.model import weights
 from srcli.ops.color import dequantize
 from srcli.training import curves
@@ -82,14 +80,6 @@ def test_curves_without_an_evaluation_show_every_line(drawn):
 
     assert found["loss (mse)", "training"] == ([1.0, 3.0], [0.4, 0.2])
     assert found["loss (mse)", "evaluation"] == ([], [])
-
-
-def test_curves_that_cannot_be_written_are_one_line(tmp_path):
-    """A missing folder at the last picture is an error like any other."""
-    with pytest.raises(OutputError, match="No such file") as caught:
-        draw_curves(tmp_path / "gone" / "curves.png", [row(1, loss=math.nan)], "l1")
-
-    assert "\n" not in str(caught.value)
 
 
 def test_the_sample_is_what_the_captions_say(finished, monkeypatch):

@@ -1,7 +1,6 @@
 """Runs that a researcher watches: patience, pictures of one's own, TensorBoard's files."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -9,7 +8,6 @@ from typer.testing import CliRunner
 from srcli.cli.app import app
 from srcli.errors import DataError
 from srcli.training.estimate import dry_run
-from srcli.training.reports import Patience
 from srcli.training.trainer import Trainer, train
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -27,18 +25,6 @@ def falling(monkeypatch):
         return scores
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate)
-
-
-def test_patience_counts_evaluations_since_the_best():
-    """An equal one is no better one."""
-    patience = Patience(2)
-    for psnr in (20.0, 21.0, 21.0):
-        patience.add(psnr)
-
-    assert (patience.state, patience.is_over) == ((21.0, 1), False)
-    patience.add(20.5)
-    assert patience.is_over
-    assert not Patience(None).is_over
 
 
 @pytest.mark.usefixtures("falling")
@@ -134,9 +120,3 @@ def test_without_its_extra_tensorboard_is_one_line(tmp_path, image_folder, monke
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "tensorboard=true needs the package tensorboard" in result.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_is_not_there_is_one_line(options, image_folder):
-    """The message names the option."""
-    with pytest.raises(DataError, match=r"^--valid .*gone does not exist; give a folder"):
-        train(options(valid=Path("gone"), datasets=(str(image_folder),)))
