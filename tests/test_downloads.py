@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-import requests
 
 from srcli.data import downloads
 from srcli.data.downloads import PAGES, Remote, download
@@ -26,15 +25,9 @@ PIECE = 512 * 1024
 
 PARTIAL = r"file\.bin\.download.{8}\.part"
 
-QUOTA_PAGE = """<html><body><p class="uc-error-caption">Sorry, you can't view or download this
-file at this time.</p>
-<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently.</p>
-</body></html>"""
-"""What Google Drive shows instead of a file that was asked for too often."""
-
 
 class Host(ThreadingHTTPServer):
-    """Serves ``bodies``, which a text makes a page and bytes make a file, and records requests."""
+    """Serves ``bodies``, and records requests."""
 
     daemon_threads = True
 
@@ -60,24 +53,20 @@ class Handler(BaseHTTPRequestHandler):
     """Answers one request as its host is told to."""
 
     def do_GET(self):
-        """Send a file, a part of one, a page or an error; record the range and the bytes."""
+        """Send a file, a part of one, or an error; record the range and the bytes."""
         host = self.server
         body = host.bodies.get(self.path)
         status = 404 if body is None else host.status
         if status != 200:
             body = b"no"
-        kind = "text/html" if isinstance(body, str) else "application/octet-stream"
-        body = body.encode() if isinstance(body, str) else body
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted and host.sends_parts else 0
         host.seen.append((self.path, self.headers["Range"], len(body) - start))
         self.send_response(206 if start else status)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(len(body) - start))
-        if kind != "text/html" and "id=" in self.path:
-            self.send_header("Content-Disposition", 'attachment; filename="theirs.bin"')
         self.end_headers()
         cut = host.cuts.pop(0) if host.cuts else len(body)
         with suppress(ConnectionError):
@@ -276,34 +265,6 @@ def test_a_refusal_says_what_to_get_where_and_where_to_put_it(host, tmp_path):
     )
     assert len(host.seen) == 1
     assert names_in(tmp_path) == []
-
-
-def test_google_drives_quota_is_a_refusal_that_leaves_the_partial_file(
-    host, remote, tmp_path, monkeypatch
-):
-    """The message has Google's own words without gdown's advice; what has arrived is kept."""
-    get = requests.Session.get
-
-    def get_here(session, url, **options):
-        google = re.fullmatch(r"https://drive\.(?:usercontent\.)?google\.com(/.*)", url)
-        return get(session, host.url + google[1] if google else url, **options)
-
-    monkeypatch.setattr(requests.Session, "get", get_here)
-    made = remote._replace(url="https://drive.google.com/uc?id=asked")
-    monkeypatch.setattr(downloads, "REMOTES", {"stl10": (made,)})
-    host.bodies = {"/uc?id=asked": BODY}
-    partial = interrupted(host, tmp_path)
-    host.bodies = {"/uc?id=asked": QUOTA_PAGE}
-
-    assert refusal(tmp_path) == (
-        "cannot download file.bin: Too many users have viewed or downloaded this file recently; "
-        f"try again later, delete {tmp_path}/file.bin.download*.part to start anew, or put "
-        f"file.bin from {PAGES['stl10']} into {tmp_path} by hand"
-    )
-    host.bodies = {"/uc?id=asked": "<html>Sign in</html>"}
-    message = refusal(tmp_path, "Cannot retrieve the public link of the file")
-    assert "But Gdown can't" not in message
-    assert names_in(tmp_path) == [partial.name]
 
 
 @pytest.mark.usefixtures("remote")
