@@ -1,5 +1,9 @@
 """int8: what is rounded, how weights are calibrated, and what their ranges become."""
 
+import os
+import platform
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -40,9 +44,10 @@ def test_neighbouring_weights_cannot_exceed_sixteen_bits(channels):
     weight[0] = weight[0].abs().clamp_min(1)
     weight[1, :, 0, 0] = -3
 
-    levels = torch.round(weight / weight_steps(weight))
+    levels = torch.round(weight / weight_steps(weight, wide=False))
 
     assert levels.abs().max() <= 127
+    assert (weight_steps(weight, wide=True) <= weight_steps(weight, wide=False)).all()
     pairs = torch.cat([levels, torch.zeros(7, channels % 2, 3, 3)], 1).unflatten(1, (-1, 2))
     for sign in (1, -1):
         assert (255 * (sign * pairs).clamp_min(0).sum(2)).max() <= 32767
@@ -83,7 +88,7 @@ def test_calibrating_a_file_adds_its_ranges_alone(calibrated, monkeypatch, capsy
     known = {name for way in (None, *net.config.paths) for name, _ in convolutions(net, way)}
     assert set(header.ranges) <= known
     assert all(name.startswith(("other.", "x2.")) for name in header.ranges)
-    assert capsys.readouterr().err.count("of the pixels change by") == 2
+    assert capsys.readouterr().err.count("convolutions, ") == 2
     content = path.read_bytes()
     calibration.main()
     assert path.read_bytes() == content
@@ -92,8 +97,8 @@ def test_calibrating_a_file_adds_its_ranges_alone(calibrated, monkeypatch, capsy
 def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):
     """A limit that nothing holds leaves no ranges; a wider one leaves more."""
     counts = []
-    for limit in (0.0, 0.2, 100.0):
-        monkeypatch.setattr(calibration, "_LIMIT", limit)
+    for levels in (-1.0, 0.1, 100.0):
+        monkeypatch.setattr(calibration, "_LEVELS", levels)
         counts.append(len(calibrate(calibrated[0], [str(calibrated[1])])))
 
     assert counts[0] == 0 < counts[1] < counts[2] == 12
@@ -103,16 +108,20 @@ def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):
 @pytest.mark.parametrize("scale", [2, 3])
 def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
     """Rounded in fp32 or computed in int8: no sum overflows, on AVX2 either."""
+    from srcli.model.graph import has_wide_sums
+
     net, _ = weights.load(calibrated[0])
     path = net.config.path(scale)
     images = torch.rand(2, 3, 96, 120)
-    ranges = calibration._measured(net, path, [images])
+    found = calibration._measured(net, path, [images])
+    ranges = {name: [*limits, 0] for name, limits in found.items()}
     compute = Compute("openvino", torch.device("cpu"), torch.int8, "CPU")
     runner = NetRunner(net, compute, ranges, ensemble=False, notice=print)
 
     with torch.inference_mode():
         exact = net.restore(images, path)
-        expected = calibration._rounded(net, path, ranges).restore(images, path)
+        other = calibration._rounded(net, path, ranges, wide=has_wide_sums())
+        expected = other.restore(images, path)
     result = runner.run(images, scale)
 
     # A value halfway between two steps may go either way.
@@ -120,7 +129,25 @@ def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
     assert 255 * (result - expected).abs().max() < 1
 
 
-@pytest.mark.parametrize("limits", ["[1, 2]", "[0, 0]", "[-1]", '"a"', "[0, NaN]", "[null, 1]"])
+@needs_openvino
+@pytest.mark.skipif(
+    platform.machine().lower() not in {"x86_64", "amd64"}, reason="is about x86 processors"
+)
+def test_a_processor_without_vnni_is_found_out():
+    """Here one that is told to do without."""
+    code = "from srcli.model.graph import has_wide_sums; print(has_wide_sums())"
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "limits", ["[1, 2, 0]", "[0, 0, 0]", "[-1, 1]", '"abc"', "[0, NaN, 1]", "[null, 1, 1]"]
+)
 def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
     """In one line, as any other part of a header."""
     metadata, tensors = weights.read_tensors(calibrated[0])
@@ -132,18 +159,18 @@ def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
 
 
 def test_a_mixture_has_the_ranges_that_hold_both(monkeypatch, calibrated, tmp_path):
-    """The wider of both; what one of the two has in fp32 is in fp32."""
+    """The wider of both; what one of the two has in fp32, or in 32 bits, has the mixture too."""
     sharp = tmp_path / "sharp.safetensors"
     for path, ranges in (
-        (calibrated[0], {"x2.a": [-1, 1], "x2.b": [0, 1]}),
-        (sharp, {"x2.a": [0, 2], "x2.c": [0, 1]}),
+        (calibrated[0], {"x2.a": [-1, 1, 0], "x2.b": [0, 1, 0]}),
+        (sharp, {"x2.a": [0, 2, 1], "x2.c": [0, 1, 0]}),
     ):
         if path == sharp:
             sharp.write_bytes(calibrated[0].read_bytes())
         weights.record(path, "ranges", ranges)
     monkeypatch.setattr("srcli.model.sharpness.siblings", lambda _path: (calibrated[0], sharp))
 
-    assert load_mixed(sharp, 0.5)[1].ranges == {"x2.a": [-1, 2]}
+    assert load_mixed(sharp, 0.5)[1].ranges == {"x2.a": [-1, 2, 1]}
 
 
 @needs_openvino

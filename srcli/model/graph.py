@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
 from srcli.ops.engines import Compute
 
-__all__ = ["CompiledNet"]
+__all__ = ["CompiledNet", "has_wide_sums"]
 
 
 class CompiledNet:
@@ -62,8 +63,12 @@ class _Graph:
 
     def __init__(self, net: ResidualAutoencoder, path: ScalePath | None, ranges: Ranges) -> None:
         self._net, self._path = net, path
-        named = convolutions(net, path)
-        self._ranges = {layer: ranges[name] for name, layer in named if name in ranges}
+        self._wide = bool(ranges) and has_wide_sums()
+        self._ranges = {
+            layer: ranges[name]
+            for name, layer in convolutions(net, path)
+            if name in ranges and (self._wide or not ranges[name][2])
+        }
         self._config = net.config.at(path.scale) if path else net.config
 
     def model(self) -> openvino.Model:
@@ -124,11 +129,27 @@ class _Graph:
         if layer in self._ranges:
             low, high = aligned(self._ranges[layer])
             features = _rounded(features, np.float32(low), np.float32(high), 256)
-            most = 127 * weight_steps(weight).numpy()
+            most = 127 * weight_steps(weight, wide=self._wide).numpy()
             factors = _rounded(factors, -most, most, 255)
         pad = layer.padding
         found = opset13.convolution(features, factors, layer.stride, pad, pad, [1, 1])
         return opset13.add(found, _constant(bias[:, None, None]))
+
+
+@cache
+def has_wide_sums() -> bool:
+    """Whether the processor adds products of int8 in 32 bits, as those with VNNI do.
+
+    Found out by a product that 16 bits cannot hold: no list of processors is complete.
+    """
+    image = opset13.parameter([1, 16, 8, 8], np.float32)
+    ones = np.ones((1, 16, 8, 8), np.float32)
+    weight = opset13.constant(np.ones((16, 16, 1, 1), np.float32))
+    inputs = _rounded(image, np.float32(0), np.float32(1), 256)
+    factors = _rounded(weight, np.float32(-1), np.float32(1), 255)
+    result = opset13.convolution(inputs, factors, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = openvino.Core().compile_model(openvino.Model([result], [image], "sum"), "CPU")
+    return bool(np.allclose(compiled.create_infer_request().infer([ones])[0], 16))
 
 
 def _rounded(node: Node, low: Any, high: Any, levels: int) -> Node:  # noqa: ANN401 - of NumPy

@@ -1,8 +1,12 @@
 """Which numbers the residual convolutions are rounded to in int8, in every engine alike.
 
 The input of a convolution has 256 steps over the range that was measured for it, its weights at
-most 255 for each output channel, and sums are in fp32. Nothing is clipped in pictures like those
-that the ranges were measured on.
+most 255 for each output channel, and what is added to its result is in fp32. Nothing is clipped in
+pictures like those that the ranges were measured on.
+
+Processors without VNNI add the products of two neighbouring input channels in 16 bits. The two
+weights may then add up to 127 steps of either sign at most, or sums would be cut off, and the steps
+are a third larger.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,16 +39,18 @@ def aligned(limits: Sequence[float]) -> tuple[float, float]:
     return -zero * step, (255 - zero) * step
 
 
-def weight_steps(weight: Tensor) -> Tensor:
+def weight_steps(weight: Tensor, *, wide: bool) -> Tensor:
     """Return the step of each output channel's weights: ``(C, 1, 1, 1)`` for ``(C, n, 3, 3)``.
 
-    AVX2 adds the products of two neighbouring input channels in 16 bits: the two weights may add
-    up to 128 of either sign at most, or sums would be cut off. Of ``base`` it costs nothing that
-    can be measured: weights of half the range, the usual remedy, double their error.
+    Args:
+        weight: Of a convolution.
+        wide: Whether sums have 32 bits.
     """
-    even = functional.pad(weight.detach(), (0, 0, 0, 0, 0, weight.shape[1] % 2))
-    pairs = even.reshape(len(even), -1, 2, *even.shape[2:])
-    sums = torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2))
+    most = weight.detach().abs().amax((1, 2, 3))
+    if not wide:
+        even = functional.pad(weight.detach(), (0, 0, 0, 0, 0, weight.shape[1] % 2))
+        pairs = even.unflatten(1, (-1, 2))
+        sums = torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2))
+        most = torch.maximum(most, sums.amax((1, 2, 3)))
     # 127, as rounding may add half a step to each of two.
-    steps = torch.maximum(even.abs().amax((1, 2, 3)), sums.amax((1, 2, 3))) / 127
-    return steps.clamp_min(1e-12)[:, None, None, None]
+    return (most / 127).clamp_min(1e-12)[:, None, None, None]

@@ -100,8 +100,9 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 def _joined(one: Ranges, other: Ranges) -> Ranges:
     """Return the ranges of a mixture: wide enough for both ends."""
     return {
-        name: [min(one[name][0], other[name][0]), max(one[name][1], other[name][1])]
-        for name in one.keys() & other.keys()
+        name: [min(low, other[name][0]), max(high, other[name][1]), max(wide, other[name][2])]
+        for name, (low, high, wide) in one.items()
+        if name in other
     }
 
 

@@ -50,8 +50,8 @@ _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
 
 Ranges = Mapping[str, Sequence[float]]
-"""The smallest and the largest input of the convolutions that may be computed in int8; they are
-named by :func:`srcli.model.network.int8_names`."""
+"""The smallest and the largest input of the convolutions that may be computed in int8, and 1 where
+that takes sums of 32 bits, else 0; named by :func:`srcli.model.int8.convolutions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +125,8 @@ class Weights:
         if not isinstance(scales, list) or not all(_is_number(one) and one > 1 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
         for name, limits in self.ranges.items():
-            is_pair = isinstance(limits, list) and len(limits) == 2
-            if not is_pair or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
+            is_list = isinstance(limits, list) and len(limits) == 3
+            if not is_list or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
                 raise ValueError(f"its range of {name:.80} is {limits!r:.80}")
 
     @property
