@@ -44,11 +44,10 @@ def run(command: list[str]) -> tuple[int, "NetClock"]:
     """Run a command line, the net under a clock."""
     from srcli.cli.app import main as srcli  # noqa: PLC0415 - as late as ``python -m srcli`` does
 
-    os.environ.setdefault("SRCLI_UPSCALE_ENGINE", "torch")  # the clock is around torch's net
     sys.argv = ["srcli", *command]
     net = NetClock()
     try:
-        with watched(net.around):
+        with watched(net.around, runs=True):
             srcli()
     except SystemExit as end:
         return int(end.code or 0), net
@@ -60,28 +59,31 @@ class watched:  # noqa: N801 - used as a context manager, as contextlib's are
 
     Args:
         around: Called with the pass, the net and its inputs; returns what the pass does.
+        runs: Whether what is watched is the engine, whichever it is, instead of torch's net.
     """
 
-    def __init__(self, around: Callable[..., Any]) -> None:
+    def __init__(self, around: Callable[..., Any], *, runs: bool = False) -> None:
         from srcli.model.network import ResidualAutoencoder  # noqa: PLC0415 - imports torch
+        from srcli.model.runner import NetRunner  # noqa: PLC0415 - as above
 
-        self._kind: Any = ResidualAutoencoder
-        self._plain = ResidualAutoencoder.forward
+        self._kind: Any = NetRunner if runs else ResidualAutoencoder
+        self._name = "run" if runs else "forward"
+        self._plain = getattr(self._kind, self._name)
         self._around = around
 
     def __enter__(self) -> None:
-        """Replace the net's forward pass by the watched one."""
+        """Replace the pass by the watched one."""
         around, plain = self._around, self._plain
 
         @functools.wraps(plain)
-        def forward(net: Any, *inputs: Any) -> Any:  # noqa: ANN401 - torch is not here yet
-            return around(plain, net, *inputs)
+        def watching(*inputs: Any, **named: Any) -> Any:  # noqa: ANN401 - torch is not here yet
+            return around(plain, *inputs, **named)
 
-        self._kind.forward = forward
+        setattr(self._kind, self._name, watching)
 
     def __exit__(self, *_: object) -> None:
         """Put the plain pass back."""
-        self._kind.forward = self._plain
+        setattr(self._kind, self._name, self._plain)
 
 
 class NetClock:
@@ -89,46 +91,23 @@ class NetClock:
 
     def __init__(self) -> None:
         self._passes: list[tuple[float, float]] = []
-        self._events: list[tuple[Any, Any]] = []
         self._lock = threading.Lock()
 
-    def around(self, plain: Callable[..., Any], net: Any, image: Any, *rest: Any) -> Any:  # noqa: ANN401
-        """Time one pass; on a GPU by its own clock, so that nothing waits for it."""
-        if image.device.type == "cuda":
-            return self._on_gpu(plain, net, image, *rest)
+    def around(self, plain: Callable[..., Any], *inputs: Any, **named: Any) -> Any:  # noqa: ANN401
+        """Time one pass; on a GPU too, as the runner waits for its result to look at it."""
         begun = time.perf_counter()
         try:
-            return plain(net, image, *rest)
+            return plain(*inputs, **named)
         finally:
             with self._lock:
                 self._passes.append((begun, time.perf_counter()))
 
     def totals(self) -> dict[str, Any]:
         """The totals: ``net`` in seconds, ``passes``, ``device_memory`` in bytes."""
-        seconds = covered(self._passes)
-        memory = None
-        if self._events:
-            import torch  # noqa: PLC0415 - it is there, or there were no events
+        import torch  # noqa: PLC0415 - it is there by now
 
-            torch.cuda.synchronize()
-            seconds += sum(begin.elapsed_time(end) for begin, end in self._events) / 1e3
-            memory = torch.cuda.max_memory_allocated()
-        passes = len(self._passes) + len(self._events)
-        return {"net": seconds, "passes": passes, "device_memory": memory}
-
-    def _on_gpu(self, plain: Callable[..., Any], *inputs: Any) -> Any:  # noqa: ANN401
-        import torch  # noqa: PLC0415 - as above
-
-        if torch.cuda.is_current_stream_capturing():  # a recording computes nothing
-            return plain(*inputs)
-        event: Any = torch.cuda.Event  # has no types
-        begin, end = (event(enable_timing=True) for _ in range(2))
-        begin.record()
-        result = plain(*inputs)
-        end.record()
-        with self._lock:
-            self._events.append((begin, end))
-        return result
+        memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        return {"net": covered(self._passes), "passes": len(self._passes), "device_memory": memory}
 
 
 class FileClock:

@@ -1,12 +1,12 @@
 """Time the net, ``srcli upscale`` from end to end, its start-up and its scaling, beside peers.
 
-    python benchmarks/performance.py [--quick] [--only PART] [--device auto|cpu|cuda]
+    python benchmarks/performance.py [--quick] [--only PART] [--device auto|cpu|cuda] [--peers DIR]
 
 What is compared is measured in one run, by turns, and the medians are reported. The page is
 ``benchmarks/results/performance.md``, the numbers ``performance.json`` and the curves
 ``performance.png`` beside it. ``--only`` remakes some parts and leaves the others, each with the
 machine that it was measured on. With a GPU the net, the peers and the end-to-end part are
-measured on both, the CPU and the GPU.
+measured on both, the CPU and the GPU. ``--peers`` has files of ncnn: see ``computers.py``.
 """
 
 import argparse
@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -30,6 +31,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from child import watched
+from computers import ENGINES, LIMITS, TASKS, Ncnn, Task, capable, limited, per_megapixel
+from computers import PEERS as NCNN_PEERS
 from numpy.typing import NDArray
 from peers import PEERS, build
 from PIL import Image
@@ -105,6 +108,9 @@ class Sizes:
     side: int
     """Of the smallest of them, input pixels; the largest has twice as many."""
 
+    tasks: tuple[Task, ...]
+    """Photographs for each kind of processor."""
+
 
 def rectangle(megapixels: float, factor: float = 1.0) -> tuple[int, int]:
     """Height and width of a 3:2 picture of so many megapixels when enlarged by ``factor``."""
@@ -129,6 +135,7 @@ FULL = Sizes(
     often=16,
     files=20,
     side=160,
+    tasks=TASKS,
 )
 
 QUICK = Sizes(
@@ -144,6 +151,7 @@ QUICK = Sizes(
     often=0,
     files=2,
     side=16,
+    tasks=(Task("a tiny picture ×2", (16, 24), 2),),
 )
 
 
@@ -154,6 +162,9 @@ class Run:
     sizes: Sizes
     devices: tuple[str, ...]
     """``cpu``, ``cuda`` or both; the last is what ``srcli upscale --device auto`` would take."""
+
+    peers: Path | None = None
+    """Where the files of ncnn are."""
 
 
 # ---- timing -------------------------------------------------------------------------------
@@ -562,15 +573,26 @@ def described(name: str) -> list[str]:
 # ---- end to end ---------------------------------------------------------------------------
 
 
-def upscale(source: Path, target: Path, device: str, cores: int | None = None) -> Row:
-    """Run ``srcli upscale`` as a process: seconds, and where they and the memory went."""
+def upscale(
+    source: Path,
+    target: Path,
+    device: str,
+    cores: int | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Row:
+    """Run ``srcli upscale`` as a process: seconds, and where they and the memory went.
+
+    ``more`` are variables of its environment; options of the command among them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         limit = [] if cores is None else ["--cores", str(cores)]
-        options = ["-m", "base", "--device", device, "--overwrite", "--quiet"]
+        options = ["--device", device, "--overwrite", "--quiet"]
+        options += [] if more and "SRCLI_UPSCALE_MODEL" in more else ["-m", "base"]
         command = ["upscale", str(source), "-o", str(target), *options]
         begun = time.perf_counter()
-        python([str(CHILD), str(report), str(source), str(target), *limit, "--", *command], cores)
+        arguments = [str(CHILD), str(report), str(source), str(target), *limit, "--", *command]
+        python(arguments, cores, more)
         took = time.perf_counter() - begun
         found: Row = json.loads(report.read_text(encoding="utf-8"))
     assert found["passes"], "the net was not seen at work; see child.watched"
@@ -578,9 +600,11 @@ def upscale(source: Path, target: Path, device: str, cores: int | None = None) -
     return found | {"wall": took}
 
 
-def python(arguments: list[str], cores: int | None = None) -> str:
+def python(
+    arguments: list[str], cores: int | None = None, more: Mapping[str, str] | None = None
+) -> str:
     """Run Python with this checkout of srcli, and give what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(more or {})
     if cores is not None:
         environment["OMP_NUM_THREADS"] = str(cores)
     done = subprocess.run(
@@ -593,10 +617,12 @@ def python(arguments: list[str], cores: int | None = None) -> str:
     return done.stdout
 
 
-def dry_run(sources: Iterable[Path], device: str) -> list[Row]:
+def dry_run(
+    sources: Iterable[Path], device: str, more: Mapping[str, str] | None = None
+) -> list[Row]:
     """Bytes of memory and seconds that ``--dry-run`` predicts for each file."""
     options = ["-m", "base", "--device", device, "--dry-run", "--json"]
-    printed = python(["-m", "srcli", "upscale", *map(str, sources), *options])
+    printed = python(["-m", "srcli", "upscale", *map(str, sources), *options], None, more)
     lines = [json.loads(line) for line in printed.splitlines()]
     return [
         {"predicted": line["memory"], "predicted_seconds": line["seconds"]}
@@ -616,14 +642,19 @@ def middle(runs: list[Row]) -> Row:
     return times | memory | {"share_of_wall": whole, "share_of_inside": inside}
 
 
-def repeated(cases: dict[_Name, tuple[Path, int]], target: Path, device: str) -> dict[_Name, Row]:
+def repeated(
+    cases: dict[_Name, tuple[Path, int]],
+    target: Path,
+    device: str,
+    more: Mapping[str, str] | None = None,
+) -> dict[_Name, Row]:
     """Enlarge several files by turns, each as often as it says."""
     found: dict[_Name, list[Row]] = {name: [] for name in cases}
     for turn in range(max(count for _, count in cases.values())):
         for name, (source, count) in cases.items():
             if turn < count:
                 result = target / f"large{source.suffix}"
-                found[name].append(upscale(source, result, device))
+                found[name].append(upscale(source, result, device, None, more))
                 result.unlink()
     return {name: middle(runs) for name, runs in found.items()}
 
@@ -637,17 +668,32 @@ def measure_end(run: Run) -> list[Row]:
             for suffix in ("jpg", "png"):
                 source = save(pixels, Path(folder, f"{len(cases)}.{suffix}"))
                 cases[name, suffix, size[0] * size[1] * SCALE**2 / 1e6] = source, count
-        return [row for device in run.devices for row in end_rows(cases, Path(folder), device)]
+        by_openvino = [
+            ("cpu", {"SRCLI_UPSCALE_ENGINE": "openvino", "SRCLI_UPSCALE_DTYPE": dtype})
+            for dtype in ("fp32", "int8")
+            if find_spec("openvino")
+        ]
+        ways: list[tuple[str, dict[str, str]]] = [(device, {}) for device in run.devices]
+        return [
+            row
+            for device, more in (*ways, *by_openvino)
+            for row in end_rows(cases, Path(folder), device, more)
+        ]
 
 
 def end_rows(
-    cases: dict[tuple[str, str, float], tuple[Path, int]], folder: Path, device: str
+    cases: dict[tuple[str, str, float], tuple[Path, int]],
+    folder: Path,
+    device: str,
+    more: Mapping[str, str],
 ) -> list[Row]:
     """All files on one device."""
-    predicted = dry_run([source for source, _ in cases.values()], device)
-    found = repeated(cases, folder, device)
+    predicted = dry_run([source for source, _ in cases.values()], device, more)
+    found = repeated(cases, folder, device, more)
+    place = " ".join([device, *more.values()])
     return [
-        {"device": device, "picture": name, "format": suffix, "megapixels": megapixels}
+        {"device": device, "place": place, "picture": name, "format": suffix}
+        | {"megapixels": megapixels}
         | row
         | estimate
         for ((name, suffix, megapixels), row), estimate in zip(
@@ -660,7 +706,7 @@ def end_table(rows: list[Row]) -> str:
     """One row a file."""
     body = [
         [
-            row["device"],
+            row.get("place", row["device"]),
             row["picture"],
             row["format"],
             f"{row['wall']:.2f}",
@@ -859,6 +905,74 @@ def folder_table(rows: list[Row]) -> str:
     return text + markdown(head, body)
 
 
+# ---- computers that people have -----------------------------------------------------------
+
+
+def measure_computers(run: Run) -> list[Row]:
+    """Whole photographs by kinds of processors, engines and nets, and beside nets of others."""
+    with tempfile.TemporaryDirectory() as name:
+        sources = [
+            save(photo(task.size), Path(name, f"{task.scale}.jpg")) for task in run.sizes.tasks
+        ]
+        rows = [
+            computer_row(kind, how, model, list(zip(run.sizes.tasks, sources, strict=True)))
+            for kind in LIMITS
+            if capable(kind)
+            for how in ENGINES[kind]
+            if "openvino" not in how or find_spec("openvino")
+            for model in (("base", "fast") if how == ENGINES[kind][-1] else ("base",))
+        ]
+    low = photo(run.sizes.photo)
+    for peer in NCNN_PEERS if run.peers else ():
+        net = Ncnn(peer, run.peers or Path())
+        took = per_megapixel(net, low, run.sizes.rounds)
+        times = {
+            task.title: took * task.megapixels
+            for task in run.sizes.tasks
+            if task.scale == net.scale
+        }
+        rows.append(
+            {"device": "cpu", "kind": "all", "how": "ncnn fp32", "net": peer, "times": times}
+        )
+    return rows
+
+
+def computer_row(kind: str, how: str, model: str, tasks: list[tuple[Task, Path]]) -> Row:
+    """Whole photographs from file to file by one engine in one number format."""
+    engine, dtype = how.split()
+    times, shares = {}, {}
+    for task, source in tasks:
+        chosen = {"ENGINE": engine, "DTYPE": dtype, "MODEL": model, "SCALE": str(task.scale)}
+        more = limited(kind) | {f"SRCLI_UPSCALE_{name}": value for name, value in chosen.items()}
+        target = source.with_name("large.jpg")
+        found = upscale(source, target, "cpu", None, more)
+        target.unlink()
+        times[task.title], shares[task.title] = found["wall"], found["net"] / found["inside"]
+    row = {"device": "cpu", "kind": kind, "how": how, "net": f"`{model}`"}
+    return row | {"times": times, "shares": shares}
+
+
+def computer_table(rows: list[Row]) -> str:
+    """One row a processor, engine and net."""
+    titles = list(dict.fromkeys(title for row in rows for title in row["times"]))
+    body = []
+    for row in rows:
+        times = [row["times"].get(title) for title in titles]
+        cells = [
+            "" if took is None else f"{took:.1f}" if took < 10 else f"{took:.0f}" for took in times
+        ]
+        shares = ", ".join(f"{share:.0%}" for share in row.get("shares", {}).values())
+        body.append([row["kind"], row["how"], row["net"], *cells, shares])
+    text = (
+        "Seconds of a whole process from JPEG to JPEG on all cores, its start included, and the "
+        "net's share of a file's time. The instructions are limited by oneDNN's "
+        "`ONEDNN_MAX_CPU_ISA` (and torch's `ATEN_CPU_CAPABILITY`) on one processor: an older one "
+        "is slower by its clock. Peers by ncnn with all instructions, whole picture, from array to "
+        "array: the time for a megapixel of a smaller photo times the size.\n\n"
+    )
+    return text + markdown(["instructions", "engine", "net", *titles, "net's share"], body)
+
+
 # ---- the page -----------------------------------------------------------------------------
 
 
@@ -939,6 +1053,9 @@ PARTS = {
     "start": Part(title="Start-up", measure=measure_start, table=start_table),
     "scaling": Part(title="From small to huge", measure=measure_scaling, table=scaling_table),
     "folder": Part(title="A folder by cores", measure=measure_folder, table=folder_table),
+    "computers": Part(
+        title="Computers that people have", measure=measure_computers, table=computer_table
+    ),
 }
 
 
@@ -966,6 +1083,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--only", action="append", choices=PARTS, help="remake this part alone")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="files of ncnn")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: benchmarks/results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as nowhere:
@@ -982,7 +1100,7 @@ def run_parts(options: argparse.Namespace, output: Path) -> None:
     known = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
     sizes = QUICK if options.quick else FULL
     for name in options.only or PARTS:
-        known[name] = measured(name, Run(sizes=sizes, devices=devices))
+        known[name] = measured(name, Run(sizes=sizes, devices=devices, peers=options.peers))
         known = {part: known[part] for part in PARTS if part in known}
         write(known, output)
         if name == "scaling":

@@ -211,19 +211,19 @@ def quick(monkeypatch, tmp_path, tiny_weights, tiny_config):
     """Run the command quickly, on a tiny net: one process is real, the others report the same."""
     known = []
 
-    def upscale(source, target, device, cores=None, real=performance.upscale):
+    def upscale(source, target, device, cores=None, more=None, *, real=performance.upscale):
         if not known:
-            known.append(real(source, target, device, cores))
+            known.append(real(source, target, device, cores, more))
         elif target.suffix:
             target.touch()
         return known[0]
 
-    def python(arguments, cores=None, real=performance.python):
+    def python(arguments, cores=None, more=None, real=performance.python):
         if "--dry-run" in arguments:  # in this process: its JSON lines are what is used
             result = CliRunner().invoke(app, arguments[2:], catch_exceptions=False)
             assert result.exit_code == 0
             return result.stdout
-        return real(arguments, cores) if str(performance.CHILD) in arguments else ""
+        return real(arguments, cores, more) if str(performance.CHILD) in arguments else ""
 
     monkeypatch.setattr(files, "shipped", lambda: {"base": tiny_weights})
     monkeypatch.setattr(performance, "PAPER", tiny_config)

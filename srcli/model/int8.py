@@ -49,7 +49,7 @@ def weight_steps(weight: Tensor, *, wide: bool) -> Tensor:
     most = weight.detach().abs().amax((1, 2, 3))
     if not wide:
         even = functional.pad(weight.detach(), (0, 0, 0, 0, 0, weight.shape[1] % 2))
-        pairs = even.unflatten(1, (-1, 2))
+        pairs = even.reshape(len(even), -1, 2, *even.shape[2:])
         sums = torch.maximum(pairs.clamp_min(0).sum(2), (-pairs).clamp_min(0).sum(2))
         most = torch.maximum(most, sums.amax((1, 2, 3)))
     # 127, as rounding may add half a step to each of two.
