@@ -95,11 +95,12 @@ def test_calibrating_a_file_adds_its_ranges_alone(calibrated, monkeypatch, capsy
 
 
 def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):
-    """A limit that nothing holds leaves no ranges; a wider one leaves more."""
+    """All of it for a limit that nothing holds; the less, the wider it is."""
     counts = []
     for levels in (-1.0, 0.1, 100.0):
         monkeypatch.setattr(calibration, "_LEVELS", levels)
-        counts.append(len(calibrate(calibrated[0], [str(calibrated[1])])))
+        ranges = calibrate(calibrated[0], [str(calibrated[1])])
+        counts.append(sum(flag < 2 for _, _, flag in ranges.values()))
 
     assert counts[0] == 0 < counts[1] < counts[2] == 12
 
@@ -158,19 +159,23 @@ def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
         weights.read_header(path)
 
 
-def test_a_mixture_has_the_ranges_that_hold_both(monkeypatch, calibrated, tmp_path):
-    """The wider of both; what one of the two has in fp32, or in 32 bits, has the mixture too."""
+@pytest.mark.parametrize(("sharpness", "flags"), [(0.5, [0, 2, 2]), (0.75, [2, 0, 0])])
+def test_a_mixture_has_ranges_that_hold_both(monkeypatch, calibrated, tmp_path, sharpness, flags):
+    """The wider of both; in int8 is what the nearer end has in int8 whatever sums are like."""
     sharp = tmp_path / "sharp.safetensors"
     for path, ranges in (
-        (calibrated[0], {"x2.a": [-1, 1, 0], "x2.b": [0, 1, 0]}),
-        (sharp, {"x2.a": [0, 2, 1], "x2.c": [0, 1, 0]}),
+        (calibrated[0], {"a": [-1, 1, 0], "b": [-3, 1, 1], "c": [0, 1, 2]}),
+        (sharp, {"a": [0, 2, 1], "b": [-2, 2, 0], "c": [0, 1, 0]}),
     ):
         if path == sharp:
             sharp.write_bytes(calibrated[0].read_bytes())
         weights.record(path, "ranges", ranges)
     monkeypatch.setattr("srcli.model.sharpness.siblings", lambda _path: (calibrated[0], sharp))
 
-    assert load_mixed(sharp, 0.5)[1].ranges == {"x2.a": [-1, 2, 1]}
+    found = load_mixed(sharp, sharpness)[1].ranges
+
+    limits = ([-1, 2], [-3, 2], [0, 1])
+    assert list(found.values()) == [[*one, flag] for one, flag in zip(limits, flags, strict=True)]
 
 
 @needs_openvino

@@ -67,7 +67,7 @@ class _Graph:
         self._ranges = {
             layer: ranges[name]
             for name, layer in convolutions(net, path)
-            if name in ranges and (self._wide or not ranges[name][2])
+            if name in ranges and ranges[name][2] <= self._wide
         }
         self._config = net.config.at(path.scale) if path else net.config
 

@@ -94,15 +94,21 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
         for name, tensor in begin.state_dict().items()
     }
     net.load_state_dict(mixed)
-    return net.eval(), replace(header, config=config, ranges=_joined(below.ranges, header.ranges))
+    ranges = _joined(below.ranges, header.ranges, sharpness)
+    return net.eval(), replace(header, config=config, ranges=ranges)
 
 
-def _joined(one: Ranges, other: Ranges) -> Ranges:
-    """Return the ranges of a mixture: wide enough for both ends."""
+def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
+    """Return the ranges of a mixture: wide enough for both ends, int8 as in the nearer one.
+
+    A mixture was not calibrated itself. What its nearer end has in int8 whatever sums are like is
+    harmless in it too: ``benchmarks/results/engines.md``.
+    """
+    nearer = below if sharpness <= 0.5 else above
     return {
-        name: [min(low, other[name][0]), max(high, other[name][1]), max(wide, other[name][2])]
-        for name, (low, high, wide) in one.items()
-        if name in other
+        name: [min(low, above[name][0]), max(high, above[name][1]), 2 * bool(nearer[name][2])]
+        for name, (low, high, _) in below.items()
+        if name in above
     }
 
 

@@ -50,8 +50,9 @@ _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
 
 Ranges = Mapping[str, Sequence[float]]
-"""The smallest and the largest input of the convolutions that may be computed in int8, and 1 where
-that takes sums of 32 bits, else 0; named by :func:`srcli.model.int8.convolutions`."""
+"""The smallest and the largest input of each residual convolution, and what may compute it: 0 for
+int8, 1 for int8 with sums of 32 bits, 2 for fp32 alone; named as by
+:func:`srcli.model.int8.convolutions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,8 +75,8 @@ def calibrate(
         ]
         found = _measured(net, way, batches)
         wide, narrow = (_harmless(net, way, found, batches, wide=one) for one in (True, False))
-        for name in sorted(wide):
-            ranges[name] = [*found[name], int(name not in narrow)]
+        for name, limits in found.items():
+            ranges[name] = [*limits, 2 if name not in wide else int(name not in narrow)]
         report(
             f"x{factors[0]:g}: {len(found)} convolutions, {len(wide)} of them in int8, "
             f"{len(wide & narrow)} where sums have 16 bits"
