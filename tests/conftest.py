@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,15 @@ def image_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     for index, (height, width) in enumerate(IMAGE_SIZES):
         Image.fromarray(textured(height, width, seed=10 + index)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crowd(tmp_path_factory, image_folder):
+    """Those images over and over, 110 files: one may be damaged; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("crowd")
+    for index in range(110):
+        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from srcli.errors import DataError, TrainingError
 from srcli.ops.devices import on_device
 from srcli.training import adversary
-from srcli.training.adversary import Adversary, Discriminator, SpectralConvolution, excess, lattice
+from srcli.training.adversary import Adversary, SpectralConvolution, excess, lattice
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 from srcli.training.features import _SHAPES, Features
-from srcli.training.trainer import Trainer, train
+from srcli.training.trainer import train
 
 CPU = torch.device("cpu")
 GROUP = ProcessGroup(CPU)
@@ -64,22 +63,6 @@ def test_the_spectral_norm_of_its_convolutions_is_one():
     matrix = convolution(torch.eye(8 * 9).reshape(-1, 8, 3, 3))[:, :, 1, 1].detach()
 
     assert float(torch.linalg.svdvals(matrix)[0]) == pytest.approx(1, abs=1e-3)
-
-
-def test_it_judges_each_pixel():
-    """A logit a pixel; frozen, the same logits, and its weights get no gradient."""
-    net = Discriminator()
-    image = torch.rand(2, 3, 32, 40, requires_grad=True)
-
-    logits, levels = net(image)
-    frozen, _ = net(image, frozen=True)
-
-    assert logits.shape == (2, 1, 32, 40)
-    assert [tuple(one.shape[1:]) for one in levels[1:]] == [(64, 16, 20), (128, 8, 10), (256, 4, 5)]
-    assert torch.equal(logits, frozen)
-    frozen.sum().backward()
-    assert image.grad.any()
-    assert all(one.grad is None for one in net.parameters())
 
 
 def test_it_learns_to_tell_what_differs(options):
@@ -185,24 +168,6 @@ def test_threads_learn_the_same(options, saved_run):
     assert moments
     for name in moments:
         torch.testing.assert_close(one[name], two[name], rtol=1e-2, atol=1e-6)
-
-
-def test_symmetric_weights_stay_symmetric(options, tiny_config):
-    """A turned picture gives the turned result, discriminator or not."""
-    model = replace(tiny_config, widths=(8, 16), symmetric=True)
-    trainer = Trainer(options(**SHARP, model=model), GROUP, lambda _: None)
-    batches = trainer.images.batches(0)
-    for _ in range(4):
-        trainer.train_step(next(batches), 1e-3)
-    batches.close()
-    image = torch.rand(1, 3, 120, 120)
-
-    result = trainer.net(image, [3])
-
-    assert (result - image).abs().max() > 1e-4
-    torch.testing.assert_close(
-        trainer.net(image.rot90(1, (2, 3)), [3]), result.rot90(1, (2, 3)), atol=1e-5, rtol=0
-    )
 
 
 def test_the_log_and_the_record_have_each_loss(options, saved_run):

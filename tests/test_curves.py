@@ -4,8 +4,6 @@ import errno
 import logging
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,24 +19,6 @@ ROOT = Path(__file__).parents[1]
 
 BLUE, RED = (0x00, 0x44, 0x88), (0xBB, 0x55, 0x66)
 """The colours of the first and the second curve of a panel."""
-
-DRAW = """
-import sys, threading
-from pathlib import Path
-
-class Now:
-    def __init__(self, seconds, warn):
-        self.start, self.cancel = warn, lambda: None
-
-threading.Timer = Now  # matplotlib warns of a slow font cache after a while: now at once
-from srcli.training.curves import Curve, curves
-
-assert not {"matplotlib", "torch", "PIL"} & set(sys.modules)
-curves(Path(sys.argv[1]), {"loss": [Curve(label="a", x=[1, 2], y=[1.0, 0.1])]}, title="t")
-assert "matplotlib.figure" in sys.modules
-assert "matplotlib.pyplot" not in sys.modules
-"""
-"""Draws curves in a process of its own."""
 
 
 def curve(values, label="training", epochs=None):
@@ -174,18 +154,6 @@ def test_values_that_are_not_finite_are_left_out(tmp_path):
     assert plotted(right, BLUE).any()
 
 
-@pytest.mark.parametrize(
-    "title", ["x" * 300, "$5 in \\frac{ $\nline 写真 \udcff"], ids=["long", "odd"]
-)
-def test_any_title_fits(tmp_path, title):
-    """No title leaves the figure, is taken for a formula, or warns of missing letters."""
-    picture = drawn(tmp_path / "curves.png", {"loss": [curve([2.0, 1.0])]}, title=title)
-
-    assert not ink(picture)[:, [0, -1]].any()
-    assert not ink(picture)[0].any()
-    assert plotted(picture, BLUE).any()
-
-
 # ---- sheets -------------------------------------------------------------------------------
 
 
@@ -244,24 +212,6 @@ def test_the_same_input_makes_the_same_bytes(tmp_path, draw):
     assert b"tEXt" not in content
     assert logging.getLogger("matplotlib").level == level
     assert names_in(tmp_path) == ["odd.png", "usual.png"]
-
-
-def test_a_fresh_process_draws_in_silence(tmp_path):
-    """No word of a font cache or of a bad setting; nothing is imported too early."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    (folder / "matplotlibrc").write_text("no.such.setting: 1\n")
-    done = subprocess.run(
-        [sys.executable, "-c", DRAW, str(tmp_path / "curves.png")],
-        cwd=ROOT,
-        env=os.environ | {"MPLCONFIGDIR": str(folder), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert (done.stdout, done.stderr) == ("", "")
-    assert ink(pixels(tmp_path / "curves.png")).any()
 
 
 def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, monkeypatch):

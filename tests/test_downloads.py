@@ -36,7 +36,6 @@ class Host(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.bodies = {"/file.bin": BODY}
         self.status = 200
-        self.sends_parts = True
         self.cuts = []
         self.seen = []
 
@@ -60,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if status != 200:
             body = b"no"
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted and host.sends_parts else 0
+        start = int(wanted[1]) if wanted else 0
         host.seen.append((self.path, self.headers["Range"], len(body) - start))
         self.send_response(206 if start else status)
         if start:
@@ -216,25 +215,6 @@ def test_an_interrupted_download_is_resumed(host, tmp_path, monkeypatch):
     host.cuts = [PIECE + 1000]
     assert fetch(tmp_path / "other") == BODY
     assert host.seen[-1][1] == f"bytes={PIECE}-"
-
-
-@pytest.mark.usefixtures("remote")
-def test_a_host_that_fails_leaves_the_partial_file(host, tmp_path):
-    """No further byte, a refusal, no ranges or a lost host cost nothing of what has arrived."""
-    partial = interrupted(host, tmp_path)
-    kept = partial.read_bytes()
-    host.cuts = [0, 0]
-    refusal(tmp_path, "incomplete")
-    host.status = 503
-    refusal(tmp_path, "503")
-    host.status, host.sends_parts = 200, False
-    way_out = f"delete {tmp_path}/file.bin.download*.part to start anew, or "
-    assert way_out in refusal(tmp_path, "did not honor the requested byte range")
-    host.stop()
-    refusal(tmp_path, r"cannot download file\.bin: .*Connection refused")
-
-    assert partial.read_bytes() == kept
-    assert names_in(tmp_path) == [partial.name]
 
 
 def test_damaged_bytes_never_get_the_name(host, remote, tmp_path):

@@ -1,7 +1,6 @@
 """A dry run: what it counts and measures, and that it changes nothing."""
 
 import math
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,15 +18,6 @@ from srcli.training.trainer import Trainer, train
 def _brief(monkeypatch):
     """Measure by as few steps as a dry run can do with."""
     monkeypatch.setattr(estimate, "_BURST_SECONDS", 0.0)
-
-
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory, image_folder):
-    """A folder of 110 images."""
-    folder = tmp_path_factory.mktemp("crowd")
-    for index in range(110):
-        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_runs import run
 from PIL import Image
-from typer.testing import CliRunner
 
 from srcli import files
-from srcli.cli.app import app
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
 
@@ -25,11 +24,6 @@ def desk(here, monkeypatch, tiny_weights, celeba):
     monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
     shutil.copytree(celeba, "data/celeba")
     return here
-
-
-def run(*arguments):
-    """Run a command line in this process; an error that is not ours fails the test."""
-    return CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
 
 
 @pytest.mark.usefixtures("desk")

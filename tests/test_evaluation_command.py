@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from command_runs import run_eval
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli.app import app
 from srcli.evaluation.config import BASELINE, EvalConfig
 from srcli.evaluation.evaluate import evaluate
 from srcli.upscaler import Settings
@@ -30,12 +29,6 @@ def report(tiny_weights):
     return evaluate(EvalConfig(dataset="HR", models=(str(tiny_weights),), settings=settings))
 
 
-def run(*arguments):
-    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
-    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
-    return CliRunner().invoke(app, command, catch_exceptions=False)
-
-
 def strictly(text):
     """Parse JSON as every other program does: without NaN and Infinity."""
 
@@ -49,7 +42,7 @@ def test_json_holds_scores_means_and_protocol(tiny_weights, report):
     """One object on stdout, nothing else on either stream; ``-o`` writes the same."""
     Path("scores.json").write_text("older", encoding="utf-8")
 
-    result = run("HR", "-m", tiny_weights, "--json", "-o", "scores.json")
+    result = run_eval("HR", "-m", tiny_weights, "--json", "-o", "scores.json")
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert Path("scores.json").read_text(encoding="utf-8") == result.stdout
@@ -87,7 +80,7 @@ def test_json_holds_scores_means_and_protocol(tiny_weights, report):
 
 def test_a_csv_file_has_a_row_for_every_score(tiny_weights, report):
     """A file that is called .csv is a table: each image and method, then the means."""
-    result = run("HR", "-m", tiny_weights, "-o", "SCORES.CSV", "-q")
+    result = run_eval("HR", "-m", tiny_weights, "-o", "SCORES.CSV", "-q")
 
     assert (result.exit_code, result.stdout) == (0, "")
     header, *rows = csv.reader(Path("SCORES.CSV").read_text(encoding="utf-8").splitlines())
@@ -104,7 +97,7 @@ def test_any_name_and_an_infinite_score_can_be_written(plain_weights):
     Path("flat").mkdir()
     Image.new("RGB", (60, 48), (10, 200, 30)).save("flat/a,\n\udcff.png", "PNG")
 
-    result = run("flat", "-m", plain_weights, "-o", "scores.csv", "--json")
+    result = run_eval("flat", "-m", plain_weights, "-o", "scores.csv", "--json")
 
     assert result.exit_code == 0
     lines = Path("scores.csv").read_text(encoding="utf-8").splitlines()
@@ -127,7 +120,7 @@ def test_baseline_chooses_the_filters(tiny_weights, given, methods):
     """Each name is taken once, in the order given; none takes the default away."""
     options = [word for name in given for word in ("--baseline", name)]
 
-    result = run("HR", "-m", tiny_weights, "--limit", "1", *options, "--json")
+    result = run_eval("HR", "-m", tiny_weights, "--limit", "1", *options, "--json")
 
     assert result.exit_code == 0
     assert json.loads(result.stdout)["methods"] == [*methods, str(tiny_weights)]
@@ -160,7 +153,7 @@ NO_SET = (
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
     """The line says what, the value and the way out; nothing is printed on stdout."""
-    result = run(*arguments, "-m", tiny_weights)
+    result = run_eval(*arguments, "-m", tiny_weights)
 
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr == f"error: {message}\n"
@@ -179,7 +172,7 @@ def test_the_table_shows_every_score(tiny_weights, report):
     """A row for each image and one for the mean, the protocol below; names are no markup."""
     Path("HR/b.png").rename("HR/b [red] 1.png")
 
-    result = run("HR", "-m", tiny_weights)
+    result = run_eval("HR", "-m", tiny_weights)
 
     assert (result.exit_code, result.stderr) == (0, "")
     cells = [f"{score.psnr:.2f} / {score.ssim:.4f}" for score in report.scores]
@@ -202,13 +195,15 @@ def test_a_gate_that_a_model_misses_ends_with_six(tiny_weights, plain_weights, r
     assert tiny < plain - 0.02
     gate = ("--min-psnr", f"{(plain + tiny) / 2:.4f}")
 
-    result = run("HR", "-m", plain_weights, "-m", tiny_weights, "--json", "-o", "a.json", *gate)
-    quiet = run("HR", "-m", tiny_weights, "-q", "--min-psnr", "60")
+    result = run_eval(
+        "HR", "-m", plain_weights, "-m", tiny_weights, "--json", "-o", "a.json", *gate
+    )
+    quiet = run_eval("HR", "-m", tiny_weights, "-q", "--min-psnr", "60")
 
     assert result.exit_code == 6
     assert result.stderr.startswith(f"error: {tiny_weights} has {tiny:.2f} dB, --min-psnr asks for")
     assert json.loads(result.stdout)["mean"][str(tiny_weights)]["psnr"] == tiny
     assert Path("a.json").read_text(encoding="utf-8") == result.stdout
-    assert run("HR", "-m", plain_weights, *gate).exit_code == 0
+    assert run_eval("HR", "-m", plain_weights, *gate).exit_code == 0
     assert (quiet.exit_code, quiet.stdout) == (6, "")
     assert quiet.stderr == f"error: {tiny_weights} has {tiny:.2f} dB, --min-psnr asks for 60\n"

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_runs import run_eval
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli.app import app
 from srcli.errors import UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.config import EvalConfig
@@ -49,12 +48,6 @@ def scored(dataset, *models, **options):
     names = tuple(str(model) for model in models)
     options = {"panels": Path("out"), **options}
     return evaluate(EvalConfig(dataset=dataset, models=names, settings=EXACT, **options))
-
-
-def run(*arguments):
-    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
-    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
-    return CliRunner().invoke(app, command, catch_exceptions=False)
 
 
 def opened(path):
@@ -173,23 +166,6 @@ def test_every_image_has_a_panel_of_its_own(tmp_path, images, names):
 
 
 @pytest.mark.usefixtures("paired")
-def test_panels_change_nothing_else(tiny_weights):
-    """Scores stay the same; the folder and those above it are made, other files in it stay."""
-    folder = Path("some/where")
-    folder.mkdir(parents=True)
-    (folder / "a.png").write_text("old", encoding="utf-8")
-    (folder / "notes.txt").write_text("mine", encoding="utf-8")
-
-    first = scored("HR", tiny_weights, limit=1, panels=folder)
-
-    assert names_in(folder) == ["a.png", "notes.txt"]
-    assert opened(folder / "a.png").shape[1] > 3 * 240
-    assert first == scored("HR", tiny_weights, limit=1, panels=None)
-    scored("HR", tiny_weights, limit=1, panels=Path("new/out"))
-    assert (folder / "a.png").read_bytes() == Path("new/out/a.png").read_bytes()
-
-
-@pytest.mark.usefixtures("paired")
 @pytest.mark.parametrize("folder", ["HR", "linked"])
 def test_the_images_are_not_written_over(tiny_weights, folder):
     """A panel has its image's name, so it may not lie beside it."""
@@ -207,7 +183,7 @@ def test_a_place_that_cannot_be_written_is_refused_first(paired, tiny_weights):
     Path("file").touch()
     (paired / "HR/a.png").write_bytes(b"broken")
 
-    result = run("HR", "-m", tiny_weights, "--panels", "file/out", "-o", "scores.json")
+    result = run_eval("HR", "-m", tiny_weights, "--panels", "file/out", "-o", "scores.json")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(r"error: cannot write .*; give another --panels\n", result.stderr)

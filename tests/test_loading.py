@@ -277,16 +277,6 @@ def test_nothing_readable_is_an_error(count, resident):
         take(Loader(pool, CPU, workers=2, resident=resident), by_epoch(count), 1)
 
 
-@RESIDENT
-def test_areas_are_those_of_the_images(resident):
-    """An area counts an image's pixels; only an image without a header has none."""
-    loader = Loader(pool_of(headless=[7]), CPU, workers=2, resident=resident)
-
-    assert loader.areas() == [
-        0 if number == 7 else image.shape[0] * image.shape[1] for number, image in enumerate(ALBUM)
-    ]
-
-
 # ---- threads and memory -------------------------------------------------------------------
 
 

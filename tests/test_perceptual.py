@@ -11,10 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from command_runs import run_eval
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli.app import app
 from srcli.errors import OutputError, WeightsError
 from srcli.evaluation import panels, perceptual
 from srcli.evaluation.perceptual import METRICS, PerceptualScorer
@@ -40,12 +39,6 @@ def set_of_one(here, photo):
     return here
 
 
-def run(*arguments):
-    """Run ``srcli eval`` in this process; an error that is not ours fails the test."""
-    command = ["eval", *map(str, arguments), "--device", "cpu", "--dtype", "fp32"]
-    return CliRunner().invoke(app, command, catch_exceptions=False)
-
-
 def batch(pixels):
     """An image as torchmetrics takes it, ``(1, 3, H, W)`` in [0, 1]."""
     return torch.from_numpy(np.asarray(pixels, np.float32)).permute(2, 0, 1)[None] / 255
@@ -58,8 +51,8 @@ def test_added_metrics_stand_in_every_output(library, tiny_weights, monkeypatch)
     monkeypatch.setattr(panels, "draw", lambda _, views, __: captions.append(views[1][2]))
     options = ("-m", tiny_weights, "--metric", "ms-ssim,psnr", "--metric", "vif")
 
-    made = run("HR", *options, "--json", "-o", "a.csv", "--panels", "out")
-    table = run("HR", *options)
+    made = run_eval("HR", *options, "--json", "-o", "a.csv", "--panels", "out")
+    table = run_eval("HR", *options)
 
     assert (made.exit_code, made.stderr) == (0, "")
     report = json.loads(made.stdout)
@@ -132,7 +125,7 @@ def test_a_net_compares_as_others_do(name, expected):
 
 def test_an_unknown_metric_is_refused(tiny_weights):
     """One line with the known names and the nearest."""
-    result = run("HR", "-m", tiny_weights, "--metric", "lpip")
+    result = run_eval("HR", "-m", tiny_weights, "--metric", "lpip")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
@@ -150,7 +143,7 @@ def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):
         pytest.importorskip("torchmetrics")
     monkeypatch.setitem(sys.modules, module, None)
 
-    result = run("HR", "-m", tiny_weights, "--metric", "lpips")
+    result = run_eval("HR", "-m", tiny_weights, "--metric", "lpips")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: --metric lpips needs the package {package}, which")
@@ -165,7 +158,7 @@ def test_a_torchvision_of_another_torch_is_named(monkeypatch, tiny_weights):
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     monkeypatch.syspath_prepend(Path.cwd())
 
-    result = run("HR", "-m", tiny_weights, "--metric", "dists")
+    result = run_eval("HR", "-m", tiny_weights, "--metric", "dists")
 
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --metric dists: the installed torchvision does not fit")

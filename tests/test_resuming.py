@@ -8,9 +8,8 @@ import shutil
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_runs import run
 
-from srcli.cli.app import app
 from srcli.model import weights
 from srcli.training.config import CHANGEABLE, TrainConfig, option_of
 from srcli.training.run_directory import load_options
@@ -114,19 +113,6 @@ def test_the_weights_to_start_from_are_needed_once(resumable, saved_run, tiny_we
     assert record["origin"] == weights.read_header(tiny_weights).training
 
 
-def test_saving_otherwise_changes_nothing_else(resumable, undisturbed, saved_run, tmp_path):
-    """What a resumed run may have otherwise leaves its weights and its log as they were."""
-    config = resumable.options(tmp_path / "run")
-    train(config, should_stop=after(4))
-    changes = {"save_every": 2, "keep_last": 3, "workers": 2, "data_dir": tmp_path / "x"}
-
-    train(dataclasses.replace(config, **changes), resume=True)
-
-    assert changes.keys() < CHANGEABLE
-    assert saved_run(config.output).steps == [6, 8, 10]
-    resumable.check_same(config.output, undisturbed["area"])
-
-
 def another_net(saved):
     """Ask for another net than the state is of."""
     path = saved.path / "options.json"
@@ -154,11 +140,6 @@ def stopped_copy(stopped, saved_run, tmp_path):
 
 
 # Other options
-
-
-def invoke(*arguments):
-    """Run a command line in this process; an error that is not ours fails the test."""
-    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
 
 
 OTHERWISE = {
@@ -224,7 +205,7 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, name):
     """It is named with what the run was begun with, and nothing is touched."""
     before = content(stopped)
 
-    result = invoke("train", "--resume", stopped, *OTHERWISE[name])
+    result = run("train", "--resume", stopped, *OTHERWISE[name])
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(
@@ -241,7 +222,7 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
     command = [otherwise.get(part, part) for part in resumable.command(run)]
     more = ("--set", "keep_last=1", "--data-dir", run.parent / "sets", "--set", "clip=0.05")
 
-    result = invoke(*command, "--resume", run, *more, "--recipe", "base")
+    result = run(*command, "--resume", run, *more, "--recipe", "base")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.match(rf"{re.escape(str(run))}/model\.safetensors: 10 steps, ", result.stderr)
@@ -264,7 +245,7 @@ def test_what_cannot_be_resumed_is_one_line(stopped_copy, damage, text):
     log = (stopped_copy.path / "log.csv").read_bytes()
     damage(stopped_copy)
 
-    result = invoke("train", "--resume", stopped_copy.path)
+    result = run("train", "--resume", stopped_copy.path)
 
     assert (result.exit_code, result.stdout) == (4, "")
     *warnings, line = result.stderr.splitlines()

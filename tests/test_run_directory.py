@@ -100,18 +100,6 @@ def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
 # The log
 
 
-def test_the_log_has_its_columns(config, directory):
-    """A line without an evaluation leaves its cells empty; numbers have eight digits."""
-    directory.log(row(1, loss=1 / 3))
-    directory.log(row(100, **SCORED))
-
-    assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == [
-        COLUMNS,
-        "1,0.5,40,1.25,0.001,0.33333333,0.9,,,,",
-        "100,0.5,40,1.25,0.001,0.1,0.9,0.08,0.92,30.25,29.5",
-    ]
-
-
 def test_an_unfinished_last_line_does_not_count(directory, config):
     """However short a killed process or a power cut left the last line, those before it stay."""
     path = config.output / "log.csv"
@@ -158,12 +146,14 @@ def test_a_damaged_log_is_one_line(directory, config, content):
 
 def test_resuming_drops_the_lines_after_the_checkpoint(directory, config):
     """Steps that are taken again are logged again; the lines before stay to the letter."""
-    for step in (1, 5, 10, 15):
-        directory.log(row(step, loss=step / 7, **SCORED))
+    directory.log(row(1, loss=1 / 3))
+    for step in (5, 10, 15):
+        directory.log(row(step, **SCORED))
     before = (config.output / "log.csv").read_text(encoding="utf-8").splitlines()
 
     directory.resume_at(10)
 
+    assert before[:2] == [COLUMNS, "1,0.5,40,1.25,0.001,0.33333333,0.9,,,,"]
     assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == before[:4]
 
 

@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from command_runs import run
 
 from srcli import files
-from srcli.cli.app import app
 from srcli.data import downloads
 from srcli.model import weights
 from srcli.training import estimate
@@ -36,11 +35,6 @@ def desk(here, monkeypatch, tiny_weights, tiny_config, celeba):
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
     shutil.copytree(celeba, "data/celeba")
     return here
-
-
-def run(*arguments):
-    """Run a command line in this process; an error that is not ours fails the test."""
-    return CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
 
 
 def content(folder):

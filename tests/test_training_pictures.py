@@ -104,12 +104,9 @@ def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     ]
 
 
-def test_a_damaged_sample_costs_no_more_than_its_picture(options, tmp_path, image_folder):
+def test_a_damaged_sample_costs_no_more_than_its_picture(options, tmp_path, crowd):
     """An image for the samples alone that cannot be read leaves the others to be drawn."""
-    folder = tmp_path / "crowd"
-    folder.mkdir()
-    for index in range(110):
-        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index:03}.png")
+    folder = shutil.copytree(crowd, tmp_path / "crowd")
     config = options(datasets=(str(folder),), split="paper", eval_images=1)
     test = split(open_pool(config.datasets, tmp_path, 0), 0, "paper").test
     assert len(test) == 1

@@ -89,35 +89,20 @@ class EvalConfig:
             )
         if self.lr is not None and self.is_named:
             raise UsageError(f"--lr {self.lr}: LR of {self.dataset} is made here; leave it out")
-        self._check_methods()
         for name in self.metrics:
             if name not in METRICS:
                 known = f"psnr, ssim, {', '.join(METRICS)}"
                 near = suggestion(name, METRICS)
                 raise UsageError(f"--metric must be one of {known}, not {name!r}{near}")
-
-    def _check_methods(self) -> None:
-        """Refuse methods that are unknown, ambiguous or given twice."""
         for name in self.baselines:
             if name not in FILTERS:
                 known = ", ".join(FILTERS)
                 raise UsageError(f"--baseline must be one of {known} or none, not {name!r}")
-        if not self.models:
-            raise UsageError("nothing to score: give weights, e.g. -m base")
         if "auto" in self.models:
             raise UsageError(
                 "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
                 "name, e.g. -m base -m photo"
             )
-        for name in self.nets.keys() & set(self.baselines):
-            raise UsageError(
-                f"-m {name} is the name of a --baseline too; give the file as ./{name}"
-            )
-        named = {"-m": self.models, "--baseline": self.baselines, "--metric": self.metrics}
-        for option, names in named.items():
-            if len(set(names)) < len(names):
-                what = "metric" if option == "--metric" else "method"
-                raise UsageError(f"{option} must name each {what} once, not {', '.join(names)}")
 
     @property
     def nets(self) -> dict[str, tuple[str, Settings]]:

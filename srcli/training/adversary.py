@@ -131,11 +131,6 @@ class Discriminator(nn.Module):
 class Adversary:
     """What ``sharp`` adds to a run: the discriminator, its optimizer, and the features to match.
 
-    Args:
-        config: The run's options.
-        group: The processes that train together.
-        notice: Called with one line where there is no file of features.
-
     Raises:
         DataError: If the file of features cannot be used.
     """
@@ -176,13 +171,7 @@ class Adversary:
     def measure(
         self, output: Tensor, target: Tensor, scales: Sequence[float]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what is added to the error of the pixels, and its parts for the log.
-
-        Args:
-            output: The net's patches, ``(N, 3, 120, 120)``.
-            target: The originals.
-            scales: N scale factors.
-        """
+        """Return what is added to the error of N patches of 120x120, and its parts for the log."""
         grid = _LATTICE_WEIGHT * lattice(output, target, scales)
         if self._config.spectrum:
             grid = grid + self._config.spectrum * excess(output.float(), target, scales)
@@ -222,15 +211,7 @@ class Adversary:
         self._optimizer.step(lr)
 
     def require_alive(self, step: int, means: Mapping[str, float]) -> None:
-        """Stop when the discriminator teaches nothing any more.
-
-        Args:
-            step: Steps that were taken.
-            means: Of the steps since the last line of the log.
-
-        Raises:
-            TrainingError: If it has collapsed.
-        """
+        """Raise ``TrainingError`` if the discriminator has collapsed, by the means of the log."""
         mean = means["discriminator"]
         if step > _SETTLING_STEPS and mean < _COLLAPSED:
             raise TrainingError(
@@ -245,13 +226,7 @@ class Adversary:
         return {f"net.{name}": value for name, value in net.items()} | self._optimizer.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what :meth:`state` returned.
-
-        Raises:
-            LookupError: If it is no such state.
-            RuntimeError: Likewise.
-            ValueError: Likewise.
-        """
+        """Continue from what :meth:`state` returned; else ``LookupError`` and the like."""
         ours = {name for name in state if name.startswith("net.")}
         self.discriminator.load_state_dict({name[4:]: state[name] for name in ours})
         self._optimizer.restore({name: state[name] for name in state.keys() - ours})
