@@ -12,9 +12,7 @@ from typing import Any, Final, TypeVar
 from PIL import ExifTags, Image
 
 from srcli.imaging.chunks import TEXT_MARK
-from srcli.imaging.colour import adobe_rgb_of
-from srcli.imaging.exif import DAMAGED, block_of
-from srcli.imaging.pages import CMYK, LAB, Page
+from srcli.imaging.exif import DAMAGED
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
@@ -42,10 +40,10 @@ _RESOURCES: Final = {IPTC_RESOURCE, 0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x04
 and the digest of IPTC."""
 
 
-MOST_PROFILE: Final = 1 << 24
+_MOST_PROFILE: Final = 1 << 24
 """Bytes of a profile: about what a JPEG can hold; no sound one comes near."""
 
-_NO_PROFILE: Final = "its ICC profile does not describe such pixels: dropped"
+NO_PROFILE: Final = "its ICC profile does not describe such pixels: dropped"
 
 
 def sound(get: Callable[[], _T]) -> _T | None:
@@ -71,7 +69,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         exif=sound(lambda: _exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
         iptc=sound(lambda: _iptc_records(info)),
-        dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: _exif_dpi(image.getexif())),
+        dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: exif_dpi(image.getexif())),
         text=tuple(
             (key.removeprefix(TEXT_MARK), str(value))
             for key, value in text.items()
@@ -87,7 +85,7 @@ def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
     if image.info.get("exif") and not metadata.exif:
         yield DAMAGED
     if image.info.get("icc_profile") and not metadata.icc_profile:
-        yield _NO_PROFILE
+        yield NO_PROFILE
     if _extension_of(packet) and _extended_xmp(packet, segments) is None:
         yield "XMP is not whole: what is in its extension dropped"
 
@@ -102,7 +100,7 @@ def _comment(image: Image.Image) -> bytes | None:
 def profile_for(profile: object, channels: int) -> bytes | None:
     """Return a profile only if its header says that it describes grey (1) or RGB (3) pixels."""
     space = b"GRAY" if channels == 1 else b"RGB "
-    if not isinstance(profile, bytes) or len(profile) > MOST_PROFILE:
+    if not isinstance(profile, bytes) or len(profile) > _MOST_PROFILE:
         return None
     return profile if profile[16:20] == space else None
 
@@ -165,10 +163,10 @@ def _extended_xmp(packet: bytes, segments: list[tuple[str, bytes]]) -> bytes | N
 def _iptc_records(info: dict[Any, Any]) -> bytes | None:
     """Return the records in a resource of Photoshop, which ImageMagick puts into a PNG as well."""
     found = info.get("photoshop", {}).get(IPTC_RESOURCE) or _raw_profile(info, "iptc", "8bim")
-    return _whole_records(found[found.find(b"\x1c") :]) if found else None
+    return whole_records(found[found.find(b"\x1c") :]) if found else None
 
 
-def _whole_records(data: bytes) -> bytes | None:
+def whole_records(data: bytes) -> bytes | None:
     """Cut IPTC records (IIM 4.2, 1.6) behind the last one that is whole: there may be padding."""
     end = 0
     while end + 5 <= len(data) and data[end] == 0x1C:
@@ -189,7 +187,7 @@ def dpi_of(value: object) -> tuple[float, float] | None:
     return (across, down) if fits and (across, down) != (1, 1) else None
 
 
-def _exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
+def exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
     """Return the resolution that EXIF states; WebP and AVIF have no other place for it."""
     unit = {2: 1.0, 3: 2.54}[exif.get(ExifTags.Base.ResolutionUnit, 2)]
     sides = (exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution])
@@ -226,43 +224,3 @@ def left_behind(image: Image.Image, further: int) -> list[str]:
     if resources.keys() - _RESOURCES:
         parts.append("settings of Photoshop")
     return parts
-
-
-# ---- TIFF ---------------------------------------------------------------------------------
-
-_XMP_TAG, _IPTC_TAG, PROFILE_TAG = 700, 33723, 34675
-
-
-def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
-    """Collect what a page of a TIFF says; ``notes`` takes what cannot be kept.
-
-    The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
-    of a maker's note too, which is therefore left out.
-    """
-    block, noted = block_of(page.stream, page.where)
-    xmp = sound(lambda: page.raw(_XMP_TAG)) or None
-    exif = Image.Exif()
-    sound(lambda: exif.load(block or b""))
-    data = sound(lambda: page.raw(PROFILE_TAG)) or b""
-    profile = profile_for(data, page.channels)
-    if data and profile is None and page.photometric not in {CMYK, *LAB}:
-        notes[_NO_PROFILE] = None
-    if noted:
-        line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
-        notes[line] = None
-    return Metadata(
-        icc_profile=profile or sound(lambda: adobe_rgb_of(exif, page.channels)),
-        exif=block,
-        xmp=xmp,
-        iptc=sound(lambda: _page_iptc(page)),
-        dpi=sound(lambda: _exif_dpi(exif)),
-        orientation=page.orientation,
-        size=page.upright_size if block or xmp else None,
-    )
-
-
-def _page_iptc(page: Page) -> bytes | None:
-    data = page.raw(_IPTC_TAG)
-    if data[:1] != b"\x1c":  # some writers take the text for numbers
-        data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
-    return _whole_records(data)

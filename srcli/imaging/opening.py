@@ -12,9 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
-from srcli.imaging import kinds
-from srcli.imaging.formats import BUILT, PILLOW_SILENCE
-from srcli.imaging.pillow import PillowFile
+from srcli.imaging.formats import PILLOW_SILENCE
 
 MAX_PIXELS: Final = 178_956_970
 """Most pixels of a file, all frames together, unless more are asked for.
@@ -49,31 +47,6 @@ def opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO
             raise ImageError("empty (0 bytes); fetch the file again")
         stream.seek(0)
         yield stream
-
-
-@contextmanager
-def by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[PillowFile]:
-    """Let Pillow find out what a stream holds, and check that it is not too large."""
-    start = stream.read(40)
-    stream.seek(0)
-    if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
-        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
-        check_pixels((next(sides), next(sides)), 1, limit)
-    kind = kinds.kind_of(start)
-    formats = [*BUILT] if kind is None else [kinds.registered(kind)]
-    if kind == "JPEG XL":  # opening it decodes it
-        stream.seek(0)
-        check_pixels(kinds.jxl_size(stream.read()), 1, limit)
-        stream.seek(0)
-    try:
-        image = Image.open(stream, formats=formats)
-    except Exception as error:
-        if kind is None or _is_no_damage(error):
-            raise
-        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
-    with image:
-        check_pixels(image.size, 1, limit)
-        yield PillowFile(image, stream, limit, notes)
 
 
 # ---- problems -----------------------------------------------------------------------------
@@ -119,7 +92,7 @@ def _is_of_system(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
 
 
-def _is_no_damage(error: Exception) -> bool:
+def is_no_damage(error: Exception) -> bool:
     """Whether the reason is not in the file: memory, a limit, the disk."""
     return isinstance(error, MemoryError | Image.DecompressionBombError) or _is_of_system(error)
 

@@ -9,20 +9,21 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from srcli.errors import ImageError
 from srcli.imaging.coding import Header, Scan
-from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
-from srcli.imaging.metadata import metadata_of, orientation_of, sound
-from srcli.imaging.opening import MAX_PIXELS, by_pillow, check_pixels, named, opened, problem_of
-from srcli.imaging.pages import is_tiff
+from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
+from srcli.imaging.kinds import jxl_size, kind_of, registered
+from srcli.imaging.metadata import metadata_of, orientation_of
+from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, opened, problem_of
 from srcli.imaging.pictures import Album, Levels, Picture
 from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of, of_one_kind
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.scanning import plan_of
-from srcli.imaging.tiffs import TiffFile
+from srcli.imaging.tiffs import TiffFile, is_tiff
 
 _File = PillowFile | TiffFile
 
@@ -37,8 +38,33 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
         if is_tiff(start):
             yield TiffFile(stream, max_pixels, notes)
         else:
-            with by_pillow(stream, max_pixels, notes) as file:
+            with _by_pillow(stream, max_pixels, notes) as file:
                 yield file
+
+
+@contextmanager
+def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[PillowFile]:
+    """Let Pillow find out what a stream holds, and check that it is not too large."""
+    start = stream.read(40)
+    stream.seek(0)
+    if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
+        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+        check_pixels((next(sides), next(sides)), 1, limit)
+    kind = kind_of(start)
+    formats = [*BUILT] if kind is None else [registered(kind)]
+    if kind == "JPEG XL":  # opening it decodes it
+        stream.seek(0)
+        check_pixels(jxl_size(stream.read()), 1, limit)
+        stream.seek(0)
+    try:
+        image = Image.open(stream, formats=formats)
+    except Exception as error:
+        if kind is None or is_no_damage(error):
+            raise
+        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
+    with image:
+        check_pixels(image.size, 1, limit)
+        yield PillowFile(image, stream, limit, notes)
 
 
 def _numbered(file: _File) -> Iterator[Picture]:
@@ -54,8 +80,7 @@ def _numbered(file: _File) -> Iterator[Picture]:
         problem = problem_of(error, file.limit)
         verb = "is " if problem.startswith(("damaged", "truncated", "of a")) else ""
         what = "page" if isinstance(file, TiffFile) else "frame"
-        count = sound(file.count)
-        of = f" of {count}" if count is not None and count >= position else ""
+        of = f" of {file.count()}" if file.count() >= position else ""
         raise ImageError(f"{what} {position}{of}{' ' if verb else ': '}{verb}{problem}") from error
 
 
@@ -110,7 +135,7 @@ def read_header(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_
     unnoticed.
     """
     with _opened(path, data, max_pixels) as file:
-        return replace(file.header(), frames=file.count())
+        return file.header()
 
 
 def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO, Final
 
-from srcli.imaging import pages as tags
+from srcli.imaging import tiffs as tags
 from srcli.imaging.coding import Header
-from srcli.imaging.metadata import page_metadata
-from srcli.imaging.pages import Page
 from srcli.imaging.pictures import Levels, Metadata
 from srcli.imaging.pillow import PillowFile
-from srcli.imaging.tiffs import TiffFile
+from srcli.imaging.tiffs import Page, TiffFile, page_metadata
 from srcli.imaging.vips import decoded_bands
 
 Bands = Callable[[BinaryIO], Iterator[Levels]]

@@ -1,8 +1,10 @@
-"""TIFF and BigTIFF, whose pages libvips decodes."""
+"""TIFF and BigTIFF: the directories of the pages, what they say, and the pixels by libvips."""
 
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -10,15 +12,175 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.errors import ImageError
-from srcli.imaging import pages as tags
 from srcli.imaging.coding import Header
-from srcli.imaging.metadata import page_metadata
+from srcli.imaging.colour import adobe_rgb_of
+from srcli.imaging.exif import block_of
+from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
+from srcli.imaging.metadata import NO_PROFILE, exif_dpi, profile_for, sound, whole_records
 from srcli.imaging.opening import check_pixels, too_many
-from srcli.imaging.pages import RAW, Page, pages_of
-from srcli.imaging.pictures import Coding, Picture, upright
+from srcli.imaging.pictures import Coding, Metadata, Picture, upright
 from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
+
+SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
+TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
+EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
+_XMP, _IPTC, _PROFILE = 700, 33723, 34675
+
+_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
+"""Types of TIFF whose values are integers, and how :mod:`struct` names them."""
+
+UNPACKED, JPEG = 1, 7
+INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+LAB: Final = {8, 9, 10}
+_SENSOR: Final = {32803, 34892}
+"""Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
+
+_MOST_PAGES: Final = 65536
+
+RAW: Final = "a camera raw, which is not read; develop it first"
+
+
+def is_tiff(start: bytes) -> bool:
+    """Tell a TIFF or BigTIFF by its first four bytes."""
+    return start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+class Page:
+    """One directory of a TIFF; values are read from the file when they are asked for."""
+
+    def __init__(self, stream: BinaryIO, layout: Layout, where: int, index: int) -> None:
+        """Read the list of tags; EOFError if it is cut off."""
+        self.stream, self.layout, self.where, self.index = stream, layout, where, index
+        try:
+            entries = entries_at(stream, layout, where, MAIN)
+            behind = where + layout.first + len(entries) * layout.step
+            self.following = layout.number(stream, behind, layout.offset)
+        except ValueError as error:
+            raise EOFError("unexpected end of file") from error
+        self.entries = {entry.tag: entry for entry in reversed(entries)}
+        """Where the values stand, by tag; of two for one tag the first."""
+
+    def raw(self, tag: int) -> bytes:
+        """Return the bytes of a value, if there is one; EOFError where they are cut off."""
+        entry = self.entries.get(tag)
+        if entry is None:
+            return b""
+        self.stream.seek(entry.start)
+        data = self.stream.read(entry.size)
+        if len(data) < entry.size:
+            raise EOFError("unexpected end of file")
+        return data
+
+    def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
+        """Return the integers of a tag, or what holds where it is missing or none."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _NUMBERS or not entry.count:
+            return default
+        layout = f"{self.layout.order}{entry.count}{_NUMBERS[entry.kind]}"
+        return struct.unpack(layout, self.raw(tag))
+
+    def number(self, tag: int, default: int) -> int:
+        """Return the first integer of a tag."""
+        return self.numbers(tag, default)[0]
+
+    # ---- what the tags mean ---------------------------------------------------------------
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        width, height = self.number(WIDTH, 0), self.number(HEIGHT, 0)
+        if width < 1 or height < 1:
+            raise ValueError("its size is missing")
+        return width, height
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once it is turned."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8 as in EXIF; 1 where it is broken."""
+        value = self.number(ORIENTATION, 1)
+        return value if 1 <= value <= 8 else 1
+
+    @cached_property
+    def photometric(self) -> int:
+        """What the numbers stand for; RGB where a broken file of three samples is silent."""
+        return self.number(PHOTOMETRIC, RGB if self.samples > 2 else GREY)
+
+    @cached_property
+    def samples(self) -> int:
+        """Numbers of a pixel."""
+        return self.number(SAMPLES, 1)
+
+    @cached_property
+    def depth(self) -> int:
+        """Bits of the deepest sample."""
+        return max(self.numbers(BITS, 1))
+
+    @property
+    def packing(self) -> int:
+        """The number of its compression."""
+        return self.number(COMPRESSION, UNPACKED)
+
+    @property
+    def channels(self) -> int:
+        """1 where it is grey, 3 where it becomes RGB."""
+        return 1 if self.photometric in {INVERTED_GREY, GREY} else 3
+
+    @property
+    def bits(self) -> int:
+        """8 or 16: of the pixel values that it becomes."""
+        return 16 if self.depth > 8 and self.photometric not in {CMYK, PALETTE} else 8
+
+    @property
+    def opacity(self) -> int | None:
+        """Which sample is the opacity, if one is."""
+        colours = {PALETTE: 1, CMYK: 4}.get(self.photometric, self.channels)
+        kinds = self.numbers(EXTRA_SAMPLES, 0)
+        return colours if self.samples > colours and kinds[0] in {1, 2} else None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it is a smaller copy or the mask of another page."""
+        return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether the samples of a pixel are stored apart, each in a plane of its own."""
+        return self.samples > 1 and self.number(PLANAR, 1) == 2
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
+        return self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
+
+
+def pages_of(stream: BinaryIO) -> Iterator[Page]:
+    """Go from directory to directory; ImageError if the file is a camera raw."""
+    layout = layout_of(stream)
+    stream.seek(0)
+    if stream.read(12)[8:] in {b"CR\2\0", b"IIII", b"MMMM"}:  # Canon, Phase One
+        raise ImageError(RAW)
+    where = layout.number(stream, layout.link, layout.offset)
+    seen: set[int] = set()
+    while where and where not in seen and len(seen) < _MOST_PAGES:
+        page = Page(stream, layout, where, len(seen))
+        if page.is_raw:
+            raise ImageError(RAW)
+        seen.add(where)
+        where = page.following
+        yield page
+    if not seen:
+        raise ValueError("it has no page")
+
+
+# ---- pixels -------------------------------------------------------------------------------
 
 _JPEGS: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
@@ -34,53 +196,35 @@ class TiffFile:
     loop = None
 
     def __init__(self, stream: BinaryIO, limit: int, notes: dict[str, None]) -> None:
-        """Read the directory of its first page.
+        """Read its directories; reduced copies and masks are no pages.
 
         Args:
             stream: The file, seekable.
             limit: Most pixels that may be decoded.
             notes: Takes what had to be changed, each once and in order.
+
+        Raises:
+            ImageError: If there is only a copy of what lies elsewhere, as in a camera raw.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
         self.position = 1
         """Which page is being decoded, from 1."""
 
-        self.first = next(self._shown())
-        check_pixels(self.first.size, 1, limit)
-
-    def _shown(self) -> Iterator[Page]:
-        """Go from page to page, past reduced copies and masks.
-
-        Raises:
-            ImageError: If the first is a copy of what lies elsewhere, as in a camera raw.
-        """
-        alone: Page | None = None
-        count = 0
-        self.position = 1
-        for page in pages_of(self.stream):
-            self.position = page.index + 1
-            if not page.is_reduced:
-                yield page
-                count += 1
-            elif page.index == 0:
-                alone = page
-            elif count:
-                self.notes["reduced copies of its pages are left out"] = None
-        if alone is not None and not count:
-            if tags.SUB_DIRECTORIES in alone.entries:
-                raise ImageError(RAW)
-            yield alone
-        elif alone is not None:
-            self.notes["reduced copies of its pages are left out"] = None
-
-    @property
-    def is_moving(self) -> bool:
+        pages = list(pages_of(stream))
+        self._shown = [page for page in pages if not page.is_reduced] or pages[:1]
+        self.first = self._shown[0]
+        if self.first.is_reduced and SUB_DIRECTORIES in self.first.entries:
+            raise ImageError(RAW)
+        if len(self._shown) < len(pages):
+            notes["reduced copies of its pages are left out"] = None
+        self.is_moving = len(pages) > 1
         """Whether it has more than one directory."""
-        return bool(self.first.index or self.first.following)
+
+        check_pixels(self.first.size, 1, limit)
 
     def count(self) -> int:
         """Count the pages that are shown."""
-        return sum(1 for _ in self._shown())
+        return len(self._shown)
 
     def header(self) -> Header:
         """Return what the first page's directory says."""
@@ -89,7 +233,7 @@ class TiffFile:
         return Header(
             width=width,
             height=height,
-            frames=1,
+            frames=len(self._shown),
             channels=page.channels,
             alpha=page.opacity is not None,
             bits=page.bits,
@@ -98,10 +242,9 @@ class TiffFile:
 
     def pictures(self) -> Iterator[Picture]:
         """Decode one page after the other."""
-        shown = list(self._shown())  # libvips goes through all directories as well
         self.stream.seek(0)
         data, total = self.stream.read(), 0
-        for page in shown:
+        for page in self._shown:
             self.position = page.index + 1
             total += page.size[0] * page.size[1]
             if total > self.limit:
@@ -110,15 +253,14 @@ class TiffFile:
                 )
             pixels, alpha, note = _levels_of(page, data)
             metadata = page_metadata(page, self.notes)
-            if page.photometric == tags.CMYK and page.depth > 8:
+            if page.photometric == CMYK and page.depth > 8:
                 self.notes["CMYK of 16 bits read at 8 bits"] = None
             if note is not None:
                 self.notes[note] = None
-            pixels = upright(pixels, page.orientation)
-            if page.photometric in tags.LAB | {tags.CMYK}:
+            if page.photometric in LAB | {CMYK}:
                 metadata = replace(metadata, icc_profile=None)
             yield Picture(
-                pixels=pixels,
+                pixels=upright(pixels, page.orientation),
                 alpha=None if alpha is None else upright(alpha, page.orientation),
                 metadata=metadata,
             )
@@ -135,14 +277,14 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         ImageError: If its pixels are of a kind that has no place in 16 bits.
         EOFError, OSError: If it is damaged.
     """
-    page.raw(tags.COLOUR_MAP)  # libtiff would do without one that is cut off
-    lab, tiled = page.photometric in tags.LAB, tags.TILE_WIDTH in page.entries
-    unpacked = page.photometric == tags.YCBCR and page.packing not in _JPEGS
+    page.raw(COLOUR_MAP)  # libtiff would do without one that is cut off
+    lab, tiled = page.photometric in LAB, TILE_WIDTH in page.entries
+    unpacked = page.photometric == YCBCR and page.packing not in _JPEGS
     if page.packing in _FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
         return _by_pillow(page, data)
-    rows, strips = page.number(tags.STRIP_ROWS, 1), len(page.numbers(tags.STRIPS))
+    rows, strips = page.number(STRIP_ROWS, 1), len(page.numbers(STRIPS))
     odd = tiled or (rows >= page.size[1] and strips > page.samples)
     if page.is_separate and (odd or page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
@@ -152,10 +294,10 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
-    if page.photometric == tags.CMYK:
+    if page.photometric == CMYK:
         flat = np.ascontiguousarray(_eight(pixels[..., :4]))
         image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
-        image.info["icc_profile"] = page.raw(34675)
+        image.info["icc_profile"] = page.raw(_PROFILE)
         rgb, note = rgb_of(image)
         pixels, opacity = np.array(rgb), None if opacity is None else _eight(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
@@ -190,3 +332,41 @@ def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+
+
+# ---- metadata -----------------------------------------------------------------------------
+
+
+def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
+    """Collect what a page of a TIFF says; ``notes`` takes what cannot be kept.
+
+    The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
+    of a maker's note too, which is therefore left out.
+    """
+    block, noted = block_of(page.stream, page.where)
+    xmp = sound(lambda: page.raw(_XMP)) or None
+    exif = Image.Exif()
+    sound(lambda: exif.load(block or b""))
+    data = sound(lambda: page.raw(_PROFILE)) or b""
+    profile = profile_for(data, page.channels)
+    if data and profile is None and page.photometric not in {CMYK, *LAB}:
+        notes[NO_PROFILE] = None
+    if noted:
+        line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
+        notes[line] = None
+    return Metadata(
+        icc_profile=profile or sound(lambda: adobe_rgb_of(exif, page.channels)),
+        exif=block,
+        xmp=xmp,
+        iptc=sound(lambda: _page_iptc(page)),
+        dpi=sound(lambda: exif_dpi(exif)),
+        orientation=page.orientation,
+        size=page.upright_size if block or xmp else None,
+    )
+
+
+def _page_iptc(page: Page) -> bytes | None:
+    data = page.raw(_IPTC)
+    if data[:1] != b"\x1c":  # some writers take the text for numbers
+        data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
+    return whole_records(data)
