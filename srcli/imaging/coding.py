@@ -1,9 +1,10 @@
 """What a file's header says: its size and kind, and how it was encoded."""
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -12,8 +13,8 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from srcli.imaging.pictures import Coding, Levels, Metadata
 
-_MOST_CHUNKS: Final = 64
-"""Chunks of a WebP that are looked at; its picture is among the first five."""
+_MOST_START: Final = 1 << 20
+"""Bytes of a WebP among which its picture begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +79,13 @@ def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
     position = stream.tell()
     try:
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            return Coding(format=name, quality=quality_of(image))
+            table = image.quantization[image.layer[0][3]]  # that its frame names for luma
+            return Coding(format=name, quality=jpeg_quality(table))
         return Coding(format=name, lossless=name == "WEBP" and _is_lossless(stream))
     except Exception:  # noqa: BLE001 - damaged headers raise anything, and must not cost the picture
         return Coding(format=name)
     finally:
         stream.seek(position)
-
-
-def quality_of(image: JpegImagePlugin.JpegImageFile) -> int | None:
-    """Estimate the quality of a JPEG from the table that its frame header names for luma."""
-    return jpeg_quality(image.quantization[image.layer[0][3]])
 
 
 def jpeg_quality(table: Sequence[int]) -> int | None:
@@ -106,11 +103,8 @@ def jpeg_quality(table: Sequence[int]) -> int | None:
         >>> jpeg_quality([1] * 64), jpeg_quality([8] * 64), jpeg_quality([0] * 64)
         (100, 92, None)
     """
-    return None if len(table) != 64 or min(table) < 1 else _nearest(tuple(table))
-
-
-@lru_cache(maxsize=256)
-def _nearest(table: tuple[int, ...]) -> int:
+    if len(table) != 64 or min(table) < 1:
+        return None
     # Tables of 16 bits go on where libjpeg, for the sake of old decoders, stops at 255.
     distance = np.square(_logarithms() - np.log(np.minimum(table, 255))).sum(axis=1)
     return int(distance.argmin()) + 1
@@ -131,15 +125,7 @@ def _logarithms() -> NDArray[np.float64]:
 
 
 def _is_lossless(stream: BinaryIO) -> bool:
-    """Tell whether the first picture of a WebP is VP8L and not VP8 (RFC 9649, 2.5 and 2.7)."""
-    stream.seek(12)
-    for _ in range(_MOST_CHUNKS):
-        head = stream.read(8)
-        if head[:4] in {b"VP8L", b"VP8 "}:
-            return head[:4] == b"VP8L"
-        if head[:4] == b"ANMF":  # a frame: sixteen bytes, and the chunks of a picture
-            stream.seek(16, 1)
-        else:
-            length = int.from_bytes(head[4:], "little")
-            stream.seek(length + length % 2, 1)
-    return False
+    """Tell whether the first picture of a WebP is VP8L and not VP8 (RFC 9649, 2.5 and 2.6)."""
+    stream.seek(0)
+    found = re.search(rb"VP8[L ]", stream.read(_MOST_START))
+    return found is not None and found[0] == b"VP8L"

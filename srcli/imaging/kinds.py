@@ -1,7 +1,6 @@
 """What files are by how they begin: formats, kinds that need a package, kinds that are not read."""
 
 import re
-import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -145,25 +144,17 @@ _RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 def jxl_size(data: bytes) -> tuple[int, int]:
-    """Read the size in the header of a JPEG XL (ISO/IEC 18181-1, D.2).
-
-    Raises:
-        EOFError: If it is cut off.
-    """
+    """Read width and height in the header of a JPEG XL (ISO/IEC 18181-1, D.2)."""
     start = 0
     if data[:2] != b"\xff\x0a":
         start = max(data.find(b"jxlc") + 4, data.find(b"jxlp") + 8)
-    header = data[start + 2 : start + 18]
-    if len(header) < 9:
-        raise EOFError("unexpected end of file")
-    low, high = struct.unpack("<QQ", header.ljust(16, b"\0"))
-    bits: int = low | high << 64
-    at = 0
+    bits = int.from_bytes(data[start + 2 : start + 18], "little")
 
     def number(count: int) -> int:
-        nonlocal at
-        at += count
-        return bits >> (at - count) & ((1 << count) - 1)
+        nonlocal bits
+        found = bits & ((1 << count) - 1)
+        bits >>= count
+        return found
 
     small = number(1)
 
