@@ -34,14 +34,13 @@ def as_image(levels):
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
+def chunk(name, data):
+    """Assemble a chunk of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png(bits, kind, row, *early, late=()):
     """Assemble a PNG of one row by hand: bit depth, colour type, bytes, and other chunks."""
-
-    def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
     header = struct.pack(">IIBBBBB", len(row) * 8 // bits // samples, 1, bits, kind, 0, 0, 0)
     chunks = [

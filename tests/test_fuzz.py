@@ -3,9 +3,9 @@
 ``benchmarks/fuzz.py`` does the same with thousands of files of a corpus.
 """
 
+import importlib
 import io
 import random
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -90,32 +90,11 @@ def deep_files():
     yield "deep.ppm", b"P6 22 18 65535\n" + levels(3, **DEEP).astype(">u2").tobytes()
 
 
-def damaged(data, other, chance):
-    """Damage a file in one of many ways."""
-    changed, start = bytearray(data), chance.randrange(len(data))
-    match chance.randrange(8):
-        case 0:
-            return data[:start]
-        case 1:
-            for _ in range(chance.choice((1, 4, 32))):
-                changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-        case 2:
-            changed[chance.randrange(min(len(data), 120))] = chance.choice((0, 1, 127, 255))
-        case 3:
-            return data[:start] + other[chance.randrange(len(other)) :]
-        case 4:
-            changed[start : start + 64] = bytes(len(changed[start : start + 64]))
-        case 5:
-            del changed[start : start + chance.choice((1, 9, 100))]
-        case 6:
-            return data + chance.randbytes(200)
-        case 7:
-            layout = chance.choice(("<H", ">H", "<I", ">I"))
-            most = 256 ** struct.calcsize(layout) - 1
-            where = chance.randrange(min(len(data), 100))
-            number = struct.pack(layout, min(chance.choice((0, 40_000, 2**31, 2**32)), most))
-            changed[where : where + len(number)] = number
-    return bytes(changed)
+@pytest.fixture
+def damages(monkeypatch):
+    """Return the ways of the large fuzzer to damage a file."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("fuzz").DAMAGES
 
 
 @pytest.fixture(scope="module")
@@ -154,13 +133,13 @@ def test_every_sound_file_is_done(sound, tmp_path, tiny_weights):
             assert image.size == (44, 36)
 
 
-def test_damage_costs_a_file_and_nothing_else(sound, tmp_path, tiny_weights, capfd):
+def test_damage_costs_a_file_and_nothing_else(sound, damages, tmp_path, tiny_weights, capfd):
     """Each is done or has failed for a reason; nothing is printed, nothing is left behind."""
     chance, names = random.Random(11), list(sound)  # noqa: S311 - not a secret
     files = []
     for _ in range(COUNT):
         name, other = chance.choice(names), chance.choice(names)
-        files.append((name, damaged(sound[name], sound[other], chance)))
+        files.append((name, chance.choice(damages)(sound[name], sound[other], chance)))
 
     results = enlarged(files, tmp_path, tiny_weights)
 

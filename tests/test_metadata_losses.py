@@ -2,15 +2,14 @@
 
 import io
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from metadata_blocks import SPACES, block, encoded, packet, pictured
+from metadata_blocks import block, encoded, packet, pictured
 from PIL import Image
-from reading_files import SRGB
+from reading_files import SRGB, chunk
 
 from srcli.errors import ImageError
 from srcli.imaging.reading import read, read_album
@@ -38,9 +37,8 @@ def jpeg(*segments, shape=(32, 48, 3)):
 
 def png(name, content=b"abcd"):
     """Put a chunk into a PNG."""
-    data, chunk = saved("PNG"), name + content
-    check = struct.pack(">I", zlib.crc32(chunk))
-    return data[:33] + struct.pack(">I", len(content)) + chunk + check + data[33:]
+    data = saved("PNG")
+    return data[:33] + chunk(name, content) + data[33:]
 
 
 PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
@@ -193,19 +191,6 @@ def test_the_own_resolution_of_exif_goes_into_a_tiff():
 
     with Image.open(file) as image:
         assert image.tag_v2[282] == 300
-
-
-@pytest.mark.parametrize("start", [b"II*\0\x08\x0a\0\0IIIICwaR", bytes(25) + b"ARECOYK"])
-def test_raws_of_phase_one_and_kyocera(start):
-    """One is a TIFF whose first page is small, and says that it is the picture."""
-    with pytest.raises(ImageError, match="a camera raw"):
-        read(NAME, start + bytes(4000))
-
-
-def test_a_name_space_is_no_depth_map():
-    """Only what is said in it counts."""
-    assert "GDepth" in SPACES
-    assert not read_album(NAME, jpeg((0xE1, XMP + packet('dc:title="a"')))).notes
 
 
 def test_captions_that_imagemagick_puts_into_a_png_are_kept():

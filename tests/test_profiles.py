@@ -8,6 +8,8 @@ import pyvips
 from PIL import Image, ImageCms
 from reading_files import lab_of
 
+from srcli.imaging.chunks import Chunks
+from srcli.imaging.colour import from_png
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import rgb_of, stripped, to_srgb
 
@@ -16,44 +18,19 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 """XYZ of red, green and blue of Adobe RGB (1998), adapted to D50."""
 
-P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
-"""XYZ of red, green and blue of Display P3, adapted to D50."""
 
-D50 = (0.9642, 1.0, 0.8249)
-
-
-def fixed(*numbers):
-    """Encode numbers as ICC does: 16 bits before the point, 16 behind."""
-    return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)
+def described(gamma, *places, channels=3):
+    """Make the profile of a gamma and, of colours, of x and y of white, red, green and blue."""
+    chunks = [(b"gAMA", struct.pack(">I", round(100_000 / gamma)))]
+    if places:
+        chunks.append((b"cHRM", struct.pack(">8I", *(round(100_000 * each) for each in places))))
+    return from_png(Chunks(others=tuple(chunks), ended=True), channels)[0]
 
 
-def made_profile(primaries, gamma, space=b"RGB "):
-    """Assemble a version 2 profile of a matrix and one gamma, or of grey, by hand."""
-    text = b"test\0"
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
-    tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 78,
-        b"cprt": b"text\0\0\0\0" + text,
-        b"wtpt": b"XYZ \0\0\0\0" + fixed(*D50),
-    }
-    if primaries is None:
-        tags[b"kTRC"] = curve
-    else:
-        for name, colour in zip(b"rgb", primaries, strict=True):
-            tags[bytes([name]) + b"XYZ"] = b"XYZ \0\0\0\0" + fixed(*colour)
-            tags[bytes([name]) + b"TRC"] = curve
-    table, body = struct.pack(">I", len(tags)), b""
-    start = 128 + 4 + 12 * len(tags)
-    for name, content in tags.items():
-        table += name + struct.pack(">II", start + len(body), len(content))
-        body += content + b"\0" * (-len(content) % 4)
-    header = struct.pack(">I", start + len(body)) + b"lcms\2\x10\0\0mntr" + space + b"XYZ "
-    header = header.ljust(36, b"\0") + b"acsp"
-    return header.ljust(68, b"\0") + fixed(*D50) + b"\0" * 48 + table + body
-
-
-ADOBE_RGB, DISPLAY_P3 = made_profile(ADOBE, 2.19921875), made_profile(P3, 2.2)
-GREY_GAMMA = made_profile(None, 1.8, b"GRAY")
+D65 = (0.3127, 0.3290)
+ADOBE_RGB = described(2.19921875, *D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+DISPLAY_P3 = described(2.2, *D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+GREY_GAMMA = described(1.8, channels=1)
 
 
 def muted(dtype=np.uint8, channels=3):

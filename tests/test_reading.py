@@ -11,14 +11,12 @@ from PIL import ExifTags, Image, ImageCms
 from reading_files import (
     COLOURS,
     GREY,
-    HEIGHT,
     INDICES,
     LA,
     RGB,
     RGBA,
     SRGB,
     UPRIGHT,
-    WIDTH,
     as_image,
     exif_block,
     lab_of,
@@ -39,25 +37,14 @@ OPACITIES = np.array([255, 128, 0, 7], dtype=np.uint8)
 
 MODES = {
     "1.png": (Image.fromarray(GREY[..., 0] > 99), {}, (GREY > 99) * np.uint8(255), None),
-    "L.png": (as_image(GREY), {}, GREY, None),
-    "RGB.png": (as_image(RGB), {}, RGB, None),
     "LA.png": (as_image(LA), {}, LA[..., :1], LA[..., 1:]),
     "RGBA.png": (as_image(RGBA), {}, RGBA[..., :3], RGBA[..., 3:]),
-    "RGBA.tiff": (as_image(RGBA), {}, RGBA[..., :3], RGBA[..., 3:]),
-    "P.png": (palette_image(), {}, COLOURS[INDICES], None),
     "P.gif": (palette_image(), {}, COLOURS[INDICES], None),
-    "P.bmp": (palette_image(), {}, COLOURS[INDICES], None),
     "P-bytes.png": (
         palette_image(),
         {"transparency": OPACITIES.tobytes()},
         COLOURS[INDICES],
         OPACITIES[INDICES][..., None],
-    ),
-    "P-index.png": (
-        palette_image(),
-        {"transparency": 2},
-        COLOURS[INDICES],
-        np.where(INDICES == 2, 0, 255).astype(np.uint8)[..., None],
     ),
     "P-index.gif": (
         palette_image(),
@@ -147,46 +134,6 @@ def test_other_colour_models_become_rgb(mode, colour, pixels, alpha):
 
     np.testing.assert_allclose(found[0, 0].astype(int), pixels, atol=1)
     assert alpha == (None if opacity is None else opacity.item())
-
-
-@pytest.mark.parametrize(
-    ("data", "pixels", "alpha"),
-    [
-        pytest.param(
-            png(2, 0, b"\x1b", (b"tRNS", b"\0\2")),
-            [[0], [85], [170], [255]],
-            [[255], [255], [0], [255]],
-            id="2-bit grey",
-        ),
-        pytest.param(
-            png(4, 0, b"\x5f", (b"tRNS", b"\0\5")), [[85], [255]], [[0], [255]], id="4-bit grey"
-        ),
-        pytest.param(
-            png(1, 0, b"\x50", (b"tRNS", b"\0\1")),
-            [[0], [255], [0], [255], [0], [0], [0], [0]],
-            [[255], [0], [255], [0], [255], [255], [255], [255]],
-            id="1-bit",
-        ),
-        pytest.param(
-            png(16, 0, b"\x12\x34\xab\xcd", (b"tRNS", b"\x12\x34")),
-            [[0x1234], [0xABCD]],
-            [[0], [65535]],
-            id="16-bit grey",
-        ),
-        pytest.param(
-            png(16, 2, b"\1\2\3\4\5\6\7\7\7\7\7\7", (b"tRNS", b"\1\2\3\4\5\6")),
-            [[0x102, 0x304, 0x506], [0x707, 0x707, 0x707]],
-            [[0], [65535]],
-            id="16-bit RGB",
-        ),
-    ],
-)
-def test_png_colour_key_is_transparent_at_every_bit_depth(saved, data, pixels, alpha):
-    """The clear colour of a PNG is compared at the file's depth, which Pillow alone forgets."""
-    picture = read(saved(data, "key.png"))
-
-    assert [pixels] == picture.pixels.tolist()
-    assert [alpha] == picture.alpha.tolist()
 
 
 # ---- what every picture is ----------------------------------------------------------------
@@ -301,19 +248,6 @@ def test_an_image_of_pillow_is_turned_and_described():
     np.testing.assert_array_equal(RGB, np.array(image))
 
 
-def test_a_multi_picture_jpeg_is_a_jpeg(saved):
-    """A phone's MPO reads as its first picture and says JPEG, which is what is written back."""
-    frames = [as_image(smooth()), as_image(smooth()[:, ::-1].copy())]
-    path = saved(frames[0], "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
-    with Image.open(path) as image:
-        assert image.format == "MPO"
-
-    album = read_album(path)
-
-    assert album.format == "JPEG"
-    np.testing.assert_allclose(album.pictures[0].pixels.astype(int), smooth(), atol=12)
-
-
 def test_format_is_the_one_of_the_content(saved):
     """A PNG under a JPEG's name is a PNG."""
     path = saved(as_image(RGB), "liar.jpg", format="PNG")
@@ -379,16 +313,6 @@ def test_png_orientation_is_found_on_either_side_of_the_pixels(saved, late):
 
     assert read(path).pixels.tolist() == [[[99]], [[98]], [[97]]]
     assert read_size(path) == (1, 3)
-
-
-def test_size_comes_from_the_header_alone(saved):
-    """A file whose pixels are missing still tells its size."""
-    whole = saved(as_image(RGB), "a.png").read_bytes()
-    cut = saved(whole[: whole.index(b"IDAT") + 4], "cut.png")
-
-    assert read_size(cut) == (WIDTH, HEIGHT)
-    with pytest.raises(ImageError):
-        read(cut)
 
 
 # ---- memory -------------------------------------------------------------------------------

@@ -86,15 +86,6 @@ def test_a_still_picture_has_no_time(saved):
         assert (album.pictures[0].duration, album.loop, album.notes) == (None, None, ())
 
 
-def test_frames_of_no_duration_keep_it(saved):
-    """Zero is what the file says; what a player makes of it is not decided here."""
-    frames = drawn(clear=False)
-    for name in ("a.gif", "a.png", "a.webp"):
-        path = saved(frames[0], name, save_all=True, append_images=frames[1:], duration=0)
-
-        assert {picture.duration for picture in read_album(path).pictures} == {0.0}
-
-
 def test_the_stand_in_of_an_animated_png_is_left_out(saved):
     """A picture for programs without animations is no frame; that it is gone is told."""
     frames = drawn(clear=False)
@@ -178,16 +169,6 @@ def test_a_damaged_frame_is_named(saved, name):
         expected = "frame 4 of 4 is truncated, its end is missing; fetch the file again"
     path.write_bytes(data)
 
-    assert message_of(path, read_album) == expected
-
-
-def test_missing_frames_are_missed(saved):
-    """An animated PNG that ends between two frames is truncated, not shorter."""
-    frames = drawn(clear=False)
-    data = saved(frames[0], "a.png", save_all=True, append_images=frames[1:]).read_bytes()
-    path = saved(data[: data.rindex(b"fcTL") - 4], "a.png")
-
-    expected = "frame 4 of 4 is truncated, its end is missing; fetch the file again"
     assert message_of(path, read_album) == expected
 
 

@@ -19,6 +19,7 @@ from reading_files import (
     UPRIGHT,
     WIDTH,
     as_image,
+    chunk,
     exif_block,
     noise,
     parsed,
@@ -29,51 +30,7 @@ from reading_files import (
 from srcli.errors import ImageError
 from srcli.imaging.reading import read, read_album, read_header, read_size
 
-
-def png_of(bits, kind, rows, *early):
-    """Assemble a PNG of HEIGHT x WIDTH from its filtered rows."""
-    data = png(bits, kind, b"", *early)
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, kind, 0, 0, 0)
-    return with_chunks(data, {b"IHDR": header, b"IDAT": zlib.compress(rows)})
-
-
-def with_chunks(data, changed):
-    """Replace the contents of some chunks of a PNG; None drops one."""
-    position, parts = 8, [data[:8]]
-    while position < len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        content = changed.get(name, data[position + 8 : position + 8 + length])
-        position += length + 12
-        if content is not None:
-            checksum = zlib.crc32(name + content)
-            parts.append(struct.pack(">I", len(content)) + name + content)
-            parts.append(struct.pack(">I", checksum))
-    return b"".join(parts)
-
-
 # ---- sixteen bits -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "stored"),
-    [
-        ("a.png", "I;16", "<u2"),
-        ("a.tiff", "I;16", "<u2"),
-        ("b.tiff", "I;16B", ">u2"),
-        ("a.pgm", "I;16", "<u2"),
-        ("c.tiff", "I", "<i4"),
-    ],
-)
-def test_sixteen_bit_grey_is_kept(saved, name, mode, stored):
-    """Grey of 16 bits arrives as native uint16 from every format and byte order."""
-    levels = noise(1, np.uint16)
-    image = Image.frombytes(mode, (WIDTH, HEIGHT), levels.astype(stored).tobytes())
-
-    picture = read(saved(image, name))
-
-    np.testing.assert_array_equal(levels, picture.pixels)
-    assert picture.pixels.dtype == np.dtype(np.uint16)
-    assert picture.pixels.dtype.isnative
 
 
 @pytest.mark.parametrize(
@@ -91,6 +48,8 @@ def test_sixteen_bit_grey_is_kept(saved, name, mode, stored):
 )
 def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, expected):
     """Guessing the white of floating-point or 32-bit files would give garbage."""
+    sound = Image.frombytes("I", (1, 1), np.array(40_000, "<i4").tobytes())
+    assert read(saved(sound, "sound.tiff")).pixels == 40_000
     path = saved(Image.frombytes(mode, (1, 1), np.array(value, stored).tobytes()), "deep.tiff")
 
     with pytest.raises(ImageError) as caught:
@@ -104,11 +63,9 @@ def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, ex
     "options",
     [
         {},
-        {"compression": "zlib"},
         {"compression": "zlib", "predictor": True},
-        {"tile": (16, 16)},
         {"compression": "zlib", "tile": (16, 32)},
-        {"rowsperstrip": 4},
+        {"rowsperstrip": 4, "bigtiff": True},
     ],
     ids=str,
 )
@@ -134,27 +91,6 @@ def test_sixteen_bit_tiffs_keep_every_level(channels, planar, options, byteorder
         np.testing.assert_array_equal(levels[..., colours:], picture.alpha)
     header = read_header(Path("a.tiff"), data)
     assert (header.bits, header.channels, header.alpha) == (16, colours, channels > colours)
-
-
-@pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_big_tiffs_of_sixteen_bits_are_read(byteorder):
-    """Offsets of 64 bits lead to the same pixels."""
-    levels = noise(4, np.uint16)
-
-    picture = read(Path("a.tiff"), tiff(levels, "contig", byteorder, bigtiff=True, tile=(16, 16)))
-
-    np.testing.assert_array_equal(levels[..., :3], picture.pixels)
-    np.testing.assert_array_equal(levels[..., 3:], picture.alpha)
-
-
-def test_lzw_of_sixteen_bits_is_read():
-    """The compression of Photoshop's TIFFs."""
-    levels = noise(3, np.uint16, height=20, width=30)
-    data = pyvips.Image.new_from_array(levels).tiffsave_buffer(
-        compression="lzw", predictor="horizontal"
-    )
-
-    np.testing.assert_array_equal(levels, read(Path("a.tiff"), data).pixels)
 
 
 @pytest.mark.parametrize("bits", [np.uint8, np.uint16])
@@ -220,11 +156,10 @@ def test_sixteen_bit_colour_is_turned_and_described(kind, orientation):
     """Orientation and metadata of a 16-bit file are those of any other, opacity turned too."""
     levels = noise(4, np.uint16)
     if kind == "png":
-        row = levels.astype(">u2").tobytes()
-        size = WIDTH * 8
-        rows = b"".join(b"\0" + row[at : at + size] for at in range(0, len(row), size))
-        exif = exif_block(orientation)[6:]
-        data = png_of(16, 6, rows, (b"eXIf", exif), (b"pHYs", struct.pack(">IIB", 3937, 3937, 1)))
+        image = pyvips.Image.new_from_array(levels)
+        image = image.copy(interpretation="rgb16", xres=100 / 25.4, yres=100 / 25.4)
+        data = image.pngsave_buffer(bitdepth=16, keep="none")
+        data = data[:33] + chunk(b"eXIf", exif_block(orientation)[6:]) + data[33:]
     else:
         extra = [(274, 3, 1, orientation, True), (271, 2, 6, "Maker", True)]
         data = tiff(levels, extratags=extra, resolution=(100, 100), resolutionunit=2)
@@ -267,9 +202,7 @@ def test_damage_of_sixteen_bit_files_is_told(capfd, kind):
 def test_no_changed_byte_of_the_pixels_of_a_png_goes_unnoticed(bits):
     """The checksums are looked at: Pillow alone would decode something else, without a word."""
     levels = noise(3, bits, height=9, width=9)
-    rows = b"".join(b"\0" + row.tobytes() for row in levels.astype(f">u{levels.itemsize}"))
-    header = struct.pack(">IIBBBBB", 9, 9, 8 * levels.itemsize, 2, 0, 0, 0)
-    data = with_chunks(png(8, 2, b""), {b"IHDR": header, b"IDAT": zlib.compress(rows, 0)})
+    data = pyvips.Image.new_from_array(levels).pngsave_buffer(compression=0, keep="none")
     np.testing.assert_array_equal(levels, read(Path("a.png"), data).pixels)
     start = data.index(b"IDAT") + 4
 
@@ -280,32 +213,14 @@ def test_no_changed_byte_of_the_pixels_of_a_png_goes_unnoticed(bits):
             read(Path("a.png"), bytes(changed))
 
 
-def test_a_directory_that_is_cut_off_is_damage(capfd):
-    """A page whose directory is incomplete is no page of other pixels, and nothing is printed."""
-    stream = io.BytesIO()
-    pages = [as_image(noise(1, seed=seed)) for seed in (1, 2)]
-    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:], compression="packbits")
-    data = stream.getvalue()
-    with Image.open(stream) as image:
-        image.seek(1)
-        place = image._frame_pos[1]
-    entries = struct.unpack_from("<H", data, place)[0]
-
-    for kept in (1, 3, entries - 1):
-        with pytest.raises(ImageError, match="truncated, its end is missing"):
-            read_album(Path("a.tiff"), data[: place + 2 + 12 * kept])
-    assert capfd.readouterr() == ("", "")
-
-
 def test_a_colour_map_behind_the_end_is_damage():
-    """Pillow leaves out a tag whose value is not there, and would call the indices greys."""
+    """Libtiff does without; where it is there the indices are looked up."""
     image = Image.fromarray(INDICES, "L")
     image.putpalette(COLOURS.tobytes().ljust(768, b"\0"))
     stream = io.BytesIO()
     image.save(stream, "TIFF")
     data = bytearray(stream.getvalue())
-    with Image.open(stream) as opened:
-        assert 320 in opened.tag_v2
+    np.testing.assert_array_equal(COLOURS[INDICES], read(Path("a.tiff"), bytes(data)).pixels)
     entry = data.index(struct.pack("<HHI", 320, 3, 768))
     struct.pack_into("<I", data, entry + 8, len(data) - 100)
 
@@ -327,50 +242,17 @@ def test_what_one_of_two_libtiffs_knows_is_read(compression):
     np.testing.assert_array_equal(levels, read(Path("a.tiff"), stream.getvalue()).pixels)
 
 
-def test_a_tiff_whose_strip_states_too_much_is_read():
-    """Where nothing is compressed the pixels say how much there is."""
-    levels = noise(3, height=24, width=40)
-    data = bytearray(tiff(levels))
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        place = file.pages[0].tags[279].valueoffset
-    struct.pack_into("<L", data, place, 10**9)
-
-    np.testing.assert_array_equal(levels, read(Path("a.tiff"), bytes(data)).pixels)
-
-
-def test_a_tiff_whose_rows_per_strip_are_absurd_is_read():
-    """Strips that follow each other are one where the rows of a strip say so."""
-    levels = noise(3, height=24, width=40)
-    data = bytearray(tiff(levels, rowsperstrip=5))
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        rows = file.pages[0].tags[278]
-    layout = {3: "<H", 4: "<L"}[rows.dtype]
-    struct.pack_into(layout, data, rows.valueoffset, 256 ** struct.calcsize(layout) - 1)
-
-    np.testing.assert_array_equal(levels, read(Path("a.tiff"), bytes(data)).pixels)
-
-
-@pytest.mark.parametrize("compression", ["lzma", "none"])
-def test_a_palette_comes_through_either_libtiff(compression):
-    """Indices are looked up, whichever decodes them."""
-    options = {"compression": "lzma"} if compression == "lzma" else {}
-    image = Image.fromarray(INDICES, "L")
-    image.putpalette(COLOURS.tobytes().ljust(768, b"\0"))
-    stream = io.BytesIO()
-    image.save(stream, "TIFF", **options)
-
-    np.testing.assert_array_equal(COLOURS[INDICES], read(Path("a.tiff"), stream.getvalue()).pixels)
-
-
 @pytest.mark.parametrize("plain", [False, True], ids=["binary", "plain"])
 @pytest.mark.parametrize("top", [65535, 1023])
-def test_colour_of_sixteen_bits_is_read_from_a_ppm(plain, top):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_are_read_from_a_ppm(plain, top, channels):
     """All levels arrive, stretched to 65535 if white is less; a comment is no level."""
-    levels = noise(3, np.uint16) & top
+    levels = noise(channels, np.uint16) & top
     stored = levels.astype(">u2").tobytes()
     if plain:
         stored = b"# x 1\n" + b" ".join(b"%d" % level for level in levels.ravel())
-    data = b"P%d\n%d %d %d\n" % (3 if plain else 6, WIDTH, HEIGHT, top) + stored
+    magic = {(1, False): 5, (1, True): 2, (3, False): 6, (3, True): 3}[channels, plain]
+    data = b"P%d\n%d %d %d\n" % (magic, WIDTH, HEIGHT, top) + stored
 
     picture = read(Path("a.ppm"), data)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli.app import app
@@ -120,20 +119,6 @@ def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain_weights):
 
     assert images.read(Path("b.png")).metadata == images.Metadata()
     assert images.read(Path("a.png")).metadata != images.Metadata()
-
-
-@pytest.mark.usefixtures("here", "streaming")
-def test_what_is_not_for_scanning_is_read_whole(plain_weights):
-    """Transparency, a palette, a turn by EXIF: the results are those of the whole picture."""
-    Image.fromarray(levels(50, 40)).quantize(16).save("p.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(levels(50, 40)).save("t.jpg", exif=exif)
-
-    results = enlarge("p.png", "t.jpg", model=plain_weights, selection={"output": Path("out")})
-
-    assert [one.status for one in results] == ["done", "done"]
-    assert [one.after for one in results] == [(120, 150), (150, 120)]
 
 
 @pytest.mark.usefixtures("here", "streaming")
@@ -348,15 +333,3 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
 
     assert done == names[:2]
     assert sorted(path.name for path in Path("out").iterdir()) == done
-
-
-@pytest.mark.usefixtures("here", "two_gpus")
-def test_a_failure_on_one_device_costs_one_file(plain_weights):
-    """The others are done by both, and the failed one is reported in its place."""
-    write_noise("a.png", "b.png", "c.png")
-    Path("b.png").write_bytes(Path("b.png").read_bytes()[:200])
-
-    results = enlarge("a.png", "b.png", "c.png", model=plain_weights)
-
-    assert [one.status for one in results] == ["done", "failed", "done"]
-    assert results[1].message.startswith("b.png: ")

@@ -204,15 +204,6 @@ def test_gif_rounds_durations_to_hundredths_of_a_second(tmp_path, duration, expe
     assert told is (duration % 10 != 0)
 
 
-def test_equal_frames_of_a_gif_that_are_shown_very_long(tmp_path):
-    """They are not made one, whose time would be too long for a GIF."""
-    still = Picture(pixels=noise(3), duration=400_000.0)
-    frames = (still, still, Picture(pixels=noise(3, seed=1), duration=100.0))
-    write_album(Album(pictures=frames), tmp_path / "a.gif")
-
-    assert sum(each for _, each in frames_by_pillow(tmp_path / "a.gif")) == 800_100
-
-
 @pytest.mark.parametrize("duration", [100.0, 1000 / 30, 0.1, 70_000.0, 1e9])
 def test_png_holds_durations_as_fractions(tmp_path, duration):
     """A thirtieth of a second is exact, and long times are as near as 16 bits come."""

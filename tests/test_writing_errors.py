@@ -44,15 +44,6 @@ def test_missing_folders_and_folders_in_the_way(tmp_path):
     assert {"taken.png", "file"} == set(names_in(tmp_path))
 
 
-def test_odd_folder_names_are_printed_safely(tmp_path):
-    """A line feed in a missing folder's name does not break the line."""
-    with pytest.raises(OutputError) as caught:
-        write(SMALL, tmp_path / "two\nlines" / "a.png")
-
-    folder = rf"{tmp_path}/two\nlines"
-    assert str(caught.value) == f"{folder}/a.png: there is no folder {folder}; make it first"
-
-
 def test_names_too_long_for_the_file_system(tmp_path):
     """The name is refused before the encoding, not by the temporary name."""
     assert refusal_of(tmp_path / ("a" * 300 + ".png")) == "the file name is too long; shorten it"
