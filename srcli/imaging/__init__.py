@@ -5,11 +5,10 @@ The only package that knows Pillow and pyvips. It may import files and errors. B
 travels. Then, by what they do:
 
 - kinds: ``formats`` (what each can hold), ``kinds`` (what a file is by its first bytes);
-- in: ``reading`` opens a file (``opening``: limits and errors) and hands it to ``pillow``
-  (with ``chunks`` of a PNG, ``ppm``) or to ``tiffs`` (with ``pages``, its directories);
-  ``scanning`` finds out whether it can be read by rows instead; ``coding`` is what headers say;
+- in: ``reading`` opens a file, whole or by rows, and hands it to ``pillow`` (with ``chunks`` of a
+  PNG, ``ppm``) or to ``tiffs``; ``opening`` has limits and errors, ``coding`` what headers say;
 - metadata: ``metadata`` collects it, ``embedding`` fits it to a format by ``exif`` (on ``ifd``)
   and ``xmp``; ``colour`` makes profiles of what a file says, ``profiles`` converts;
-- out: ``writing`` adapts pictures and names the losses (``losses``), then ``streaming`` writes
-  stills and pages by rows (``bands``), ``encoding`` all else.
+- out: ``writing`` adapts pictures and names the losses, then ``streaming`` writes stills and pages
+  by rows (``bands``), ``encoding`` all else.
 """

@@ -1,18 +1,16 @@
-"""Opening image files: what they are, how large they may be, and what is wrong with them."""
+"""What may be wrong with image files, in words: too large, damaged, not there."""
 
 import errno
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.files import one_line, reason
-from srcli.imaging.formats import PILLOW_SILENCE
 
 MAX_PIXELS: Final = 178_956_970
 """Most pixels of a file, all frames together, unless more are asked for.
@@ -31,25 +29,6 @@ def named(path: Path, limit: int = MAX_PIXELS) -> Iterator[None]:
     # All of it means the same to a user: this file is not readable.
     except Exception as error:
         raise ImageError(f"{one_line(str(path))}: {problem_of(error, limit)}") from error
-
-
-@contextmanager
-def opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[BinaryIO]:
-    """Open a file that is not empty; its problems are reported while it is open."""
-    with (
-        named(path, max_pixels),
-        PILLOW_SILENCE.up_to(max_pixels),
-        path.open("rb") if data is None else io.BytesIO(data) as file,
-    ):
-        # A pipe cannot be rewound, as telling formats apart needs.
-        stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
-        if not stream.read(1):
-            raise ImageError("empty (0 bytes); fetch the file again")
-        stream.seek(0)
-        yield stream
-
-
-# ---- problems -----------------------------------------------------------------------------
 
 
 def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:

@@ -4,26 +4,29 @@ RGB and grey are never converted between colour profiles; a profile travels with
 it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, become sRGB.
 """
 
+import io
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from PIL import Image
 
 from srcli.errors import ImageError
+from srcli.imaging import tiffs
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
 from srcli.imaging.kinds import jxl_size, kind_of, registered
 from srcli.imaging.metadata import metadata_of, orientation_of
-from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, opened, problem_of
-from srcli.imaging.pictures import Album, Levels, Picture
+from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, problem_of
+from srcli.imaging.pictures import Album, Levels, Metadata, Picture
 from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of, of_one_kind
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.scanning import plan_of
-from srcli.imaging.tiffs import TiffFile, is_tiff
+from srcli.imaging.tiffs import Page, TiffFile, is_tiff, page_metadata
+from srcli.imaging.vips import decoded_bands
 
 _File = PillowFile | TiffFile
 
@@ -32,14 +35,22 @@ _File = PillowFile | TiffFile
 def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
     """Open an image file with what decodes it; its problems are one ``ImageError``."""
     notes: dict[str, None] = {}
-    with opened(path, data, max_pixels) as stream:
+    with (
+        named(path, max_pixels),
+        PILLOW_SILENCE.up_to(max_pixels),
+        path.open("rb") if data is None else io.BytesIO(data) as file,
+    ):
+        # A pipe cannot be rewound, as telling formats apart needs.
+        stream: BinaryIO = file if file.seekable() else io.BytesIO(file.read())
         start = stream.read(4)
+        if not start:
+            raise ImageError("empty (0 bytes); fetch the file again")
         stream.seek(0)
         if is_tiff(start):
             yield TiffFile(stream, max_pixels, notes)
         else:
-            with _by_pillow(stream, max_pixels, notes) as file:
-                yield file
+            with _by_pillow(stream, max_pixels, notes) as decoder:
+                yield decoder
 
 
 @contextmanager
@@ -171,15 +182,24 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
         yield None
         return
     with _opened(path, None, max_pixels) as file:
-        plan = plan_of(file)
+        header = file.header()
+        plan = _plan_of(file, header)
+        if plan is None:
+            metadata = Metadata()
+        elif isinstance(file, TiffFile):
+            metadata = page_metadata(file.first, file.notes)
+        else:
+            file.announce()
+            metadata = file.metadata(header.channels)
     if plan is None:
         yield None
         return
-    bands, header, metadata = plan
+    loader, count = plan
+    shape = (header.height, header.width, header.channels)
     with named(path):
         stream = path.open("rb", buffering=0)
     with stream:
-        rows = bands(stream)
+        rows = decoded_bands(loader, stream, shape=shape, bits=header.bits, rows=count)
         try:
             first = next(rows)
         except Exception:  # noqa: BLE001 - reading it whole says what is the matter
@@ -221,3 +241,83 @@ def from_pillow(image: Image.Image) -> Picture:
         size = (pixels.shape[1], pixels.shape[0]) if metadata.exif or metadata.xmp else None
         metadata = replace(metadata, orientation=orientation, size=size)
         return Picture(pixels=pixels, alpha=alpha, metadata=metadata)
+
+
+# ---- by rows ------------------------------------------------------------------------------
+
+_ROWS: Final = 128
+"""Rows of a band: whole blocks of a JPEG, and few enough to be nothing beside a picture."""
+
+_STEP: Final = 16
+"""How many rows of a PNG or JPEG libvips decodes together, and forgets the rest of."""
+
+_BAND_BYTES: Final = 1 << 22
+"""Most bytes of a band, where its rows are so long that fewer have to do."""
+
+_MOST_STEP: Final = 1 << 25
+"""Most bytes of a strip or of a row of tiles: bands are made of them."""
+
+_CHOPPED: Final = 1 << 13
+"""Bytes of the strips that libtiff makes of one long one (its ``STRIP_SIZE_DEFAULT``)."""
+
+_SCANNED_PNGS: Final = {(bits, kind, 0) for bits in (8, 16) for kind in (0, 2)}
+"""Bits, colour type (grey, RGB) and interlacing."""
+
+
+def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
+    """Return the loader of libvips and the rows of a band; None: it takes more than decoding."""
+    if file.is_moving or header.alpha:
+        return None
+    rows = max(_STEP, min(_ROWS, _BAND_BYTES // _row_bytes(header)) // _STEP * _STEP)
+    if isinstance(file, TiffFile):
+        step = _step_of(file.first, header) if _is_plain(file.first, header) else None
+        return None if step is None else ("tiffload", max(1, rows // step) * step)
+    if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I;16"}:
+        return None
+    if file.chunks is not None:
+        fits = file.chunks.ended and file.chunks.kind in _SCANNED_PNGS
+        return ("pngload", rows) if fits else None
+    fits = file.format == "JPEG" and _has_end_mark(file.stream)
+    return ("jpegload", rows) if fits else None
+
+
+def _row_bytes(header: Header) -> int:
+    return header.width * header.channels * header.bits // 8
+
+
+def _has_end_mark(stream: BinaryIO) -> bool:
+    """Whether a JPEG has an end mark behind its header, where Pillow has stopped reading."""
+    start = stream.tell()
+    try:
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.rfind(b"\xff\xd9", start) >= 0
+    except (OSError, ValueError):  # no file of the system's
+        return False
+
+
+def _is_plain(page: Page, header: Header) -> bool:
+    """Whether a page needs no more than decoding."""
+    plain = {tiffs.GREY, tiffs.RGB} | ({tiffs.YCBCR} if page.packing == tiffs.JPEG else set())
+    return (
+        page.photometric in plain
+        and page.orientation == 1
+        and not page.is_separate
+        and page.samples == header.channels
+        and {*page.numbers(tiffs.BITS, 1)} in ({8}, {16})
+        and {*page.numbers(tiffs.SAMPLE_FORMAT, 1)} == {1}
+    )
+
+
+def _step_of(page: Page, header: Header) -> int | None:
+    """Return how many rows are decoded together; ``None`` where they are too many to be held."""
+    tiled = tiffs.TILE_WIDTH in page.entries
+    step = page.number(tiffs.TILE_ROWS if tiled else tiffs.STRIP_ROWS, header.height)
+    if not tiled and page.packing == tiffs.UNPACKED and step >= header.height:
+        step = max(1, _CHOPPED // _row_bytes(header))
+    step = step if tiled else min(step, header.height)
+    if step < 1 or step * _row_bytes(header) > _MOST_STEP:
+        return None
+    if tiled:
+        return step
+    # libvips decodes tall strips row by row, and low ones together.
+    return _STEP if step > _ROWS else step * max(1, _STEP // step)
