@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms, features
-from reading_files import chunk, lab_of
+from PIL import ExifTags, Image, ImageCms
+from reading_files import AVIF, chunk, lab_of
 
 from srcli.errors import ImageError
 from srcli.imaging.kinds import jxl_size
@@ -92,7 +92,6 @@ def avif_with(primaries, transfer):
     return bytes(data)
 
 
-AVIF = pytest.mark.skipif("avif" not in features.get_supported(), reason="Pillow without AVIF")
 GAMMA = (b"gAMA", struct.pack(">I", 45455))
 
 

@@ -287,18 +287,6 @@ def damaged(data, chance):
     return bytes(changed)
 
 
-def run(program, *arguments):
-    """Run a program in a process of its own, and give what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not done.stderr
-    return done.stdout
-
-
 # ---- memory -------------------------------------------------------------------------------
 
 MEGABYTE = 1 << 20
@@ -329,7 +317,9 @@ def test_memory_does_not_grow_with_the_picture(name, tmp_path):
         print(height, peak() - before)
     """
     for _ in range(3):
-        height, growth = map(int, run(program, path).split())
+        command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        height, growth = map(int, done.stdout.split())
         assert height == 7500
         if growth < 60:
             break

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
+import batch_files
 import numpy as np
 import pytest
 import torch
@@ -20,9 +22,7 @@ from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch, estimate, steps
-from srcli.upscaling.batch import BatchConfig
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Selection
 
 NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp", "a.bmp", "a.gif"]
 
@@ -43,17 +43,11 @@ def levels(height, width, channels=3, dtype=np.uint8):
     return ((np.stack(waves, 2) + 1) / 2 * top).astype(dtype)
 
 
-def configured(*inputs, model, **options):
-    """Options that compute in fp32 on the CPU, in single patches."""
-    selection = Selection(inputs=inputs, **options.pop("selection", {}))
-    settings = Settings(device="cpu", dtype="fp32", tile=120)
-    return BatchConfig(selection=selection, model=str(model), settings=settings, **options)
+SETTINGS = Settings(device="cpu", dtype="fp32", tile=120)
+"""In fp32 on the CPU, in single patches."""
 
-
-def enlarge(*inputs, model, **options):
-    """Plan and run a batch."""
-    config = configured(*inputs, model=model, **options)
-    return list(batch.run(config, plan(config.selection)))
+configured = partial(batch_files.configured, settings=SETTINGS)
+enlarge = partial(batch_files.enlarge, settings=SETTINGS)
 
 
 def picture(name):
@@ -70,9 +64,9 @@ def picture(name):
 def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request):
     """Byte for byte what is written of a picture that is whole; the counts and sizes too."""
     images.write(picture(name), Path(name))
-    (held,) = enlarge(name, model=plain_weights, selection={"output": Path(f"held_{name}")})
+    (held,) = enlarge(name, model=plain_weights, output=Path(f"held_{name}"))
     request.getfixturevalue("streaming")
-    (streamed,) = enlarge(name, model=plain_weights, selection={"output": Path(f"streamed_{name}")})
+    (streamed,) = enlarge(name, model=plain_weights, output=Path(f"streamed_{name}"))
 
     assert (held.status, streamed.status) == ("done", "done")
     assert Path(f"held_{name}").read_bytes() == Path(f"streamed_{name}").read_bytes()
@@ -90,15 +84,13 @@ def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, 
     """In one step, in several and reduced: bit for bit the result of the decoded picture."""
     channels = 1 if name.startswith("g") else 3
     images.write(images.Picture(pixels=levels(130, 70, channels)), Path(name))
-    expected = Upscaler(
-        plain_weights, settings=Settings(device="cpu", dtype="fp32", tile=120)
-    ).upscale(images.read(Path(name)), (round(130 * scale), round(70 * scale)))
+    expected = Upscaler(plain_weights, settings=SETTINGS).upscale(
+        images.read(Path(name)), (round(130 * scale), round(70 * scale))
+    )
     read = images.read_album
     monkeypatch.setattr(images, "read_album", lambda *_, **__: pytest.fail("it was read whole"))
 
-    (result,) = enlarge(
-        name, model=plain_weights, selection={"output": Path("out.png"), "scale": scale}
-    )
+    (result,) = enlarge(name, model=plain_weights, output=Path("out.png"), scale=scale)
 
     assert result.status == "done", result.message
     monkeypatch.setattr(images, "read_album", read)
@@ -115,7 +107,7 @@ def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain_weights):
     )
     images.write(wide, Path("a.png"))
 
-    enlarge("a.png", model=plain_weights, metadata="strip", selection={"output": Path("b.png")})
+    enlarge("a.png", model=plain_weights, metadata="strip", output=Path("b.png"))
 
     assert images.read(Path("b.png")).metadata == images.Metadata()
     assert images.read(Path("a.png")).metadata != images.Metadata()
@@ -129,9 +121,7 @@ def test_a_damaged_input_leaves_nothing(plain_weights):
     Path("a.png").write_bytes(whole[: len(whole) // 3])
     images.write(images.Picture(pixels=levels(40, 30)), Path("b.png"))
 
-    damaged, sound = enlarge(
-        "a.png", "b.png", model=plain_weights, selection={"output": Path("out")}
-    )
+    damaged, sound = enlarge("a.png", "b.png", model=plain_weights, output=Path("out"))
 
     assert (damaged.status, damaged.exit_code, sound.status) == ("failed", 1, "done")
     assert damaged.message.startswith("a.png: ")
@@ -152,9 +142,9 @@ def test_a_net_that_fails_halfway_leaves_nothing(plain_weights, monkeypatch):
             yield band
 
     monkeypatch.setattr(Upscaler, "bands", failing)
-    jobs = {"jobs": 1, "selection": {"output": Path("out")}}
+    options = {"jobs": 1, "output": Path("out")}
 
-    failed, done = enlarge("a.png", "b.png", model=plain_weights, **jobs)
+    failed, done = enlarge("a.png", "b.png", model=plain_weights, **options)
 
     assert (failed.status, failed.exit_code, done.status) == ("failed", 5, "done")
     assert failed.message.startswith("a.png: the result does not fit into memory")
@@ -174,7 +164,7 @@ def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
 
     monkeypatch.setattr(images, "write_rows", full)
     shares = []
-    config = configured("a.png", model=plain_weights)
+    config = configured("a.png", model=str(plain_weights))
 
     (result,) = batch.run(
         config, plan(config.selection), on_progress=lambda _, share: shares.append(share)
@@ -198,7 +188,7 @@ def test_an_interrupt_leaves_no_unfinished_file(plain_weights, jobs):
     for name in ("a.png", "b.png", "c.png"):
         images.write(images.Picture(pixels=levels(300, 60)), Path(name))
     config = configured(
-        "a.png", "b.png", "c.png", model=plain_weights, jobs=jobs, selection={"output": Path("out")}
+        "a.png", "b.png", "c.png", model=str(plain_weights), jobs=jobs, output=Path("out")
     )
 
     def stop(job, share):
@@ -289,10 +279,10 @@ def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, str
         yield from bands(self, given, size, on_progress)
 
     monkeypatch.setattr(Upscaler, "bands", met)
-    results = enlarge(*names, model=plain_weights, jobs=1, selection={"output": Path("out")})
+    results = enlarge(*names, model=plain_weights, jobs=1, output=Path("out"))
     monkeypatch.setattr(Upscaler, "bands", bands)
     monkeypatch.setattr(batch, "all_alike", lambda device: (device,))
-    enlarge(*names, model=plain_weights, selection={"output": Path("alone")})
+    enlarge(*names, model=plain_weights, output=Path("alone"))
 
     assert [one.message for one in results] == [""] * 6
     assert [(one.job.source.name, one.status) for one in results] == [
@@ -324,7 +314,7 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
 
     monkeypatch.setattr(Upscaler, "bands", endless)
     monkeypatch.setattr(batch, "PATIENCE_SECONDS", 20)
-    config = configured(*names, model=plain_weights, selection={"output": Path("out")})
+    config = configured(*names, model=str(plain_weights), output=Path("out"))
     results = batch.run(config, plan(config.selection))
     done = [next(results).job.source.name for _ in range(2)]
 

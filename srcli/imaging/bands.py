@@ -96,7 +96,6 @@ class Rows:
 
         Raises:
             ValueError: If the bands are not of one kind, or do not add up to the height.
-            BaseException: What they raise.
         """
         kept: list[Levels] = []
         count = 0

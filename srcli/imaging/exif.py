@@ -283,11 +283,7 @@ class _Block:
 def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None, tuple[str, ...]]:
     """Change in a picture's EXIF what speaks of its pixels, where it stands.
 
-    The orientation becomes 1, sizes and places follow the picture, the thumbnail goes.
-
-    Args:
-        picture: What is going to be written.
-        upright: Whether to say that it stands upright; else no orientation is left.
+    The orientation becomes 1 (``upright``) or goes, sizes and places follow, the thumbnail goes.
 
     Returns:
         The block, or None where there is none; and what was lost, a line each.

@@ -205,7 +205,7 @@ def add_tags(stream: BinaryIO, link: int | None, parts: dict[int, Directory]) ->
             without bytes is taken out.
 
     Returns:
-        Where the offset of the next directory stands; 0 there ends the list.
+        Where the offset of the next directory stands.
     """
     layout = layout_of(stream)
     link = layout.link if link is None else link

@@ -112,13 +112,7 @@ def suffix_of_result(path: Path | None) -> str:
 
 
 def registered(kind: str) -> str:
-    """Make a kind known to Pillow.
-
-    Args:
-        kind: As :func:`kind_of` named it.
-
-    Returns:
-        What Pillow calls it.
+    """Make a kind of :func:`kind_of` known to Pillow, and return what Pillow calls it.
 
     Raises:
         ImageError: If the package that decodes it is not installed.

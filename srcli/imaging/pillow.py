@@ -69,11 +69,7 @@ class PillowFile:
     ) -> None:
         """Look at what is there, without decoding a pixel.
 
-        Args:
-            image: As it was opened.
-            stream: What it was opened from, seekable.
-            limit: Most pixels that may be decoded.
-            notes: Takes what had to be changed, each once and in order.
+        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
         self.format = "JPEG" if image.format == "MPO" else str(image.format)

@@ -54,11 +54,6 @@ def write_still(
         how: What the file is to be, of a format with ``rows``.
         metadata: What the format stores besides the pixels.
         folder: Where there is room for the raw picture.
-
-    Raises:
-        OSError: What the file system says.
-        Exception: What libvips raises.
-        BaseException: What the rows raise.
     """
     if how.format == "PPM":
         _write_ppm(rows, stream)
@@ -73,10 +68,7 @@ def write_still(
 def write_pages(
     pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded], folder: Path
 ) -> None:
-    """Write pictures as the pages of a TIFF, each of its own size, kind and metadata.
-
-    The rest is as for :func:`write_still`.
-    """
+    """Write pictures as the pages of a TIFF, each of its own size, kind and metadata."""
     big = sum(rows.row_bytes * rows.height for rows in pages) * 1.002 > _BIG
     if len(pages) == 1:
         _save(pages[0], _Output(stream), "TIFF", folder, bigtiff=big)

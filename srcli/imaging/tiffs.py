@@ -198,10 +198,7 @@ class TiffFile:
     def __init__(self, stream: BinaryIO, limit: int, notes: dict[str, None]) -> None:
         """Read its directories; reduced copies and masks are no pages.
 
-        Args:
-            stream: The file, seekable.
-            limit: Most pixels that may be decoded.
-            notes: Takes what had to be changed, each once and in order.
+        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
 
         Raises:
             ImageError: If there is only a copy of what lies elsewhere, as in a camera raw.
@@ -272,10 +269,6 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
     Returns:
         Grey or RGB of 8 or 16 bits, its opacity, if any, and a line about a conversion, if any.
         White is the largest value, and no opacity is multiplied into the colours.
-
-    Raises:
-        ImageError: If its pixels are of a kind that has no place in 16 bits.
-        EOFError, OSError: If it is damaged.
     """
     page.raw(COLOUR_MAP)  # libtiff would do without one that is cut off
     lab, tiled = page.photometric in LAB, TILE_WIDTH in page.entries

@@ -38,7 +38,7 @@ def decoded(
 
     Args:
         loader: Such as ``pngload_buffer``.
-        data: The file.
+        data: Of the whole file.
         size: Width and height that its header states; the loader may have turned it.
         space: A colour space of libvips to convert to; None: as stored.
         options: For the loader.
