@@ -39,18 +39,6 @@ def test_a_phase_is_a_window_of_a_larger_file(height, width, channels, quality, 
     np.testing.assert_array_equal(found, expected.reshape(picture.shape))
 
 
-def test_jpeg_loses_less_with_quality(photo):
-    """A higher quality is closer to the picture, down to a trace at 100."""
-    errors = [
-        np.abs(jpeg_roundtrip(photo, quality) - photo.astype(float)).mean()
-        for quality in (1, 10, 50, 90, 100)
-    ]
-
-    assert errors == sorted(set(errors), reverse=True)
-    assert errors[-1] < 4
-    assert errors[0] > 8
-
-
 def test_a_picture_beyond_jpegs_limit_is_refused():
     """A side of 65,500 pixels is saved, the continuation of a phase counted; one more is not."""
     row = np.full((1, 65_500, 1), 77, np.uint8)
