@@ -20,6 +20,9 @@ from srcli.ops.engines import Compute
 __all__ = ["CompiledNet", "has_wide_sums"]
 
 
+_EXACT = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
 class CompiledNet:
     """Computes what a net does, by OpenVINO; may be called from several threads, one at a time.
 
@@ -48,12 +51,11 @@ class CompiledNet:
 
     def _compiled(self, path: ScalePath | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
         model = _Graph(self._net, path, self._ranges).model()
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f16" if self._compute.dtype == torch.float16 else "f32",
-        }
+        options = _EXACT
+        if self._compute.dtype == torch.float16:
+            options = options | {"INFERENCE_PRECISION_HINT": "f16"}
         if self._compute.target == "CPU":
-            options["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
+            options = options | {"INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
         compiled = openvino.Core().compile_model(model, self._compute.target, options)
         return compiled.create_infer_request()
 
@@ -148,7 +150,8 @@ def has_wide_sums() -> bool:
     inputs = _rounded(image, np.float32(0), np.float32(1), 256)
     factors = _rounded(weight, np.float32(-1), np.float32(1), 255)
     result = opset13.convolution(inputs, factors, [1, 1], [0, 0], [0, 0], [1, 1])
-    compiled = openvino.Core().compile_model(openvino.Model([result], [image], "sum"), "CPU")
+    model = openvino.Model([result], [image], "sum")
+    compiled = openvino.Core().compile_model(model, "CPU", _EXACT)
     return bool(np.allclose(compiled.create_infer_request().infer([ones])[0], 16))
 
 
