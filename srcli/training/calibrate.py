@@ -42,11 +42,8 @@ be harder."""
 _ROOM = 1.15
 """How much wider ranges are than what was seen: what exceeds them is clipped."""
 
-_BATCH = 8
-"""Patches of a batch."""
-
-_HARD, _HARDEST = 24, 4
-"""Batches, those that all together change most: on which it is tried which convolutions are
+_HARD, _HARDEST = 192, 32
+"""Patches, those that all together change most: on which it is tried which convolutions are
 harmless together, and on which they are compared singly."""
 
 
@@ -66,19 +63,19 @@ def calibrate(
     """
     net, header = weights.load(path)
     pool = open_pool(pictures, Path("data"), 0)
-    centers = Centers(pool, range(len(pool)), torch.device("cpu"), workers=1, size=_BATCH)
+    centers = Centers(pool, range(len(pool)), torch.device("cpu"), workers=1, size=1)
     degradation = Degradation.parse(str(header.training.get("degradation", "bicubic")))
     ranges: dict[str, Sequence[float]] = {}
     for way in (None, *net.config.paths):
         factors = [scale for scale in header.scales if net.config.path(scale) is way]
         if not factors or not net.config.is_residual:
             continue
-        batches = [
+        patches = [
             training_input(dequantize(one.patches), one.scales, degradation, one.draws)
             for one in centers.batches(factors, 0)
         ]
-        found = _measured(net, way, batches)
-        wide, narrow = (_harmless(net, way, found, batches, wide=one) for one in (True, False))
+        found = _measured(net, way, patches)
+        wide, narrow = (_harmless(net, way, found, patches, wide=one) for one in (True, False))
         for name, limits in found.items():
             ranges[name] = [*limits, 2 if name not in wide else int(name not in narrow)]
         report(
@@ -90,7 +87,7 @@ def calibrate(
 
 @torch.inference_mode()
 def _measured(
-    net: ResidualAutoencoder, way: ScalePath | None, batches: Sequence[Tensor]
+    net: ResidualAutoencoder, way: ScalePath | None, patches: Sequence[Tensor]
 ) -> dict[str, tuple[float, float]]:
     """Return the ranges of the inputs of the convolutions that are on a path."""
     found: dict[str, tuple[float, float]] = {}
@@ -103,8 +100,8 @@ def _measured(
         layer.register_forward_pre_hook(lambda _, given, name=name: see(name, given[0]))
         for name, layer in convolutions(net, way)
     ]
-    for batch in batches:
-        net.restore(batch, way)
+    for patch in patches:
+        net.restore(patch, way)
     for handle in handles:
         handle.remove()
     return {
@@ -117,17 +114,17 @@ def _harmless(
     net: ResidualAutoencoder,
     way: ScalePath | None,
     found: Ranges,
-    batches: Sequence[Tensor],
+    patches: Sequence[Tensor],
     *,
     wide: bool,
 ) -> set[str]:
     """Return the names of the convolutions that can be rounded together."""
-    pairs = [(batch, net.restore(batch, way)) for batch in batches]
+    pairs = [(patch, net.restore(patch, way)) for patch in patches]
 
     def changes(names: Sequence[str], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Return by how many levels the pixels of batches change: a row each."""
+        """Return by how many levels the pixels of patches change: a row each."""
         other = _rounded(net, way, {name: found[name] for name in names}, wide=wide)
-        changed = [(other.restore(batch, way) - one).abs().amax(1) for batch, one in pairs]
+        changed = [(other.restore(patch, way) - one).abs().amax(1) for patch, one in pairs]
         return 255 * torch.stack([each.flatten() for each in changed])
 
     def beyond(changed: Tensor) -> Tensor:
