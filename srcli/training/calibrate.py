@@ -42,7 +42,7 @@ be harder."""
 _ROOM = 1.15
 """How much wider ranges are than what was seen: what exceeds them is clipped."""
 
-_HARD, _HARDEST = 192, 32
+_HARD, _HARDEST = 96, 16
 """Patches, those that all together change most: on which it is tried which convolutions are
 harmless together, and on which they are compared singly."""
 
