@@ -103,7 +103,9 @@ def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(saved, name):
     path = saved(image, name, **options)
     with Image.open(path) as opened:
         same = from_pillow(opened)
+    header = read_header(path)
 
+    assert (header.channels, header.alpha) == (pixels.shape[2], alpha is not None)
     for picture in (read(path), same):
         assert (picture.alpha is None) == (alpha is None)
         for expected, found in ((pixels, picture.pixels), (alpha, picture.alpha)):
