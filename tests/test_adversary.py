@@ -216,7 +216,7 @@ def test_a_discriminator_that_knows_everything_ends_the_run(options, monkeypatch
 
 def test_features_are_those_of_vgg16(features_file):
     """Convolutions and pooling as torch's own modules compute them, before the ReLU."""
-    tensors = Features.load(features_file, CPU)
+    tensors = Features(features_file, CPU)
     layers = []
     for name, weight, bias in tensors._convolutions:
         if name.endswith("_1") and name != "conv1_1":
@@ -250,7 +250,7 @@ def test_a_file_of_other_features_is_refused(features_file, tmp_path, change, me
     save_file(tensors, path)
 
     with pytest.raises(DataError, match=re.escape(f"--features {path}: {message}")) as caught:
-        Features.load(path, CPU)
+        Features(path, CPU)
     assert "benchmarks/vgg16_features.py" in str(caught.value)
 
 
@@ -262,4 +262,4 @@ def test_a_file_of_no_features_is_refused(tmp_path, content):
         path.write_bytes(content)
 
     with pytest.raises(DataError, match=r"--features .*vgg16\.ckpt"):
-        Features.load(path, CPU)
+        Features(path, CPU)

@@ -71,13 +71,8 @@ def download(
 ) -> None:
     """Download the files of a data set that are not in a folder yet.
 
-    What is there already is checked first, all of it, before anything is downloaded.
-
-    Args:
-        dataset: A key of :data:`REMOTES`.
-        folder: Where the files go; it is made if it is missing.
-        quiet: No progress bar and nothing else on stderr.
-        notice: Called with one line for each file that is there already.
+    What is there already is checked first, all of it, before anything is downloaded; ``notice`` is
+    called with one line for each such file.
 
     Raises:
         UsageError: If the package that downloads is missing.

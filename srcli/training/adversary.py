@@ -141,7 +141,7 @@ class Adversary:
         self._config, self._group = config, group
         self._features = None
         if config.features is not None:
-            self._features = Features.load(config.features, group.device)
+            self._features = Features(config.features, group.device)
         elif config.perceptual:
             notice(
                 "there is no --features file: the discriminator's own features are matched, "

@@ -33,14 +33,14 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Features:
-    """VGG16 up to conv4_3; the weights get no gradient.
+    """VGG16 up to conv4_3, of a file of ``convB_P.weight`` and ``convB_P.bias``, without gradients.
 
-    Args:
-        tensors: ``convB_P.weight`` and ``convB_P.bias`` of each convolution.
-        device: Where it runs.
+    Raises:
+        DataError: If it is missing, no safetensors file, or not of those shapes, or not finite.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device) -> None:
+        tensors = _read(path)
         self._convolutions = [
             (
                 name,
@@ -52,31 +52,6 @@ class Features:
         self._mean, self._deviation = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (_MEAN, _DEVIATION)
         )
-
-    @classmethod
-    def load(cls, path: Path, device: torch.device) -> "Features":
-        """Read a file of features.
-
-        Raises:
-            DataError: If it is missing, no safetensors file, or not of those shapes, or not finite.
-        """
-        advice = "make it by benchmarks/vgg16_features.py, or leave it out"
-        try:
-            _, tensors = read_tensors(path)
-        except WeightsError as error:
-            raise DataError(f"--features {path}: {error}; {advice}") from error
-        for name, shape in _SHAPES.items():
-            for part, expected in (("weight", shape), ("bias", shape[:1])):
-                found = tensors.get(f"{name}.{part}")
-                if found is None or found.shape != expected or found.dtype != torch.float32:
-                    kind = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
-                    raise DataError(
-                        f"--features {path}: {name}.{part} is {kind}, not float32 {expected}; "
-                        f"{advice}"
-                    )
-                if not bool(found.isfinite().all()):
-                    raise DataError(f"--features {path}: {name}.{part} is not finite; {advice}")
-        return cls(tensors, device)
 
     def distance(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean absolute difference of the features, a scalar.
@@ -106,3 +81,23 @@ class Features:
                 kept[name] = features
             features = functional.relu(features)
         return kept
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read and check a file of features."""
+    advice = "make it by benchmarks/vgg16_features.py, or leave it out"
+    try:
+        _, tensors = read_tensors(path)
+    except WeightsError as error:
+        raise DataError(f"--features {path}: {error}; {advice}") from error
+    for name, shape in _SHAPES.items():
+        for part, expected in (("weight", shape), ("bias", shape[:1])):
+            found = tensors.get(f"{name}.{part}")
+            if found is None or found.shape != expected or found.dtype != torch.float32:
+                kind = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
+                raise DataError(
+                    f"--features {path}: {name}.{part} is {kind}, not float32 {expected}; {advice}"
+                )
+            if not bool(found.isfinite().all()):
+                raise DataError(f"--features {path}: {name}.{part} is not finite; {advice}")
+    return tensors
