@@ -217,17 +217,17 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, name):
 
 def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
     """A command line that repeats what the run was begun with resumes it, saving otherwise."""
-    run = stopped_copy.path
+    path = stopped_copy.path
     otherwise = {"save_every=5": "save_every=4", "workers=1": "workers=2"}
-    command = [otherwise.get(part, part) for part in resumable.command(run)]
-    more = ("--set", "keep_last=1", "--data-dir", run.parent / "sets", "--set", "clip=0.05")
+    command = [otherwise.get(part, part) for part in resumable.command(path)]
+    more = ("--set", "keep_last=1", "--data-dir", path.parent / "sets", "--set", "clip=0.05")
 
-    result = run(*command, "--resume", run, *more, "--recipe", "base")
+    result = run(*command, "--resume", path, *more, "--recipe", "base")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert re.match(rf"{re.escape(str(run))}/model\.safetensors: 10 steps, ", result.stderr)
+    assert re.match(rf"{re.escape(str(path))}/model\.safetensors: 10 steps, ", result.stderr)
     assert stopped_copy.steps == [10]
-    resumable.check_same(run, undisturbed["area"])
+    resumable.check_same(path, undisturbed["area"])
 
 
 @pytest.mark.parametrize(
