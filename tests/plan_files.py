@@ -27,6 +27,11 @@ def targets(*inputs, **options):
     return {job.entry: str(job.target) for job in plan(selected(*inputs, **options))}
 
 
+def names(jobs):
+    """Sources and targets of jobs, as text."""
+    return [(str(job.source), str(job.target)) for job in jobs]
+
+
 def problems(selection):
     """What stands in the way of each planned job."""
     return [job.problem for job in plan(selection)]

@@ -1,11 +1,12 @@
 """``-m auto`` in a batch and on the command line: each file gets the weights that suit it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from batch_files import configured
+from batch_files import enlarge as ran
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -19,10 +20,8 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling import config as configs
-from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Selection
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +71,6 @@ def desk(tmp_path, monkeypatch, small):
     return tmp_path
 
 
-EXACT = Settings(device="cpu", dtype="fp32")
-
-
-def configured(*inputs, **options):
-    """Options of a batch on the CPU that chooses for each file."""
-    names = {"existing", "output"} & options.keys()
-    selection = Selection(inputs=inputs, **{name: options.pop(name) for name in names})
-    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
-
-
-def ran(*inputs, **options):
-    """Plan and run a batch."""
-    config = configured(*inputs, **options)
-    return list(batch.run(config, plan(config.selection)))
-
-
 def pixels(path):
     """Decode a result."""
     with Image.open(path) as image:
@@ -112,22 +95,6 @@ def test_a_batch_chooses_for_each_file(made):
     assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
     ran("in/b.jpg", output=Path("photo"), model="photo")
     assert np.array_equal(pixels("out/b.jpg"), pixels("photo/b.jpg"))
-
-
-@pytest.mark.usefixtures("desk", "two_nets")
-@pytest.mark.parametrize(("file", "name"), [("in/a.png", "base"), ("in/b.jpg", "photo")])
-def test_only_what_is_needed_is_loaded(made, file, name):
-    """Weights that no file needs are never read beyond their header."""
-    found = []
-    config = configured(file)
-
-    (result,) = batch.run(
-        config, plan(config.selection), on_ready=lambda name, net: found.append((name, net.dtype))
-    )
-
-    assert result.status == "done"
-    assert made == [name]
-    assert found == [(name, torch.float32)]
 
 
 @pytest.mark.usefixtures("desk", "two_nets")
@@ -259,31 +226,3 @@ def test_the_default_is_auto_and_says_why():
     assert "quality" not in run("in", "-o", "quiet").stderr
     estimated = run("in/b.jpg", "-n", "-v")
     assert estimated.stderr.splitlines()[0].endswith(" s  (JPEG of quality 50: photo)")
-
-
-@pytest.mark.usefixtures("desk", "two_nets")
-@pytest.mark.parametrize("more", [[], ["-n"]], ids=["run", "dry"])
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("auto", [["photo", "JPEG of quality 50: photo"], [None, None]]),
-        ("base", [["base", None], ["base", None]]),
-    ],
-)
-def test_json_has_the_weights_and_the_reason(more, model, expected):
-    """Every object names both, null where nothing was chosen; given weights have no reason."""
-    result = run("in/b.jpg", "in/d.jpg", "-o", "out", "--json", "-m", model, *more)
-    *lines, _ = map(json.loads, result.stdout.splitlines())
-
-    assert [[line["model"], line["model_reason"]] for line in lines] == expected
-
-
-@pytest.mark.usefixtures("desk", "two_nets")
-def test_stdin_is_chosen_for_too():
-    """What comes through a pipe has a header too, as a file is."""
-    data = Path("in/b.jpg").read_bytes()
-
-    result = run("-", "-o", "out.png", "-v", input=data)
-
-    assert result.exit_code == 0
-    assert "(JPEG of quality 50: photo)" in result.stderr

@@ -3,26 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
 from batch_files import configured, enlarge, listing, picture
 from PIL import Image
 
-from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
-from srcli.model.network import ResidualAutoencoder
 from srcli.ops.spans import TargetSize
-from srcli.upscaler import Settings, Upscaler
+from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
-
-
-def touch(*names):
-    """Make empty files, with their folders: a plan reads no picture."""
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def test_a_bad_file_costs_only_itself(here, tiny_weights):
@@ -63,7 +52,8 @@ def test_a_bad_file_costs_only_itself(here, tiny_weights):
 
 def test_a_failed_input_leaves_no_folder(here, tiny_weights):
     """The output folder is made for a result, not for a promise of one."""
-    touch("photos/bad.png")
+    Path("photos").mkdir()
+    Path("photos/bad.png").touch()
     before = listing(here)
 
     (result,) = enlarge("photos", model=tiny_weights, output=Path("out/deep"))
@@ -83,19 +73,6 @@ def test_a_result_too_large_for_its_format_leaves_no_folder(here, tiny_weights):
         "write PNG or TIFF"
     )
     assert listing(here) == ["wide.webp"]
-
-
-def test_a_file_in_the_way_of_the_folder_fails(here, tiny_weights):
-    """Where a folder cannot be made, the file fails and the blocker stays."""
-    picture(9, 7).save("a.png")
-    Path("blocker").write_text("here first", encoding="utf-8")
-
-    (result,) = enlarge("a.png", model=tiny_weights, output=Path("blocker/sub/b.png"))
-
-    assert result.status == "failed"
-    assert result.message.startswith("cannot write blocker/sub/b.png: blocker is not a folder")
-    assert listing(here) == ["a.png", "blocker"]
-    assert Path("blocker").read_text(encoding="utf-8") == "here first"
 
 
 @pytest.mark.parametrize(
@@ -172,52 +149,6 @@ def test_an_error_of_the_net_costs_only_the_file(tiny_weights, monkeypatch, erro
     assert (first.status, second.status) == ("failed", "done")
     assert (first.message, first.exit_code) == (f"a.png: {message}", code)
     assert listing() == ["a.png", "b.png", "b_x3.png"]
-
-
-@pytest.mark.parametrize("scale", [1, 16])
-@pytest.mark.usefixtures("here")
-def test_progress_rises_to_one(tiny_weights, scale):
-    """Of every job the share done never falls, and the last one is all of it."""
-    picture(31, 45).save("a.png")
-    picture(5, 40).save("b.png")
-    found = {"a.png": [], "b.png": []}
-    settings = Settings(device="cpu", dtype="fp32", tile=120)
-    config = configured("a.png", "b.png", model=str(tiny_weights), scale=scale, settings=settings)
-
-    list(
-        batch.run(
-            config,
-            plan(config.selection),
-            on_progress=lambda job, share: found[job.source.name].append(share),
-        )
-    )
-
-    for shares in found.values():
-        assert shares == sorted(shares)
-        assert shares[-1] == 1.0
-    assert len(found["a.png"]) >= (2 if scale == 16 else 1), "more than the end is reported"
-
-
-@pytest.mark.usefixtures("here")
-def test_a_patch_that_overflows_is_redone_and_reported_once(tiny_weights, monkeypatch):
-    """A result that is not finite is computed again in fp32, with one notice for the batch."""
-    picture(31, 45).save("a.png")
-    picture(31, 45).save("b.png")
-    found = []
-    config = configured("a.png", "b.png", model=str(tiny_weights))
-    forward = ResidualAutoencoder.forward
-    calls = []
-
-    def overflow_every_other_time(self, image, scales):
-        calls.append(image)
-        return forward(self, image, scales) + (torch.inf if len(calls) % 2 else 0)
-
-    monkeypatch.setattr(ResidualAutoencoder, "forward", overflow_every_other_time)
-    results = list(batch.run(config, plan(config.selection), notice=found.append))
-
-    assert [result.status for result in results] == ["done", "done"]
-    assert len(calls) == 4
-    assert found == ["a patch was not finite in torch.float32 and was redone in fp32"]
 
 
 @pytest.mark.usefixtures("here")
@@ -385,39 +316,6 @@ def test_fail_fast_ends_at_the_first_failure(tiny_weights):
     assert {result.status for result in results[2:]} <= {"done"}
     done = [result.job.source.name for result in results if result.status == "done"]
     assert listing("out") == done
-
-
-@pytest.mark.usefixtures("here")
-def test_an_interrupt_finishes_what_was_computed(tiny_weights):
-    """Results of the net are written and reported before it ends; no half file stays."""
-    for number in range(6):
-        picture(9, 7).save(f"{number}.png")
-    config = configured("*.png", model=str(tiny_weights), jobs=1, output=Path("out"))
-    found = []
-
-    def interrupt(job, _share):
-        if job.source.name == "3.png":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        found.extend(batch.run(config, plan(config.selection), on_progress=interrupt))
-
-    assert [(each.job.source.name, each.status) for each in found] == [
-        (f"{number}.png", "done") for number in range(3)
-    ]
-    assert listing("out") == ["0.png", "1.png", "2.png"]
-
-
-@pytest.mark.usefixtures("here")
-def test_leftovers_in_the_folders_of_results_are_swept(tiny_weights):
-    """The unfinished file of a run that was killed goes when the next one comes by."""
-    picture(9, 7).save("a.png")
-    Path("out").mkdir()
-    Path(f"out/.0123456789ab{TEMPORARY_SUFFIX}").write_bytes(b"half")
-
-    enlarge("a.png", model=tiny_weights, output=Path("out"))
-
-    assert listing("out") == ["a.png"]
 
 
 # ---- the dry run -----------------------------------------------------------------------------

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_files import EXACT, configured, enlarge, listing, picture
+from batch_files import configured, enlarge, listing, picture
 from PIL import Image, ImageOps
 
 from srcli.errors import UsageError
-from srcli.imaging import images
-from srcli.upscaler import Upscaler
 
 ORIENTATION = 0x0112
 
@@ -55,35 +53,6 @@ def test_the_size_is_exact(here, tiny_weights, size, scale, larger):
     assert listing(here) == ["a.png", "b.png"]
 
 
-@pytest.mark.usefixtures("here")
-def test_a_net_that_corrects_nothing_leaves_the_bicubic_enlargement(plain_weights, photo):
-    """The whole way, but for the net, agrees with Pillow's filter within a level."""
-    Image.fromarray(photo).save("a.png")
-
-    enlarge("a.png", model=plain_weights)
-
-    height, width = photo.shape[:2]
-    expected = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
-    actual = images.read(Path("a_x3.png")).pixels
-    assert np.abs(actual.astype(int) - np.asarray(expected).astype(int)).max() <= 1
-
-
-@pytest.mark.usefixtures("here")
-def test_the_net_decides_the_result(tiny_weights, photo):
-    """The file holds what the Python interface computes with the same weights."""
-    Image.fromarray(photo).save("a.png")
-
-    enlarge("a.png", model=tiny_weights)
-
-    upscaler = Upscaler(str(tiny_weights), settings=EXACT)
-    height, width = photo.shape[:2]
-    expected = upscaler.upscale(images.read(Path("a.png")), (3 * height, 3 * width))
-    actual = images.read(Path("a_x3.png"))
-    assert np.array_equal(actual.pixels, expected.pixels)
-    bicubic = Image.fromarray(photo).resize((3 * width, 3 * height), Image.Resampling.BICUBIC)
-    assert np.abs(actual.pixels.astype(int) - np.asarray(bicubic).astype(int)).max() > 1
-
-
 @pytest.mark.parametrize(
     ("mode", "name", "expected"),
     [
@@ -115,33 +84,6 @@ def test_a_mode_stays_what_it_shows(tiny_weights, mode, name, expected):
 
     with Image.open(f"larger.{name[2:]}") as larger:
         assert (larger.mode, larger.size) == (expected, (33, 21))
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "scale"),
-    [
-        ("L", 77, 9),
-        ("LA", (77, 200), 1.5),
-        ("RGB", (10, 128, 255), 9),
-        ("RGBA", (250, 3, 90, 100), 3),
-        ("RGBA", (0, 0, 0, 255), 1),
-        ("I;16", 40_001, 1.5),
-    ],
-)
-@pytest.mark.usefixtures("here")
-def test_a_constant_picture_stays_constant(plain_weights, mode, colour, scale):
-    """No step of the way, up in steps or up and down again, moves a level."""
-    if mode == "I;16":
-        Image.fromarray(np.full((17, 26), colour, np.uint16)).save("a.png")
-    else:
-        Image.new(mode, (26, 17), colour).save("a.png")
-
-    enlarge("a.png", model=plain_weights, scale=scale, output=Path("b.png"))
-
-    with Image.open("b.png") as image:
-        assert image.mode == mode
-        levels = np.asarray(image)
-    assert (levels == np.array(colour)).all(), np.unique(levels)
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 6])

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,29 +118,6 @@ def test_the_names_that_set_takes_are_listed():
     names = [line.partition("=")[0] for line in text.stdout.splitlines()]
     assert [value["name"] for value in json.loads(values.stdout)] == names
     assert {"datasets", "model", "clip", "compile"} <= set(names)
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ("--recipe p", {"photo", "paper"}),
-        ("--set keep", {"keep_last="}),
-        ("--dtype b", {"bf16"}),
-        ("--device c", {"cpu", "cuda"}),
-    ],
-)
-def test_the_shell_completes_what_train_takes(typed, expected):
-    """Recipes, the names of ``--set``, and choices."""
-    command = f"srcli train {typed}"
-    environment = {
-        "_SRCLI_COMPLETE": "complete_bash",
-        "COMP_WORDS": command,
-        "COMP_CWORD": str(len(command.split(" ")) - 1),
-    }
-
-    result = CliRunner().invoke(app, [], prog_name="srcli", env=environment)
-
-    assert set(result.stdout.split()) == expected
 
 
 def test_the_version_is_printed():
@@ -335,54 +311,6 @@ def test_train_eval_upscale(trained, image_folder, tiny_config):
 
     assert (larger.exit_code, larger.stderr) == (0, "photo_x3.png  291x183\n")
     assert images.read_size(Path("photo_x3.png")) == (291, 183)
-
-
-@pytest.mark.usefixtures("desk")
-def test_a_run_is_not_trained_over(trained):
-    """A directory that holds a run is refused, and keeps every byte."""
-    shutil.copytree(trained[1], "run")
-    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
-
-    result = run("train", "--dataset", ".", "--steps", "1", "-o", "run", *TRAIN)
-
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == (
-        "error: run already holds a run: continue it with --resume run, or give another --output\n"
-    )
-    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.usefixtures("desk")
-def test_resuming_a_finished_run_changes_nothing(trained):
-    """There is nothing left to do: exit code 0, the same weights, no made-up figures."""
-    shutil.copytree(trained[1], "run")
-    path = Path("run/model.safetensors")
-    before = load_file(path), weights.read_header(path)
-
-    result = run("train", "--resume", "run")
-
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr.startswith("run/model.safetensors: 12 steps, 24 patches in ")
-    after = load_file(path), weights.read_header(path)
-    assert after[1] == before[1]
-    assert after[0].keys() == before[0].keys()
-    assert all(torch.equal(tensor, before[0][name]) for name, tensor in after[0].items())
-    assert "nan" not in result.stderr
-
-
-@pytest.mark.usefixtures("desk")
-def test_a_run_again_in_another_directory_is_the_same_run(trained):
-    """Its ``options.json`` is the recipe, and ends with the very weights."""
-    result = run(
-        *("train", "--recipe", trained[1] / "options.json", "-o", "again", "-q"),
-        *("--threads", "1"),
-    )
-
-    assert (result.exit_code, result.output) == (0, "")
-    first, again = (
-        load_file(folder / "model.safetensors") for folder in (trained[1], Path("again"))
-    )
-    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
 @pytest.mark.parametrize("shape", [["--set", "model=tiny.json"], []], ids=["given", "theirs"])

@@ -101,6 +101,9 @@ photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
 photo.png --overlap x | 2 | --overlap must be a whole number or auto, not 'x'
 photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
+photo.png --scale 2 --size 9x9 | 2 | --scale and --size exclude each other; give one
+photo.png --size wide | 2 | --size …
+photo.png --json -o - | 2 | --json and --output - both want stdout; give one
 empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
 empty | 3 | no image found in empty; check the path
 """

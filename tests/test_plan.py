@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from batch_files import listing
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from plan_files import listed, problems, selected, targets, touch
+from plan_files import listed, names, problems, selected, targets, touch
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.imaging.formats import READABLE_SUFFIXES
@@ -16,16 +17,6 @@ from srcli.upscaling.plan import plan
 from srcli.upscaling.selection import Job
 
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))
-
-
-def names(jobs):
-    """Sources and targets of jobs, as text."""
-    return [(str(job.source), str(job.target)) for job in jobs]
-
-
-def listing(folder="."):
-    """Every file and folder below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
 # ---- options ----------------------------------------------------------------------------
@@ -176,20 +167,6 @@ def test_names_have_the_size(here, options, file, folder):
 
     assert targets("a.png", **options) == {"a.png": file}
     assert targets("photos", **options) == {"photos/./a.png": str(here / folder)}
-
-
-@pytest.mark.usefixtures("here")
-def test_a_name_that_two_files_would_get_is_refused():
-    """Both are named, as those are that differ in their endings alone."""
-    touch("a.png", "b.png", "sub/c.png")
-
-    found = problems(selected("a.png", "b.png", "sub/c.png", name="new"))
-
-    assert found == [
-        "its result new.png is also that of b.png; rename one of them",
-        "its result new.png is also that of a.png; rename one of them",
-        None,
-    ]
 
 
 @pytest.mark.usefixtures("here")
@@ -356,17 +333,6 @@ def test_names_that_the_system_takes_for_one_clash(monkeypatch, folding):
 
     refused = [str(job.source) for job in jobs if job.problem is not None]
     assert len(refused) == (6 if folding else 0)
-
-
-@pytest.mark.usefixtures("here")
-def test_results_of_an_earlier_run_are_no_inputs_when_it_resumes():
-    """A pattern that matches originals and their results resumes with the originals."""
-    touch("a.png", "a_x3.png", "b.png", "c_x3.png")
-
-    jobs = plan(selected("*.png", existing="skip"))
-
-    assert [str(job.source) for job in jobs] == ["a.png", "b.png", "c_x3.png"]
-    assert [job.problem for job in jobs] == [None] * 3
 
 
 # ---- any tree ---------------------------------------------------------------------------

@@ -1,12 +1,10 @@
 """The inputs of a plan: folders, patterns, trees, lists, stdin and stdout."""
 
-import io
 import os
-import sys
 from pathlib import Path
 
 import pytest
-from plan_files import listed, selected, targets, touch
+from plan_files import listed, names, selected, targets, touch
 
 from srcli.errors import NothingToDoError
 from srcli.upscaling.plan import plan
@@ -15,16 +13,6 @@ from srcli.upscaling.plan import plan
 def sources(*inputs, **options):
     """Plan and give the files found."""
     return [str(job.source) for job in plan(selected(*inputs, **options))]
-
-
-def names(jobs):
-    """Sources and targets of jobs, as text."""
-    return [(str(job.source), str(job.target)) for job in jobs]
-
-
-def stdin(data, monkeypatch):
-    """Let stdin hold these bytes."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 # ---- folders and links ------------------------------------------------------------------
@@ -222,14 +210,6 @@ def test_two_stars_continue_from_folders_alone():
     assert sources("one/**/**/**/c.png") == ["one/two/c.png"]
 
 
-@pytest.mark.usefixtures("here")
-def test_a_file_whose_name_looks_like_a_pattern_is_itself():
-    """Brackets in the name of a file that exists match nothing but that file."""
-    touch("a[1].png", "a1.png")
-
-    assert names(plan(selected("a[1].png"))) == [("a[1].png", "a[1]_x3.png")]
-
-
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
@@ -383,20 +363,6 @@ def test_patterns_that_leave_nothing_are_named():
     assert str(caught.value) == (
         "no image found in photos that fits --include *.jpg --include b* --exclude c; "
         "check the patterns"
-    )
-
-
-@pytest.mark.usefixtures("here")
-def test_a_long_command_line_is_not_repeated():
-    """Of many inputs in which nothing was found, the first are named."""
-    for number in range(8):
-        Path(f"{number}\n").mkdir()
-
-    with pytest.raises(NothingToDoError) as caught:
-        plan(selected(*(f"{number}\n" for number in range(8)), recursive=True))
-
-    assert (
-        str(caught.value) == r"no image found in 0\n, 1\n, 2\n, 3\n, 4\n and 3 more; check the path"
     )
 
 

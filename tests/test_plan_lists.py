@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plan_files import listed, problems, selected, targets, touch
 
-from srcli.errors import OutputError, UsageError
+from srcli.errors import UsageError
 from srcli.upscaling.plan import plan
 from srcli.upscaling.search import read_list, write_list
-
-
-def listing(folder="."):
-    """Every file and folder below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
 def stdin(data, monkeypatch):
@@ -67,19 +62,6 @@ def test_a_list_is_read_as_it_was_written(folders, entries):
     write_list(path, iter(entries))
 
     assert read_list(str(path)) == entries
-
-
-@pytest.mark.parametrize("path", ["folder", "gone/list.txt", "list.txt/list.txt"])
-def test_a_list_that_cannot_be_written_is_reported(here, path):
-    """The text names the list and why, and nothing is left behind."""
-    touch("list.txt")
-    Path("folder").mkdir()
-    before = listing(here)
-
-    with pytest.raises(OutputError, match=f"^cannot write the list {path}: .*; choose another"):
-        write_list(Path(path), ["a.png"])
-
-    assert listing(here) == before
 
 
 @pytest.mark.usefixtures("here")

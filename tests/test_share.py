@@ -1,6 +1,5 @@
 """Several processes that split one list of files: who does which, and what each reports."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
+from upscale_runs import lines_of
 
 from srcli.cli.app import app
 from srcli.errors import UsageError
@@ -157,12 +157,6 @@ def run(tiny_weights):
     return invoke
 
 
-def lines_of(result):
-    """The objects of ``--json``: those of the files, and the summary."""
-    *files, summary = map(json.loads, result.stdout.splitlines())
-    return files, summary
-
-
 def made(folder):
     """The results below a folder."""
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.*"))
@@ -201,17 +195,6 @@ def test_a_second_start_does_what_a_dead_process_left(run):
     assert sum(one["done"] for one in again) == len(NAMES) - done
     assert made("out") == sorted(NAMES)
     assert lines_of(run(0, *command, world_size=1))[1]["skipped"] == len(NAMES)
-
-
-@pytest.mark.usefixtures("photos")
-def test_a_dry_run_is_split_too(run):
-    """Each process estimates its own share."""
-    results = [run(rank, "photos", "-r", "-n", "--json") for rank in range(2)]
-
-    files, summaries = zip(*map(lines_of, results), strict=True)
-    assert sum(map(len, files)) == len(NAMES) + 1
-    assert [one["rank"] for one in summaries] == [0, 1]
-    assert not Path("photos_x3").exists()
 
 
 @pytest.mark.usefixtures("photos")

@@ -1,6 +1,5 @@
 """``srcli upscale`` in a script: lists of failures, the objects of ``--json``, dry runs."""
 
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from upscale_runs import run
+from run_files import contents
+from upscale_runs import lines_of, run
 
 from srcli.errors import WeightsError
 from srcli.imaging import images
@@ -21,21 +21,6 @@ ROOT = Path(__file__).parents[1]
 def mend():
     """Put a picture where the broken one was."""
     shutil.copy("in/a.png", "in/broken.png")
-
-
-def tree(folder="."):
-    """Every file below a folder with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file()
-    }
-
-
-def lines_of(result):
-    """The objects of ``--json``: those of the files, and the summary."""
-    *lines, summary = map(json.loads, result.stdout.splitlines())
-    return lines, summary
 
 
 @pytest.mark.parametrize(
@@ -55,13 +40,13 @@ def test_a_list_of_failures_puts_results_where_they_belonged(arguments, target):
     options = [part for part in arguments if part.startswith("-")]
     options += arguments[arguments.index("-o") + 1 :] if "-o" in arguments else []
     assert run(*arguments, "--failed-list", "failed.txt").exit_code == 1
-    before = tree()
+    before = contents(Path())
     mend()
 
     result = run("@failed.txt", *options, "--failed-list", "failed.txt")
 
     assert result.exit_code == 0, result.stderr
-    made = {name for name, content in tree().items() if before.get(name) != content}
+    made = {name for name, content in contents(Path()).items() if before.get(name) != content}
     assert made == {target, "in/broken.png", "failed.txt"}
     assert Path("failed.txt").read_bytes() == b""
     assert images.read_size(Path(target)) == (39, 33)
@@ -102,10 +87,10 @@ def test_what_would_replace_something_else_is_not_listed():
     assert summary["failed_inputs"] == failed
     assert len(result.stderr.splitlines()) == 4
     assert Path("failed.txt").read_text().splitlines() == failed[1:]
-    before = tree()
+    before = contents(Path())
 
     assert run("@failed.txt", *options, "--overwrite").exit_code == 1
-    assert tree() == before
+    assert contents(Path()) == before
 
 
 @pytest.mark.parametrize(
@@ -120,13 +105,13 @@ def test_what_would_replace_something_else_is_not_listed():
 @pytest.mark.usefixtures("desk")
 def test_a_list_that_could_not_be_written_is_refused_at_once(path, code, message):
     """Not after the night; and no photo is replaced where the list's name was forgotten."""
-    before = tree()
+    before = contents(Path())
 
     result = run("in", "-r", "--failed-list", path)
 
     assert result.exit_code == code
     assert result.stderr.startswith(f"error: {message.removesuffix('…')}")
-    assert tree() == before
+    assert contents(Path()) == before
 
 
 @pytest.mark.usefixtures("desk")
@@ -186,7 +171,7 @@ def test_odd_names_are_done_reported_and_listed():
     again = run("@failed.txt", "--json")
 
     assert again.exit_code == 0, again.stderr
-    assert sorted(tree("odd_x3")) == sorted(f"{name}.png" for name in ODD_NAMES)
+    assert sorted(contents(Path("odd_x3"))) == sorted(f"{name}.png" for name in ODD_NAMES)
     assert all(line.isprintable() for line in again.stderr.splitlines())
 
 
@@ -250,27 +235,16 @@ def test_json_has_the_documented_fields():
     assert result.exit_code == 1
 
 
-@pytest.mark.parametrize("options", [["-q"], ["-v"], ["-n"]])
-@pytest.mark.usefixtures("desk")
-def test_json_is_all_that_is_on_stdout(options):
-    """However much is found, every line of stdout is an object."""
-    result = run("in", "-r", "--json", *options)
-
-    lines, summary = lines_of(result)
-    assert (len(lines), summary["summary"]) == (4, True)
-    assert result.exit_code == summary["exit_code"] == 1
-
-
 @pytest.mark.usefixtures("desk")
 def test_a_dry_run_writes_nothing_and_estimates_the_run():
     """Its fields are documented; sizes, frames and failures are those of the run after it."""
     frames = [Image.new("L", (8, 6), level) for level in (0, 90, 200)]
     frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:], duration=50)
-    before = tree()
+    before = contents(Path())
 
     dry = run("in", "-r", "-n", "--json", "--failed-list", "failed.txt")
 
-    assert tree() == before
+    assert contents(Path()) == before
     assert not Path("in_x3").exists()
     planned, totals = lines_of(dry)
     fields, whole = documented()

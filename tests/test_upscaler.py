@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
 import srcli
 from srcli.errors import UsageError, WeightsError
-from srcli.imaging.images import Metadata, Picture, read
-from srcli.model.config import BASE, ScalePath
+from srcli.imaging.images import Metadata, Picture
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
@@ -25,48 +25,15 @@ from srcli.ops.engines import Compute
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 from srcli.training.symmetry import Symmetry
-from srcli.upscaler import Settings, Upscaler
+from srcli.upscaler import Upscaler
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
-
-SMALL = dataclasses.replace(
-    BASE,
-    widths=(8, 8),
-    encoder=(2,),
-    bottom=1,
-    decoder=(2,),
-    paths=tuple(ScalePath(scale=scale, encoder=(1,), decoder=(1,)) for scale in (2, 4)),
-    symmetric=False,
-)
-"""A small net of the kind of ``base``."""
-
-
-def upscaler(model="base", notice=lambda _: None, **options):
-    """An upscaler in fp32."""
-    return Upscaler(model, settings=Settings(**{"dtype": "fp32", **options}), notice=notice)
-
-
-def correcting(config=SMALL):
-    """A net that changes its input at random."""
-    torch.manual_seed(2)
-    net = ResidualAutoencoder(config)
-    for head in (net.head, *net.heads.values()):
-        torch.nn.init.normal_(head.weight, std=0.02)
-    return net
 
 
 def identity(**options):
     """An upscaler whose net adds nothing: the bicubic enlargement."""
     return upscaler(ResidualAutoencoder(SMALL), **options)
-
-
-def photograph(height, width):
-    """The middle of the example photograph, ``(3, H, W)`` 8-bit pixels."""
-    pixels = read(ROOT / "examples" / "originals" / "houses.png").pixels
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    part = pixels[top : top + height, left : left + width].copy()
-    return torch.from_numpy(part).permute(2, 0, 1)
 
 
 def picture(image, alpha=None):
@@ -79,11 +46,6 @@ def grey(height=9, width=7, dtype=np.uint8):
     top = np.iinfo(dtype).max
     pixels = np.linspace(0, top, height * width).astype(dtype).reshape(height, width, 1)
     return Picture(pixels=pixels)
-
-
-def whole(model, image, size):
-    """All rows of an enlargement, ``(C, h, w)``."""
-    return torch.cat([band for _, band in model.enlarge(image, size)], 1)
 
 
 # ---- sizes and steps ----------------------------------------------------------------------
@@ -248,28 +210,6 @@ def test_fp16_of_a_gpu_is_no_format_of_the_cpu_that_takes_over():
 # ---- colours and metadata -----------------------------------------------------------------
 
 
-def test_grey_stays_grey_and_sixteen_bits_stay_sixteen():
-    """One channel in, one out; values between the 8-bit ones survive."""
-    result = upscaler(correcting()).upscale(grey(dtype=np.uint16), (27, 21)).pixels
-
-    assert (27, 21, 1) == result.shape
-    assert result.dtype == np.uint16
-    assert (result % 257 != 0).any()
-
-
-def test_alpha_is_enlarged_by_the_filter_and_hidden_colours_do_not_bleed():
-    """Black under full transparency leaves no dark rim around a white shape."""
-    alpha = np.zeros((20, 24, 1), np.uint8)
-    alpha[:, 10:] = 255
-    image = torch.from_numpy(np.repeat(alpha, 3, 2)).permute(2, 0, 1)
-
-    result = upscaler().upscale(picture(image, alpha), (60, 72))
-
-    expected = quantize(bicubic(torch.from_numpy(alpha).permute(2, 0, 1), (60, 72)))
-    assert np.array_equal(expected.permute(1, 2, 0).numpy(), result.alpha)
-    assert int(result.pixels[result.alpha[..., 0] > 0].min()) >= 250
-
-
 @pytest.mark.parametrize("background", [0.0, 1.0])
 def test_a_cut_out_has_no_halo(background):
     """Whatever lies under the transparent pixels, over a ground it is what the ground shows.
@@ -395,17 +335,12 @@ def test_one_upscaler_serves_several_threads():
     assert together == alone
 
 
-def test_auto_is_about_files():
-    """Which weights suit a picture is read from its file, so a name is needed here."""
-    with pytest.raises(UsageError, match="auto chooses weights for a file: give a name"):
-        Upscaler("auto")
-
-
 def test_srcli_imports_torch_only_for_the_upscaler():
     """``import srcli`` brings the errors without waiting for torch; ``Upscaler`` brings it."""
     code = (
         "import sys, srcli; assert issubclass(srcli.UsageError, srcli.SrcliError);"
-        "assert 'torch' not in sys.modules; from srcli import Settings, Upscaler;"
+        "srcli.choose_weights; assert 'torch' not in sys.modules;"
+        "from srcli import Settings, Upscaler;"
         "print(Upscaler.__module__, Settings.__module__)"
     )
     done = subprocess.run(

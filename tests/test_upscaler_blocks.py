@@ -1,65 +1,23 @@
 """Blocks of patches in the upscaler: seams, batches, too little memory, devices, the time taken."""
 
-import dataclasses
 import functools
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
 from srcli import upscaler as upscaling
-from srcli.imaging.images import Picture, read
+from srcli.imaging.images import Picture
 from srcli.model import batches
 from srcli.model.batches import BatchPlans
-from srcli.model.config import BASE, ScalePath
+from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.patches import enlarge_rows
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
 from srcli.ops.spans import PATCH
-from srcli.upscaler import Settings, Upscaler
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "originals" / "houses.png"
-
-SMALL = dataclasses.replace(
-    BASE,
-    widths=(8, 8),
-    encoder=(2,),
-    bottom=1,
-    decoder=(2,),
-    paths=tuple(ScalePath(scale=scale, encoder=(1,), decoder=(1,)) for scale in (2, 4)),
-)
-"""A small net of the kind of ``base``."""
-
-
-def upscaler(model="base", notice=lambda _: None, **options):
-    """An upscaler in fp32."""
-    return Upscaler(model, settings=Settings(**{"dtype": "fp32", **options}), notice=notice)
-
-
-def correcting():
-    """A small net that changes its input at random."""
-    torch.manual_seed(2)
-    net = ResidualAutoencoder(SMALL)
-    for head in (net.head, *net.heads.values()):
-        torch.nn.init.normal_(head.weight, std=0.02)
-    return net
-
-
-def photograph(height, width):
-    """The middle of the example photograph, ``(3, H, W)`` 8-bit pixels."""
-    pixels = read(EXAMPLE).pixels
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
-    part = pixels[top : top + height, left : left + width].copy()
-    return torch.from_numpy(part).permute(2, 0, 1)
-
-
-def whole(model, image, size):
-    """All rows of an enlargement, ``(C, h, w)``."""
-    return torch.cat([band for _, band in model.enlarge(image, size)], 1)
-
 
 # ---- seams --------------------------------------------------------------------------------
 
@@ -228,7 +186,7 @@ def test_several_devices_share_one_picture(monkeypatch, count):
 def test_progress_moves_with_every_batch(factor, options, count, monkeypatch):
     """Within a row of blocks, too, in all steps and passes; it never falls, and ends with all."""
     monkeypatch.setattr(NetRunner, "_run_once", lambda _runner, image, _scale: image)
-    net = ResidualAutoencoder(dataclasses.replace(SMALL, symmetric=False))
+    net = ResidualAutoencoder(SMALL)
     model, shares = upscaler(net, tile=PATCH, **options), []
     pixels = photograph(70, 120 if factor == 3 else 100).permute(1, 2, 0).numpy()
     size = round(pixels.shape[0] * factor), round(pixels.shape[1] * factor)
@@ -327,16 +285,6 @@ def test_a_slow_measurement_is_not_repeated(monkeypatch):
     upscaler(correcting(), tile=1440).seconds((400, 400), (1200, 1200))
 
     assert clock.windows == [(1440 + 2 * SMALL.usual_margin) ** 2]
-
-
-def test_the_fastest_pass_counts(monkeypatch):
-    """What else the machine does now and then is not part of the estimate."""
-    clock = Clocked(monkeypatch)
-    clock.delays = iter([0.1, 0.0, 0.3, 0.0, 0.2])
-
-    seconds = upscaler(correcting()).seconds((40, 40), (120, 120))
-
-    assert seconds == pytest.approx(clock.windows[0] / 1e6)
 
 
 def test_a_measurement_that_finds_too_little_memory_uses_smaller_blocks(monkeypatch):
