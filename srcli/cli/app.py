@@ -45,7 +45,7 @@ def main() -> None:
         say("interrupted")
         sys.exit(130)
     except SystemExit as end:
-        if end.code in {130, 143} and _is_reading():
+        if end.code in {130, 143} and _is_waited_for():
             os._exit(int(end.code))
         raise
     finally:
@@ -64,12 +64,13 @@ def _occupy_closed() -> None:
                 os.open(os.devnull, os.O_RDWR)
 
 
-def _is_reading() -> bool:
-    """Return whether a thread still waits for a file, or for a stdin that does not end.
+def _is_waited_for() -> bool:
+    """Return whether a thread is left that Python would wait for at exit, deaf to Ctrl-C.
 
-    Python would wait for it at exit, deaf to Ctrl-C. Its unfinished files are removed.
+    It may wait for a stdin that does not end, or be one of a library's that a signal has cut off
+    while it was started. Its unfinished files are removed.
     """
-    alive = any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
+    alive = any(not one.daemon for one in set(threading.enumerate()) - {threading.main_thread()})
     if alive:
         files.abandon()
     return alive
