@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from srcli.upscaling.selection import Job
     from srcli.upscaling.survey import Survey
 
-__all__ = ["LONG_SECONDS", "Course", "RunProgress"]
+__all__ = ["LONG_SECONDS", "RunProgress"]
 
 LONG_SECONDS = 60.0
 """A run that takes longer is announced, and its end reported."""
@@ -31,90 +30,9 @@ _ENOUGH_SECONDS = 1.0
 _WINDOW_SECONDS = 60.0
 """The speed is that of the last minute: other programs come and go."""
 
-_MARK_SECONDS = 0.2
-"""Between two marks of how far the run has come."""
-
 _DRAWN_PER_SECOND = 2
 _NARROW = 60
 """Columns of a terminal below which the bar has no pixels."""
-
-
-class Course:
-    """How far a run has come, in pixels of its results; safe between threads.
-
-    Args:
-        survey: What the run has before it.
-        clock: Returns seconds.
-    """
-
-    def __init__(self, survey: "Survey", clock: Callable[[], float]) -> None:
-        self.is_warm = False
-        """Whether more is known than the first batch."""
-
-        self._survey, self._clock = survey, clock
-        self._shares: dict[Job, float] = {}
-        self._begun = self._ended = self._lost = 0.0
-        self._marks: deque[tuple[float, float]] = deque()
-        self._lock = threading.RLock()
-
-    def advance(self, job: "Job", share: float) -> None:
-        """Note which share of a job is done."""
-        with self._lock:
-            self._shares[job] = share
-            self._mark()
-
-    def end(self, job: "Job", *, failed: bool) -> None:
-        """Note that a job is over; what is left of a failed one is work no more."""
-        with self._lock:
-            share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
-            self._lost += pixels * (1 - share) * failed
-            self._ended += pixels * (share if failed else 1)
-            self._mark()
-
-    @property
-    def total(self) -> float | None:
-        """All that is to be done; None until all headers have been read."""
-        known = self._survey.total.after or self._survey.files
-        return known - self._lost if self._survey.complete.is_set() else None
-
-    @property
-    def done(self) -> float:
-        """What has been done of it."""
-        with self._lock:
-            parts = (self._pixels(job) * share for job, share in self._shares.items())
-            return self._ended + sum(parts)
-
-    @property
-    def spent(self) -> float:
-        """Seconds since the net began."""
-        return self._clock() - self._begun if self._marks else 0.0
-
-    def left(self) -> float | None:
-        """Estimate the seconds that the rest takes; None as long as that is unknown."""
-        with self._lock:
-            total, done = self.total, self.done
-            if total is None or not done or self._marks[0][1] == self._marks[-1][1]:
-                return None
-            (first, before), (last, after) = self._marks[0], self._marks[-1]
-            seconds = (total - done) * (last - first) / (after - before)
-            return max(0.0, seconds - (self._clock() - last))
-
-    def _pixels(self, job: "Job") -> int:
-        # Of stdin nothing is known before it has been read, and copies are no work: each counts 1.
-        return self._survey.pixels(job) if self._survey.total.after else 1
-
-    def _mark(self) -> None:
-        now, marks = self._clock(), self._marks
-        if not marks:
-            self._begun = now
-        if len(marks) > 1 and marks[-1][0] - marks[-2][0] < _MARK_SECONDS:
-            marks.pop()
-        marks.append((now, self.done))
-        if len(marks) > 2 and not self.is_warm and now - marks[1][0] >= _MARK_SECONDS:
-            self.is_warm = True
-            marks.popleft()  # the first batch takes longer than others
-        while len(marks) > 2 and marks[1][0] < now - _WINDOW_SECONDS:
-            marks.popleft()
 
 
 class RunProgress:
@@ -123,7 +41,7 @@ class RunProgress:
     Args:
         survey: What the run has before it.
         shown: Whether there is a bar.
-        console: The terminal.
+        console: The terminal; None: that of stderr.
         clock: Returns seconds.
     """
 
@@ -135,8 +53,10 @@ class RunProgress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._survey, self._finished = survey, 0
-        self._course = Course(survey, clock)
+        self._survey, self._clock = survey, clock
+        self._shares: dict[Job, float] = {}
+        self._finished = self._batches = 0
+        self._ended = self._lost = self._noted = 0.0
         self._console = console or Console(stderr=True)
         self._bar = Progress(
             TextColumn(
@@ -145,18 +65,44 @@ class RunProgress:
                 table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
             ),
             BarColumn(None, table_column=Column(ratio=1)),
-            _Figures(self._course, self._console),
+            _Figures(self),
             console=self._console,
             refresh_per_second=_DRAWN_PER_SECOND,
+            speed_estimate_period=_WINDOW_SECONDS,
+            get_time=clock,
             transient=True,
             expand=True,
             redirect_stdout=False,
             redirect_stderr=False,
             disable=not (shown and self._console.is_interactive),
         )
-        self._task = self._bar.add_task("starting", total=None)
+        self._task = self._bar.add_task("starting", start=False, total=None)
         self._unsaid = {"room", "time"}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._console.width
+
+    @property
+    def total(self) -> float | None:
+        """Pixels of all results; None until all headers have been read."""
+        known = self._survey.after or self._survey.files
+        return known - self._lost if self._survey.complete.is_set() else None
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the net began."""
+        return self._bar.tasks[0].elapsed or 0.0
+
+    def left(self) -> float | None:
+        """Estimate the seconds that the rest takes; None as long as that is unknown."""
+        task, since = self._bar.tasks[0], self._clock() - self._noted
+        if self.total is None or not task.completed or self.spent <= since:
+            return None
+        speed = task.speed or task.completed / (self.spent - since)
+        return max(0.0, (self.total - task.completed) / speed - since)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -181,22 +127,31 @@ class RunProgress:
 
     def advance(self, job: "Job", share: float) -> None:
         """Note which share of a job is done."""
-        self._course.advance(job, share)
-        if not self._bar.live.is_started:
-            return
-        files = self._survey.files
-        count = f"{self._finished + 1}/{files} " if files > 1 else ""
-        self._bar.update(
-            self._task,
-            description=count + one_line(job.source.name),
-            completed=self._course.done,
-            total=self._course.total,
-        )
+        with self._lock:
+            self._batches += share > 0
+            self._shares[job] = share
+            files = self._survey.files
+            count = f"{self._finished + 1}/{files} " if files > 1 else ""
+            self._note(count + one_line(job.source.name))
 
     def end(self, job: "Job", *, failed: bool) -> None:
-        """Note that a job is over."""
-        self._finished += 1
-        self._course.end(job, failed=failed)
+        """Note that a job is over; what is left of a failed one is work no more."""
+        with self._lock:
+            share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
+            self._lost += pixels * (1 - share) * failed
+            self._ended += pixels * (share if failed else 1)
+            self._finished += 1
+            self._note()
+
+    def _note(self, description: str | None = None) -> None:
+        self._noted = self._clock()
+        self._bar.start_task(self._task)
+        done = self._ended + sum(self._pixels(job) * one for job, one in self._shares.items())
+        self._bar.update(self._task, completed=done, total=self.total, description=description)
+
+    def _pixels(self, job: "Job") -> int:
+        # Of stdin nothing is known before it has been read, and copies are no work: each counts 1.
+        return self._survey.pixels(job) if self._survey.after else 1
 
     def news(self) -> Iterator[str]:
         """Say what is worth knowing before a run, each line once, as soon as it is known."""
@@ -210,8 +165,8 @@ class RunProgress:
                     f"free, the results take about {format_bytes(space.needed)}; free some space, "
                     "or choose another --output or --format"
                 )
-        left, spent = self._course.left(), self._course.spent
-        if left is None or spent < _ENOUGH_SECONDS or not self._course.is_warm:
+        left, spent = self.left(), self.spent
+        if left is None or spent < _ENOUGH_SECONDS or self._batches < 2:
             return
         if self._awaited("time") and spent + left >= LONG_SECONDS:
             yield self._announcement(spent + left)
@@ -224,10 +179,10 @@ class RunProgress:
             return awaited
 
     def _announcement(self, seconds: float) -> str:
-        extent, disk = self._survey.total, self._survey.disks.size
+        survey, disk = self._survey, self._survey.disks.size
         parts = [
-            f"{extent.pictures} pictures" if extent.pictures > 1 else "",
-            format_pixels(extent.before, extent.after) if extent.after else "",
+            f"{survey.pictures} pictures" if survey.pictures > 1 else "",
+            format_pixels(survey.before, survey.after) if survey.after else "",
             f"about {format_duration(seconds)}",
             f"about {format_bytes(disk)}" if disk else "",
         ]
@@ -239,17 +194,17 @@ class RunProgress:
 class _Figures(ProgressColumn):
     """Share, pixels and time left, as they are when the line is drawn."""
 
-    def __init__(self, course: Course, console: Console) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         super().__init__()
-        self._course, self._console = course, console
+        self._progress = progress
 
-    def render(self, _task: Task) -> Text:
+    def render(self, task: Task) -> Text:
         """Return the end of the line."""
-        done, total, left = self._course.done, self._course.total, self._course.left()
+        done, total, left = task.completed, self._progress.total, self._progress.left()
         if not total:
             return Text("counting pixels")
         parts = [f"{int(100 * done / total):3}%"]
-        if total > 1 and self._console.width >= _NARROW:
+        if total > 1 and self._progress.width >= _NARROW:
             unit, name = (1e9, "GP") if total >= 1e9 else (1e6, "MP")
             whole = f"{total / unit:.1f}"
             parts.append(f"{done / unit:{len(whole)}.1f}/{whole} {name}")

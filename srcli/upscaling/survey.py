@@ -2,32 +2,19 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from srcli.errors import SrcliError
 from srcli.imaging import images
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.disk import Disks, estimated_size
-from srcli.upscaling.results import result_without_reading
+from srcli.upscaling.results import begun
 from srcli.upscaling.selection import STREAM, Job
 
-__all__ = ["Extent", "Survey"]
+__all__ = ["Survey"]
 
 _PATIENCE_SECONDS = 1.0
 """How long the end of a run waits for a header that is being read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """What files hold, and what their results will."""
-
-    pictures: int = 0
-    before: int = 0
-    """Pixels of the inputs."""
-
-    after: int = 0
-    """Pixels of the results."""
 
 
 class Survey:
@@ -35,15 +22,14 @@ class Survey:
 
     A header takes a millisecond, which is much for 20,000 files and nothing beside their work. What
     cannot be read, is copied, or is done already, counts nothing.
-
-    Args:
-        config: The options.
-        jobs: What :func:`srcli.upscaling.plan.plan` gave.
     """
 
     def __init__(self, config: BatchConfig, jobs: Sequence[Job]) -> None:
         self.files = len(jobs)
-        self.total = Extent()
+        self.pictures = 0
+        self.before = self.after = 0
+        """Pixels of inputs and results."""
+
         self.disks = Disks()
         self.complete = threading.Event()
         self._config, self._jobs = config, jobs
@@ -69,7 +55,7 @@ class Survey:
         for job in self._jobs:
             if self._stopped:
                 return
-            if result_without_reading(job, self._config.selection) is None:
+            if begun(job, self._config).status == "planned":
                 try:
                     self._add(job)
                 except (SrcliError, OSError, MemoryError):  # the run says what is the matter
@@ -77,7 +63,7 @@ class Survey:
         self.complete.set()
 
     def _add(self, job: Job) -> None:
-        config, known = self._config, self.total
+        config = self._config
         if job.source == STREAM:
             return
         header = images.read_header(job.source, max_pixels=config.max_pixels)
@@ -88,8 +74,6 @@ class Survey:
             return
         self._pixels[job] = pixels = header.frames * width * height
         self.disks.add(job.target, estimated_size(header, pixels, job.target, config), pixels)
-        self.total = Extent(
-            pictures=known.pictures + header.frames,
-            before=known.before + header.frames * header.width * header.height,
-            after=known.after + pixels,
-        )
+        self.pictures += header.frames
+        self.before += header.frames * header.width * header.height
+        self.after += pixels
