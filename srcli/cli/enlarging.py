@@ -29,13 +29,7 @@ __all__ = ["enlarge", "estimate"]
 def enlarge(
     config: "BatchConfig", verbosity: Verbosity, failed_list: Path | None, page: Path | None
 ) -> None:
-    """Do this process's share of the jobs and report on each.
-
-    Args:
-        config: The options.
-        verbosity: What is reported.
-        failed_list: Where the inputs that failed are listed.
-        page: Where the page that compares is written.
+    """Do this process's share of the jobs, report on each, and write list and page of the run.
 
     Raises:
         typer.Exit: If a file failed.
@@ -74,7 +68,6 @@ def enlarge(
                 batch.finish(results, stopper.holding(reporter.result))
         summary = reporter.summary()
         write_failures(failed_list, summary, config.selection.inputs)
-        reporter.print_json_summary(summary)
         reporter.print_summary(summary)
         _write_page(page, config, reporter, shown=verbosity.bar)
     if summary.exit_code:
@@ -84,7 +77,6 @@ def enlarge(
 def _write_page(
     page: Path | None, config: "BatchConfig", reporter: Reporter, *, shown: bool
 ) -> None:
-    """Write the page that compares, if that is wanted and there is something to compare."""
     from srcli.upscaling.compare import write_page
 
     if page is None:
@@ -113,7 +105,6 @@ def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:
         for result in estimates.estimate(own, jobs, notice=reporter.notice):
             reporter.result(result)
     summary = reporter.summary()
-    reporter.print_json_summary(summary)
     reporter.print_summary(summary)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)

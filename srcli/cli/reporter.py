@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from srcli.cli.console import (
     format_pixels,
     print_json,
     say,
+    write_output,
 )
 from srcli.cli.progress import LONG_SECONDS, RunProgress
 
@@ -51,7 +52,7 @@ class Reporter:
         total: Files of this process.
         left_out: What was met and not taken.
         dry_run: Whether results are estimates.
-        progress: What announces and shows how the run proceeds; None: nothing does.
+        progress: Announces and shows how the run proceeds.
     """
 
     def __init__(
@@ -73,20 +74,10 @@ class Reporter:
 
     def summary(self) -> "Summary":
         """Return what is known of all files so far."""
-        from srcli.upscaling.disk import Disks
         from srcli.upscaling.results import Summary
 
-        summary, disks = Summary.of(self.results, dry_run=self._dry_run), Disks()
-        for one in self.results:
-            if one.disk is not None:
-                disks.add(one.job.target, one.disk, one.pixels)
-        space = disks.tightest()
-        return replace(
-            summary,
-            unfinished=self._total - len(self.results),
-            seconds=summary.seconds if self._dry_run else time.perf_counter() - self._begun,
-            disk_free=None if space is None else space.free,
-        )
+        seconds = None if self._dry_run else time.perf_counter() - self._begun
+        return Summary.of(self.results, self._total, seconds)
 
     def running(self) -> AbstractContextManager[None]:
         """Look ahead and show the bar, where they are wanted."""
@@ -96,7 +87,8 @@ class Reporter:
         """Report how far a file has come."""
         if self._progress is not None:
             self._progress.advance(job, share)
-            self._report_news()
+            for text in self._progress.news():
+                self.notice(text)
 
     def notice(self, text: str) -> None:
         """Report what is worth knowing."""
@@ -128,16 +120,12 @@ class Reporter:
 
     def print_summary(self, summary: "Summary") -> None:
         """Report what was left out, and on all files if that says more than the lines before."""
+        self.print_json_summary(summary)
         for line in self._left_out.lines():
             self.notice(line)
         text = _estimates(summary) if self._dry_run else _counts(summary)
         if self._dry_run or self._total > 1 or summary.seconds >= LONG_SECONDS:
             self._print(text, wanted=not self._verbosity.quiet)
-
-    def _report_news(self) -> None:
-        assert self._progress is not None
-        for text in self._progress.news():
-            self.notice(text)
 
     def _print(self, text: str, *, wanted: bool) -> None:
         if wanted and not (self._progress is not None and self._progress.printed(text)):
@@ -145,27 +133,21 @@ class Reporter:
 
 
 def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...]) -> None:
-    """Write the list of what failed, unless that would replace a list that is not done.
-
-    Args:
-        path: The list; None: there is none to write.
-        summary: What became of all files.
-        inputs: Those of the command, ``@LIST`` among them.
+    """Write the list of what failed, unless that would replace an input ``@LIST`` not yet done.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    from srcli.upscaling.search import is_list, write_list
+    from srcli.upscaling.search import is_list, joined_list
 
     if path is None:
         return
     lists = {os.path.realpath(text[1:]) for text in inputs if is_list(text)}
     if not (summary.unfinished and os.path.realpath(path) in lists):
-        write_list(path, summary.again)
+        write_output(path, joined_list(summary.again), "--failed-list")
 
 
 def _line(result: "Result", *, verbose: bool) -> str:
-    """Return what is printed of a file."""
     if result.status == "failed":
         return f"error: {result.message}"
     if result.status == "skipped":
@@ -208,15 +190,14 @@ def _counts(summary: "Summary") -> str:
         text = f"{format_pixels(summary.pixels)} in {took}: {text}"
     if summary.unfinished:
         text += f", {summary.unfinished} not begun"
-    if summary.failures:
-        text += f": {', '.join(summary.failures[:_NAMED_FAILURES])}"
-        more = len(summary.failures) - _NAMED_FAILURES
+    if summary.failed_inputs:
+        text += f": {', '.join(summary.failed_inputs[:_NAMED_FAILURES])}"
+        more = len(summary.failed_inputs) - _NAMED_FAILURES
         text += f" and {more} more" if more > 0 else ""
     return text
 
 
 def _estimates(summary: "Summary") -> str:
-    """Say what all files would take."""
     free = "" if summary.disk_free is None else f" ({format_bytes(summary.disk_free)} free)"
     return (
         f"{summary.planned} to do, {summary.skipped} skipped, {summary.failed} failing: "

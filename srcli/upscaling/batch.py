@@ -18,7 +18,7 @@ from srcli.files import one_line, sweep
 from srcli.ops.devices import all_alike
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
-from srcli.upscaling.results import Result, result_without_reading
+from srcli.upscaling.results import Result, begun
 from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.steps import PATIENCE_SECONDS, Steps, Work
 
@@ -152,9 +152,8 @@ class _Pipeline:
             job = next(jobs, None)
             if job is None:
                 break
-            known = result_without_reading(job, self.config.selection)
-            work = Work(job, self.config.given_model, result=known)
-            if known is None:
+            work = Work(begun(job, self.config))
+            if work.result.status == "planned":
                 self.sweep(job.target)
                 work.read = self.steps.pool.submit(self.steps.read, work)
             self.prefetch.append(work)
@@ -201,7 +200,9 @@ class _Pipeline:
         for computed in computing:
             computed.cancel()
         wait(computing, PATIENCE_SECONDS)
-        writing = deque(work for work in self.pending if work.result or work.written)
+        writing = deque(
+            work for work in self.pending if work.written or work.result.status != "planned"
+        )
         while writing:
             yield self.next(writing)
 

@@ -7,21 +7,23 @@ Windows and macOS, as they are elsewhere.
 import os
 import platform
 from collections import defaultdict
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from srcli.errors import OutputError
-from srcli.files import claimed, is_folder, is_there, one_line, reason
+from srcli.files import is_folder, is_there, one_line
+from srcli.imaging import images
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.search import Identity, folded, identity
 from srcli.upscaling.selection import STREAM, Job, Selection
 
-__all__ = ["check", "check_folder", "claim", "make_folder"]
+__all__ = ["check", "check_target"]
 
 _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 """Whether names are Unicode here, and their case does not count."""
@@ -89,7 +91,6 @@ def _checked(selection: Selection, job: Job, claims: list[Job], *, is_input: boo
 
 
 def _problem(selection: Selection, target: Path) -> str | None:
-    """Return why there can be no file at a target, if so."""
     shown = one_line(str(target))
     if format_of(target) is None:
         known = " ".join(sorted(READABLE_SUFFIXES))
@@ -129,68 +130,26 @@ def _file_at(path: Path) -> Identity | None:
     return None
 
 
-def check_folder(target: Path) -> None:
-    """Fail before the work, not after it, where the folder of a result cannot be made.
+def check_target(target: Path, sizes: Iterable[tuple[int, int]]) -> None:
+    """Fail before the work, not after it, where results cannot be written.
+
+    Args:
+        target: The file.
+        sizes: Width and height of its pictures.
 
     Raises:
-        OutputError: If so.
+        OutputError: If its format cannot hold them, or its folder cannot be made.
     """
+    if target == STREAM:
+        return
     for parent in target.parents:
         # In this order: another thread may be making it at this very moment.
         if not is_there(parent):
             continue
         if is_folder(parent) and os.access(parent, os.W_OK | os.X_OK):
-            return
+            break
         shown = one_line(str(parent))
         why = f"no permission in {shown}" if is_folder(parent) else f"{shown} is not a folder"
         raise OutputError(f"cannot write {one_line(str(target))}: {why}; choose another --output")
-
-
-def claim(
-    target: Path, existing: Literal["error", "skip", "overwrite"], until: ExitStack
-) -> str | None:
-    """Claim a result, so that runs which go over the same files share them.
-
-    Args:
-        target: The result.
-        existing: What happens if it is there.
-        until: Holds the claim.
-
-    Returns:
-        None, or why it is not to be made: another run is at it, or has made it meanwhile.
-
-    Raises:
-        OutputError: If nothing can be written there, or the result has appeared and is not wanted.
-    """
-    shown = one_line(target)
-    try:
-        ours = until.enter_context(claimed(target))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {shown}: {reason(error)}; choose another --output"
-        ) from error
-    if not ours:
-        return f"{shown}: another run is at it"
-    if existing == "skip" and is_there(target):
-        return f"{shown} is there already"
-    make_folder(target, existing)
-    return None
-
-
-def make_folder(target: Path, existing: Literal["error", "skip", "overwrite"]) -> None:
-    """Make the folder of a result.
-
-    Raises:
-        OutputError: If that fails, or the result has appeared since the plan was made.
-    """
-    if existing == "error" and is_there(target):
-        raise OutputError(
-            f"{one_line(str(target))} has appeared meanwhile; use --overwrite or --skip-existing"
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {one_line(str(target.parent))}: {error.strerror}; "
-            "choose another --output"
-        ) from error
+    for width, height in sizes:
+        images.check_size(target, width, height)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +9,9 @@ from srcli.errors import SrcliError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
-from srcli.upscaling.conflicts import check_folder
+from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.disk import estimated_size
-from srcli.upscaling.results import Result, failure, result_without_reading
+from srcli.upscaling.results import Result, begun, failure
 from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
 
@@ -51,47 +50,37 @@ def estimate(
     """
     nets = Nets(config, notice)
     for job in jobs:
-        known = result_without_reading(job, config.selection)
-        if known is None:
-            yield _estimated(config, nets, job)
-        else:
-            yield replace(known, model=config.given_model)
+        result = begun(job, config)
+        try:
+            if result.status == "planned":
+                _estimate(config, nets, result)
+        except (SrcliError, OSError, MemoryError) as error:
+            result = failure(result, error)
+        yield result
 
 
-def _estimated(config: BatchConfig, nets: Nets, job: Job) -> Result:
-    model, model_reason = config.given_model, None
-    try:
-        data = sys.stdin.buffer.read() if job.source == STREAM else None
-        header = images.read_header(job.source, data, max_pixels=config.max_pixels)
-        width, height = config.selection.result_size(header.width, header.height)
-        check_folder(job.target)
-        if job.target != STREAM:
-            images.check_size(job.target, width, height)
-        before, after = (header.width, header.height), (width, height)
-        planned = Result(
-            job=job, status="planned", before=before, after=after, pictures=header.frames
-        )
-        if config.copies(job.target, header.coding, [before], [after]):
-            disk = len(data) if data is not None else job.source.stat().st_size
-            memory = _PROGRAM + _decoding(header)
-            return replace(planned, patches=0, memory=memory, disk=disk)
-        model, model_reason = nets.choice(header.coding)
-        upscaler = nets.named(model)
+def _estimate(config: BatchConfig, nets: Nets, result: Result) -> None:
+    job = result.job
+    data = sys.stdin.buffer.read() if job.source == STREAM else None
+    header = images.read_header(job.source, data, max_pixels=config.max_pixels)
+    before = header.width, header.height
+    after = width, height = config.selection.result_size(*before)
+    check_target(job.target, [after])
+    if config.copies(job.target, header.coding, [before], [after]):
+        result.model, result.patches = None, 0
+        result.memory = _PROGRAM + _decoding(header)
+        result.disk = len(data) if data is not None else job.source.stat().st_size
+    else:
+        result.model, result.model_reason = nets.choice(header.coding)
+        upscaler = nets.named(result.model)
         source, size = (header.height, header.width), (height, width)
-        seconds = header.frames * upscaler.seconds(source, size)
-    except (SrcliError, OSError, MemoryError) as error:
-        return replace(failure(job, error), model=model, model_reason=model_reason)
-    return replace(
-        planned,
-        seconds=seconds,
-        model=model,
-        model_reason=model_reason,
-        sharpness=upscaler.settings.sharpness,
-        compute=upscaler.compute,
-        patches=header.frames * upscaler.patches(source, size),
-        memory=_memory(header, job.target, size, upscaler),
-        disk=estimated_size(header, header.frames * width * height, job.target, config),
-    )
+        result.seconds = header.frames * upscaler.seconds(source, size)
+        result.sharpness, result.compute = upscaler.settings.sharpness, upscaler.compute
+        result.patches = header.frames * upscaler.patches(source, size)
+        result.memory = _memory(header, job.target, size, upscaler)
+        pixels = header.frames * width * height
+        result.disk = estimated_size(header, pixels, job.target, config)
+    result.before, result.after, result.pictures = before, after, header.frames
 
 
 def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler: Upscaler) -> int:

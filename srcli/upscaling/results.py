@@ -2,20 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
 from srcli.files import is_there, one_line, reason
 from srcli.ops.engines import Compute
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.disk import Disks
+from srcli.upscaling.selection import Job
 
-__all__ = ["Result", "Summary", "failure", "result_without_reading"]
+__all__ = ["Result", "Summary", "begun", "failure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
-    """What became of one input file, or in a dry run, what would."""
+    """What became of one input file, or in a dry run, what would; filled in on the way."""
 
     job: Job
     status: Literal["planned", "done", "skipped", "failed"]
@@ -99,20 +101,20 @@ class Result:
         }
 
 
-def result_without_reading(job: Job, selection: Selection) -> Result | None:
-    """Return what is known of a job without its file: that it cannot be, or is done already."""
+def begun(job: Job, config: BatchConfig) -> Result:
+    """Return what is known of a job without its file: planned, or that it cannot be or is done."""
+    result = Result(job=job, status="planned", model=config.given_model)
     if job.problem is not None:
-        message = f"{one_line(str(job.source))}: {job.problem}"
-        return Result(job=job, status="failed", message=message, exit_code=1)
-    if selection.existing == "skip" and is_there(job.target):
-        message = f"{one_line(str(job.target))} is there already"
-        return Result(job=job, status="skipped", message=message)
-    return None
+        result.status, result.exit_code = "failed", 1
+        result.message = f"{one_line(job.source)}: {job.problem}"
+    elif config.selection.existing == "skip" and is_there(job.target):
+        result.status, result.message = "skipped", f"{one_line(job.target)} is there already"
+    return result
 
 
-def failure(job: Job, error: Exception) -> Result:
+def failure(known: Result, error: Exception) -> Result:
     """Say in one line why a file failed; nothing that one file does may end the run."""
-    name = one_line(str(job.source))
+    name = one_line(known.job.source)
     code = error.exit_code if isinstance(error, SrcliError) else 1
     if isinstance(error, ImageError | OutputError):
         message = str(error)
@@ -126,7 +128,16 @@ def failure(job: Job, error: Exception) -> Result:
     else:
         what = f"{type(error).__name__}: {reason(error)}"
         message = f"{name}: unexpected {what}; please report it with the file"
-    return Result(job=job, status="failed", message=message, exit_code=code)
+    return Result(
+        job=known.job,
+        status="failed",
+        message=message,
+        exit_code=code,
+        model=known.model,
+        model_reason=known.model_reason,
+        sharpness=known.sharpness,
+        compute=known.compute,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +172,7 @@ class Summary:
     disk_free: int | None = None
     """In a dry run: bytes that are free where the results would go."""
 
-    failures: tuple[str, ...] = ()
+    failed_inputs: tuple[str, ...] = ()
     """The inputs that failed, as a list names them, in order."""
 
     again: tuple[str, ...] = ()
@@ -170,46 +181,48 @@ class Summary:
     exit_code: int = 0
 
     @classmethod
-    def of(cls, results: Sequence[Result], *, dry_run: bool) -> Self:
-        """Sum up what became of files."""
-        counts = Counter(one.status for one in results)
+    def of(cls, results: Sequence[Result], total: int, seconds: float | None) -> Self:
+        """Sum up what became of files.
+
+        Args:
+            results: One for each of those that are over.
+            total: All files of this process.
+            seconds: How long the run took; None: it is a dry run.
+        """
+        counts, disks = Counter(one.status for one in results), Disks()
         failed = [one for one in results if one.status == "failed"]
-        # A reason of its own counts only as long as it is the only one.
         summary = cls(
             planned=counts["planned"],
             done=counts["done"],
             skipped=counts["skipped"],
             failed=counts["failed"],
+            unfinished=total - len(results),
             pixels=sum(one.pixels for one in results),
-            failures=tuple(one.job.entry for one in failed),
+            seconds=seconds or 0.0,
+            failed_inputs=tuple(one.job.entry for one in failed),
             again=tuple(one.job.entry for one in failed if one.job.again),
+            # A reason of its own counts only as long as it is the only one.
             exit_code=min((one.exit_code for one in failed), default=0),
         )
-        if not dry_run:
+        if seconds is not None:
             return summary
+        for one in results:
+            if one.disk is not None:
+                disks.add(one.job.target, one.disk, one.pixels)
+        space = disks.tightest()
         return replace(
             summary,
             seconds=sum(one.seconds for one in results),
             patches=sum(one.patches or 0 for one in results),
             memory=max((one.memory or 0 for one in results), default=0),
             disk=sum(one.disk or 0 for one in results),
+            disk_free=None if space is None else space.free,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the last line of ``--json``."""
-        return {
-            "summary": True,
-            "planned": self.planned,
-            "done": self.done,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "unfinished": self.unfinished,
-            "megapixels": round(self.pixels / 1e6, 3),
-            "seconds": round(self.seconds, 3),
-            "patches": self.patches,
-            "memory": self.memory,
-            "disk": self.disk,
-            "disk_free": self.disk_free,
-            "failed_inputs": list(self.failures),
-            "exit_code": self.exit_code,
-        }
+        values = asdict(self)
+        del values["again"]
+        values["megapixels"] = round(values.pop("pixels") / 1e6, 3)
+        values["seconds"] = round(self.seconds, 3)
+        return {"summary": True} | values

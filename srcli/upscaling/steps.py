@@ -19,13 +19,13 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Final
 
-from srcli.files import replacing
+from srcli.errors import OutputError
+from srcli.files import claimed, is_there, one_line, reason, replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
-from srcli.ops.engines import Compute
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import BatchConfig, Nets
-from srcli.upscaling.conflicts import check_folder, claim, make_folder
+from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.results import Result, failure
 from srcli.upscaling.selection import STREAM, Job
 
@@ -60,15 +60,10 @@ class _Abandoned(Exception):  # noqa: N818 - it ends a file, but nothing went wr
 
 @dataclass(slots=True)
 class Work:
-    """A file on its way: what is known of it so far."""
+    """A file on its way."""
 
-    job: Job
-    model: str | None
-    model_reason: str | None = None
-    sharpness: float | None = None
-    compute: Compute | None = None
-    result: Result | None = None
-    """What became of it, where that is known before it is written."""
+    result: Result
+    """What is known of it so far: as long as it is planned, that is not how it ends."""
 
     data: bytes | None = None
     """What stdin held, where it may be copied."""
@@ -85,11 +80,11 @@ class Work:
 
     written: Future[tuple[str, ...]] | None = None
     bytes: int = 0
-    notes: tuple[str, ...] = ()
-    before: tuple[int, int] | None = None
-    after: tuple[int, int] | None = None
-    pictures: int = 1
-    seconds: float = 0.0
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+        return self.result.job
 
     @property
     def is_finished(self) -> bool:
@@ -130,7 +125,7 @@ class Steps:
             work.bytes = _bytes_of(source)
         if self.config.keep_times and path != STREAM:
             source = _dated(source, path.stat().st_mtime_ns)
-        work.seconds += time.perf_counter() - begun
+        work.result.seconds += time.perf_counter() - begun
         return source
 
     def _scan(self, work: Work) -> Scan | None:
@@ -164,25 +159,28 @@ class Steps:
             pictures: Sequence[Picture | Scan]
             pictures = [source] if isinstance(source, Scan) else source.pictures
             before = [(one.width, one.height) for one in pictures]
-            sizes = self._measure(work, before)
+            sizes = [self.config.selection.result_size(*one) for one in before]
+            check_target(work.job.target, sizes)
             if not self._claims(work):
                 return
+            result = work.result
+            result.before, result.after, result.pictures = before[0], sizes[0], len(before)
             if self.config.copies(work.job.target, source.coding, before, sizes):
-                work.model = None
+                result.model = None
                 if isinstance(source, Scan):
                     deque(source.rows, 0)  # damage behind the header is found
                 work.written = self._writing(work, self._copy, pictures[0].metadata.modified)
                 return
-            work.model, work.model_reason = self.nets.choice(source.coding)
-            net = self.nets.named(work.model)
-            work.sharpness, work.compute = net.settings.sharpness, net.compute
+            result.model, result.model_reason = self.nets.choice(source.coding)
+            net = self.nets.named(result.model)
+            result.sharpness, result.compute = net.settings.sharpness, net.compute
             begun = time.perf_counter()
             self._progress(work, 0.0)
             width, height = sizes[0]
             large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
-            work.notes = source.notes
+            result.notes = source.notes
             if large and work.job.target != STREAM:
-                work.written = self._stream(work, pictures[0], height, net)
+                work.written = self._stream(work, pictures[0], (height, width), net)
             else:
                 larger = self._enlarge(work, pictures, sizes, net)
                 album = Album(pictures=larger, format=source.format, coding=source.coding)
@@ -190,40 +188,48 @@ class Steps:
                     album = replace(source, pictures=larger)
                 work.bytes = _bytes_of(album)
                 work.written = self._writing(work, self._write, album)
-            work.seconds += time.perf_counter() - begun
+            result.seconds += time.perf_counter() - begun
         except _Abandoned:  # it is as if it had not been begun
             work.read = None
         except Exception as error:  # noqa: BLE001 - sorted there, unexpected ones as well
             work.read = None
-            work.result = failure(work.job, error)
+            work.result = failure(work.result, error)
         finally:
             work.open.close()
             if work.written is None:
                 work.claim.close()
 
     def _claims(self, work: Work) -> bool:
-        """Claim the result of a file; where another run has it, that is what became of the file."""
-        job, existing = work.job, self.config.selection.existing
-        why = None if job.target == STREAM else claim(job.target, existing, work.claim)
-        if why is not None:
-            work.result = Result(job=job, status="skipped", message=why)
-        return why is None
+        """Claim a result, so that runs which go over the same files share them."""
+        target, result = work.job.target, work.result
+        if target == STREAM:
+            return True
+        try:
+            ours = work.claim.enter_context(claimed(target))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {one_line(target)}: {reason(error)}; choose another --output"
+            ) from error
+        if not ours:
+            result.status, result.message = "skipped", f"{one_line(target)}: another run is at it"
+        elif self.config.selection.existing == "skip" and is_there(target):
+            result.status, result.message = "skipped", f"{one_line(target)} is there already"
+        else:
+            self._check_absent(target)
+        return result.status == "planned"
+
+    def _check_absent(self, target: Path) -> None:
+        """Refuse a result that has appeared since the plan was made."""
+        if self.config.selection.existing == "error" and target != STREAM and is_there(target):
+            raise OutputError(
+                f"{one_line(target)} has appeared meanwhile; use --overwrite or --skip-existing"
+            )
 
     def _progress(self, work: Work, share: float) -> None:
         """Pass on how much of a file is done, unless it is to be left."""
         if self.stopping.is_set():
             raise _Abandoned
         self.on_progress(work.job, share)
-
-    def _measure(self, work: Work, before: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Settle the sizes of a file's results, and whether they can be written there."""
-        after = [self.config.selection.result_size(*one) for one in before]
-        check_folder(work.job.target)
-        if work.job.target != STREAM:
-            for width, height in after:
-                images.check_size(work.job.target, width, height)
-        work.before, work.after, work.pictures = before[0], after[0], len(before)
-        return after
 
     def _enlarge(
         self,
@@ -242,14 +248,13 @@ class Steps:
         return tuple(larger)
 
     def _stream(
-        self, work: Work, picture: Picture | Scan, height: int, net: Upscaler
+        self, work: Work, picture: Picture | Scan, size: tuple[int, int], net: Upscaler
     ) -> Future[tuple[str, ...]]:
         """Run the net on a picture while a thread writes the rows that are finished."""
-        assert work.after is not None
         bands: Queue[Picture | Exception | None] = Queue(_BANDS_WAITING)
-        written = self._writing(work, self._write_rows, bands, height)
+        written = self._writing(work, self._write_rows, bands, size[0])
         try:
-            for band in net.bands(picture, (height, work.after[0]), partial(self._progress, work)):
+            for band in net.bands(picture, size, partial(self._progress, work)):
                 if not _put(bands, band, written):
                     break  # the writer has failed, and says why
             _put(bands, None, written)
@@ -265,10 +270,10 @@ class Steps:
     def _writing(
         self, work: Work, write: Callable[..., tuple[str, ...]], *arguments: object
     ) -> Future[tuple[str, ...]]:
-        """Have a thread write a result and give up its claim."""
 
         def run() -> tuple[str, ...]:
             with work.claim:
+                self._check_absent(work.job.target)
                 return write(work, *arguments)
 
         written = self.pool.submit(run)
@@ -290,7 +295,6 @@ class Steps:
                 came = time.perf_counter()
                 yield item
 
-        make_folder(work.job.target, self.config.selection.existing)
         notes = images.write_rows(
             taken(),
             work.job.target,
@@ -298,27 +302,24 @@ class Steps:
             quality=self.config.quality,
             lossless=self.config.lossless,
         )
-        work.seconds += time.perf_counter() - came  # since the last band: the net is done
+        work.result.seconds += time.perf_counter() - came  # since the last band: the net is done
         return notes
 
     def _copy(self, work: Work, modified: int | None) -> tuple[str, ...]:
-        """Copy a file as it is."""
         begun, source, target = time.perf_counter(), work.job.source, work.job.target
         if target == STREAM:
             sys.stdout.buffer.write(source.read_bytes() if work.data is None else work.data)
             sys.stdout.buffer.flush()
         else:
-            make_folder(target, self.config.selection.existing)
             with replacing(target, modified) as temporary:
                 if work.data is None:
                     shutil.copyfile(source, temporary)
                 else:
                     temporary.write_bytes(work.data)
-        work.seconds += time.perf_counter() - begun
+        work.result.seconds += time.perf_counter() - begun
         return ("as large as asked for already: copied as it is",)
 
     def _write(self, work: Work, album: Album) -> tuple[str, ...]:
-        """Write a whole result; return what the format could not keep."""
         begun, config, target = time.perf_counter(), self.config, work.job.target
         quality, lossless = config.quality, config.lossless
         if target == STREAM:
@@ -326,42 +327,24 @@ class Steps:
             out = sys.stdout.buffer
             notes = images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
         else:
-            make_folder(target, config.selection.existing)
             notes = images.write_album(album, target, quality=quality, lossless=lossless)
-        work.seconds += time.perf_counter() - begun
+        work.result.seconds += time.perf_counter() - begun
         return notes
 
     def result(self, work: Work) -> Result:
         """Wait until a file is written, and return what became of it."""
         if work.computed is not None:
             work.computed.result()
-        if work.result is None:
-            assert work.written is not None
+        if work.written is not None:
             try:
-                work.notes += work.written.result()
+                work.result.notes += work.written.result()
+                work.result.status = "done"
             except Exception as error:  # noqa: BLE001 - as above
-                work.result = failure(work.job, error)
-            else:
-                work.result = Result(
-                    job=work.job,
-                    status="done",
-                    before=work.before,
-                    after=work.after,
-                    pictures=work.pictures,
-                    notes=work.notes,
-                    seconds=work.seconds,
-                )
-        return replace(
-            work.result,
-            model=work.model,
-            model_reason=work.model_reason,
-            sharpness=work.sharpness,
-            compute=work.compute,
-        )
+                work.result = failure(work.result, error)
+        return work.result
 
 
 def _is_large(path: Path) -> bool:
-    """Whether a file has enough bytes for a large picture."""
     try:
         return path.stat().st_size >= _LEAST_PACKED
     except OSError:  # reading it says what is the matter
