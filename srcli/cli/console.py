@@ -220,7 +220,7 @@ def check_output(path: Path, option: str = "--output") -> None:
         ) from error
 
 
-def write_output(path: Path, content: str | bytes) -> None:
+def write_output(path: Path, content: str | bytes, option: str = "--output") -> None:
     """Write a text, in UTF-8, or bytes, whole or not at all.
 
     Raises:
@@ -232,7 +232,7 @@ def write_output(path: Path, content: str | bytes) -> None:
             temporary.write_bytes(data)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {reason(error)}; choose another --output"
+            f"cannot write {path}: {reason(error)}; choose another {option}"
         ) from error
 
 

@@ -260,7 +260,6 @@ def evaluate(
 
 
 def _only_scale(given: list[float]) -> float:
-    """Return the scale; several, which srcli train takes, are refused."""
     if len(given) > 1:
         factors = ", ".join(f"{scale:g}" for scale in given)
         raise UsageError(
@@ -270,7 +269,6 @@ def _only_scale(given: list[float]) -> float:
 
 
 def _evaluate(config: "EvalConfig", *, quiet: bool) -> "EvalReport":
-    """Evaluate with a progress bar."""
     from srcli.evaluation.evaluate import evaluate as run
 
     with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
@@ -306,7 +304,6 @@ def _metrics(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _print_scores(report: "EvalReport") -> None:
-    """Print a line for each image and one for the means."""
     from srcli.evaluation.report import short_labels
 
     table = Table(
@@ -338,7 +335,6 @@ def _print_scores(report: "EvalReport") -> None:
 
 
 def _check_gate(report: "EvalReport", min_psnr: float | None) -> None:
-    """Raise ``GateError`` if a model's mean PSNR is below the one that is asked for."""
     for method in report.models:
         psnr = report.mean(method)["psnr"]
         if min_psnr is not None and psnr < min_psnr:

@@ -90,7 +90,6 @@ def export(
 
 
 def _whole_factor(scale: float, known: tuple[float, ...], model: str) -> int:
-    """Return a factor that weights can be exported for."""
     whole = [int(one) for one in known if one == int(one)]
     if scale not in whole:
         factors = " or ".join(map(str, whole)) or "no whole factor at all"
@@ -99,7 +98,6 @@ def _whole_factor(scale: float, known: tuple[float, ...], model: str) -> int:
 
 
 def _metadata(path: Path, scale: int, sharpness: float | None) -> dict[str, str]:
-    """Return what the file says of itself."""
     licence = "that of whoever trained the weights"
     if path in files.shipped().values():
         licence = (

@@ -72,7 +72,6 @@ def models(
 
 
 def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[SrcliError]]:
-    """Describe weights files by their headers; return the errors of those that have none."""
     rows: list[dict[str, Any]] = []
     faults: list[SrcliError] = []
     for name, path in chosen.items():
@@ -84,7 +83,6 @@ def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[Srcl
 
 
 def _model_row(name: str, path: Path) -> dict[str, Any]:
-    """Describe one weights file by its header."""
     from srcli.model.network import multiply_adds, parameter_count
     from srcli.model.weights import read_header
 

@@ -77,7 +77,6 @@ def choose_weights(path: str | Path) -> Choice:
 
 
 def _is_degraded(coding: Coding) -> bool:
-    """Whether a JPEG has lost so much that it is better cleaned."""
     return coding.quality is not None and coding.quality <= BEST_CLEANED
 
 

@@ -106,7 +106,6 @@ def write_page(page: Path, results: Sequence[Result], max_pixels: int) -> bool:
 
 
 def _heading(enlarged: Sequence[Result], results: Sequence[Result]) -> dict[str, str]:
-    """Say what is on the page, and what is not."""
     count = len(enlarged)
     title = "1 picture" if count == 1 else f"{count} pictures"
     ends = Counter(one.status for one in results)
@@ -171,11 +170,7 @@ def _pair(result: Result, rows: Span, columns: Span, max_pixels: int) -> tuple[P
 
 
 def _window(path: Path, rows: Span, columns: Span, max_pixels: int) -> Picture:
-    """Read a part of a picture as it looks: on white, in sRGB, without metadata.
-
-    Raises:
-        ImageError: If it cannot be read.
-    """
+    """Read a part of a picture as it looks: on white, in sRGB, without metadata."""
     with images.scan(path, max_pixels=_ANY_SIZE) as scan:
         if scan is not None:
             part = Picture(pixels=_rows(scan.rows, rows, columns), metadata=scan.metadata)

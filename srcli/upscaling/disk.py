@@ -35,13 +35,9 @@ _UNLOSSY: Final = 4.0
 
 
 def estimated_size(header: images.Header, pixels: int, target: Path, config: BatchConfig) -> int:
-    """Estimate the bytes of a result: for a photograph within a factor of two as a rule.
+    """Estimate the bytes of a result of so many pixels in all its pictures.
 
-    Args:
-        header: Of the input.
-        pixels: Of all pictures of the result.
-        target: Its path.
-        config: The options.
+    For a photograph that is within a factor of two as a rule.
     """
     name, planes = images.format_of(target) or header.format, header.channels + header.alpha
     if name not in _LOSSLESS | _LOSSY:

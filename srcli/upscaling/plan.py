@@ -140,7 +140,6 @@ def _given(selection: Selection, filters: Filters, left_out: LeftOut) -> list[_G
 
 
 def _check_streams(selection: Selection, given: list[_Given]) -> None:
-    """Refuse what would mix two things in stdin or stdout."""
     streams = [one for one in given if one.is_stream]
     if streams and "@-" in selection.inputs:
         raise UsageError("- and @- both read stdin; give the list or the picture as a file")
@@ -194,7 +193,6 @@ def _folder_jobs(selection: Selection, given: _Given, found: list[Found]) -> lis
 
 
 def _folder_target(selection: Selection, root: str) -> Path:
-    """Say where the results of a folder go."""
     output = selection.output
     # "C:" alone is the working directory of the drive.
     folder = root if os.path.splitdrive(root)[1] else root + os.sep

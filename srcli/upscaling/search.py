@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from pathspec.patterns.gitignore.basic import GitIgnoreBasicPattern as Pattern
 
-from srcli.errors import ImageError, OutputError, UsageError
-from srcli.files import is_file, is_folder, is_there, one_line, reason, replacing
+from srcli.errors import ImageError, UsageError
+from srcli.files import is_file, is_folder, is_there, one_line, reason
 from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES, RAW_SUFFIXES
 from srcli.imaging.kinds import format_at
 from srcli.upscaling.left_out import LeftOut
@@ -31,10 +31,10 @@ __all__ = [
     "folded",
     "identity",
     "is_list",
+    "joined_list",
     "parts_of",
     "read_list",
     "walk",
-    "write_list",
 ]
 
 Parts = tuple[str, ...]
@@ -377,21 +377,11 @@ def _bytes_of(source: str) -> bytes:
         ) from error
 
 
-def write_list(path: Path, entries: Iterable[str]) -> None:
-    """Write a list of paths that :func:`read_list` reads as they are, whole or not at all.
+def joined_list(entries: Iterable[str]) -> bytes:
+    """Return what :func:`read_list` reads as these paths.
 
     One a line; each ended by a NUL where a name contains what ends a line.
-
-    Raises:
-        OutputError: If it cannot be written.
     """
     kept = list(entries)
     end = "\0" if any(set("\n\r\ufeff") & set(entry) for entry in kept) else "\n"
-    data = "".join(f"{entry}{end}" for entry in kept).encode("utf-8", _ERRORS)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the list {one_line(str(path))}: {reason(error)}; choose another path"
-        ) from error
+    return "".join(f"{entry}{end}" for entry in kept).encode("utf-8", _ERRORS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from srcli.errors import UsageError
-from srcli.files import AUTO, one_line
+from srcli.files import AUTO
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import MAX_SCALE, TargetSize, output_length
 
@@ -84,9 +84,6 @@ class Selection:
         """Check the ranges."""
         if not 1 <= self.scale <= MAX_SCALE:  # also refuses NaN
             raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
-        if self.format is not None and f".{self.format}" not in READABLE_SUFFIXES:
-            known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
-            raise UsageError(f"--format {one_line(self.format)} is unknown: use one of {known}")
         if self.suffix is not None and self.name is not None:
             raise UsageError("--suffix and --name exclude each other; give one")
         _check_template("--suffix", self.suffix or "")

@@ -57,7 +57,6 @@ class Share:
 
 
 def _number(environment: Mapping[str, str], name: str, *, least: int = 0) -> int:
-    """Read a variable of the environment as a whole number."""
     text = environment.get(name)
     if text is None:
         raise UsageError(f"{name} is not set; set it as well, or neither of the two")
