@@ -31,7 +31,7 @@ def listing(folder="."):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
-def enlarge(*inputs, model, **options):
+def enlarge(*inputs, model="auto", **options):
     """Plan and run a batch."""
     config = configured(*inputs, model=str(model), **options)
     return list(batch.run(config, plan(config.selection)))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from srcli.upscaling.plan import plan
-from srcli.upscaling.search import write_list
+from srcli.upscaling.search import joined_list
 from srcli.upscaling.selection import Selection
 
 
@@ -39,5 +39,5 @@ def problems(selection):
 
 def listed(*entries, name="list.txt"):
     """Write a list and give the input that stands for it."""
-    write_list(Path(name), entries)
+    Path(name).write_bytes(joined_list(entries))
     return f"@{name}"

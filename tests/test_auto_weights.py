@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from batch_files import configured
-from batch_files import enlarge as ran
+from batch_files import configured, enlarge
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -22,6 +21,8 @@ from srcli.upscaling import batch
 from srcli.upscaling import config as configs
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
+
+pytestmark = pytest.mark.usefixtures("desk")
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,12 @@ def pixels(path):
         return np.array(image)
 
 
-@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.usefixtures("two_nets")
 def test_a_batch_chooses_for_each_file(made):
     """Each result is that of the chosen weights, named with the reason; each is loaded once."""
-    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out"))
+    results = enlarge(
+        "in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out")
+    )
 
     assert [(one.model, one.model_reason) for one in results] == [
         ("base", "PNG: base"),
@@ -89,15 +92,15 @@ def test_a_batch_chooses_for_each_file(made):
         (None, None),
     ]
     assert made == ["base", "photo"]
-    given = ran("in/a.png", "in/b.jpg", output=Path("base"), model="base")
+    given = enlarge("in/a.png", "in/b.jpg", output=Path("base"), model="base")
     assert [(one.model, one.model_reason) for one in given] == [("base", None)] * 2
     assert np.array_equal(pixels("out/a.png"), pixels("base/a.png"))
     assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
-    ran("in/b.jpg", output=Path("photo"), model="photo")
+    enlarge("in/b.jpg", output=Path("photo"), model="photo")
     assert np.array_equal(pixels("out/b.jpg"), pixels("photo/b.jpg"))
 
 
-@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.usefixtures("two_nets")
 def test_a_dry_run_chooses_as_the_run_does(made):
     """The forecast of each file names the weights and the reason of its result."""
     config = configured("in", output=Path("out"))
@@ -114,7 +117,6 @@ def test_a_dry_run_chooses_as_the_run_does(made):
     assert not [one for one in estimated[:3] if one.patches < 1 or one.memory < 1]
 
 
-@pytest.mark.usefixtures("desk")
 @pytest.mark.parametrize("name", ["base", "photo"])
 def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, name):
     """Whichever it is, and whatever the files need: nothing is begun."""
@@ -129,25 +131,23 @@ def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, na
     assert not Path("out").exists()
 
 
-@pytest.mark.usefixtures("desk")
 def test_without_base_nothing_is_begun(monkeypatch, tiny_weights):
     """Auto falls back on base, so it must be there."""
     monkeypatch.setattr(files, "shipped", lambda: {"photo": tiny_weights})
 
     with pytest.raises(WeightsError, match="no weights called base"):
-        ran("in", output=Path("out"))
+        enlarge("in", output=Path("out"))
 
     assert not Path("out").exists()
 
 
-@pytest.mark.usefixtures("desk")
 def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     """They fail with the exit code of missing weights; the others are done."""
     data = bytearray(two_nets["photo"].read_bytes())
     data[-400:] = b"\xff" * 400
     two_nets["photo"].write_bytes(data)
 
-    results = ran("in/a.png", "in/b.jpg", "in/c.jpg", output=Path("out"))
+    results = enlarge("in/a.png", "in/b.jpg", "in/c.jpg", output=Path("out"))
 
     assert [one.status for one in results] == ["done", "failed", "done"]
     assert (results[1].exit_code, results[1].model) == (WeightsError.exit_code, "photo")
@@ -155,7 +155,7 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     assert "holds NaN or infinity; use another file" in results[1].message
 
 
-@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.usefixtures("two_nets")
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -166,21 +166,15 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     ],
 )
 def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
-    """A device or tile that cannot be is reported once, as with given weights."""
-    config = configured("in", output=Path("out"), settings=Settings(**settings))
-    given = configured("in", output=Path("out"), settings=Settings(**settings), model="base")
+    """A device or tile that cannot be is reported once, before any weights are loaded."""
+    with pytest.raises(error, match=message):
+        enlarge("in", output=Path("out"), settings=Settings(**settings))
 
-    with pytest.raises(error, match=message) as caught:
-        next(batch.run(config, plan(config.selection)))
-    with pytest.raises(error, match=message) as known:
-        next(batch.run(given, plan(given.selection)))
-
-    assert str(caught.value) == str(known.value)
-    assert made == ["base"]
+    assert made == []
     assert not Path("out").exists()
 
 
-@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.usefixtures("two_nets")
 def test_two_nets_short_of_memory_say_so_once(monkeypatch):
     """Each goes down its own ladder; what is worth knowing is reported once."""
     original, found = upscaling.enlarge_rows, []
@@ -208,7 +202,7 @@ def run(*arguments, **options):
     return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
 
 
-@pytest.mark.usefixtures("desk", "two_nets")
+@pytest.mark.usefixtures("two_nets")
 def test_the_default_is_auto_and_says_why():
     """``-v`` names the weights of each file and the reason, and what was loaded when it was."""
     result = run("in", "-o", "out", "-v")

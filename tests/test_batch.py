@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from batch_files import configured, enlarge, listing, picture
 from PIL import Image
 
+from srcli.errors import UsageError
 from srcli.imaging import images
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_a_bad_file_costs_only_itself(here, tiny_weights):
@@ -119,7 +123,6 @@ def test_a_link_at_the_target_is_replaced_not_followed(here, tiny_weights):
     assert listing(here) == ["a.png", "b.png", "precious.png"]
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -151,7 +154,6 @@ def test_an_error_of_the_net_costs_only_the_file(tiny_weights, monkeypatch, erro
     assert listing() == ["a.png", "b.png", "b_x3.png"]
 
 
-@pytest.mark.usefixtures("here")
 def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
     """A GIF comes out as one, with its frames and their timing; progress is over all of them."""
     frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
@@ -174,7 +176,6 @@ def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
     assert album.loop == 0
 
 
-@pytest.mark.usefixtures("here")
 def test_stripped_metadata_are_gone(tiny_weights):
     """``strip`` leaves pixels alone in the file, ``keep`` what there was."""
     exif = Image.Exif()
@@ -198,7 +199,6 @@ def test_stripped_metadata_are_gone(tiny_weights):
         assert bare.info.get("dpi") in {None, (1, 1), (72, 72)}
 
 
-@pytest.mark.usefixtures("here")
 def test_a_bomb_costs_only_itself_and_can_be_allowed(tiny_weights):
     """A picture of more pixels than allowed is refused by its header, with the option to raise."""
     picture(20, 10).save("a.png")
@@ -212,7 +212,6 @@ def test_a_bomb_costs_only_itself_and_can_be_allowed(tiny_weights):
     assert "--max-pixels" in first.message
 
 
-@pytest.mark.usefixtures("here")
 def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
     """A target size that is more than sixteen times the picture fails with the factor."""
     picture(10, 5).save("a.png")
@@ -228,7 +227,6 @@ def test_a_size_beyond_the_largest_factor_is_refused(tiny_weights):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.usefixtures("here")
 def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
     """However long each takes to read and write, the order and the pictures stay."""
     sizes = [(90, 70), (3, 2), (60, 80), (5, 5), (2, 9), (70, 9)]
@@ -245,7 +243,6 @@ def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
             assert images.read_size(Path(f"out/{number}.png")) == (3 * width, 3 * height)
 
 
-@pytest.mark.usefixtures("here")
 def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
     """What is read before the net is ready for it is bounded, whatever the number of files."""
     for number in range(12):
@@ -265,7 +262,6 @@ def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
     assert len(list(results)) == 11
 
 
-@pytest.mark.usefixtures("here")
 def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
     """Where what waits for the net or the disk is large, no more than one file waits."""
     for number in range(6):
@@ -286,7 +282,6 @@ def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
     assert max(works) <= 5
 
 
-@pytest.mark.usefixtures("here")
 def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
     """What a format cannot hold is reported with the first file that it concerns."""
     for name in ("a", "b", "c"):
@@ -302,7 +297,6 @@ def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
     assert "transparency" in found[0]
 
 
-@pytest.mark.usefixtures("here")
 def test_fail_fast_ends_at_the_first_failure(tiny_weights):
     """What was computed meanwhile is finished; nothing else is begun."""
     for name in ("a", "c", "d", "e", "f", "g", "h", "i"):
@@ -321,7 +315,6 @@ def test_fail_fast_ends_at_the_first_failure(tiny_weights):
 # ---- the dry run -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("here")
 def test_a_dry_run_counts_the_patches_of_every_step(tiny_weights):
     """Beyond the factor of the weights there are two steps, and each has its patches."""
     picture(40, 20).save("a.png")
@@ -331,3 +324,79 @@ def test_a_dry_run_counts_the_patches_of_every_step(tiny_weights):
 
     assert one.after == (360, 180)
     assert one.patches == 1 * 1 + 3 * 2
+
+
+# ---- options, sizes and modes ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quality": 0}, "--quality must lie in 1..100, not 0"),
+        ({"quality": 101}, "--quality must lie in 1..100, not 101"),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
+        ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(options, message):
+    """A value that cannot be meant is refused before any file is looked at."""
+    with pytest.raises(UsageError) as caught:
+        configured("photo.png", **options)
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "larger"),
+    [
+        ((1, 1), 1, (1, 1)),
+        ((1, 1), 1.25, (1, 1)),
+        ((1, 7), 2.5, (3, 18)),
+        ((23, 37), 2, (46, 74)),
+        ((47, 31), 3.7, (174, 115)),
+        ((9, 11), 16, (144, 176)),
+    ],
+)
+def test_the_size_is_exact(here, tiny_weights, size, scale, larger):
+    """The result has that size, from one pixel on and in every number of steps."""
+    picture(*size).save("a.png")
+
+    (result,) = enlarge("a.png", model=tiny_weights, scale=scale, output=Path("b.png"))
+
+    assert (result.status, result.before, result.after) == ("done", size, larger)
+    with Image.open("b.png") as image:
+        assert image.size == larger
+    assert listing(here) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "expected"),
+    [
+        ("1", "a.png", "L"),
+        ("L", "a.png", "L"),
+        ("L", "a.jpg", "L"),
+        ("LA", "a.png", "LA"),
+        ("P", "a.png", "RGB"),
+        ("RGB", "a.png", "RGB"),
+        ("RGB", "a.jpg", "RGB"),
+        ("RGBA", "a.png", "RGBA"),
+        ("CMYK", "a.jpg", "RGB"),
+        ("I;16", "a.png", "I;16"),
+    ],
+)
+def test_a_mode_stays_what_it_shows(tiny_weights, mode, name, expected):
+    """Grey stays grey, transparency stays, a palette becomes the colours it stood for."""
+    if mode == "I;16":
+        image = Image.fromarray(np.arange(11 * 7, dtype=np.uint16).reshape(7, 11) * 800)
+    elif mode in {"L", "LA", "RGB", "RGBA"}:
+        image = picture(11, 7, mode)
+    else:
+        image = picture(11, 7).convert(mode)
+    assert image.mode == mode
+    image.save(name)
+
+    enlarge(name, model=tiny_weights, output=Path(f"larger.{name[2:]}"))
+
+    with Image.open(f"larger.{name[2:]}") as larger:
+        assert (larger.mode, larger.size) == (expected, (33, 21))

@@ -9,6 +9,8 @@ from upscale_runs import run
 from srcli.cli.app import app
 from srcli.imaging import images
 
+pytestmark = pytest.mark.usefixtures("desk")
+
 
 @pytest.mark.parametrize(
     ("environment", "arguments", "sizes"),
@@ -25,7 +27,6 @@ from srcli.imaging import images
         ({"OUTPUT": "out", "JSON": "1", "SKIP_EXISTING": "0"}, ["in/a.png"], {"a.png": (39, 33)}),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_a_variable_stands_for_an_option(environment, arguments, sizes):
     """Single values, flags, lists; what the command line says comes first, empty is not set."""
     Path("in/broken.png").unlink()
@@ -55,7 +56,6 @@ def test_a_variable_stands_for_an_option(environment, arguments, sizes):
         ("train", "RECIPE", "nix", "--recipe nix is unknown: "),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_a_wrong_value_names_its_variable(command, variable, value, message):
     """In one line with exit code 2, whether Typer or srcli finds it out."""
     Path("a\nb.x").touch()
@@ -70,7 +70,6 @@ def test_a_wrong_value_names_its_variable(command, variable, value, message):
     assert name in result.stderr
 
 
-@pytest.mark.usefixtures("desk")
 def test_what_the_command_line_says_wrongly_is_no_variables_fault():
     """A variable of another option, or of another command, is not named."""
     env = {"SRCLI_UPSCALE_QUALITY": "90", "SRCLI_EVAL_SCALE": "2"}

@@ -9,6 +9,8 @@ from plan_files import listed, names, selected, targets, touch
 from srcli.errors import NothingToDoError
 from srcli.upscaling.plan import plan
 
+pytestmark = pytest.mark.usefixtures("here")
+
 
 def sources(*inputs, **options):
     """Plan and give the files found."""
@@ -18,7 +20,6 @@ def sources(*inputs, **options):
 # ---- folders and links ------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("here")
 def test_jobs_come_in_the_order_of_the_inputs():
     """Inputs keep their order; inside a folder names are sorted."""
     touch("z.png", "photos/b.png", "photos/a.png", "a.png")
@@ -28,7 +29,6 @@ def test_jobs_come_in_the_order_of_the_inputs():
     assert [str(job.source) for job in jobs] == ["z.png", "photos/a.png", "photos/b.png", "a.png"]
 
 
-@pytest.mark.usefixtures("here")
 def test_what_systems_leave_in_folders_is_no_input():
     """Thumbnails of a NAS, forks of a Mac, bins, sidecars and unfinished results are left out."""
     touch("photos/a.png", "photos/a.png.xmp", "photos/Thumbs.db", "photos/desktop.ini")
@@ -43,7 +43,6 @@ def test_what_systems_leave_in_folders_is_no_input():
 
 
 @pytest.mark.parametrize("pattern", [None, "photos/**/*.png", "**/*.png"])
-@pytest.mark.usefixtures("here")
 def test_links_to_folders_are_followed_once(pattern):
     """What is reached in two ways is done once, under its own name; circles end."""
     touch("photos/real/a.png", "elsewhere/b.png")
@@ -59,7 +58,6 @@ def test_links_to_folders_are_followed_once(pattern):
     assert sorted(found) == sorted([beyond, "photos/real/a.png"])
 
 
-@pytest.mark.usefixtures("here")
 def test_links_to_files_are_files():
     """A link to an image is an input; one that leads nowhere, or to a pipe, is a problem."""
     touch("a.bin", "photos/folder.png/b.txt")
@@ -77,7 +75,6 @@ def test_links_to_files_are_files():
 
 
 @pytest.mark.parametrize("pattern", [None, "**/*.png"])
-@pytest.mark.usefixtures("here")
 def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
     """It is a job that fails, so that what lies in it is not lost silently."""
     touch("photos/a.png", "photos/locked/b.png", "photos/z.png")
@@ -109,7 +106,6 @@ def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
 
 
 @pytest.mark.parametrize(("recursive", "found"), [(True, ["photos/away"]), (False, [])])
-@pytest.mark.usefixtures("here")
 def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, found):
     """What seems to be a folder and leads nowhere is not taken for an empty one."""
     touch("photos/a.png")
@@ -125,7 +121,6 @@ def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, found):
 @pytest.mark.parametrize(
     "inputs", [("photos/a.png", "photos"), ("photos", "photos/./a.png", "./photos/a.png")]
 )
-@pytest.mark.usefixtures("here")
 def test_an_input_named_twice_is_done_once(inputs):
     """Directly, through its folder or through a link to that: the first naming counts."""
     touch("photos/a.png")
@@ -136,7 +131,6 @@ def test_an_input_named_twice_is_done_once(inputs):
     assert jobs == plan(selected(inputs[0]))
 
 
-@pytest.mark.usefixtures("here")
 def test_results_inside_the_searched_folder_are_no_inputs():
     """An output folder below the input folder is left out of the search."""
     touch("photos/a.png", "photos/out/a.png", "photos/sub/b.png")
@@ -146,7 +140,6 @@ def test_results_inside_the_searched_folder_are_no_inputs():
     assert [str(job.source) for job in jobs] == ["photos/a.png", "photos/sub/b.png"]
 
 
-@pytest.mark.usefixtures("here")
 def test_results_of_one_folder_are_no_inputs_of_another():
     """A folder of results of this selection is left out wherever the search meets it."""
     touch("photos/a.png", "photos/2019/b.png", "photos/2019_x3/b.png", "photos_x3/a.png")
@@ -157,7 +150,6 @@ def test_results_of_one_folder_are_no_inputs_of_another():
     assert found == ["photos/2019/b.png", "photos/a.png"]
 
 
-@pytest.mark.usefixtures("here")
 def test_results_that_are_given_are_inputs():
     """A folder of results is searched where it is named itself."""
     touch("photos/a.png", "photos_x3/a.png", "real/deep/b.png", "real/c.png")
@@ -170,7 +162,6 @@ def test_results_that_are_given_are_inputs():
 @pytest.mark.parametrize(
     "text", ["x/" * 2000 + "a.png", "y" * 300 + "/a.png", "y" * 300, "loop/a.png", "a.png/b.png"]
 )
-@pytest.mark.usefixtures("here")
 def test_a_path_that_leads_nowhere_is_a_job(text):
     """What is wrong with it is found when it is read; the plan does not fall over it."""
     touch("a.png")
@@ -199,7 +190,6 @@ def test_a_pattern_is_expanded(here, absolute):
     assert sources(f"{start}photos/.c*") == [f"{start}photos/.c1.jpg"], "as the shell has it"
 
 
-@pytest.mark.usefixtures("here")
 def test_two_stars_continue_from_folders_alone():
     """What a pattern matches before ``**`` counts only where it is a folder."""
     touch("a.png", "one/b.png", "one/two/c.png", "gone.txt")
@@ -247,7 +237,6 @@ def test_names_mean_what_is_there(here, pattern, found):
         ("s [a]/", ["s [a]/c.jpg"]),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_brackets_of_a_filter_may_be_what_they_are(include, found):
     """A choice of letters, and the name that reads the same."""
     touch("p/IMG [1].jpg", "p/IMG 1.jpg", "p/IMG [1]b.jpg", "p/IMG 2.jpg", "p/s [a]/c.jpg")
@@ -286,7 +275,6 @@ TREE = ("a.JPG", "b.png", "raw/c.jpg", "2019/raw/d.png", "2019/e.jpg", "2019/07/
         (("**",), ("**/*.jpg",), "b.png é.png 2019/raw/d.png"),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_patterns_choose_what_is_found(include, exclude, found):
     """By name at any depth, or by the path below the folder; case and accents' form are alike."""
     touch(*(f"photos/{name}" for name in TREE))
@@ -297,7 +285,6 @@ def test_patterns_choose_what_is_found(include, exclude, found):
         )
 
 
-@pytest.mark.usefixtures("here")
 def test_patterns_leave_alone_what_is_named():
     """A file given by its name is meant, and so is one in a list; a folder's files are not."""
     touch("a.png", "b.png", "photos/c.png", "photos/raw/d.png", "photos/raw/deep/e.png")
@@ -314,7 +301,6 @@ def test_patterns_leave_alone_what_is_named():
     ]
 
 
-@pytest.mark.usefixtures("here")
 def test_many_stars_take_no_time():
     """A pattern of nothing but stars is not tried in every combination."""
     touch(f"{'x/' * 30}a.png")
@@ -341,7 +327,6 @@ DEEPER = "pictures in folders below photos left out; search them with -r"
         (("*.gif", "bare"), False, "no image found in *.gif, bare; check the path"),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
     """Where no image matched, the way to look deeper is said if there are some."""
     touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
@@ -352,7 +337,6 @@ def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.usefixtures("here")
 def test_patterns_that_leave_nothing_are_named():
     """Where no image fits, the patterns are what to look at."""
     touch("photos/a.png")
@@ -398,7 +382,6 @@ def test_a_tree_begins_where_it_is_marked(here, text, target):
 
 
 @pytest.mark.parametrize("text", ["./a.png", "photos/./../a.png", "a.png/./"])
-@pytest.mark.usefixtures("here")
 def test_not_every_dot_marks_a_tree(text):
     """Not one at the beginning, nor one after which the way leads out of the tree again."""
     touch("a.png", "photos/b.png")

@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plan_files import listed, problems, selected, targets, touch
 
 from srcli.errors import UsageError
 from srcli.upscaling.plan import plan
-from srcli.upscaling.search import read_list, write_list
+from srcli.upscaling.search import joined_list, read_list
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def stdin(data, monkeypatch):
@@ -37,7 +39,6 @@ def stdin(data, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("source", ["list.txt", "-"])
-@pytest.mark.usefixtures("here")
 def test_a_list_has_a_path_on_each_line(monkeypatch, data, entries, source):
     """Lines end as on any system, or with a NUL as find has it; the rest belongs to the name."""
     Path("list.txt").write_bytes(data)
@@ -55,16 +56,15 @@ NAME = st.text(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entries=st.lists(NAME, max_size=5))
-def test_a_list_is_read_as_it_was_written(folders, entries):
+def test_a_list_is_read_as_it_was_written(entries):
     """Whatever paths are written come back as they are."""
-    path = next(folders)
-    write_list(path, iter(entries))
+    Path("list.txt").write_bytes(joined_list(entries))
 
-    assert read_list(str(path)) == entries
+    assert read_list("list.txt") == entries
 
 
-@pytest.mark.usefixtures("here")
 def test_a_list_stands_for_its_paths():
     """Its files and folders are literal, and relative to the working directory."""
     touch("a.png", "*.png", "@x.png", "photos/b.png", "lists/gone.png")
@@ -86,7 +86,6 @@ def test_a_list_stands_for_its_paths():
         ("@", "@ names no list; give @LIST, or @- for one from stdin"),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_a_list_that_cannot_be_read_is_reported(text, message):
     """A list is not taken for an image, nor for nothing."""
     touch("@x.png", "a.png", "folder/a.png")
@@ -97,7 +96,6 @@ def test_a_list_that_cannot_be_read_is_reported(text, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.usefixtures("here")
 def test_a_file_that_looks_like_a_list_is_given_by_its_path():
     """The file that is there is meant, and a list of it gives it back."""
     touch("@x.png", "x.png")
@@ -120,7 +118,6 @@ def test_a_file_that_looks_like_a_list_is_given_by_its_path():
         ("-", None, "-"),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_the_one_failure_of_several_lands_where_it_belongs(output, there, target):
     """One file in a list may be left of many: only what can be nothing else is its own name."""
     touch("a.png")
@@ -155,7 +152,6 @@ def test_the_one_failure_of_several_lands_where_it_belongs(output, there, target
     ],
 )
 @pytest.mark.parametrize("existing", ["error", "skip", "overwrite"])
-@pytest.mark.usefixtures("here")
 def test_a_dash_is_stdin_and_stdout(inputs, options, expected, existing):
     """Without an output the result of stdin goes to stdout; a list has it by its sign as well."""
     touch("a.png", "photos/b.png")
@@ -175,7 +171,6 @@ def test_a_dash_is_stdin_and_stdout(inputs, options, expected, existing):
         (("@-",), "out", "- and @- both read stdin; give the list or the picture as a file"),
     ],
 )
-@pytest.mark.usefixtures("here")
 def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
     """What would mix two pictures, or a picture and a list, is refused."""
     touch("a.png", "photos/b.png")
@@ -187,7 +182,6 @@ def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.usefixtures("here")
 def test_a_folder_that_is_called_dash_is_given_by_its_path():
     """A folder of that name does not take the place of stdin and stdout."""
     touch("-/a.png", "b.png")
@@ -198,7 +192,6 @@ def test_a_folder_that_is_called_dash_is_given_by_its_path():
     assert targets(listed("./-/./a.png"), output="out") == {"./-/./a.png": "out/a.png"}
 
 
-@pytest.mark.usefixtures("here")
 def test_a_closed_stdin_holds_no_list(monkeypatch):
     """Where there is no stdin at all, that is said."""
     monkeypatch.setattr(sys, "stdin", None)

@@ -17,13 +17,14 @@ from srcli.cli.options import complete_model
 from srcli.imaging import images
 from srcli.upscaling import conflicts
 
+pytestmark = pytest.mark.usefixtures("desk")
+
 ROOT = Path(__file__).parents[1]
 
 
 # ---- codes --------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("desk")
 def test_a_picture_too_large_for_the_memory_has_a_code_of_its_own(monkeypatch):
     """Out of memory alone is 5; beside another failure it is one of several, 1."""
     monkeypatch.setattr(images, "read_album", _no_memory)
@@ -49,7 +50,6 @@ def _no_memory(*_arguments, **_options):
         ("in/a.png", ["-f", "webp", "--lossless"], "WEBP"),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_what_is_piped_through_is_what_a_file_gets(source, options, format_name):
     """Stdin to stdout, file to stdout and stdin to file give the very same bytes."""
     suffix = f".{options[1]}" if options else Path(source).suffix
@@ -70,7 +70,6 @@ def test_what_is_piped_through_is_what_a_file_gets(source, options, format_name)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-@pytest.mark.usefixtures("desk")
 def test_a_stdin_that_is_no_picture_fails(data):
     """One line, code 1, and nothing on stdout that could be taken for a picture."""
     result = run("-", input=data)
@@ -80,7 +79,6 @@ def test_a_stdin_that_is_no_picture_fails(data):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.usefixtures("desk")
 def test_a_list_may_come_from_stdin():
     """``find ... -print0 | srcli upscale @-`` does what is named, a name with a line break too."""
     Path("in/a.png").rename("in/a\nb.png")
@@ -95,7 +93,6 @@ def test_a_list_may_come_from_stdin():
 
 
 @pytest.mark.parametrize("asked", ["is_there", "is_folder"])
-@pytest.mark.usefixtures("desk")
 def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
     """Another thread or another command makes it too: no file fails for that."""
     real = getattr(conflicts, asked)
@@ -113,7 +110,6 @@ def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
-@pytest.mark.usefixtures("desk")
 def test_a_result_has_the_permissions_of_a_new_file():
     """Those that the user's mask leaves, not those of a private temporary file."""
     previous = os.umask(0o027)
@@ -128,7 +124,6 @@ def test_a_result_has_the_permissions_of_a_new_file():
 # ---- what is reported -------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("desk")
 def test_quiet_leaves_errors_alone():
     """Neither results, nor what was skipped or changed, nor a summary: the failure alone."""
     result = run("in", "-r", "-q")
@@ -161,7 +156,6 @@ def test_quiet_leaves_errors_alone():
         ("bash", "srcli train --set loss", {"loss="}),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_the_shell_completes(shell, typed, expected):
     """Commands, options and their values, by the protocol of each shell."""
     words = typed.split(" ")
@@ -183,7 +177,6 @@ def test_the_shell_completes(shell, typed, expected):
     assert found == expected, result.stdout
 
 
-@pytest.mark.usefixtures("desk")
 def test_weights_files_are_completed_too():
     """``-m mine`` finds ``mine.safetensors`` in the working directory."""
     Path("mine.safetensors").touch()

@@ -15,6 +15,8 @@ from srcli.errors import WeightsError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
 
+pytestmark = pytest.mark.usefixtures("desk")
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,7 +36,6 @@ def mend():
         (["in/broken.png", "-o", "out.png"], "out.png"),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_a_list_of_failures_puts_results_where_they_belonged(arguments, target):
     """The same command with ``@LIST`` instead of the inputs does what was left, and only that."""
     options = [part for part in arguments if part.startswith("-")]
@@ -52,7 +53,6 @@ def test_a_list_of_failures_puts_results_where_they_belonged(arguments, target):
     assert images.read_size(Path(target)) == (39, 33)
 
 
-@pytest.mark.usefixtures("desk")
 def test_a_list_is_empty_where_nothing_failed():
     """A script can look for its size; given back it is nothing to do."""
     Path("failed.txt").write_text("in/old.png\n")
@@ -66,7 +66,6 @@ def test_a_list_is_empty_where_nothing_failed():
     assert result.stderr == "error: no image found in @failed.txt; check the path\n"
 
 
-@pytest.mark.usefixtures("desk")
 def test_what_would_replace_something_else_is_not_listed():
     """It counts and is named; given back with ``--overwrite`` it would cost an input.
 
@@ -102,7 +101,6 @@ def test_what_would_replace_something_else_is_not_listed():
         ("new.JPG", 2, "--failed-list new.JPG is named like an image; give a name such as …"),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_a_list_that_could_not_be_written_is_refused_at_once(path, code, message):
     """Not after the night; and no photo is replaced where the list's name was forgotten."""
     before = contents(Path())
@@ -114,7 +112,6 @@ def test_a_list_that_could_not_be_written_is_refused_at_once(path, code, message
     assert contents(Path()) == before
 
 
-@pytest.mark.usefixtures("desk")
 def test_fail_fast_keeps_the_list_that_it_reads():
     """What was not begun is still in it; another list names the failure alone."""
     Path("list.txt").write_text("in/broken.png\nin/a.png\nin/b.jpg\nin/sub/c.png\n")
@@ -152,7 +149,6 @@ ODD_NAMES = [
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-@pytest.mark.usefixtures("desk")
 def test_odd_names_are_done_reported_and_listed():
     """Whatever a file is called: its result has the name, its line is one, and it can be listed."""
     Path("odd").mkdir()
@@ -190,7 +186,6 @@ def names_in(row):
     return re.findall(r"`(\w+)`", row.split("|")[1])
 
 
-@pytest.mark.usefixtures("desk")
 def test_json_has_the_documented_fields():
     """One object a file in the order of the inputs, then the summary; nothing else on stdout."""
     shutil.copy("in/a.png", "in/a_x3.png")
@@ -235,7 +230,6 @@ def test_json_has_the_documented_fields():
     assert result.exit_code == 1
 
 
-@pytest.mark.usefixtures("desk")
 def test_a_dry_run_writes_nothing_and_estimates_the_run():
     """Its fields are documented; sizes, frames and failures are those of the run after it."""
     frames = [Image.new("L", (8, 6), level) for level in (0, 90, 200)]
@@ -279,7 +273,6 @@ def test_a_dry_run_writes_nothing_and_estimates_the_run():
         (5700, "95 min", "3 h 10 min"),
     ],
 )
-@pytest.mark.usefixtures("desk")
 def test_a_dry_run_reports_the_time_of_each_and_of_all(seconds, one, both, monkeypatch):
     """A blink in tenths of a second, a night in hours."""
     monkeypatch.setattr(Upscaler, "seconds", lambda *_: seconds)
@@ -294,7 +287,6 @@ def test_a_dry_run_reports_the_time_of_each_and_of_all(seconds, one, both, monke
 
 
 @pytest.mark.parametrize("error", [MemoryError(), WeightsError("not finite")])
-@pytest.mark.usefixtures("desk")
 def test_a_dry_run_fails_where_the_net_would(error, monkeypatch):
     """Each file has its line, as in the run."""
 

@@ -166,19 +166,6 @@ def test_a_gpu_out_of_memory_hands_over_to_the_cpu(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_several_devices_share_one_picture(monkeypatch, count):
-    """Each computes rows of blocks; the picture is the same."""
-    image, size = photograph(140, 60), (420, 180)
-    model = upscaler(correcting(), tile=PATCH)
-    expected = whole(model, image, size)
-    monkeypatch.setattr(batches, "all_alike", lambda _: (torch.device("cpu"),) * count)
-    on_gpus(model, [], fuse=False)
-
-    assert torch.equal(expected, whole(model, image, size))
-    assert [str(one) for one in model._plans.current.devices] == ["cpu"] * count
-
-
 @pytest.mark.parametrize(
     ("factor", "options", "count"),
     [(3, {}, 6), (3, {"batch_size": 2}, 4), (3, {"tta": True}, 48), (6, {}, 6 + 20), (2.5, {}, 6)],
