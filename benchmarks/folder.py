@@ -24,8 +24,8 @@ from srcli.imaging import images
 from srcli.ops.spans import output_length
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Selection
 
 ORIGINALS = Path(__file__).parents[1] / "examples" / "originals"
 SCALE = 3.0
@@ -77,11 +77,8 @@ def net_alone(upscaler: TimedUpscaler, pictures: list[images.Picture]) -> float:
 
 def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], None]) -> float:
     """Run the loop of ``srcli upscale`` over a folder, the net loaded before: seconds."""
-    config = batch.BatchConfig(
-        selection=Selection(
-            inputs=(str(folder),), output=output, scale=SCALE, existing="overwrite"
-        ),
-        jobs=jobs,
+    config = BatchConfig(
+        inputs=(str(folder),), output=output, scale=SCALE, existing="overwrite", jobs=jobs
     )
     begun = 0.0
 
@@ -89,7 +86,7 @@ def whole_folder(folder: Path, output: Path, jobs: int, on_done: Callable[[], No
         nonlocal begun
         begun = time.perf_counter()
 
-    for result in batch.run(config, plan(config.selection), on_ready=ready):
+    for result in batch.run(config, plan(config), on_ready=ready):
         assert result.status == "done", result.message
         on_done()
     return time.perf_counter() - begun
@@ -186,7 +183,7 @@ def planning(count: int, repeats: int) -> list[str]:
             seconds = []
             for _ in range(repeats):
                 begun = time.process_time()
-                jobs = plan(Selection(inputs=(name,), output=Path(name, "out")))
+                jobs = plan(BatchConfig(inputs=(name,), output=Path(name, "out")))
                 seconds.append(time.process_time() - begun)
         lines.append(f"| {what} | {len(jobs)} | {min(seconds):.2f} |")
     return lines

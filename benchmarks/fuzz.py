@@ -43,8 +43,7 @@ from srcli.model.config import ModelConfig
 from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
-from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.config import BatchConfig, Job
 
 PATIENCE: Final = 20.0
 """Seconds after which a damaged file counts as a hang."""
@@ -213,7 +212,9 @@ def enlarge_all(folder: Path) -> None:
         for number, path in paths_from(paths, folder)
     ]
     config = BatchConfig(
-        selection=Selection(inputs=("fuzz",), scale=2.0, existing="overwrite"),
+        inputs=("fuzz",),
+        scale=2.0,
+        existing="overwrite",
         model=str(folder / "tiny.safetensors"),
         settings=Settings(device="cpu", dtype="fp32"),
     )

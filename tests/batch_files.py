@@ -1,6 +1,5 @@
 """What the tests of a batch share: its options, its pictures, its run."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,13 @@ from srcli.upscaler import Settings
 from srcli.upscaling import batch
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Selection
 
 EXACT = Settings(device="cpu", dtype="fp32")
 
 
-SELECTED = {field.name for field in dataclasses.fields(Selection)} - {"model"}
-
-
 def configured(*inputs, **options):
     """Options of a batch that computes in fp32 on the CPU."""
-    chosen = {name: options.pop(name) for name in SELECTED & options.keys()}
-    named = {name: options[name] for name in ("model",) if name in options}
-    selection = Selection(inputs=inputs, **chosen, **named)
-    return BatchConfig(selection=selection, **{"settings": EXACT, **options})
+    return BatchConfig(inputs=inputs, **{"settings": EXACT, **options})
 
 
 def listing(folder="."):
@@ -34,7 +26,7 @@ def listing(folder="."):
 def enlarge(*inputs, model="auto", **options):
     """Plan and run a batch."""
     config = configured(*inputs, model=str(model), **options)
-    return list(batch.run(config, plan(config.selection)))
+    return list(batch.run(config, plan(config)))
 
 
 def picture(width, height, mode="RGB"):

@@ -392,7 +392,6 @@ import torch
 torch.set_num_threads(1)
 from srcli import files, upscaler as upscaling  # what a run would import, once for all
 from srcli.cli import app as cli, enlarging, reporter
-from srcli.upscaling import batch, estimate, plan as planning, share
 try:
     import typer._adapters  # which Typer leaves for later
 except ImportError:

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.plan import plan
 from srcli.upscaling.search import joined_list
-from srcli.upscaling.selection import Selection
 
 
 def selected(*inputs, **options):
     """Select files with some options; an output may be text."""
     if isinstance(options.get("output"), str):
         options = options | {"output": Path(options["output"])}
-    return Selection(inputs=inputs, **options)
+    return BatchConfig(inputs=inputs, **options)
 
 
 def touch(*names):
@@ -32,9 +32,9 @@ def names(jobs):
     return [(str(job.source), str(job.target)) for job in jobs]
 
 
-def problems(selection):
+def problems(config):
     """What stands in the way of each planned job."""
-    return [job.problem for job in plan(selection)]
+    return [job.problem for job in plan(config)]
 
 
 def listed(*entries, name="list.txt"):

@@ -17,8 +17,7 @@ from srcli.errors import DeviceError, UsageError, WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch
-from srcli.upscaling import config as configs
+from srcli.upscaling import batch, nets
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
 
@@ -56,7 +55,7 @@ def made(monkeypatch):
             names.append(model)
             super().__init__(model, **options)
 
-    monkeypatch.setattr(configs, "Upscaler", Watched)
+    monkeypatch.setattr(nets, "Upscaler", Watched)
     return names
 
 
@@ -104,7 +103,7 @@ def test_a_batch_chooses_for_each_file(made):
 def test_a_dry_run_chooses_as_the_run_does(made):
     """The forecast of each file names the weights and the reason of its result."""
     config = configured("in", output=Path("out"))
-    jobs = plan(config.selection)
+    jobs = plan(config)
 
     estimated = list(estimate(config, jobs))
     results = list(batch.run(config, jobs))
@@ -124,9 +123,9 @@ def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, na
     config = configured("in", output=Path("out"))
 
     with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
-        next(batch.run(config, plan(config.selection)))
+        next(batch.run(config, plan(config)))
     with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
-        next(estimate(config, plan(config.selection)))
+        next(estimate(config, plan(config)))
 
     assert not Path("out").exists()
 
@@ -188,7 +187,7 @@ def test_two_nets_short_of_memory_say_so_once(monkeypatch):
     monkeypatch.setattr(upscaling, "enlarge_rows", scarce)
     config = configured("in/a.png", "in/b.jpg", output=Path("out"))
 
-    results = list(batch.run(config, plan(config.selection), notice=found.append))
+    results = list(batch.run(config, plan(config), notice=found.append))
 
     assert next(failing, None) is None
     assert [one.model for one in results] == ["base", "photo"]

@@ -110,6 +110,20 @@ def test_an_output_that_is_there(here, tiny_weights, existing, status, message):
     assert listing(here) == ["a.png", "a_x3.png", "b.png", "b_x3.png"]
 
 
+def test_an_output_that_appears_meanwhile_stays(tiny_weights):
+    """Somebody else has put it there while the net was at work."""
+    picture(9, 7).save("a.png")
+    config = configured("a.png", model=str(tiny_weights))
+
+    def meanwhile(_job, _share):
+        Path("a_x3.png").write_text("precious", encoding="utf-8")
+
+    (result,) = batch.run(config, plan(config), on_progress=meanwhile)
+
+    assert result.message == "a_x3.png has appeared meanwhile; use --overwrite or --skip-existing"
+    assert Path("a_x3.png").read_text(encoding="utf-8") == "precious"
+
+
 def test_a_link_at_the_target_is_replaced_not_followed(here, tiny_weights):
     """Overwriting a link leaves the file it pointed to alone."""
     picture(9, 7).save("a.png")
@@ -160,9 +174,7 @@ def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
     frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=[50, 70, 90], loop=0)
     config, found = configured("a.gif", model=str(tiny_weights)), []
 
-    (result,) = batch.run(
-        config, plan(config.selection), on_progress=lambda _job, share: found.append(share)
-    )
+    (result,) = batch.run(config, plan(config), on_progress=lambda _job, share: found.append(share))
 
     assert (result.status, result.pictures, result.after) == ("done", 3, (27, 21))
     assert found == sorted(found)
@@ -251,7 +263,7 @@ def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):
     taken = []
 
     def jobs():
-        for job in plan(config.selection):
+        for job in plan(config):
             taken.append(job)
             yield job
 
@@ -276,7 +288,7 @@ def test_reading_ends_while_large_pictures_wait(tiny_weights, monkeypatch):
 
     monkeypatch.setattr(batch, "_is_full", observed)
 
-    results = list(batch.run(config, plan(config.selection)))
+    results = list(batch.run(config, plan(config)))
 
     assert [result.status for result in results] == ["done"] * 6
     assert max(works) <= 5
@@ -289,7 +301,7 @@ def test_a_note_is_said_once_and_is_in_every_result(tiny_weights):
     found = []
     config = configured("*.png", model=str(tiny_weights), format="jpg", output=Path("out"))
 
-    results = list(batch.run(config, plan(config.selection), notice=found.append))
+    results = list(batch.run(config, plan(config), notice=found.append))
 
     assert [len(result.notes) for result in results] == [1, 0, 1]
     assert results[0].notes == results[2].notes
@@ -320,7 +332,7 @@ def test_a_dry_run_counts_the_patches_of_every_step(tiny_weights):
     picture(40, 20).save("a.png")
     config = configured("a.png", model=str(tiny_weights), scale=9)
 
-    (one,) = estimate(config, plan(config.selection))
+    (one,) = estimate(config, plan(config))
 
     assert one.after == (360, 180)
     assert one.patches == 1 * 1 + 3 * 2

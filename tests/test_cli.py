@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import typer
 from PIL import Image
-from safetensors.torch import load_file
-from typer.testing import CliRunner
+from upscale_runs import srcli as run
 
 import srcli
 from srcli import files
@@ -27,7 +25,6 @@ from srcli.upscaler import Settings, Upscaler
 ROOT = typer.main.get_command(app)
 EXACT = ("--device", "cpu", "--dtype", "fp32")
 MODEL = ("-m", "tiny", *EXACT)
-TRAIN = ("--set", "model=tiny.json", "--threads", "1", *EXACT)
 PYTHONPATH = {"PYTHONPATH": str(Path(srcli.__file__).parents[1])}
 
 
@@ -39,12 +36,6 @@ def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
     Path("cut.png").write_bytes(Path("photo.png").read_bytes()[:3000])
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
     return here
-
-
-def run(*arguments, **options):
-    """Run a command line in this process; an error that is not ours fails the test."""
-    command = [str(part) for part in arguments]
-    return CliRunner().invoke(app, command, catch_exceptions=False, **options)
 
 
 # ---- help and version ---------------------------------------------------------------------
@@ -261,28 +252,20 @@ def _read(master):
 # ---- train, and the whole way ---------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, image_folder, tiny_config):
-    """A run of twelve steps; how its command ended, and its directory (to look at only)."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
+@pytest.mark.usefixtures("desk")
+def test_train_eval_upscale(image_folder, tiny_config):
+    """Weights that ``train`` made are scored by ``eval`` and used by ``upscale``."""
+    folder = Path("run")
     result = run(
-        *("train", "--dataset", image_folder, "--set", f"model={folder / 'tiny.json'}"),
-        *("-o", folder / "run", "--scale", "2", "--scale", "3", "--steps", "12"),
+        *("train", "--dataset", image_folder, "--set", "model=tiny.json", "-o", folder),
+        *("--scale", "2", "--scale", "3", "--steps", "12"),
         *("--batch-size", "2", "--set", "warmup=1", "--set", "loss=mse", "--set", "ema=0"),
         *("--seed", "4", "--threads", "1", *EXACT),
     )
-    return result, folder / "run"
-
-
-@pytest.mark.usefixtures("desk")
-def test_train_eval_upscale(trained, image_folder, tiny_config):
-    """Weights that ``train`` made are scored by ``eval`` and used by ``upscale``."""
-    result, folder = trained
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(folder))}/model\.safetensors: 12 steps, 24 patches in 0\.\d min "
+        r"run/model\.safetensors: 12 steps, 24 patches in 0\.\d min "
         r"\(\d+\.\d% of it waiting for images\), loss 0\.\d{5}, "
         r"held-out RGB PSNR \d\d\.\d\d dB \(bicubic \d\d\.\d\d\)\n",
         result.stderr,
@@ -311,24 +294,6 @@ def test_train_eval_upscale(trained, image_folder, tiny_config):
 
     assert (larger.exit_code, larger.stderr) == (0, "photo_x3.png  291x183\n")
     assert images.read_size(Path("photo_x3.png")) == (291, 183)
-
-
-@pytest.mark.parametrize("shape", [["--set", "model=tiny.json"], []], ids=["given", "theirs"])
-def test_a_run_can_start_from_shipped_weights_by_name(desk, image_folder, tiny_weights, shape):
-    """``--init-from`` takes names as ``-m`` does; the net has their shape, the header the file."""
-    result = run(
-        *("train", "--dataset", image_folder, "--init-from", "tiny", "--recipe", "photo", *shape),
-        *("--epochs", "0.2", "--set", "lr=1e-9", "--batch-size", "1", "-o", "run", *EXACT),
-    )
-
-    assert result.exit_code == 0, result.stderr
-    before, after = load_file(tiny_weights), load_file(desk / "run" / "model.safetensors")
-    for name, tensor in before.items():
-        torch.testing.assert_close(after[name], tensor, atol=1e-6, rtol=0)
-    header = weights.read_header(desk / "run/model.safetensors")
-    assert header.config == weights.read_header(tiny_weights).config
-    assert header.training["init_from"] == "tiny.safetensors"
-    assert header.training["recipe"] == "photo"
 
 
 def test_symmetric_weights_may_be_trained_on_without_their_symmetry(

@@ -99,6 +99,8 @@ photo.png --scale 0 | 2 | --scale must lie in 1..16, not 0
 photo.png --tile 100 | 2 | --tile must be a multiple of the net's stride 12, not 100
 photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
 photo.png --overlap x | 2 | --overlap must be a whole number or auto, not 'x'
+photo.png --overlap -1 | 2 | --overlap must be at least 0, not -1
+photo.png --batch-size 0 | 2 | --batch-size must be at least 1, not 0
 photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
 photo.png --scale 2 --size 9x9 | 2 | --scale and --size exclude each other; give one

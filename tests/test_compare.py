@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 from upscale_runs import EXACT, run
 
+from srcli.cli import enlarging
 from srcli.cli.app import app
 from srcli.upscaling import compare
 
@@ -124,13 +125,13 @@ def test_a_page_stays_small(tiny_weights, monkeypatch):
 @pytest.mark.usefixtures("desk")
 def test_what_has_gone_meanwhile_is_named(monkeypatch):
     """The page is made of the others."""
-    real = compare.write_page
+    real = enlarging.write_page
 
     def late(*arguments):
         Path("in/a.png").unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(compare, "write_page", late)
+    monkeypatch.setattr(enlarging, "write_page", late)
 
     assert run("in/a.png", "in/b.jpg", "--compare", "page.html").exit_code == 0
     text = Path("page.html").read_text("utf-8")

@@ -43,7 +43,7 @@ os.fsync = fsync
 """
 """Makes a thread stop for good when a result is written, but has not got its name."""
 
-HOLD_THE_PLAN = f"{HOLD}\nplanning.plan = lambda *_: hold()"
+HOLD_THE_PLAN = f"{HOLD}\nenlarging.plan = lambda *_: hold()"
 
 SWALLOW = f"""{HOLD}
 def swallow(*_):

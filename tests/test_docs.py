@@ -65,13 +65,6 @@ def test_every_option_is_documented_on_its_commands_page(name):
     assert PAGE_OF[name] in readme
 
 
-def test_a_missing_option_is_seen():
-    """A spelling inside a longer word does not count."""
-    assert undocumented("`--scale-all`, `-o`", {"--scale", "-o"}) == ["--scale"]
-    assert {"--version", "-h"} >= options(COMMANDS[""]) >= {"--version"}
-    assert {"-o", "--output"} <= options(COMMANDS["upscale"])
-
-
 def test_every_field_of_a_recipe_is_documented():
     """The table of docs/train.md has each field with its meaning and default, and no other."""
     text = (ROOT / "docs/train.md").read_text(encoding="utf-8")

@@ -1,25 +1,22 @@
 """``srcli export``: one ONNX file that gives what the upscaler gives."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from upscale_runs import srcli
 
 from srcli import Settings, Upscaler, __version__, exporting, files
 from srcli.cli import export as command
-from srcli.cli.app import app
 from srcli.model import weights
+
+run = partial(srcli, "export")
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-
-
-def run(*arguments):
-    """Run the command."""
-    return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings
 from srcli.upscaling import batch
-from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.selection import Job, Selection
+from srcli.upscaling.config import BatchConfig, Job
 
 ROOT = Path(__file__).parents[1]
 COUNT = 320
@@ -116,7 +115,9 @@ def jobs_of(files, folder):
 def enlarged(files, folder, model):
     """Enlarge files by two as one run."""
     config = BatchConfig(
-        selection=Selection(inputs=("fuzz",), scale=2.0, existing="overwrite"),
+        inputs=("fuzz",),
+        scale=2.0,
+        existing="overwrite",
         model=str(model),
         settings=Settings(device="cpu", dtype="fp32"),
     )

@@ -4,17 +4,19 @@ import dataclasses
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from typer.testing import CliRunner
+from upscale_runs import srcli
 
 from srcli import files
-from srcli.cli.app import app
 from srcli.cli.models import _ANY_KERNEL
 from srcli.model import weights
 from srcli.ops.degradation import KERNELS
+
+run = partial(srcli, "models")
 
 RECORD = {
     "data": ["a [red]", "b"],
@@ -44,11 +46,6 @@ def shipped(tmp_path, monkeypatch, tiny_weights, tiny_config):
     paths = {"base": tiny_weights, "other": tmp_path / "other.safetensors"}
     monkeypatch.setattr(files, "shipped", lambda: paths)
     return tmp_path
-
-
-def run(*arguments):
-    """Run ``srcli models`` in this process; an error that is not ours fails the test."""
-    return CliRunner().invoke(app, ["models", *map(str, arguments)], catch_exceptions=False)
 
 
 def cells_of(text):

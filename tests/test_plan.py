@@ -13,8 +13,8 @@ from srcli.errors import NothingToDoError, UsageError
 from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 from srcli.upscaling import conflicts
+from srcli.upscaling.config import Job
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import Job
 
 pytestmark = pytest.mark.usefixtures("here")
 

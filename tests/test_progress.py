@@ -15,9 +15,9 @@ from upscale_runs import run
 from srcli.cli.progress import RunProgress
 from srcli.imaging import images
 from srcli.upscaling import disk
+from srcli.upscaling.config import STREAM, Job
 from srcli.upscaling.disk import Disks
 from srcli.upscaling.plan import plan
-from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.survey import Survey
 
 ROOT = Path(__file__).parents[1]
@@ -191,7 +191,7 @@ def test_headers_say_what_a_run_has_before_it():
     """Pictures, pixels and bytes of what will be done; what is broken or done already is none."""
     Path("in/b_x3.jpg").touch()
     config = configured("in/a.png", "in/b.jpg", "in/broken.png", "gone.png", existing="skip")
-    jobs = plan(config.selection)
+    jobs = plan(config)
 
     with Survey(config, jobs) as survey:
         assert survey.complete.wait(60)

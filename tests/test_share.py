@@ -16,7 +16,7 @@ from upscale_runs import lines_of
 from srcli.cli.app import app
 from srcli.errors import UsageError
 from srcli.upscaling import share as sharing
-from srcli.upscaling.selection import STREAM, Job
+from srcli.upscaling.config import STREAM, Job
 from srcli.upscaling.share import Share, deal
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.sharpness import load_mixed, siblings
 from srcli.training.trainer import train
-from srcli.upscaling import config as configs
+from srcli.upscaling import nets
 
 EXACT = ("--device", "cpu", "--dtype", "fp32")
 
@@ -218,7 +218,7 @@ def test_the_ends_are_the_files_themselves(arguments, expected):
 @pytest.mark.usefixtures("desk")
 def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     """It mixes ``base`` and ``photo``, also by name, where they have siblings; no others."""
-    monkeypatch.setattr(configs, "DEFAULT_SHARPNESS", 0.25)
+    monkeypatch.setattr(nets, "DEFAULT_SHARPNESS", 0.25)
     del shipped["sharp-photo"]
     mixed = {}
     for model in ("auto", "base", "photo", "sharp", "faces"):

@@ -166,9 +166,7 @@ def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
     shares = []
     config = configured("a.png", model=str(plain_weights))
 
-    (result,) = batch.run(
-        config, plan(config.selection), on_progress=lambda _, share: shares.append(share)
-    )
+    (result,) = batch.run(config, plan(config), on_progress=lambda _, share: shares.append(share))
 
     assert result.status == "failed"
     assert result.message == "a_x3.png: the disk is full; free some space"
@@ -195,7 +193,7 @@ def test_an_interrupt_leaves_no_unfinished_file(plain_weights, jobs):
         if job.source.name == "b.png" and share > 0.5:
             raise KeyboardInterrupt
 
-    results = batch.run(config, plan(config.selection), on_progress=stop)
+    results = batch.run(config, plan(config), on_progress=stop)
     first = next(results)
     with pytest.raises(KeyboardInterrupt):
         next(results)
@@ -315,7 +313,7 @@ def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
     monkeypatch.setattr(Upscaler, "bands", endless)
     monkeypatch.setattr(batch, "PATIENCE_SECONDS", 20)
     config = configured(*names, model=str(plain_weights), output=Path("out"))
-    results = batch.run(config, plan(config.selection))
+    results = batch.run(config, plan(config))
     done = [next(results).job.source.name for _ in range(2)]
 
     with pytest.raises(KeyboardInterrupt):

@@ -141,21 +141,6 @@ def test_smaller_than_the_picture_is_refused():
         identity()(Image.new("L", (10, 10)), scale=0.5)
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"tile": 100}, "multiple of the net's stride 24, not 100"),
-        ({"tile": 0}, "--tile must be at least 1, not 0"),
-        ({"overlap": -1}, "--overlap must be at least 0, not -1"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_at_once(options, text):
-    """A wrong number is reported before any picture is read."""
-    with pytest.raises(UsageError, match=text):
-        identity(**options)
-
-
 # ---- number formats -----------------------------------------------------------------------
 
 

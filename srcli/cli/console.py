@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.filesize import decimal
+from rich.table import Table
 
 from srcli.errors import Interrupted, OutputError, SrcliError
 from srcli.files import is_folder, one_line, reason, replacing, scratch
 
 if TYPE_CHECKING:
+    from srcli.upscaling.config import Job
     from srcli.upscaling.results import Result, Summary
-    from srcli.upscaling.selection import Job
 
 
 __all__ = [
-    "NO_WIDTH",
     "Stopper",
     "check_output",
     "format_bytes",
@@ -31,6 +31,7 @@ __all__ = [
     "format_pixels",
     "format_scores",
     "print_json",
+    "print_table",
     "reporting",
     "say",
     "signal_number",
@@ -39,9 +40,6 @@ __all__ = [
     "waiting",
     "write_output",
 ]
-
-NO_WIDTH = 10_000
-"""Columns of a table that goes to a file or a pipe: nothing is cut or wrapped."""
 
 
 @contextmanager
@@ -86,6 +84,11 @@ def print_json(values: dict[str, Any]) -> None:
         raise OutputError(
             f"cannot write to stdout: {reason(error)}; choose another file"
         ) from error
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout; in a file or a pipe nothing is cut or wrapped."""
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def format_bytes(size: float) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,18 +15,20 @@ from srcli.cli.progress import RunProgress
 from srcli.cli.reporter import Reporter, Verbosity, write_failures
 from srcli.errors import Interrupted, UsageError
 from srcli.files import one_line
-
-if TYPE_CHECKING:
-    from srcli.upscaling.config import BatchConfig
-    from srcli.upscaling.left_out import LeftOut
-    from srcli.upscaling.selection import Job
-    from srcli.upscaling.share import Share
+from srcli.upscaling import batch
+from srcli.upscaling import estimate as estimates
+from srcli.upscaling.compare import check_page, write_page
+from srcli.upscaling.config import STREAM, BatchConfig, Job
+from srcli.upscaling.left_out import LeftOut
+from srcli.upscaling.plan import plan
+from srcli.upscaling.share import Share, deal
+from srcli.upscaling.survey import Survey
 
 __all__ = ["enlarge", "estimate"]
 
 
 def enlarge(
-    config: "BatchConfig", verbosity: Verbosity, failed_list: Path | None, page: Path | None
+    config: BatchConfig, verbosity: Verbosity, failed_list: Path | None, page: Path | None
 ) -> None:
     """Do this process's share of the jobs, report on each, and write list and page of the run.
 
@@ -36,11 +37,6 @@ def enlarge(
         Interrupted: At a signal, after what is known has been reported.
         SrcliError: If nothing can be begun.
     """
-    from srcli.upscaling import batch
-    from srcli.upscaling.compare import check_page
-    from srcli.upscaling.share import Share
-    from srcli.upscaling.survey import Survey
-
     share = Share.from_environment()
     if failed_list is not None and share.world_size > 1:
         failed_list = failed_list.with_name(f"{failed_list.name}.{share.rank}")
@@ -50,7 +46,7 @@ def enlarge(
         with waiting("looking for images", shown=verbosity.bar):
             jobs, left_out = _own_jobs(config, share)
         _check_streams(jobs)
-        check_page(page, jobs, config.selection.inputs)
+        check_page(page, jobs, config.inputs)
         progress = None
         if not verbosity.quiet:
             bar = verbosity.bar and share.world_size == 1
@@ -67,18 +63,14 @@ def enlarge(
                 )
                 batch.finish(results, stopper.holding(reporter.result))
         summary = reporter.summary()
-        write_failures(failed_list, summary, config.selection.inputs)
+        write_failures(failed_list, summary, config.inputs)
         reporter.print_summary(summary)
         _write_page(page, config, reporter, shown=verbosity.bar)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def _write_page(
-    page: Path | None, config: "BatchConfig", reporter: Reporter, *, shown: bool
-) -> None:
-    from srcli.upscaling.compare import write_page
-
+def _write_page(page: Path | None, config: BatchConfig, reporter: Reporter, *, shown: bool) -> None:
     if page is None:
         return
     with waiting(f"writing {one_line(page)}", shown=shown):
@@ -87,16 +79,13 @@ def _write_page(
         reporter.notice(f"no picture was enlarged: {one_line(page)} is not written")
 
 
-def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:
+def estimate(config: BatchConfig, verbosity: Verbosity) -> None:
     """Report what would be done with this process's share of the jobs.
 
     Raises:
         typer.Exit: If a file is known to fail.
         SrcliError: If nothing could be begun.
     """
-    from srcli.upscaling import estimate as estimates
-    from srcli.upscaling.share import Share
-
     share = Share.from_environment()
     jobs, left_out = _own_jobs(config, share)
     reporter = Reporter(replace(verbosity, bar=False), share, len(jobs), left_out, dry_run=True)
@@ -112,7 +101,7 @@ def estimate(config: "BatchConfig", verbosity: Verbosity) -> None:
 
 @contextmanager
 def _stopping(
-    config: "BatchConfig", reporter: Reporter, stopper: Stopper, failed_list: Path | None
+    config: BatchConfig, reporter: Reporter, stopper: Stopper, failed_list: Path | None
 ) -> Iterator[None]:
     """Let a signal end the run with what is known so far."""
     try:
@@ -122,7 +111,7 @@ def _stopping(
             raise
         number = (*stopper.received, signal.SIGINT)[0]
         summary = replace(reporter.summary(), exit_code=128 + number)
-        write_failures(failed_list, summary, config.selection.inputs)
+        write_failures(failed_list, summary, config.inputs)
         try:
             reporter.print_json_summary(summary)
         except BrokenPipeError:  # Ctrl-C has ended the reader of stdout as well
@@ -134,23 +123,17 @@ def _stopping(
         ) from None
 
 
-def _own_jobs(config: "BatchConfig", share: "Share") -> "tuple[list[Job], LeftOut]":
+def _own_jobs(config: BatchConfig, share: Share) -> tuple[list[Job], LeftOut]:
     """Plan, and pick what this process does of it; the first reports what was left out."""
-    from srcli.upscaling.left_out import LeftOut
-    from srcli.upscaling.plan import plan
-    from srcli.upscaling.share import deal
-
-    if share.world_size > 1 and "@-" in config.selection.inputs:
+    if share.world_size > 1 and "@-" in config.inputs:
         raise UsageError("@- reads stdin, which several processes cannot share; give @LIST")
     left_out = LeftOut()
-    jobs = deal(plan(config.selection, left_out), share, max_pixels=config.max_pixels)
+    jobs = deal(plan(config, left_out), share, max_pixels=config.max_pixels)
     return jobs, left_out if share.rank == 0 else LeftOut()
 
 
-def _check_streams(jobs: "list[Job]") -> None:
+def _check_streams(jobs: list[Job]) -> None:
     """Refuse to pour a picture into a terminal, or to read or write where nothing is open."""
-    from srcli.upscaling.selection import STREAM
-
     if any(job.source == STREAM for job in jobs) and sys.stdin is None:
         raise UsageError("- reads stdin, and it is closed; give a file")
     if any(job.target == STREAM for job in jobs):
@@ -160,7 +143,7 @@ def _check_streams(jobs: "list[Job]") -> None:
             raise UsageError("stdout is a terminal; redirect it or give --output")
 
 
-def _on_own_device(config: "BatchConfig", share: "Share") -> "BatchConfig":
+def _on_own_device(config: BatchConfig, share: Share) -> BatchConfig:
     """Give each process of a machine a GPU of its own, as long as there are some."""
     if share.world_size == 1 or config.settings.device not in {"auto", "cuda"}:
         return config

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.cli.console import NO_WIDTH, check_output, format_scores, say, write_output
+from srcli.cli.console import check_output, format_scores, print_table, say, write_output
 from srcli.cli.options import (
     DATA,
     MESSAGES,
@@ -330,8 +329,7 @@ def _print_scores(report: "EvalReport") -> None:
     means = (cell(report.mean(method)) for method in report.methods)
     label = "mean" if len(rows) <= _MAX_ROWS else f"mean of {len(rows)}"
     table.add_row(label, *means, style="bold")
-    # A file or a pipe has no width to cut numbers to.
-    Console(width=None if sys.stdout.isatty() else NO_WIDTH).print(table)
+    print_table(table)
 
 
 def _check_gate(report: "EvalReport", min_psnr: float | None) -> None:

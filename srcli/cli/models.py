@@ -3,19 +3,17 @@
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from srcli import files
-from srcli.cli.console import NO_WIDTH, format_scores, say
+from srcli.cli.console import format_scores, print_table, say
 from srcli.cli.options import complete_weights
 from srcli.errors import SrcliError
 from srcli.files import one_line
@@ -61,10 +59,8 @@ def models(
     if as_json:
         typer.echo(json.dumps(_without_nan(rows), indent=2, allow_nan=False))
     else:
-        # A file or a pipe has no width to cut numbers to.
-        console = Console(width=None if sys.stdout.isatty() else NO_WIDTH)
         for table in _model_tables(rows, record=model is not None):
-            console.print(table)
+            print_table(table)
     for fault in faults:
         say(f"error: {fault}")
     if faults:

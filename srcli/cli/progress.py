@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -14,10 +13,8 @@ from rich.text import Text
 
 from srcli.cli.console import format_bytes, format_duration, format_pixels
 from srcli.files import one_line
-
-if TYPE_CHECKING:
-    from srcli.upscaling.selection import Job
-    from srcli.upscaling.survey import Survey
+from srcli.upscaling.config import Job
+from srcli.upscaling.survey import Survey
 
 __all__ = ["LONG_SECONDS", "RunProgress"]
 
@@ -47,7 +44,7 @@ class RunProgress:
 
     def __init__(
         self,
-        survey: "Survey",
+        survey: Survey,
         *,
         shown: bool,
         console: Console | None = None,
@@ -125,7 +122,7 @@ class RunProgress:
                 )
         return shown
 
-    def advance(self, job: "Job", share: float) -> None:
+    def advance(self, job: Job, share: float) -> None:
         """Note which share of a job is done."""
         with self._lock:
             self._batches += share > 0
@@ -134,7 +131,7 @@ class RunProgress:
             count = f"{self._finished + 1}/{files} " if files > 1 else ""
             self._note(count + one_line(job.source.name))
 
-    def end(self, job: "Job", *, failed: bool) -> None:
+    def end(self, job: Job, *, failed: bool) -> None:
         """Note that a job is over; what is left of a failed one is work no more."""
         with self._lock:
             share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
@@ -149,7 +146,7 @@ class RunProgress:
         done = self._ended + sum(self._pixels(job) * one for job, one in self._shares.items())
         self._bar.update(self._task, completed=done, total=self.total, description=description)
 
-    def _pixels(self, job: "Job") -> int:
+    def _pixels(self, job: Job) -> int:
         # Of stdin nothing is known before it has been read, and copies are no work: each counts 1.
         return self._survey.pixels(job) if self._survey.after else 1
 

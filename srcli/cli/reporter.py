@@ -5,7 +5,6 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from srcli.cli.console import (
     format_bytes,
@@ -17,13 +16,12 @@ from srcli.cli.console import (
     write_output,
 )
 from srcli.cli.progress import LONG_SECONDS, RunProgress
-
-if TYPE_CHECKING:
-    from srcli.upscaler import Upscaler
-    from srcli.upscaling.left_out import LeftOut
-    from srcli.upscaling.results import Result, Summary
-    from srcli.upscaling.selection import Job
-    from srcli.upscaling.share import Share
+from srcli.upscaler import Upscaler
+from srcli.upscaling.config import Job
+from srcli.upscaling.left_out import LeftOut
+from srcli.upscaling.results import Result, Summary
+from srcli.upscaling.search import is_list, joined_list
+from srcli.upscaling.share import Share
 
 __all__ = ["Reporter", "Verbosity", "write_failures"]
 
@@ -58,9 +56,9 @@ class Reporter:
     def __init__(
         self,
         verbosity: Verbosity,
-        share: "Share",
+        share: Share,
         total: int,
-        left_out: "LeftOut",
+        left_out: LeftOut,
         *,
         dry_run: bool = False,
         progress: RunProgress | None = None,
@@ -72,10 +70,8 @@ class Reporter:
         self._begun = time.perf_counter()
         self._dry_run, self._left_out, self._progress = dry_run, left_out, progress
 
-    def summary(self) -> "Summary":
+    def summary(self) -> Summary:
         """Return what is known of all files so far."""
-        from srcli.upscaling.results import Summary
-
         seconds = None if self._dry_run else time.perf_counter() - self._begun
         return Summary.of(self.results, self._total, seconds)
 
@@ -83,7 +79,7 @@ class Reporter:
         """Look ahead and show the bar, where they are wanted."""
         return nullcontext() if self._progress is None else self._progress.running()
 
-    def progress(self, job: "Job", share: float) -> None:
+    def progress(self, job: Job, share: float) -> None:
         """Report how far a file has come."""
         if self._progress is not None:
             self._progress.advance(job, share)
@@ -94,13 +90,13 @@ class Reporter:
         """Report what is worth knowing."""
         self._print(text, wanted=not self._verbosity.quiet)
 
-    def loaded(self, name: str, upscaler: "Upscaler") -> None:
+    def loaded(self, name: str, upscaler: Upscaler) -> None:
         """Report what computes."""
         mixed = _mixed(upscaler.settings.sharpness)
         text = f"{name}{mixed} on {upscaler.compute}"
         self._print(text, wanted=self._verbosity.verbose)
 
-    def result(self, result: "Result") -> None:
+    def result(self, result: Result) -> None:
         """Report what became of a file."""
         self.results.append(result)
         if self._progress is not None:
@@ -110,7 +106,7 @@ class Reporter:
         if self._verbosity.as_json:
             print_json(result.to_dict())
 
-    def print_json_summary(self, summary: "Summary") -> None:
+    def print_json_summary(self, summary: Summary) -> None:
         """Report on all files as JSON, if that is wanted."""
         if self._verbosity.as_json:
             ranks = {"rank": self._share.rank, "world_size": self._share.world_size}
@@ -118,7 +114,7 @@ class Reporter:
             left_out = {"left_out": found.kinds(), "earlier_results": len(found.results)}
             print_json(summary.to_dict() | left_out | ranks)
 
-    def print_summary(self, summary: "Summary") -> None:
+    def print_summary(self, summary: Summary) -> None:
         """Report what was left out, and on all files if that says more than the lines before."""
         self.print_json_summary(summary)
         for line in self._left_out.lines():
@@ -132,14 +128,12 @@ class Reporter:
             say(text)
 
 
-def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...]) -> None:
+def write_failures(path: Path | None, summary: Summary, inputs: tuple[str, ...]) -> None:
     """Write the list of what failed, unless that would replace an input ``@LIST`` not yet done.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    from srcli.upscaling.search import is_list, joined_list
-
     if path is None:
         return
     lists = {os.path.realpath(text[1:]) for text in inputs if is_list(text)}
@@ -147,7 +141,7 @@ def write_failures(path: Path | None, summary: "Summary", inputs: tuple[str, ...
         write_output(path, joined_list(summary.again), "--failed-list")
 
 
-def _line(result: "Result", *, verbose: bool) -> str:
+def _line(result: Result, *, verbose: bool) -> str:
     if result.status == "failed":
         return f"error: {result.message}"
     if result.status == "skipped":
@@ -171,7 +165,7 @@ def _line(result: "Result", *, verbose: bool) -> str:
     return line
 
 
-def _weights(result: "Result") -> str:
+def _weights(result: Result) -> str:
     """Say which weights were chosen or mixed; those that were given say nothing new."""
     if result.model_reason is None and result.sharpness is None:
         return ""
@@ -182,7 +176,7 @@ def _mixed(sharpness: float | None) -> str:
     return "" if sharpness is None else f" with sharpness {sharpness:g}"
 
 
-def _counts(summary: "Summary") -> str:
+def _counts(summary: Summary) -> str:
     """Say how much was done in which time, how many files came to what, and which ones failed."""
     text = format_counts(summary)
     if summary.pixels:
@@ -197,7 +191,7 @@ def _counts(summary: "Summary") -> str:
     return text
 
 
-def _estimates(summary: "Summary") -> str:
+def _estimates(summary: Summary) -> str:
     free = "" if summary.disk_free is None else f" ({format_bytes(summary.disk_free)} free)"
     return (
         f"{summary.planned} to do, {summary.skipped} skipped, {summary.failed} failing: "

@@ -32,7 +32,7 @@ from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 
 if TYPE_CHECKING:
-    from srcli.upscaling.selection import Selection
+    from srcli.upscaling.config import BatchConfig
 
 __all__ = ["UPSCALE_HELP", "upscale"]
 
@@ -311,13 +311,12 @@ def upscale(
         from srcli.cli.reporter import Verbosity
         from srcli.imaging import images
         from srcli.upscaling.config import BatchConfig
-        from srcli.upscaling.selection import Selection
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other; give one")
     if scale is not None and size is not None:
         raise UsageError("--scale and --size exclude each other; give one")
-    selection = Selection(
+    config = BatchConfig(
         inputs=tuple(inputs),
         output=None if output is None else _output_of(output),
         into_folder=output is not None and output.endswith(_SLASHES),
@@ -325,19 +324,12 @@ def upscale(
         size=None if size is None else TargetSize.parse(size.strip()),
         suffix=suffix,
         name=name,
-        model=Path(model).name.removesuffix(".safetensors"),
+        model=model,
         format=None if file_format == "auto" else file_format,
         recursive=recursive,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         existing="skip" if skip_existing else "overwrite" if overwrite else "error",
-    )
-    _check_reports(failed_list, compare)
-    if as_json:
-        _check_stdout(selection)
-    config = BatchConfig(
-        selection=selection,
-        model=model,
         quality=quality,
         lossless=lossless,
         metadata=metadata,
@@ -356,6 +348,9 @@ def upscale(
             sharpness=sharpness,
         ),
     )
+    _check_reports(failed_list, compare)
+    if as_json:
+        _check_stdout(config)
     use_threads(threads)
     quiet = quiet or (as_json and not verbose)
     verbosity = Verbosity(as_json=as_json, verbose=verbose, quiet=quiet, bar=bar)
@@ -371,11 +366,11 @@ def _output_of(text: str) -> Path:
     return path.absolute() if str(path) == "-" != text else path
 
 
-def _check_stdout(selection: "Selection") -> None:
+def _check_stdout(config: "BatchConfig") -> None:
     """Refuse JSON where there is no room for it."""
-    from srcli.upscaling.selection import STREAM
+    from srcli.upscaling.config import STREAM
 
-    if selection.output == STREAM:
+    if config.output == STREAM:
         raise UsageError("--json and --output - both want stdout; give one")
     if sys.stdout is None:
         raise UsageError("--json needs a stdout, and it is closed; give one")

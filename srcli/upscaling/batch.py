@@ -17,9 +17,9 @@ from typing import Final
 from srcli.files import one_line, sweep
 from srcli.ops.devices import all_alike
 from srcli.upscaler import Upscaler
-from srcli.upscaling.config import BatchConfig, Nets
+from srcli.upscaling.config import STREAM, BatchConfig, Job
+from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, begun
-from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.steps import PATIENCE_SECONDS, Steps, Work
 
 __all__ = ["BatchConfig", "finish", "run"]

@@ -22,9 +22,9 @@ from srcli.imaging.pictures import over_white
 from srcli.ops.color import quantize
 from srcli.ops.resample import axis_weights, resampled
 from srcli.ops.spans import Span
+from srcli.upscaling.config import STREAM, Job
 from srcli.upscaling.results import Result
 from srcli.upscaling.search import is_list
-from srcli.upscaling.selection import STREAM, Job
 
 __all__ = ["MOST_PICTURES", "check_page", "write_page"]
 

@@ -1,23 +1,25 @@
-"""The options of a batch, and the nets that they ask for."""
+"""The options of ``srcli upscale``, and the jobs that a plan makes of them."""
 
 import os
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from srcli.errors import UsageError
-from srcli.files import AUTO, DEFAULT_SHARPNESS
+from srcli.files import AUTO
 from srcli.imaging import images
-from srcli.imaging.formats import FORMATS
-from srcli.model import weights
-from srcli.model.sharpness import has_sibling, siblings
-from srcli.upscaler import Settings, Upscaler, check_settings
-from srcli.upscaling.choose import choose, general
-from srcli.upscaling.selection import STREAM, Selection
+from srcli.imaging.formats import FORMATS, READABLE_SUFFIXES
+from srcli.ops.spans import MAX_SCALE, TargetSize, output_length
+from srcli.upscaler import Settings
 
-__all__ = ["BatchConfig", "Nets"]
+__all__ = ["FIELDS", "STREAM", "BatchConfig", "Job"]
+
+FIELDS: Final = re.compile(r"\{(stem|model|scale)\}")
+"""What stands in the name of a result for something else."""
+
+STREAM: Final = Path("-")
+"""Stands for stdin as a source, and for stdout as a target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,55 @@ class BatchConfig:
         UsageError: If a value is out of range.
     """
 
-    selection: Selection
-    """Which files, how large, and under which names."""
+    inputs: tuple[str, ...]
+    """Files, folders, glob patterns, ``-`` and ``@LIST``."""
+
+    output: Path | None = None
+    """A file for one input file, else a folder; ``STREAM`` is stdout; None: beside each input.
+
+    One file from a list counts as one of several: ``output`` is a folder, unless a file of that
+    name exists or its name is that of an image. So the one failure of many lands in their folder,
+    and the one failure of one under its name.
+    """
+
+    into_folder: bool = False
+    """Whether ``output`` is a folder even where it is not there, and named like a file."""
+
+    scale: float = 3.0
+    """Output pixels per input pixel along each axis, 1 to 16; ``size`` comes first."""
+
+    size: TargetSize | None = None
+    """The size of every result instead of a scale."""
+
+    suffix: str | None = None
+    """What is added to a name, with fields as in ``name``.
+
+    None: ``_x3`` or ``_1920x1080`` beside the input, nothing in a folder.
+    """
+
+    name: str | None = None
+    """What a result is called without its ending, instead of a suffix: ``{stem}`` is its input's
+    name, ``{model}`` that of the weights, ``{scale}`` is 3 or, of a size, 1920x1080."""
+
+    format: str | None = None
+    """File suffix of the results without the dot; None keeps the input's."""
+
+    recursive: bool = False
+    """Whether folders are searched below their first level."""
+
+    include: tuple[str, ...] = ()
+    """Patterns of which a file that a folder or a pattern gave must match one; none: all match.
+
+    As in a ``.gitignore``: without a slash they are about the file's name, with one about its path
+    below the folder, in which ``**`` is any number of folders; with one at the end, about the
+    folders it is in. Upper and lower case and the Unicode form do not count: cameras write .JPG.
+    """
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are left out; a folder that matches one is left out as a whole."""
+
+    existing: Literal["error", "skip", "overwrite"] = "error"
+    """What to do with an output that is already there."""
 
     model: str = AUTO
     """Shipped name or weights file; ``auto`` chooses for each file."""
@@ -60,12 +109,61 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if not 1 <= self.scale <= MAX_SCALE:  # also refuses NaN
+            raise UsageError(f"--scale must lie in 1..16, not {self.scale:g}")
+        if self.suffix is not None and self.name is not None:
+            raise UsageError("--suffix and --name exclude each other; give one")
+        _check_template("--suffix", self.suffix or "")
+        if self.name is not None:
+            _check_name(self.name)
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
+            if not all(pattern.strip("/\\.") for pattern in patterns):
+                raise UsageError(f"{option} is empty; give a pattern such as *.jpg")
         if not 1 <= self.quality <= 100:
             raise UsageError(f"--quality must lie in 1..100, not {self.quality}")
         if self.max_pixels < 1:
             raise UsageError(f"--max-pixels must be at least 1, not {self.max_pixels}")
         if self.jobs is not None and not 1 <= self.jobs <= 256:
             raise UsageError(f"--jobs must lie in 1..256, not {self.jobs}")
+
+    @property
+    def label(self) -> str:
+        """The scale or the size as names have it: ``x3``, ``1920x1080``."""
+        return f"x{self.scale:g}" if self.size is None else str(self.size).removeprefix(">=")
+
+    @property
+    def model_name(self) -> str:
+        """What ``{model}`` stands for."""
+        return Path(self.model).name.removesuffix(".safetensors")
+
+    def template(self, *, beside: bool) -> str:
+        """Return what a name is made of, beside the input or in a folder of results."""
+        if self.name is not None:
+            return self.name
+        default = f"_{self.label}" if beside else ""
+        return "{stem}" + (default if self.suffix is None else self.suffix)
+
+    def result_name(self, stem: str, *, beside: bool) -> str:
+        """Name the result of an input without its ending."""
+        scale = f"{self.scale:g}" if self.size is None else self.label
+        values = {"stem": stem, "model": self.model_name, "scale": scale}
+        return FIELDS.sub(lambda field: values[field[1]], self.template(beside=beside))
+
+    def result_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the result of a picture of this size, pixels.
+
+        Raises:
+            UsageError: If that is more than the largest factor.
+        """
+        if self.size is None:
+            return output_length(width, self.scale), output_length(height, self.scale)
+        factor = self.size.factor(width, height)
+        if factor > MAX_SCALE:
+            raise UsageError(
+                f"--size {self.size} is {float(factor):.4g} times its {width}x{height}; "
+                f"choose at most {MAX_SCALE:g} times"
+            )
+        return self.size.of(width, height)
 
     @property
     def threads(self) -> int:
@@ -80,14 +178,13 @@ class BatchConfig:
         after: list[tuple[int, int]],
     ) -> bool:
         """Whether a file is what ``size`` asks for already: its size, format and metadata."""
-        selection = self.selection
-        if selection.size is None or self.metadata != "keep" or before != after or coding is None:
+        if self.size is None or self.metadata != "keep" or before != after or coding is None:
             return False
         if target != STREAM:
             return coding.format == images.format_of(target)
-        if selection.format is None:
+        if self.format is None:
             return coding.format in FORMATS
-        return coding.format == images.format_of(Path(f"a.{selection.format}"))
+        return coding.format == images.format_of(Path(f"a.{self.format}"))
 
     @property
     def given_model(self) -> str | None:
@@ -95,76 +192,41 @@ class BatchConfig:
         return None if self.model == AUTO else self.model
 
 
-class Nets:
-    """The upscalers of a run, one for each weights; those of ``auto`` are loaded when needed.
+def _check_name(name: str) -> None:
+    _check_template("--name", name)
+    if not name or Path(name).suffix.lower() in READABLE_SUFFIXES:
+        problem = "has an ending, which is --format's" if name else "is empty"
+        raise UsageError(f"--name {name!r} {problem}; give a name such as '{{stem}}_x{{scale}}'")
 
-    Args:
-        config: The options.
-        notice: Called with one line for what is worth knowing; the same thing only once.
-        on_ready: Called with the name of weights and their upscaler, once they are loaded.
 
-    Raises:
-        WeightsError: If weights are missing or damaged, or have no sharp sibling that is asked for.
-        DeviceError: If the device is not there.
-        UsageError: If the tile does not fit a net's stride.
-    """
+def _check_template(option: str, text: str) -> None:
+    if "/" in text or "\\" in text:
+        raise UsageError(f"{option} {text!r} must not contain a path separator")
+    if "\0" in text:
+        raise UsageError(f"{option} {text!r} must not contain a NUL; use other characters")
+    if set("{}") & set(FIELDS.sub("", text)):
+        raise UsageError(
+            f"{option} {text!r}: what stands in braces must be {{stem}}, {{model}} or {{scale}}"
+        )
 
-    def __init__(
-        self,
-        config: BatchConfig,
-        notice: Callable[[str], None],
-        on_ready: Callable[[str, Upscaler], None] = lambda _name, _upscaler: None,
-    ) -> None:
-        self._config, self._notice, self._on_ready = config, notice, on_ready
-        self._noticed: set[str] = set()
-        self._loaded: dict[str, Upscaler] = {}
-        self._lock = threading.Lock()
-        self._names = general()
-        if config.given_model is not None:
-            self.device = self.named(config.given_model).device
-            return
-        for name in self._names:  # what would stop an Upscaler, without the weights' tensors
-            header = weights.read_header(weights.resolve(name))
-            self.device = check_settings(header, config.settings).device
-        if config.settings.sharpness is not None:
-            siblings(weights.resolve(self._names[0]))  # what photo lacks is no error for others
 
-    def choice(self, coding: images.Coding | None) -> tuple[str, str | None]:
-        """Choose for a file: a name, and the reason unless the name was given."""
-        if self._config.given_model is not None:
-            return self._config.given_model, None
-        found = choose(coding, self._names)
-        return found.name, found.reason
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input file and where its result goes."""
 
-    def named(self, name: str) -> Upscaler:
-        """Return the upscaler of these weights.
+    source: Path
+    """The file; ``STREAM`` is stdin."""
 
-        Raises:
-            WeightsError: If they are missing or damaged.
-        """
-        with self._lock:
-            if name not in self._loaded:
-                settings = replace(self._config.settings, sharpness=self._sharpness(name))
-                made = Upscaler(name, settings=settings, notice=self._notice_once)
-                self._loaded[name] = made
-                self._on_ready(name, made)
-            return self._loaded[name]
+    target: Path
+    """The result; ``STREAM`` is stdout."""
 
-    def _sharpness(self, name: str) -> float | None:
-        """Return how far weights are mixed with their sharp sibling; None: they are not."""
-        given = self._config.settings.sharpness
-        if given is not None and self._config.given_model is not None:
-            return given
-        if name not in self._names:
-            return None
-        wanted = DEFAULT_SHARPNESS if given is None else given
-        if has_sibling(weights.resolve(name)):
-            return wanted
-        if given:
-            self._notice_once(f"{name} has no sharp sibling: it is taken as it is")
-        return None
+    entry: str
+    """The input as a list names it: the same command with ``@LIST`` gives the same target."""
 
-    def _notice_once(self, text: str) -> None:
-        if text not in self._noticed:
-            self._noticed.add(text)
-            self._notice(text)
+    problem: str | None = None
+    """Why it cannot be done, if that is known before reading it. A folder that cannot be read
+    is a job with a problem too: nothing is left out silently."""
+
+    again: bool = True
+    """Whether a list of failures names it: not where its result is an input. Given back without
+    that one, it would replace it."""

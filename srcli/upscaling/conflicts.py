@@ -18,10 +18,10 @@ from srcli.errors import OutputError
 from srcli.files import is_folder, is_there, one_line
 from srcli.imaging import images
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
+from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.search import Identity, folded, identity
-from srcli.upscaling.selection import STREAM, Job, Selection
 
 __all__ = ["check", "check_target"]
 
@@ -32,11 +32,11 @@ _LONGEST_NAME: Final = 255
 """What every common file system allows for one name: bytes, or UTF-16 units on some."""
 
 
-def check(selection: Selection, found: list[Job], left_out: LeftOut) -> list[Job]:
+def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]:
     """Mark the jobs whose results cannot be, before anything is begun.
 
     Args:
-        selection: The options.
+        config: The options.
         found: The jobs in order; a file may be there twice, directly and through a folder.
         left_out: Takes the results of earlier runs.
 
@@ -50,7 +50,7 @@ def check(selection: Selection, found: list[Job], left_out: LeftOut) -> list[Job
         by_source.setdefault("-" if job.source == STREAM else place.of(job.source), job)
     made = ((place.of(job.target), source) for source, job in by_source.items())
     targets = {target: source for target, source in made if target != source}
-    by_source, results = without_results(selection, by_source, targets)
+    by_source, results = without_results(config, by_source, targets)
     left_out.results += [str(job.source) for job in results]
     jobs = list(by_source.values())
     claims: defaultdict[str, list[Job]] = defaultdict(list)
@@ -66,7 +66,7 @@ def check(selection: Selection, found: list[Job], left_out: LeftOut) -> list[Job
         return place.of(path) in by_source or (there and _file_at(path) in source_files())
 
     return [
-        _checked(selection, job, claims[place.of(job.target)], is_input=is_input(job.target))
+        _checked(config, job, claims[place.of(job.target)], is_input=is_input(job.target))
         if _is_open(job)
         else job
         for job in jobs
@@ -77,7 +77,7 @@ def _is_open(job: Job) -> bool:
     return job.problem is None and job.target != STREAM
 
 
-def _checked(selection: Selection, job: Job, claims: list[Job], *, is_input: bool) -> Job:
+def _checked(config: BatchConfig, job: Job, claims: list[Job], *, is_input: bool) -> Job:
     """Mark one job, given all that want the place of its result and whether that is an input."""
     result = f"its result {one_line(str(job.target))}"
     if is_input:
@@ -87,10 +87,10 @@ def _checked(selection: Selection, job: Job, claims: list[Job], *, is_input: boo
     if other is not None:
         source = one_line(str(other.source))
         return replace(job, problem=f"{result} is also that of {source}; rename one of them")
-    return replace(job, problem=_problem(selection, job.target))
+    return replace(job, problem=_problem(config, job.target))
 
 
-def _problem(selection: Selection, target: Path) -> str | None:
+def _problem(config: BatchConfig, target: Path) -> str | None:
     shown = one_line(str(target))
     if format_of(target) is None:
         known = " ".join(sorted(READABLE_SUFFIXES))
@@ -99,7 +99,7 @@ def _problem(selection: Selection, target: Path) -> str | None:
         return f"the name of its result {shown} is too long; use a shorter --suffix or --name"
     if is_folder(target):
         return f"its result {shown} is a folder; give another --output"
-    if selection.existing == "error" and is_there(target):
+    if config.existing == "error" and is_there(target):
         return f"{shown} is there already; use --overwrite or --skip-existing"
     return None
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from srcli.files import is_folder
 from srcli.imaging import images
-from srcli.upscaling.config import BatchConfig
-from srcli.upscaling.selection import STREAM
+from srcli.upscaling.config import STREAM, BatchConfig
 
 __all__ = ["Disks", "Space", "estimated_size"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from srcli.errors import SrcliError
 from srcli.imaging import images
-from srcli.upscaling.selection import FIELDS, Job, Selection
+from srcli.upscaling.config import FIELDS, BatchConfig, Job
 
 __all__ = ["without_results"]
 
@@ -24,7 +24,7 @@ _ANY_SIZE: Final = 1 << 40
 
 
 def without_results(
-    selection: Selection, jobs: dict[str, Job], targets: dict[str, str]
+    config: BatchConfig, jobs: dict[str, Job], targets: dict[str, str]
 ) -> tuple[dict[str, Job], list[Job]]:
     """Part the results of earlier runs from the inputs, where their originals are inputs too.
 
@@ -33,7 +33,7 @@ def without_results(
     other one: else it is a photograph, and stays an input, which no result replaces.
 
     Args:
-        selection: The options.
+        config: The options.
         jobs: All jobs, by the places of their inputs.
         targets: The place of an input, by that of its result.
 
@@ -41,26 +41,26 @@ def without_results(
         The jobs that stay, and those whose inputs are results.
     """
     originals = {os.path.splitext(place)[0] for place in jobs}  # noqa: PTH122
-    forms = _forms(selection)
+    forms = _forms(config)
 
     def is_result(place: str, job: Job) -> bool:
         named = any(one in originals for one in _originals_of(place, forms))
         original = targets.get(place, place)
-        if original == place or (named and selection.existing == "skip"):
+        if original == place or (named and config.existing == "skip"):
             return named
-        return _is_enlarged(selection, jobs[original], job, by_any=named)
+        return _is_enlarged(config, jobs[original], job, by_any=named)
 
     found = {place: job for place, job in jobs.items() if is_result(place, job)}
     kept = {place: job for place, job in jobs.items() if place not in found}
     return kept, list(found.values())
 
 
-def _forms(selection: Selection) -> list[re.Pattern[str]]:
+def _forms(config: BatchConfig) -> list[re.Pattern[str]]:
     """Compile what the names of results without endings are like, by default or as asked for."""
     forms = [rf"(?P<stem>.+)_{_LABEL}"]
-    template = selection.template(beside=True)
+    template = config.template(beside=True)
     if "{stem}" in template and template != "{stem}":
-        forms += [_form(template, model) for model in (re.escape(selection.model), ".+")]
+        forms += [_form(template, model) for model in (re.escape(config.model_name), ".+")]
     return [re.compile(form) for form in forms]
 
 
@@ -96,14 +96,14 @@ def _parents_of(folder: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _is_enlarged(selection: Selection, original: Job, result: Job, *, by_any: bool) -> bool:
+def _is_enlarged(config: BatchConfig, original: Job, result: Job, *, by_any: bool) -> bool:
     """Whether a picture has the size of the result of another one, or of one by any factor."""
     try:
         before, after = (
             images.read_header(one.source, max_pixels=_ANY_SIZE) for one in (original, result)
         )
         size = after.width, after.height
-        if size == selection.result_size(before.width, before.height):
+        if size == config.result_size(before.width, before.height):
             return True
     except (SrcliError, OSError, MemoryError):
         return False

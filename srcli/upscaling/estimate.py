@@ -8,11 +8,11 @@ from typing import Final
 from srcli.errors import SrcliError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
-from srcli.upscaling.config import BatchConfig, Nets
+from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.disk import estimated_size
+from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, begun, failure
-from srcli.upscaling.selection import STREAM, Job
 from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
 
 __all__ = ["estimate"]
@@ -64,7 +64,7 @@ def _estimate(config: BatchConfig, nets: Nets, result: Result) -> None:
     data = sys.stdin.buffer.read() if job.source == STREAM else None
     header = images.read_header(job.source, data, max_pixels=config.max_pixels)
     before = header.width, header.height
-    after = width, height = config.selection.result_size(*before)
+    after = width, height = config.result_size(*before)
     check_target(job.target, [after])
     if config.copies(job.target, header.coding, [before], [after]):
         result.model, result.patches = None, 0

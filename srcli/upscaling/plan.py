@@ -1,4 +1,4 @@
-"""Which files ``srcli upscale`` enlarges, and under which names: plain Python, no torch.
+"""Which files ``srcli upscale`` enlarges, and under which names.
 
 Everything that can be known without decoding a picture is decided here, before the first one is
 touched: what the inputs stand for, what their results are called, which of those cannot be. In
@@ -24,6 +24,7 @@ from srcli.errors import NothingToDoError, UsageError
 from srcli.files import is_folder, is_there, one_line
 from srcli.imaging.formats import format_of
 from srcli.imaging.kinds import suffix_of_result
+from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check
 from srcli.upscaling.left_out import LeftOut, listed
 from srcli.upscaling.search import (
@@ -39,14 +40,13 @@ from srcli.upscaling.search import (
     read_list,
     walk,
 )
-from srcli.upscaling.selection import STREAM, Job, Selection
 
 __all__ = ["plan"]
 
 _TREE_MARK: Final = re.compile(rf"[{re.escape(SEPARATORS)}]\.[{re.escape(SEPARATORS)}]")
 
 
-def plan(selection: Selection, left_out: LeftOut | None = None) -> list[Job]:
+def plan(config: BatchConfig, left_out: LeftOut | None = None) -> list[Job]:
     """Find the inputs and name their outputs; no picture is decoded.
 
     Folders give the images of their first level, or all below it: sorted, without hidden files
@@ -55,7 +55,7 @@ def plan(selection: Selection, left_out: LeftOut | None = None) -> list[Job]:
     result of an earlier run is not done where its original is.
 
     Args:
-        selection: The options.
+        config: The options.
         left_out: Takes what is met and not taken.
 
     Returns:
@@ -67,23 +67,23 @@ def plan(selection: Selection, left_out: LeftOut | None = None) -> list[Job]:
         UsageError: If ``output`` cannot serve the inputs given, a list cannot be read, or stdin
             or stdout is wanted twice.
     """
-    filters = Filters.of(selection)
+    filters = Filters.of(config)
     left_out = LeftOut() if left_out is None else left_out
-    given = _given(selection, filters, left_out)
-    _check_streams(selection, given)
-    folders = {_folder_target(selection, one.root) for one in given if one.is_folder}
+    given = _given(config, filters, left_out)
+    _check_streams(config, given)
+    folders = {_folder_target(config, one.root) for one in given if one.is_folder}
     # What is in the folders of results that are there is no input of this run.
     results = {identity(folder) for folder in folders if is_folder(folder)}
     jobs: list[Job] = []
     for one in given:
         if one.is_folder:
-            found = _found(one, filters, results, left_out, recursive=selection.recursive)
-            jobs += _folder_jobs(selection, one, found)
+            found = _found(one, filters, results, left_out, recursive=config.recursive)
+            jobs += _folder_jobs(config, one, found)
         else:
-            jobs.append(_file_job(selection, one, alone=len(given) == 1))
+            jobs.append(_file_job(config, one, alone=len(given) == 1))
     if not jobs:
-        raise NothingToDoError("; ".join(_nothing(selection, left_out.lines())))
-    return check(selection, jobs, left_out)
+        raise NothingToDoError("; ".join(_nothing(config, left_out.lines())))
+    return check(config, jobs, left_out)
 
 
 # ---- what the inputs stand for ------------------------------------------------------------
@@ -126,10 +126,10 @@ class _Given:
         return not self.is_stream and is_folder(self.path)
 
 
-def _given(selection: Selection, filters: Filters, left_out: LeftOut) -> list[_Given]:
+def _given(config: BatchConfig, filters: Filters, left_out: LeftOut) -> list[_Given]:
     """Resolve lists and patterns; each path once."""
     given: dict[Path, _Given] = {}
-    for text in selection.inputs:
+    for text in config.inputs:
         if text == "@":
             raise UsageError("@ names no list; give @LIST, or @- for one from stdin")
         from_list = is_list(text)
@@ -139,23 +139,23 @@ def _given(selection: Selection, filters: Filters, left_out: LeftOut) -> list[_G
     return list(given.values())
 
 
-def _check_streams(selection: Selection, given: list[_Given]) -> None:
+def _check_streams(config: BatchConfig, given: list[_Given]) -> None:
     streams = [one for one in given if one.is_stream]
-    if streams and "@-" in selection.inputs:
+    if streams and "@-" in config.inputs:
         raise UsageError("- and @- both read stdin; give the list or the picture as a file")
-    if len(given) > 1 and streams and selection.output is None:
+    if len(given) > 1 and streams and config.output is None:
         raise UsageError("the result of - goes to stdout, alone; give an --output for several")
-    if selection.output == STREAM and (len(given) > 1 or any(one.is_folder for one in given)):
+    if config.output == STREAM and (len(given) > 1 or any(one.is_folder for one in given)):
         raise UsageError("--output - (stdout) takes one file; several need a folder: give its name")
 
 
-def _nothing(selection: Selection, left_out: list[str]) -> list[str]:
+def _nothing(config: BatchConfig, left_out: list[str]) -> list[str]:
     """Say where no image was found, and why that may be."""
-    patterns = [f"--include {pattern}" for pattern in selection.include]
-    patterns += [f"--exclude {pattern}" for pattern in selection.exclude]
+    patterns = [f"--include {pattern}" for pattern in config.include]
+    patterns += [f"--exclude {pattern}" for pattern in config.exclude]
     fits = f" that fits {one_line(' '.join(patterns))}" if patterns else ""
     advice = ["check the patterns"] if patterns else [] if left_out else ["check the path"]
-    return [f"no image found in {listed(selection.inputs)}{fits}", *advice, *left_out]
+    return [f"no image found in {listed(config.inputs)}{fits}", *advice, *left_out]
 
 
 # ---- names --------------------------------------------------------------------------------
@@ -179,21 +179,21 @@ def _found(
     return sorted(found, key=lambda one: one.parts)
 
 
-def _folder_jobs(selection: Selection, given: _Given, found: list[Found]) -> list[Job]:
-    target = _folder_target(selection, given.root)
+def _folder_jobs(config: BatchConfig, given: _Given, found: list[Found]) -> list[Job]:
+    target = _folder_target(config, given.root)
     jobs = []
     for one in found:
         below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
         named = below
         if not one.is_folder:
-            named = _named(selection, below, source)
+            named = _named(config, below, source)
         entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
         jobs.append(Job(source, target / named, entry, one.problem))
     return jobs
 
 
-def _folder_target(selection: Selection, root: str) -> Path:
-    output = selection.output
+def _folder_target(config: BatchConfig, root: str) -> Path:
+    output = config.output
     # "C:" alone is the working directory of the drive.
     folder = root if os.path.splitdrive(root)[1] else root + os.sep
     if output is None:
@@ -201,44 +201,44 @@ def _folder_target(selection: Selection, root: str) -> Path:
         whole = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
         if not whole.name:
             raise UsageError(f"{folder} has no folder beside it; give an --output")
-        return whole.with_name(f"{whole.name}_{selection.label}")
+        return whole.with_name(f"{whole.name}_{config.label}")
     if is_there(output) and not is_folder(output):
         shown = one_line(str(output))
         raise UsageError(f"--output {shown} is a file; a folder's results need a folder")
     return output
 
 
-def _file_job(selection: Selection, given: _Given, *, alone: bool) -> Job:
+def _file_job(config: BatchConfig, given: _Given, *, alone: bool) -> Job:
     """Name the result of what is no folder."""
-    if selection.output == STREAM or (selection.output is None and given.is_stream):
+    if config.output == STREAM or (config.output is None and given.is_stream):
         target = STREAM
     elif given.below:
-        below = _named(selection, Path(*given.below), given.path)
-        target = _folder_target(selection, given.root) / below
+        below = _named(config, Path(*given.below), given.path)
+        target = _folder_target(config, given.root) / below
     else:
-        target = _file_target(selection, given, alone=alone)
+        target = _file_target(config, given, alone=alone)
     return Job(given.path, target, given.text)
 
 
-def _file_target(selection: Selection, given: _Given, *, alone: bool) -> Path:
-    output = selection.output
+def _file_target(config: BatchConfig, given: _Given, *, alone: bool) -> Path:
+    output = config.output
     source = None if given.is_stream else given.path
     file = source or Path("stdin")
     if output is None:
-        return _named(selection, file, source, beside=True)
+        return _named(config, file, source, beside=True)
     # A name for one file is that file's, even if its suffix will be refused; several go into a
     # folder unless the name can only be that of an image. One in a list may be left of several.
     named = output.suffix if alone and not given.listed else format_of(output)
-    if selection.into_folder or is_folder(output) or (not is_there(output) and not named):
-        folder = _folder_target(selection, given.root)
-        return folder / _named(selection, Path(file.name), source)
+    if config.into_folder or is_folder(output) or (not is_there(output) and not named):
+        folder = _folder_target(config, given.root)
+        return folder / _named(config, Path(file.name), source)
     if not alone:
         shown = one_line(str(output))
         raise UsageError(f"--output {shown} is a file name; several inputs need a folder")
     return output
 
 
-def _named(selection: Selection, path: Path, source: Path | None, *, beside: bool = False) -> Path:
-    """Name a result: as the selection has it, with the chosen format's ending."""
-    ending = suffix_of_result(source) if selection.format is None else f".{selection.format}"
-    return path.with_name(selection.result_name(path.stem, beside=beside) + ending)
+def _named(config: BatchConfig, path: Path, source: Path | None, *, beside: bool = False) -> Path:
+    """Name a result: as the options have it, with the chosen format's ending."""
+    ending = suffix_of_result(source) if config.format is None else f".{config.format}"
+    return path.with_name(config.result_name(path.stem, beside=beside) + ending)

@@ -8,9 +8,8 @@ from typing import Any, Literal, Self
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
 from srcli.files import is_there, one_line, reason
 from srcli.ops.engines import Compute
-from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.config import BatchConfig, Job
 from srcli.upscaling.disk import Disks
-from srcli.upscaling.selection import Job
 
 __all__ = ["Result", "Summary", "begun", "failure"]
 
@@ -107,7 +106,7 @@ def begun(job: Job, config: BatchConfig) -> Result:
     if job.problem is not None:
         result.status, result.exit_code = "failed", 1
         result.message = f"{one_line(job.source)}: {job.problem}"
-    elif config.selection.existing == "skip" and is_there(job.target):
+    elif config.existing == "skip" and is_there(job.target):
         result.status, result.message = "skipped", f"{one_line(job.target)} is there already"
     return result
 

@@ -18,8 +18,8 @@ from srcli.errors import ImageError, UsageError
 from srcli.files import is_file, is_folder, is_there, one_line, reason
 from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES, RAW_SUFFIXES
 from srcli.imaging.kinds import format_at
+from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.left_out import LeftOut
-from srcli.upscaling.selection import Selection
 
 __all__ = [
     "SEPARATORS",
@@ -115,11 +115,11 @@ class Filters:
     exclude: tuple[Pattern, ...] = ()
 
     @classmethod
-    def of(cls, selection: Selection) -> Self:
-        """Read the patterns of a selection."""
-        by_name = [text for text in selection.include if not set(SEPARATORS) & set(text)]
-        by_path = [text for text in selection.include if text not in by_name]
-        return cls(*(_filters(some) for some in (by_name, by_path, selection.exclude)))
+    def of(cls, config: BatchConfig) -> Self:
+        """Read the patterns of a config."""
+        by_name = [text for text in config.include if not set(SEPARATORS) & set(text)]
+        by_path = [text for text in config.include if text not in by_name]
+        return cls(*(_filters(some) for some in (by_name, by_path, config.exclude)))
 
     def below(self, folder: Parts) -> Self:
         """Leave out the patterns that would exclude a folder which is named itself: it is meant."""

@@ -13,7 +13,7 @@ from typing import Self
 
 from srcli.errors import ImageError, UsageError
 from srcli.imaging import images
-from srcli.upscaling.selection import STREAM, Job
+from srcli.upscaling.config import STREAM, Job
 
 __all__ = ["Share", "deal"]
 

@@ -24,10 +24,10 @@ from srcli.files import claimed, is_there, one_line, reason, replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
-from srcli.upscaling.config import BatchConfig, Nets
+from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check_target
+from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure
-from srcli.upscaling.selection import STREAM, Job
 
 __all__ = ["BANDS_HELD", "PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
 
@@ -117,7 +117,7 @@ class Steps:
         source: Album | Scan | None = self._scan(work)
         if source is None:
             data = sys.stdin.buffer.read() if path == STREAM else None
-            work.data = None if self.config.selection.size is None else data
+            work.data = None if self.config.size is None else data
             source = images.read_album(path, data, max_pixels=self.config.max_pixels)
             if self.config.metadata != "keep":
                 strip = self.config.metadata == "strip"
@@ -159,7 +159,7 @@ class Steps:
             pictures: Sequence[Picture | Scan]
             pictures = [source] if isinstance(source, Scan) else source.pictures
             before = [(one.width, one.height) for one in pictures]
-            sizes = [self.config.selection.result_size(*one) for one in before]
+            sizes = [self.config.result_size(*one) for one in before]
             check_target(work.job.target, sizes)
             if not self._claims(work):
                 return
@@ -212,7 +212,7 @@ class Steps:
             ) from error
         if not ours:
             result.status, result.message = "skipped", f"{one_line(target)}: another run is at it"
-        elif self.config.selection.existing == "skip" and is_there(target):
+        elif self.config.existing == "skip" and is_there(target):
             result.status, result.message = "skipped", f"{one_line(target)} is there already"
         else:
             self._check_absent(target)
@@ -220,7 +220,7 @@ class Steps:
 
     def _check_absent(self, target: Path) -> None:
         """Refuse a result that has appeared since the plan was made."""
-        if self.config.selection.existing == "error" and target != STREAM and is_there(target):
+        if self.config.existing == "error" and target != STREAM and is_there(target):
             raise OutputError(
                 f"{one_line(target)} has appeared meanwhile; use --overwrite or --skip-existing"
             )
@@ -323,7 +323,7 @@ class Steps:
         begun, config, target = time.perf_counter(), self.config, work.job.target
         quality, lossless = config.quality, config.lossless
         if target == STREAM:
-            name = images.format_of(Path(f"a.{config.selection.format}")) or album.format or "PNG"
+            name = images.format_of(Path(f"a.{config.format}")) or album.format or "PNG"
             out = sys.stdout.buffer
             notes = images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
         else:

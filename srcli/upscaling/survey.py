@@ -6,10 +6,9 @@ from typing import Self
 
 from srcli.errors import SrcliError
 from srcli.imaging import images
-from srcli.upscaling.config import BatchConfig
+from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.disk import Disks, estimated_size
 from srcli.upscaling.results import begun
-from srcli.upscaling.selection import STREAM, Job
 
 __all__ = ["Survey"]
 
@@ -67,7 +66,7 @@ class Survey:
         if job.source == STREAM:
             return
         header = images.read_header(job.source, max_pixels=config.max_pixels)
-        width, height = config.selection.result_size(header.width, header.height)
+        width, height = config.result_size(header.width, header.height)
         sizes = [(header.width, header.height)], [(width, height)]
         if config.copies(job.target, header.coding, *sizes):
             self.disks.add(job.target, job.source.stat().st_size, 0)
