@@ -46,13 +46,15 @@ os.fsync = fsync
 HOLD_THE_PLAN = f"{HOLD}\nenlarging.plan = lambda *_: hold()"
 
 SWALLOW = f"""{HOLD}
+threading.Thread(target=threading.Event().wait).start()
+
 def swallow(*_):
     try:
         hold()
     except KeyboardInterrupt:
         raise ValueError("could not determine the shape of object type") from None
 """
-"""Makes something else of a signal, as safetensors does."""
+"""Makes something else of a signal, as safetensors does, and has a thread that nobody ends."""
 
 SWALLOW_IN_THE_NET = f"{SWALLOW}\nupscaling.Upscaler.upscale = swallow"
 SWALLOW_AT_THE_START = f"{SWALLOW}\nupscaling.weights.load = swallow"
