@@ -57,21 +57,6 @@ def test_a_failure_changes_nothing(tmp_path, old, error):
     assert names_in(tmp_path) == ([] if old is None else ["target.bin"])
 
 
-def test_a_temporary_file_is_known_for_what_it_is(tmp_path):
-    """The unfinished file lies beside the target, hidden, with the suffix of its kind."""
-    target = tmp_path / "target.bin"
-
-    with replacing(target) as first, replacing(target) as second:
-        first.touch()
-        second.touch()
-
-        assert first != second
-        for path in (first, second):
-            assert path.parent == tmp_path
-            assert path.name.startswith(".")
-            assert path.name.endswith(TEMPORARY_SUFFIX)
-
-
 def test_a_power_cut_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
     """The content is on the disk before it has its name, the folder when it holds the new file."""
     target = tmp_path / "target.bin"
@@ -88,19 +73,6 @@ def test_a_power_cut_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
         temporary.write_bytes(b"newer")
 
     assert synced == [(5, b"old"), ("folder", b"newer")]
-
-
-@pytest.mark.parametrize(
-    ("name", "error"), [("folder", OSError), ("nowhere/target.bin", FileNotFoundError)]
-)
-def test_a_folder_is_not_replaced_or_made(tmp_path, name, error):
-    """The file system refuses, and nothing is left behind."""
-    (tmp_path / "folder").mkdir()
-
-    with pytest.raises(error), replacing(tmp_path / name) as temporary:
-        temporary.write_bytes(b"new")
-
-    assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
 
 
 def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):

@@ -283,13 +283,3 @@ def test_eval_scores_each_sharpness(photo):
     assert ends["base with sharpness 0"] == files["base"]
     assert ends["base with sharpness 1"] == files["sharp"]
     assert ends["base with sharpness 0.5"] not in (files["base"], files["sharp"])
-
-
-@pytest.mark.usefixtures("shipped")
-def test_models_says_what_they_are_for():
-    """Both sharp files have a purpose of their own."""
-    result = CliRunner().invoke(app, ["models", "--json"])
-
-    purposes = {row["name"]: row["purpose"] for row in json.loads(result.stdout)}
-    assert "crisp" in purposes["sharp"]
-    assert "noise, crisp" in purposes["sharp-photo"]
