@@ -556,8 +556,9 @@ def row(here):
 
 @pytest.fixture
 def on_cpu(tiny_weights):
-    """What every command needs: the tiny net on the CPU, one file after the other."""
-    return ["--model", str(tiny_weights), "--device", "cpu", "--dtype", "fp32", "-j", "1"]
+    """What every command needs: the tiny net on the CPU by torch, one file after the other."""
+    engine = ["--engine", "torch", "--device", "cpu", "--dtype", "fp32"]
+    return ["--model", str(tiny_weights), *engine, "-j", "1"]
 
 
 @pytest.fixture

@@ -271,7 +271,7 @@ def test_a_stdin_that_does_not_end_can_be_left(here, on_cpu, server):
 
 def test_two_commands_share_one_folder(here, photos, tiny_weights, server):
     """Started at once with ``--skip-existing``: each file is done once, by one of them."""
-    options = ["-r", "--model", tiny_weights, "--device", "cpu", "--skip-existing", "--json"]
+    options = ["-r", "--model", tiny_weights, "--engine", "torch", "--skip-existing", "--json"]
     assert server.run(photos, *options, "-o", "whole")[1] == 0
 
     pair = [server.start(photos, *options, "-o", "out", "-j", "1") for _ in range(2)]
