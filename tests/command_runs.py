@@ -5,9 +5,10 @@ from typer.testing import CliRunner
 from srcli.cli.app import app
 
 
-def run(*arguments):
+def run(*arguments, **options):
     """Run a command line; an error that is not ours fails the test."""
-    return CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
+    command = [str(part) for part in arguments]
+    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
 
 
 def run_eval(*arguments):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from command_runs import run
 from PIL import Image
-from upscale_runs import srcli as run
 
 import srcli
 from srcli import files

@@ -4,16 +4,16 @@ import re
 from functools import partial
 from pathlib import Path
 
+import command_runs
 import numpy as np
 import pytest
 import torch
-from upscale_runs import srcli
 
 from srcli import Settings, Upscaler, __version__, exporting, files
 from srcli.cli import export as command
 from srcli.model import weights
 
-run = partial(srcli, "export")
+run = partial(command_runs.run, "export")
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -7,16 +7,16 @@ import re
 from functools import partial
 from pathlib import Path
 
+import command_runs
 import pytest
 from safetensors.torch import load_file
-from upscale_runs import srcli
 
 from srcli import files
 from srcli.cli.models import _ANY_KERNEL
 from srcli.model import weights
 from srcli.ops.degradation import KERNELS
 
-run = partial(srcli, "models")
+run = partial(command_runs.run, "models")
 
 RECORD = {
     "data": ["a [red]", "b"],

@@ -1,23 +1,15 @@
-"""Command lines run in the tests' own process."""
+"""``srcli upscale`` run in the tests' own process."""
 
 import json
 
-from typer.testing import CliRunner
-
-from srcli.cli.app import app
+import command_runs
 
 EXACT = ("-m", "tiny", "--device", "cpu", "--dtype", "fp32", "-j", "1")
 
 
-def srcli(*arguments, **options):
-    """Run a command line in this process; an error that is not ours fails the test."""
-    command = [str(one) for one in arguments]
-    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
-
-
 def run(*arguments, **options):
     """Run ``srcli upscale`` with the weights that a test ships."""
-    return srcli("upscale", *arguments, *EXACT, **options)
+    return command_runs.run("upscale", *arguments, *EXACT, **options)
 
 
 def lines_of(result):
