@@ -171,10 +171,10 @@ def test_names_have_the_size(here, options, file, folder):
 def test_results_under_a_name_are_not_enlarged_again(name):
     """The same command finds its own results, whatever stands in stems and in models."""
     touch("a_b.png", "a.png")
-    made = targets(".", output=Path(), name=name, model="my_net").values()
-    touch(*made)
+    options = {"output": Path(), "name": name, "model": "nets/my_net.safetensors"}
+    touch(*targets(".", **options).values())
 
-    again = plan(selected(".", output=Path(), name=name, model="my_net", existing="skip"))
+    again = plan(selected(".", existing="skip", **options))
 
     assert sorted(job.source.name for job in again) == ["a.png", "a_b.png"]
 
