@@ -48,7 +48,8 @@ def main() -> None:
         for folder in args.folders:
             for scale in args.scales:
                 row = compare(exact, fast, folder, scale, Degradation.parse(text))
-                print(f"| {name} | {folder.name} x{scale} | {row} |", flush=True)
+                title = folder.parent.name if folder.name == "HR" else folder.name
+                print(f"| {name} | {title} x{scale} | {row} |", flush=True)
 
 
 def upscaler(name: str, dtype: str) -> Upscaler:

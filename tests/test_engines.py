@@ -1,6 +1,8 @@
 """What computes a net: which engine, device and number format are chosen, and what is refused."""
 
 import platform
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -126,3 +128,14 @@ def test_openvino_computes_what_torch_does(config, scale):
     difference = by_torch.run(windows, scale) - by_openvino.run(windows, scale)
 
     assert float(difference.abs().max()) * 255 < 0.01
+
+
+@needs_openvino
+def test_openvino_reports_nothing():
+    """Its module that would is not even imported, and can be afterwards."""
+    code = "import sys, srcli.model.graph; print(*sys.modules); import openvino_telemetry"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "openvino.tools.ovc.telemetry_stub" in done.stdout.split()
+    assert not any(name.startswith("openvino_telemetry") for name in done.stdout.split())

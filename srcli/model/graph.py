@@ -6,16 +6,18 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
-from openvino import Node, opset13
 from torch import Tensor, nn
 
 from srcli.model.config import ScalePath
 from srcli.model.int8 import aligned, convolutions, weight_steps
 from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
-from srcli.ops.engines import Compute
+from srcli.ops.engines import Compute, no_telemetry
+
+with no_telemetry():
+    import openvino
+    from openvino import Node, opset13
 
 __all__ = ["CompiledNet", "has_wide_sums"]
 

@@ -1,6 +1,9 @@
 """What computes a net: torch or OpenVINO, on which device, in which number format."""
 
 import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -9,7 +12,7 @@ import torch
 from srcli.errors import DeviceError, UsageError, require_package
 from srcli.ops.devices import resolve_device, resolve_dtype
 
-__all__ = ["ENGINES", "Compute", "resolve"]
+__all__ = ["ENGINES", "Compute", "no_telemetry", "resolve"]
 
 ENGINES = ("auto", "torch", "openvino")
 
@@ -77,6 +80,23 @@ def resolve(engine: str, device: str, dtype: str, *, has_ranges: bool) -> Comput
     return Compute("torch", place, resolve_dtype(dtype, place), str(place))
 
 
+@contextmanager
+def no_telemetry() -> Iterator[None]:
+    """Import OpenVINO inside, which takes a third of a second, without its telemetry.
+
+    The package reports each import over the network, from a thread of its own, unless its module
+    for that cannot be imported.
+    """
+    before = sys.modules.pop("openvino_telemetry", None)
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if before is not None:
+            sys.modules["openvino_telemetry"] = before
+
+
 def _fastest(device: str, dtype: str) -> str:
     place = resolve_device(device)
     if dtype == "int8":
@@ -116,7 +136,8 @@ def _by_openvino(device: str, dtype: str, *, has_ranges: bool) -> Compute:
 
 def _gpu(device: str, index: str) -> str:
     """Name Intel's GPU as OpenVINO does."""
-    from openvino import Core  # noqa: PLC0415 - takes a third of a second
+    with no_telemetry():
+        from openvino import Core  # noqa: PLC0415 - an extra brings it
 
     found = [name for name in Core().available_devices if name.startswith("GPU")]
     name = f"GPU.{index}" if index else "GPU"
