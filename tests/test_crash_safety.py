@@ -304,3 +304,15 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
 
     assert [line["status"] for line in third.lines[0]].count("done") == 1
     assert sorted(contents(here / "out")) == [f"deeper/{index}.png" for index in (0, 2, 3, 4, 5)]
+
+
+def test_what_a_run_left_behind_its_last_result_is_removed(here, photos, tiny_weights, server):
+    """Killed when all results of a folder were there, and its claim too."""
+    options = ["--model", tiny_weights, "--engine", "torch", "--recursive", "--skip-existing", "-q"]
+    assert server.run(photos, *options, "--output", here / "out")[1] == 0
+    expected = contents(here / "out")
+    (here / "out" / "sub" / f".e1bfefa774fd{TEMPORARY_SUFFIX}").touch()
+
+    assert server.run(photos, *options, "--output", here / "out")[1] == 0
+
+    assert contents(here / "out") == expected

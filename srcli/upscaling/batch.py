@@ -153,8 +153,9 @@ class _Pipeline:
             if job is None:
                 break
             work = Work(begun(job, self.config))
-            if work.result.status == "planned":
+            if work.result.status != "failed":  # a run may have been killed behind its last result
                 self.sweep(job.target)
+            if work.result.status == "planned":
                 work.read = self.steps.pool.submit(self.steps.read, work)
             self.prefetch.append(work)
         return bool(self.prefetch)
