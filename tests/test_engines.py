@@ -38,7 +38,8 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("there", "dtype", "has_ranges", "chosen"),
     [
-        ({}, "auto", True, ("openvino", torch.int8)),
+        ({}, "auto", True, ("openvino", torch.float32)),
+        ({}, "int8", True, ("openvino", torch.int8)),
         ({}, "auto", False, ("openvino", torch.float32)),
         ({}, "fp32", True, ("openvino", torch.float32)),
         ({}, "bf16", True, ("torch", torch.bfloat16)),

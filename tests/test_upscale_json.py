@@ -257,7 +257,8 @@ def test_a_dry_run_writes_nothing_and_estimates_the_run():
         assert estimated["patches"] == (found["pictures"] if is_good else None)
         assert ((estimated["memory"] or 0) > 1e8) == is_good
         assert ((estimated["disk"] or 0) > 0) == is_good
-        assert (estimated["seconds"] > 0) == is_good
+        assert estimated["seconds"] >= 0  # of a tiny net, it may be less than a thousandth
+        assert is_good or not estimated["seconds"]
     assert (totals["planned"], totals["failed"]) == (summary["done"], summary["failed"]) == (4, 1)
     assert totals["patches"] == 6
     assert totals["disk"] == sum(line["disk"] or 0 for line in planned) < totals["disk_free"]

@@ -56,7 +56,7 @@ def resolve(engine: str, device: str, dtype: str, *, has_ranges: bool) -> Comput
     """Choose what computes a net.
 
     ``auto`` is torch on a GPU, and on a CPU where bf16 is fast or there is no OpenVINO. Else it is
-    OpenVINO, in int8 if the weights allow it: see ``docs/performance.md`` for what was measured.
+    OpenVINO in fp32: see ``docs/performance.md`` for what was measured, of int8 too.
 
     Args:
         engine: One of :data:`ENGINES`.
@@ -119,7 +119,7 @@ def _by_openvino(device: str, dtype: str, *, has_ranges: bool) -> Compute:
     target = "GPU" if kind == "xpu" else "CPU"
     formats = {"auto": torch.float32, "fp32": torch.float32}
     if target == "CPU":
-        formats |= {"auto": torch.int8 if has_ranges else torch.float32, "int8": torch.int8}
+        formats["int8"] = torch.int8
     else:
         formats["fp16"] = torch.float16
         target = _gpu(device, index)
