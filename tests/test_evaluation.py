@@ -286,6 +286,10 @@ def test_a_set_without_images_is_refused(tiny_weights, dataset, message):
             {"baselines": ("cubic",)},
             "--baseline must be one of bicubic, lanczos, bilinear, nearest or none, not 'cubic'",
         ),
+        (
+            {"models": ("lanczos",), "baselines": ("lanczos",)},
+            "-m lanczos is the name of a --baseline too; give the file as ./lanczos",
+        ),
     ],
 )
 def test_an_option_out_of_range_is_refused(options, message):

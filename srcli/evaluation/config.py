@@ -103,6 +103,10 @@ class EvalConfig:
                 "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
                 "name, e.g. -m base -m photo"
             )
+        for name in self.nets.keys() & set(self.baselines):
+            raise UsageError(
+                f"-m {name} is the name of a --baseline too; give the file as ./{name}"
+            )
 
     @property
     def nets(self) -> dict[str, tuple[str, Settings]]:
