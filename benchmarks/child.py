@@ -44,6 +44,7 @@ def run(command: list[str]) -> tuple[int, "NetClock"]:
     """Run a command line, the net under a clock."""
     from srcli.cli.app import main as srcli  # noqa: PLC0415 - as late as ``python -m srcli`` does
 
+    os.environ.setdefault("SRCLI_UPSCALE_ENGINE", "torch")  # on every machine the same
     sys.argv = ["srcli", *command]
     net = NetClock()
     try:

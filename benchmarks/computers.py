@@ -97,14 +97,14 @@ class Ncnn:
     """A peer: whole pictures, fp32, all cores; on the processor.
 
     Args:
-        name: One of :data:`PEERS`.
-        folder: Where its files are.
+        files: As :data:`PEERS` has them.
+        folder: Where they are.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, files: tuple[str, str, str, int], folder: Path) -> None:
         import ncnn  # noqa: PLC0415 - for who compares alone
 
-        stem, self._entry, self._end, self.scale = PEERS[name]
+        stem, self._entry, self._end, self.scale = files
         self._mat, self._net = ncnn.Mat, ncnn.Net()
         self._net.opt.use_vulkan_compute = False
         self._net.opt.num_threads = os.cpu_count() or 1

@@ -13,22 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from looks import CASES, Pixels, pair
 from PIL import Image
 from torch import Tensor
 
 from srcli import Settings, Upscaler
-from srcli.data.degrading import degrade
-from srcli.data.loading import named_draws
 from srcli.model.graph import has_wide_sums
-from srcli.ops.color import dequantize, luma, quantize
-from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import PHASE_DRAWS
+from srcli.ops.color import dequantize, luma
 from srcli.ops.metrics import crop_border, psnr
 
 LEVELS = 2
 """By how much a channel of a pixel may change."""
-
-DAMAGE = "blur=0.4..1.6,noise=0..6,jpeg=60..85"
 
 
 def main() -> None:
@@ -42,12 +37,12 @@ def main() -> None:
     print(f"sums of {32 if has_wide_sums() else 16} bits\n")
     print("| weights | pictures | dB lost | worst | more than two levels | largest | mean |")
     print("|---|---|---|---|---|---|---|")
-    text = DAMAGE if args.damaged else "bicubic"
+    _, degradation = CASES["x4_damaged" if args.damaged else "x4"]
     for name in args.weights:
         exact, fast = (upscaler(name, dtype) for dtype in ("fp32", "int8"))
         for folder in args.folders:
             for scale in args.scales:
-                row = compare(exact, fast, folder, scale, Degradation.parse(text))
+                row = compare(exact, fast, folder, scale, degradation)
                 title = folder.parent.name if folder.name == "HR" else folder.name
                 print(f"| {name} | {title} x{scale} | {row} |", flush=True)
 
@@ -59,22 +54,15 @@ def upscaler(name: str, dtype: str) -> Upscaler:
     return Upscaler(weights, settings=Settings(engine="openvino", dtype=dtype, sharpness=mixed))
 
 
-def compare(
-    exact: Upscaler, fast: Upscaler, folder: Path, scale: int, degradation: Degradation
-) -> str:
+def compare(exact: Upscaler, fast: Upscaler, folder: Path, scale: int, degradation: str) -> str:
     """Compare the results of all pictures of a folder; return the cells of a row."""
     lost, changes = [], []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in {".png", ".jpg", ".bmp"}:
             continue
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        height, width = (side // scale * scale for side in pixels.shape[:2])
-        high = dequantize(torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1))[None]
-        draws = named_draws(0, path.stem)[None]
-        draws[:, PHASE_DRAWS] = 0.0
-        low = quantize(degrade(high, scale, degradation, draws))[0].permute(1, 2, 0).numpy()
+        high, low = pair(path, scale, degradation)
         one, other = (_enlarged(each, low, scale) for each in (exact, fast))
-        lost.append(_psnr(one, high, scale) - _psnr(other, high, scale))
+        lost.append(_psnr(one, _tensor(high), scale) - _psnr(other, _tensor(high), scale))
         changes.append((one.int() - other.int()).abs().amax(1).flatten())
     change = torch.cat(changes)
     beyond = float((change > LEVELS).double().mean())
@@ -84,13 +72,16 @@ def compare(
     )
 
 
-def _enlarged(upscaler: Upscaler, low: np.ndarray, scale: int) -> Tensor:
-    result = np.asarray(upscaler(Image.fromarray(low), scale=scale))
-    return torch.from_numpy(result.copy()).permute(2, 0, 1)[None]
+def _enlarged(upscaler: Upscaler, low: Pixels, scale: int) -> Tensor:
+    return _tensor(np.asarray(upscaler(Image.fromarray(low), scale=scale)))
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
 
 
 def _psnr(result: Tensor, high: Tensor, border: int) -> float:
-    images = (luma(crop_border(one, border)) for one in (dequantize(result), high))
+    images = (luma(crop_border(dequantize(one), border)) for one in (result, high))
     return float(psnr(*images))
 
 

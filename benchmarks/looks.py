@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from computers import PEERS as NCNN_PEERS
+from computers import Ncnn
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -41,11 +43,11 @@ CASES = {
 """Factor and degradation of each case."""
 
 PEERS = {
-    "general-x4v3": ("RealESRGAN_General_x4_v3", "data", "output"),
-    "LSDIRCompactC3": ("4xLSDIRCompactC3", "data", "output"),
-    "x4plus": ("realesrgan-x4plus", "data", "output"),
+    "general-x4v3": NCNN_PEERS["general-x4v3"],
+    "LSDIRCompactC3": NCNN_PEERS["4xLSDIRCompactC3"],
+    "x4plus": ("realesrgan-x4plus", "data", "output", 4),
 }
-"""Files of other people's nets at x4, and the names of their input and output."""
+"""Files of other people's nets at x4."""
 
 X4PLUS = (
     "nat_graduates",
@@ -121,14 +123,20 @@ def make_lr(source: Path, folder: Path, case: str) -> None:
             or (folder / "LR" / f"{path.stem}.png").exists()
         ):
             continue
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        height, width = (side // scale * scale for side in pixels.shape[:2])
-        high = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)
-        draws = named_draws(0, path.stem)[None]
-        draws[:, PHASE_DRAWS] = 0.0
-        low = degrade(dequantize(high)[None], scale, Degradation.parse(text), draws)[0]
-        _save(high.permute(1, 2, 0).numpy(), folder / "HR" / f"{path.stem}.png")
-        _save(quantize(low).permute(1, 2, 0).numpy(), folder / "LR" / f"{path.stem}.png")
+        for name, pixels in zip(("HR", "LR"), pair(path, scale, text), strict=True):
+            _save(pixels, folder / name / f"{path.stem}.png")
+
+
+def pair(path: Path, scale: int, degradation: str) -> tuple[Pixels, Pixels]:
+    """Return HR of a picture, cut to a multiple of the factor, and LR made of it."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    height, width = (side // scale * scale for side in pixels.shape[:2])
+    high = pixels[:height, :width].copy()
+    draws = named_draws(0, path.stem)[None]
+    draws[:, PHASE_DRAWS] = 0.0
+    image = dequantize(torch.from_numpy(high).permute(2, 0, 1))[None]
+    low = degrade(image, scale, Degradation.parse(degradation), draws)[0]
+    return high, quantize(low).permute(1, 2, 0).numpy()
 
 
 def few(folder: Path) -> Path:
@@ -146,7 +154,7 @@ def enlarge(folder: Path, method: str, scale: int, peers: Path | None) -> float:
     (folder / method).mkdir(exist_ok=True)
     if method in PEERS:
         assert peers is not None
-        run = _peer(method, peers)
+        run: Run = Ncnn(PEERS[method], peers)
     elif method == "bicubic":
         run = _bicubic(scale)
     else:
@@ -198,29 +206,6 @@ def _bicubic(scale: int) -> Run:
         image = Image.fromarray(low)
         size = image.width * scale, image.height * scale
         return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-
-    return run
-
-
-def _peer(method: str, folder: Path) -> Run:
-    import ncnn  # noqa: PLC0415 - for who compares alone
-
-    name, entry, end = PEERS[method]
-    net = ncnn.Net()
-    net.opt.use_vulkan_compute = False
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-    net.opt.use_bf16_storage = False
-    net.load_param(str(folder / f"{name}.param"))
-    net.load_model(str(folder / f"{name}.bin"))
-
-    def run(low: Pixels) -> Pixels:
-        # ncnn does not keep an array alive: it must outlive the run.
-        values = np.ascontiguousarray(low.transpose(2, 0, 1), np.float32) / np.float32(255)
-        extractor = net.create_extractor()
-        extractor.input(entry, ncnn.Mat(values).clone())
-        _, result = extractor.extract(end)
-        pixels = np.array(result).transpose(1, 2, 0) * 255
-        return pixels.round().clip(0, 255).astype(np.uint8)
 
     return run
 

@@ -923,8 +923,8 @@ def measure_computers(run: Run) -> list[Row]:
             for model in (("base", "fast") if how == ENGINES[kind][-1] else ("base",))
         ]
     low = photo(run.sizes.photo)
-    for peer in NCNN_PEERS if run.peers else ():
-        net = Ncnn(peer, run.peers or Path())
+    for peer, files in NCNN_PEERS.items() if run.peers else ():
+        net = Ncnn(files, run.peers or Path())
         took = per_megapixel(net, low, run.sizes.rounds)
         times = {
             task.title: took * task.megapixels

@@ -114,13 +114,12 @@ def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
     net, _ = weights.load(calibrated[0])
     path = net.config.path(scale)
     images = torch.rand(2, 3, 96, 120)
-    found = calibration._measured(net, path, [images])
+    found, (exact,) = calibration._measured(net, path, [images])
     ranges = {name: [*limits, 0] for name, limits in found.items()}
     compute = Compute("openvino", torch.device("cpu"), torch.int8, "CPU")
     runner = NetRunner(net, compute, ranges, ensemble=False, notice=print)
 
     with torch.inference_mode():
-        exact = net.restore(images, path)
         other = calibration._rounded(net, path, ranges, wide=has_wide_sums())
         expected = other.restore(images, path)
     result = runner.run(images, scale)

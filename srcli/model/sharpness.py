@@ -101,8 +101,8 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
     """Return the ranges of a mixture: wide enough for both ends, int8 as in the nearer one.
 
-    A mixture was not calibrated itself. What its nearer end has in int8 whatever sums are like is
-    harmless in it too: ``benchmarks/results/engines.md``.
+    A mixture was not calibrated itself. What its nearer end has in int8 whatever sums are like
+    changes it hardly more: ``benchmarks/results/engines.md``.
     """
     nearer = below if sharpness <= 0.5 else above
     return {

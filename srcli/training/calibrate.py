@@ -74,8 +74,9 @@ def calibrate(
             training_input(dequantize(one.patches), one.scales, degradation, one.draws)
             for one in centers.batches(factors, 0)
         ]
-        found = _measured(net, way, patches)
-        wide, narrow = (_harmless(net, way, found, patches, wide=one) for one in (True, False))
+        found, exact = _measured(net, way, patches)
+        pairs = list(zip(patches, exact, strict=True))
+        wide, narrow = (_harmless(net, way, found, pairs, wide=one) for one in (True, False))
         for name, limits in found.items():
             ranges[name] = [*limits, 2 if name not in wide else int(name not in narrow)]
         report(
@@ -88,8 +89,8 @@ def calibrate(
 @torch.inference_mode()
 def _measured(
     net: ResidualAutoencoder, way: ScalePath | None, patches: Sequence[Tensor]
-) -> dict[str, tuple[float, float]]:
-    """Return the ranges of the inputs of the convolutions that are on a path."""
+) -> tuple[dict[str, tuple[float, float]], list[Tensor]]:
+    """Return the ranges of the inputs of the convolutions that are on a path, and the results."""
     found: dict[str, tuple[float, float]] = {}
 
     def see(name: str, features: Tensor) -> None:
@@ -100,13 +101,12 @@ def _measured(
         layer.register_forward_pre_hook(lambda _, given, name=name: see(name, given[0]))
         for name, layer in convolutions(net, way)
     ]
-    for patch in patches:
-        net.restore(patch, way)
+    exact = [net.restore(patch, way) for patch in patches]
     for handle in handles:
         handle.remove()
     return {
         name: (round(_ROOM * low, 4), round(_ROOM * high, 4)) for name, (low, high) in found.items()
-    }
+    }, exact
 
 
 @torch.inference_mode()
@@ -114,12 +114,14 @@ def _harmless(
     net: ResidualAutoencoder,
     way: ScalePath | None,
     found: Ranges,
-    patches: Sequence[Tensor],
+    pairs: Sequence[tuple[Tensor, Tensor]],
     *,
     wide: bool,
 ) -> set[str]:
-    """Return the names of the convolutions that can be rounded together."""
-    pairs = [(patch, net.restore(patch, way)) for patch in patches]
+    """Return the names of the convolutions that can be rounded together.
+
+    ``pairs`` are patches and their results in fp32.
+    """
 
     def changes(names: Sequence[str], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return by how many levels the pixels of patches change: a row each."""
