@@ -11,7 +11,6 @@ from metadata_blocks import block, encoded, packet, pictured
 from PIL import Image
 from reading_files import SRGB, chunk
 
-from srcli.errors import ImageError
 from srcli.imaging.reading import read, read_album
 
 NAME = Path("a")
@@ -202,12 +201,10 @@ def test_captions_that_imagemagick_puts_into_a_png_are_kept():
     assert read(NAME, png(b"tEXt", b"Raw profile type iptc\0" + value)).metadata.iptc == record
 
 
-def test_a_profile_of_fifty_megabytes_is_dropped():
-    """No sound one comes near; of a TIFF libtiff refuses the picture for it."""
-    profile = SRGB.ljust(50 << 20, b"\0")
-    album = read_album(NAME, saved("PNG", icc_profile=profile))
+@pytest.mark.parametrize("kind", ["TIFF", "PNG"])
+def test_a_profile_of_fifty_megabytes_is_dropped(kind):
+    """No sound one comes near; libtiff would refuse the picture for it."""
+    album = read_album(NAME, saved(kind, icc_profile=SRGB.ljust(50 << 20, b"\0")))
 
     assert album.notes == (PROFILE_LOST,)
     assert album.pictures[0].metadata.icc_profile is None
-    with pytest.raises(ImageError, match=r"^a: damaged \(.*52428800 bytes"):
-        read_album(NAME, saved("TIFF", icc_profile=profile))

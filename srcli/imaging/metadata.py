@@ -40,7 +40,7 @@ _RESOURCES: Final = {IPTC_RESOURCE, 0x03ED, 0x0409, 0x040C, 0x040F, 0x0422, 0x04
 and the digest of IPTC."""
 
 
-_MOST_PROFILE: Final = 1 << 24
+MOST_PROFILE: Final = 1 << 24
 """Bytes of a profile: about what a JPEG can hold; no sound one comes near."""
 
 NO_PROFILE: Final = "its ICC profile does not describe such pixels: dropped"
@@ -100,7 +100,7 @@ def _comment(image: Image.Image) -> bytes | None:
 def profile_for(profile: object, channels: int) -> bytes | None:
     """Return a profile only if its header says that it describes grey (1) or RGB (3) pixels."""
     space = b"GRAY" if channels == 1 else b"RGB "
-    if not isinstance(profile, bytes) or len(profile) > _MOST_PROFILE:
+    if not isinstance(profile, bytes) or len(profile) > MOST_PROFILE:
         return None
     return profile if profile[16:20] == space else None
 

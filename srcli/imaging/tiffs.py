@@ -16,7 +16,14 @@ from srcli.imaging.coding import Header
 from srcli.imaging.colour import adobe_rgb_of
 from srcli.imaging.exif import block_of
 from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
-from srcli.imaging.metadata import NO_PROFILE, exif_dpi, profile_for, sound, whole_records
+from srcli.imaging.metadata import (
+    MOST_PROFILE,
+    NO_PROFILE,
+    exif_dpi,
+    profile_for,
+    sound,
+    whole_records,
+)
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pictures import Coding, Metadata, Picture, upright
 from srcli.imaging.pillow import CONVERTED, levels_of
@@ -248,7 +255,7 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha, note = _levels_of(page, data)
+            pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
             metadata = page_metadata(page, self.notes)
             if page.photometric == CMYK and page.depth > 8:
                 self.notes["CMYK of 16 bits read at 8 bits"] = None
@@ -261,6 +268,16 @@ class TiffFile:
                 alpha=None if alpha is None else upright(alpha, page.orientation),
                 metadata=metadata,
             )
+
+
+def _without_bulk(page: Page, data: bytes) -> bytes:
+    """Make a profile that libtiff would rather fail than load one byte long."""
+    entry = page.entries.get(_PROFILE)
+    if entry is None or entry.size <= MOST_PROFILE:
+        return data
+    head = page.layout.item[0] + page.layout.item[2:]  # its type and count
+    short = struct.pack(head, 1, 1)
+    return data[: entry.place + 2] + short + data[entry.place + 2 + len(short) :]
 
 
 def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
