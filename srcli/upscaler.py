@@ -5,7 +5,6 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
@@ -103,7 +102,6 @@ class Upscaler:
             notice=notice,
         )
         self._made_from = partial(Upscaler, model, scales=self.scales, settings=self.settings)
-        self._turn = count()
         enlarge = partial(self._enlarge_once, finish=quantize)
         self._speed = SpeedMeasure(self._layout, self._plans, enlarge)
 
@@ -118,7 +116,7 @@ class Upscaler:
         self.close()
 
     def close(self) -> None:
-        """Free the memory of the nets, on every device; after it nothing can be enlarged."""
+        """Free the memory of the net; after it nothing can be enlarged."""
         self._runner.close()
 
     @overload
@@ -280,7 +278,7 @@ class Upscaler:
         and again until that has taken two seconds or five passes; after that it costs nothing.
 
         Both sizes are height and width. What only alpha, resizing or reading and writing takes is
-        not in it; where several devices take a file each, it is the file's share.
+        not in it.
 
         Raises:
             MemoryError: If the machine has too little even for single patches.
@@ -339,25 +337,18 @@ class Upscaler:
         while done < step.size[0]:
             plan = self._plans.current
             grid = self._layout.grid(step, plan.fuse, done)
-            devices = self._rotated(plan.devices)
             computed = counting((done, step.size[0]), self._runner.passes * grid.area)
             net = partial(self._runner.run, scale=step.scale, on_pass=computed)
             try:
                 with memory_errors():
                     for span, band in enlarge_rows(
-                        rows, grid, net, devices, batch_size=plan.batch, finish=finish
+                        rows, grid, net, self.device, batch_size=plan.batch, finish=finish
                     ):
                         yield span, band
                         done = span.stop
             except MemoryError:
                 if not self._plans.fall_back(plan):
                     raise
-
-    def _rotated(self, devices: tuple[torch.device, ...]) -> tuple[torch.device, ...]:
-        # Each picture begins with another device: small pictures that are enlarged at the same
-        # time have a row of blocks each.
-        first = next(self._turn) % len(devices)
-        return devices[first:] + devices[:first]
 
 
 def _larger(width: int, height: int, scale: float) -> tuple[int, int]:

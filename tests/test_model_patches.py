@@ -1,18 +1,13 @@
 """Blocks through a net, and rows that arrive one band at a time."""
 
-import itertools
-from collections import Counter
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from srcli.model import patches
 from srcli.model.patches import Grid, enlarge_rows
 from srcli.model.rows import Rows
-from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
 
@@ -38,9 +33,7 @@ def pointwise(windows):
 def run(image, size, net, *, batch_size=1, **plan):
     """Enlarge in blocks and join the rows, checking that they come in the plan's order."""
     grid = grid_of(size, **plan)
-    found = enlarge_rows(
-        Rows.of(image), grid, net, [CPU], batch_size=batch_size, finish=torch.clone
-    )
+    found = enlarge_rows(Rows.of(image), grid, net, CPU, batch_size=batch_size, finish=torch.clone)
     spans, bands = zip(*found, strict=True)
     assert list(spans) == [block.keep for block in grid.rows]
     return torch.cat(bands, 1)
@@ -96,49 +89,6 @@ def test_a_net_that_looks_sideways_needs_its_margin():
 
     assert float((whole - run(image, size, net, patch=30, overlap=6)).abs().max()) < 1e-6
     assert float((whole - run(image, size, net, patch=30, overlap=0)).abs().max()) > 0.05
-
-
-# ---- several workers ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_several_devices_share_the_rows_of_blocks(count, monkeypatch):
-    """Each does every n-th row of blocks, and the picture is the one of a single device."""
-    image, size = noise(3, 100, 40), (300, 120)
-    devices, used = [torch.device("cuda", number) for number in range(count)], []
-    monkeypatch.setattr(patches, "_to_device", lambda part, device: used.append(device) or part)
-    grid = grid_of(size, patch=30, overlap=6)
-
-    found = list(
-        enlarge_rows(Rows.of(image), grid, pointwise, devices, batch_size=2, finish=quantize)
-    )
-
-    assert [span for span, _ in found] == [row.keep for row in grid.rows]
-    expected = quantize(pointwise(bicubic(image, size)))
-    assert torch.equal(torch.cat([band for _, band in found], 1), expected)
-    assert Counter(used) == Counter(itertools.islice(itertools.cycle(devices), len(grid.rows)))
-
-
-def test_a_failure_of_one_of_several_devices_is_raised(monkeypatch):
-    """The rows before it come, then its error; nothing hangs."""
-
-    def to_device(part, device):
-        if device.index:
-            raise MemoryError
-        return part
-
-    monkeypatch.setattr(patches, "_to_device", to_device)
-    grid, devices = (
-        grid_of((300, 120), patch=30, overlap=6),
-        [torch.device("cuda", n) for n in (0, 1)],
-    )
-    bands = enlarge_rows(
-        Rows.of(noise(3, 100, 40)), grid, pointwise, devices, batch_size=4, finish=quantize
-    )
-
-    assert next(bands)[0] == grid.rows[0].keep
-    with pytest.raises(MemoryError):
-        next(bands)
 
 
 # ---- rows ---------------------------------------------------------------------------------

@@ -2,18 +2,15 @@
 
 import dataclasses
 import json
-import signal
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
 import batch_files
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from srcli.cli.app import app
@@ -245,79 +242,3 @@ def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeyp
     memory = json.loads(estimated.stdout.splitlines()[0])["memory"]
     peak = int(done.stdout.removeprefix("peak "))
     assert 0.8 * peak <= memory <= most * peak
-
-
-# ---- several GPUs -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two_gpus(monkeypatch):
-    """Let the CPU count as two devices."""
-    monkeypatch.setattr(batch, "all_alike", lambda _: (torch.device("cpu"),) * 2)
-
-
-def write_noise(*names):
-    """Write small pictures, each with levels of its own."""
-    for number, name in enumerate(names):
-        images.write(images.Picture(pixels=levels(60 + 6 * number, 40)), Path(name))
-
-
-@pytest.mark.usefixtures("here", "two_gpus")
-@pytest.mark.parametrize("streamed", [False, True])
-def test_two_devices_compute_two_files_at_a_time(plain_weights, monkeypatch, streamed):
-    """Neither waits for the other to be done; results come in order and are the same."""
-    if streamed:
-        monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
-    names = [f"{number}.png" for number in range(6)]
-    write_noise(*names)
-    meeting, bands = threading.Barrier(2, timeout=20), Upscaler.bands
-
-    def met(self, given, size, on_progress):
-        meeting.wait()  # breaks if one alone is computed
-        yield from bands(self, given, size, on_progress)
-
-    monkeypatch.setattr(Upscaler, "bands", met)
-    results = enlarge(*names, model=plain_weights, jobs=1, output=Path("out"))
-    monkeypatch.setattr(Upscaler, "bands", bands)
-    monkeypatch.setattr(batch, "all_alike", lambda device: (device,))
-    enlarge(*names, model=plain_weights, output=Path("alone"))
-
-    assert [one.message for one in results] == [""] * 6
-    assert [(one.job.source.name, one.status) for one in results] == [
-        (name, "done") for name in names
-    ]
-    assert {one.model for one in results} == {str(plain_weights)}
-    for name in names:
-        assert Path("out", name).read_bytes() == Path("alone", name).read_bytes()
-
-
-@pytest.mark.usefixtures("here", "two_gpus")
-@pytest.mark.parametrize("streamed", [False, True])
-def test_an_interrupt_stops_both_devices(plain_weights, monkeypatch, streamed):
-    """What either was at is left without a trace; what was done before is reported and stays."""
-    if streamed:
-        monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
-    names = [f"{number}.png" for number in range(6)]
-    write_noise(*names)
-    begun, bands = threading.Barrier(2, timeout=20), Upscaler.bands
-
-    def endless(self, given, size, on_progress):
-        yield from bands(self, given, size, on_progress)
-        if given.height > 60 + 6:  # the first two files are done, the next two never
-            if begun.wait() == 0:
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            while True:
-                on_progress(0.5)
-                time.sleep(0.01)
-
-    monkeypatch.setattr(Upscaler, "bands", endless)
-    monkeypatch.setattr(batch, "PATIENCE_SECONDS", 20)
-    config = configured(*names, model=str(plain_weights), output=Path("out"))
-    results = batch.run(config, plan(config))
-    done = [next(results).job.source.name for _ in range(2)]
-
-    with pytest.raises(KeyboardInterrupt):
-        next(results)
-
-    assert done == names[:2]
-    assert sorted(path.name for path in Path("out").iterdir()) == done

@@ -19,9 +19,7 @@ import srcli
 from srcli.errors import UsageError, WeightsError
 from srcli.imaging.images import Metadata, Picture
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
-from srcli.ops.engines import Compute
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 from srcli.training.symmetry import Symmetry
@@ -165,7 +163,7 @@ def test_a_patch_that_overflows_is_redone_in_fp32_and_reported_once():
     image = photograph(50, 100)
     expected = whole(upscaler(correcting(), tile=PATCH), image, (150, 300))
     with torch.no_grad():
-        model._runner.nets_on(CPU)[0].head.bias.fill_(math.inf)
+        model._runner.nets()[0].head.bias.fill_(math.inf)
 
     assert torch.equal(expected, whole(model, image, (150, 300)))
     assert notices == ["a patch was not finite in torch.bfloat16 and was redone in fp32"]
@@ -179,17 +177,6 @@ def test_a_net_that_is_never_finite_is_refused():
 
     with pytest.raises(WeightsError, match="not finite even in fp32"):
         whole(upscaler(net), photograph(4, 4), (12, 12))
-
-
-def test_fp16_of_a_gpu_is_no_format_of_the_cpu_that_takes_over():
-    """The CPU, which cannot compute in fp16, chooses its own format."""
-    usual = Compute("torch", torch.device("cuda"), torch.float16, "cuda")
-    runner = NetRunner(ResidualAutoencoder(SMALL), usual, {}, ensemble=False, notice=print)
-
-    fast, exact = runner.nets_on(CPU)
-
-    assert fast.head.weight.dtype in {torch.float32, torch.bfloat16}
-    assert exact.head.weight.dtype == torch.float32
 
 
 # ---- colours and metadata -----------------------------------------------------------------

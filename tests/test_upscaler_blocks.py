@@ -1,4 +1,4 @@
-"""Blocks of patches in the upscaler: seams, batches, too little memory, devices, the time taken."""
+"""Blocks of patches in the upscaler: seams, batches, too little memory, the time taken."""
 
 import functools
 import itertools
@@ -8,13 +8,11 @@ import pytest
 import torch
 from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
-from srcli import upscaler as upscaling
 from srcli.imaging.images import Picture
 from srcli.model import batches
 from srcli.model.batches import BatchPlans
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.patches import enlarge_rows
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
 from srcli.ops.spans import PATCH
@@ -84,7 +82,7 @@ def test_the_batch_size_changes_nothing(batch_size):
     assert (alone.int() - together.int()).abs().max() <= 1
 
 
-# ---- too little memory, several devices ---------------------------------------------------
+# ---- too little memory --------------------------------------------------------------
 
 
 def limited(model, monkeypatch, pixels):
@@ -133,37 +131,19 @@ def test_too_little_memory_for_a_single_patch_is_a_memory_error(monkeypatch):
     assert sizes == []
 
 
-def on_gpus(model, notices, *, fuse=True):
-    """Let a model believe that it computes on GPUs."""
-    model._plans = BatchPlans(
-        torch.device("cuda"), fuse=fuse, batch_size=None, notice=notices.append
-    )
+def test_a_gpu_short_of_memory_takes_smaller_batches_and_blocks():
+    """Batches are halved, then blocks, down to single patches; it is announced once."""
+    notices = []
+    plans = BatchPlans(torch.device("cuda"), fuse=True, batch_size=None, notice=notices.append)
+    found = [plans.current]
 
+    while plans.fall_back(plans.current):
+        found.append(plans.current)
 
-def test_a_gpu_out_of_memory_hands_over_to_the_cpu(monkeypatch):
-    """Batches are halved, then blocks, then the CPU takes over; each is announced once."""
-    notices, tried = [], []
-    image, size = photograph(50, 100), (150, 300)
-    model = upscaler(correcting())
-    expected = whole(model, image, size)
-    on_gpus(model, notices)
-
-    def crowded(rows, grid, net, devices, *, batch_size, finish):
-        tried.append((devices[0].type, model._plans.current.fuse, batch_size))
-        if devices[0].type == "cuda":
-            raise torch.OutOfMemoryError
-        return enlarge_rows(rows, grid, net, devices, batch_size=batch_size, finish=finish)
-
-    monkeypatch.setattr(upscaling, "enlarge_rows", crowded)
-    actual = [whole(model, image, size) for _ in range(2)]
-
-    cuda = [(8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1)]
-    assert tried == [("cuda", *each) for each in cuda] + [("cpu", 6, 1)] * 2
-    assert all(torch.equal(expected, each) for each in actual)
-    assert notices == [
-        "cuda is short of memory: smaller blocks from here on",
-        "cuda is out of memory: continuing on the CPU",
+    assert [(plan.fuse, plan.batch) for plan in found] == [
+        *((8, 8), (8, 4), (8, 2), (8, 1), (4, 1), (2, 1), (1, 1))
     ]
+    assert notices == ["cuda is short of memory: smaller blocks from here on"]
 
 
 @pytest.mark.parametrize(
@@ -297,17 +277,3 @@ def test_cuda_agrees_with_the_cpu(dtype):
     on_cuda = quantize(whole(upscaler(device="cuda", dtype=dtype), image, (273, 333))).int()
 
     assert int((on_cpu - on_cuda).abs().max()) <= (2 if dtype == "bf16" else 1)
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_the_same_pixels_every_time():
-    """Bands that are copied while others are computed are whole: many small ones, three times."""
-    image = Picture(pixels=photograph(200, 120).permute(1, 2, 0).contiguous().numpy())
-    model = upscaler(device="cuda", tile=12)
-
-    first, *others = (model.upscale(image, (600, 360)).pixels.astype(int) for _ in range(3))
-
-    assert all((first == other).all() for other in others)
-    expected = upscaler(device="cpu", tile=12)
-    assert abs(first - expected.upscale(image, (600, 360)).pixels).max() <= 1

@@ -122,7 +122,7 @@ Device = Annotated[
     str,
     option(
         NET,
-        text="auto is CUDA if there is any; cuda is all GPUs of the machine.",
+        text="auto is CUDA if there is any.",
         metavar="auto|cpu|cuda[:N]|mps|xpu",
         completion=lambda: ["auto", "cpu", "cuda", "mps", "xpu"],
     ),

@@ -1,6 +1,5 @@
 """How far a run has come and how long it still takes: the line before it, and the bar."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,7 +74,6 @@ class RunProgress:
         )
         self._task = self._bar.add_task("starting", start=False, total=None)
         self._unsaid = {"room", "time"}
-        self._lock = threading.RLock()
 
     @property
     def width(self) -> int:
@@ -124,21 +122,19 @@ class RunProgress:
 
     def advance(self, job: Job, share: float) -> None:
         """Note which share of a job is done."""
-        with self._lock:
-            self._batches += share > 0
-            self._shares[job] = share
-            files = self._survey.files
-            count = f"{self._finished + 1}/{files} " if files > 1 else ""
-            self._note(count + one_line(job.source.name))
+        self._batches += share > 0
+        self._shares[job] = share
+        files = self._survey.files
+        count = f"{self._finished + 1}/{files} " if files > 1 else ""
+        self._note(count + one_line(job.source.name))
 
     def end(self, job: Job, *, failed: bool) -> None:
         """Note that a job is over; what is left of a failed one is work no more."""
-        with self._lock:
-            share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
-            self._lost += pixels * (1 - share) * failed
-            self._ended += pixels * (share if failed else 1)
-            self._finished += 1
-            self._note()
+        share, pixels = self._shares.pop(job, 0.0), self._pixels(job)
+        self._lost += pixels * (1 - share) * failed
+        self._ended += pixels * (share if failed else 1)
+        self._finished += 1
+        self._note()
 
     def _note(self, description: str | None = None) -> None:
         self._noted = self._clock()
@@ -169,11 +165,10 @@ class RunProgress:
             yield self._announcement(spent + left)
 
     def _awaited(self, what: str) -> bool:
-        """Whether something has not been said yet; True once, whichever thread asks."""
-        with self._lock:
-            awaited = what in self._unsaid
-            self._unsaid.discard(what)
-            return awaited
+        """Whether something has not been said yet; True once."""
+        awaited = what in self._unsaid
+        self._unsaid.discard(what)
+        return awaited
 
     def _announcement(self, seconds: float) -> str:
         survey, disk = self._survey, self._survey.disks.size

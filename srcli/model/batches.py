@@ -11,7 +11,6 @@ import torch
 
 from srcli.model.patches import Layout, Step
 from srcli.model.rows import SLICE_ROWS, Rows
-from srcli.ops.devices import all_alike
 
 __all__ = ["BatchPlan", "BatchPlans", "Counting", "ShareMeter", "SpeedMeasure", "estimated_bytes"]
 
@@ -45,9 +44,7 @@ because what else the machine does only adds."""
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How much is computed at a time, and on which devices."""
-
-    devices: tuple[torch.device, ...]
+    """How much is computed at a time."""
 
     fuse: int
     """Patches per side of a block."""
@@ -55,19 +52,15 @@ class BatchPlan:
     batch: int
     """Blocks per forward pass."""
 
-    def __str__(self) -> str:
-        return str(self.devices[0] if len(self.devices) == 1 else self.devices[0].type)
-
 
 class BatchPlans:
     """The batch plan in use, which becomes smaller when memory runs out; safe between threads.
 
     Args:
-        device: Where the net runs; ``cuda`` without a number is all GPUs of the machine. When even
-            single patches are too much for a GPU, the CPU takes over.
+        device: Where the net runs.
         fuse: Whether neighbouring patches may be fused into blocks.
         batch_size: Blocks per forward pass; None chooses.
-        notice: Called with a line at the first fallback, and when the CPU takes over.
+        notice: Called with a line at the first fallback.
     """
 
     def __init__(
@@ -78,9 +71,8 @@ class BatchPlans:
         batch_size: int | None,
         notice: Callable[[str], None],
     ) -> None:
-        self._plans = [*_plans(all_alike(device), fuse=fuse, batch_size=batch_size)]
-        if device.type != "cpu":
-            self._plans += _plans((torch.device("cpu"),), fuse=fuse, batch_size=None)
+        self._device = device
+        self._plans = [*_plans(device, fuse=fuse, batch_size=batch_size)]
         self._index = 0
         self._notice = notice
         self._lock = threading.Lock()
@@ -102,30 +94,22 @@ class BatchPlans:
             if index + 1 == len(self._plans):
                 return False
             if self._index == index:  # else another thread has fallen back already
-                self._announce(failed, self._plans[index + 1])
+                if index == 0:
+                    self._notice(f"{self._device} is short of memory: smaller blocks from here on")
                 self._index += 1
             return True
 
-    def _announce(self, before: BatchPlan, after: BatchPlan) -> None:
-        if after.devices != before.devices:
-            torch.cuda.empty_cache()
-            self._notice(f"{before} is out of memory: continuing on the CPU")
-        elif self._index == 0:
-            self._notice(f"{before} is short of memory: smaller blocks from here on")
 
-
-def _plans(
-    devices: tuple[torch.device, ...], *, fuse: bool, batch_size: int | None
-) -> Iterator[BatchPlan]:
+def _plans(device: torch.device, *, fuse: bool, batch_size: int | None) -> Iterator[BatchPlan]:
     """Yield ever smaller plans: half a batch, then half a block, down to single patches."""
-    kind = "cpu" if devices[0].type == "cpu" else "gpu"
-    plan = BatchPlan(devices, _FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
+    kind = "cpu" if device.type == "cpu" else "gpu"
+    plan = BatchPlan(_FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
     yield plan
     while plan.batch > 1 or plan.fuse > 1:
         if plan.batch > 1:
-            plan = BatchPlan(devices, plan.fuse, plan.batch // 2)
+            plan = BatchPlan(plan.fuse, plan.batch // 2)
         else:
-            plan = BatchPlan(devices, plan.fuse // 2, 1)
+            plan = BatchPlan(plan.fuse // 2, 1)
         yield plan
 
 
@@ -189,11 +173,8 @@ class SpeedMeasure:
         key = plan, scale, fuse
         if key not in self._known:
             # The largest blocks are computed several at once.
-            columns = plan.batch * len(plan.devices) if fuse == fuses[-1] else 1
-            step = Step((fuse * side, fuse * side * columns), scale)
-            # Small pictures are computed on all devices at the same time.
-            at_once = 1 if fuse == fuses[-1] else len(plan.devices)
-            self._known[key] = self._fastest_pass(step) / at_once
+            columns = plan.batch if fuse == fuses[-1] else 1
+            self._known[key] = self._fastest_pass(Step((fuse * side, fuse * side * columns), scale))
         return self._known[key]
 
     def _fastest_pass(self, step: Step) -> float:
@@ -215,7 +196,7 @@ Counting = Callable[[tuple[int, int], int], Callable[[int], None]]
 
 
 class ShareMeter:
-    """Reports which share of an enlargement the net has computed; safe between threads.
+    """Reports which share of an enlargement the net has computed.
 
     Args:
         report: Called with the share, 0 to 1, which never falls.
@@ -225,7 +206,6 @@ class ShareMeter:
     def __init__(self, report: Callable[[float], None], works: Sequence[int]) -> None:
         self._report, self._works = report, works
         self._shares = [0.0] * len(works)
-        self._lock = threading.Lock()
 
     def rest(self, step: int, rows: tuple[int, int], work: int) -> Callable[[int], None]:
         """Count what is computed of the rest of a step.
@@ -243,11 +223,10 @@ class ShareMeter:
 
         def computed(pixels: int) -> None:
             nonlocal done
-            with self._lock:
-                done += pixels
-                share = (before * work + (height - before) * done) / (height * work)
-                # Where memory has run out, rows begin anew with smaller windows.
-                self._shares[step] = max(self._shares[step], share)
-                self._report(sum(map(mul, self._works, self._shares)) / sum(self._works))
+            done += pixels
+            share = (before * work + (height - before) * done) / (height * work)
+            # Where memory has run out, rows begin anew with smaller windows.
+            self._shares[step] = max(self._shares[step], share)
+            self._report(sum(map(mul, self._works, self._shares)) / sum(self._works))
 
         return computed

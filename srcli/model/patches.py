@@ -6,9 +6,8 @@ itself needed whole: its rows may arrive as they are decoded or as another step 
 """
 
 import operator
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
@@ -21,9 +20,6 @@ from srcli.ops.resample import AxisWeights, axis_weights, resampled
 from srcli.ops.spans import PATCH, Block, Span, plan_axis, steps_to
 
 __all__ = ["Grid", "Layout", "Step", "enlarge_rows"]
-
-_ROWS_PER_GPU = 2
-"""Rows of blocks that a GPU has at a time: one is computed, one is copied to memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +137,7 @@ def enlarge_rows(
     image: Rows,
     grid: Grid,
     net: Callable[[Tensor], Tensor],
-    devices: Sequence[torch.device],
+    device: torch.device,
     *,
     batch_size: int,
     finish: Callable[[Tensor], Tensor],
@@ -151,99 +147,40 @@ def enlarge_rows(
     Args:
         image: The picture's rows.
         grid: The blocks of the result.
-        net: Maps ``(N, C, h, w)`` ``float32`` windows, on any device, to results of that shape.
-        devices: One or more; several take turns at the rows of blocks.
+        net: Maps ``(N, C, h, w)`` ``float32`` windows on the device to results of that shape.
+        device: Where windows are made.
         batch_size: Windows per call of the net.
-        finish: Applied to each block's result, pixel by pixel, on the device that computed it.
+        finish: Applied to each block's result, pixel by pixel, on the device.
 
     Yields:
         The span of finished rows and their pixels, ``(C, rows, width)``, on the CPU, of the dtype
         that ``finish`` returns.
     """
-    if len(devices) == 1 and devices[0].type == "cpu":
-        for row in grid.rows:
-            yield row.keep, _stripe(image, grid, row).computed(devices[0], net, batch_size, finish)
-        return
-    count = _ROWS_PER_GPU * len(devices)
-    waiting: deque[tuple[Span, Future[Tensor]]] = deque()
-    with ThreadPoolExecutor(count, "srcli-blocks") as pool:
-        for number, row in enumerate(grid.rows):
-            if len(waiting) == count:
-                span, future = waiting.popleft()
-                yield span, future.result()
-            stripe, device = _stripe(image, grid, row), devices[number % len(devices)]
-            future = pool.submit(stripe.computed, device, net, batch_size, finish)
-            waiting.append((row.keep, future))
-        for span, future in waiting:
-            yield span, future.result()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stripe:
-    """A row of blocks, and the rows of the picture that it needs."""
-
-    part: Tensor
-    """``(C, n, W)``."""
-
-    down: AxisWeights
-    row: Block
-    columns: Sequence[Block]
-
-    def computed(
-        self,
-        device: torch.device,
-        net: Callable[[Tensor], Tensor],
-        batch_size: int,
-        finish: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        """Compute its blocks: ``(C, rows, width)``, on the CPU."""
-        part, inner = _to_device(self.part, device), self.row.inner
+    height, width = grid.size
+    for row in grid.rows:
+        down = axis_weights(image.size[0], height, row.window)
+        part = image.part(down.first, down.stop).to(device)
         band = torch.empty(0)
-        for chosen in self._batches(batch_size):
-            windows = torch.stack([self._window(part, column) for column in chosen])
-            for column, result in zip(chosen, net(windows), strict=True):
-                across = column.inner
-                done = finish(result[:, inner.start : inner.stop, across.start : across.stop])
+        for columns in _batches(grid.columns, batch_size):
+            windows = torch.stack([_window(part, down, column, width) for column in columns])
+            for column, result in zip(columns, net(windows), strict=True):
+                inside = (slice(block.inner.start, block.inner.stop) for block in (row, column))
+                done = finish(result[:, *inside])
                 if not band.numel():
-                    band = done.new_empty(*done.shape[:2], self.columns[-1].keep.stop)
+                    band = done.new_empty(*done.shape[:2], width)
                 band[:, :, column.keep.start : column.keep.stop] = done
-        return _to_cpu(band)
-
-    def _batches(self, batch_size: int) -> Iterator[list[Block]]:
-        """Group the columns; only windows of one shape make a batch."""
-        for _, group in groupby(self.columns, key=lambda column: len(column.window)):
-            same = list(group)
-            for start in range(0, len(same), batch_size):
-                yield same[start : start + batch_size]
-
-    def _window(self, part: Tensor, column: Block) -> Tensor:
-        """Enlarge what one block sees, by the bicubic filter: ``(C, h, w)``."""
-        across = axis_weights(part.shape[-1], self.columns[-1].keep.stop, column.window)
-        return resampled(part[..., across.first : across.stop], self.down, across)
+        yield row.keep, band.cpu()
 
 
-def _stripe(image: Rows, grid: Grid, row: Block) -> _Stripe:
-    down = axis_weights(image.size[0], grid.size[0], row.window)
-    return _Stripe(image.part(down.first, down.stop), down, row, grid.columns)
+def _batches(columns: Sequence[Block], batch_size: int) -> Iterator[list[Block]]:
+    """Group the blocks of a row; only windows of one shape make a batch."""
+    for _, group in groupby(columns, key=lambda column: len(column.window)):
+        same = list(group)
+        for start in range(0, len(same), batch_size):
+            yield same[start : start + batch_size]
 
 
-def _to_device(part: Tensor, device: torch.device) -> Tensor:
-    """Copy input rows to a device, at their own bit depth."""
-    if device.type != "cuda":
-        return part.to(device)
-    return part.contiguous().pin_memory().to(device, non_blocking=True)
-
-
-def _to_cpu(band: Tensor) -> Tensor:
-    """Copy a finished band to the CPU; a GPU computes other bands meanwhile."""
-    if band.device.type != "cuda":
-        return band.cpu()
-    host = torch.empty(band.shape, dtype=band.dtype, pin_memory=True)
-    computed = torch.cuda.current_stream(band.device).record_event()
-    copying = torch.cuda.Stream(band.device)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(copying):
-        copying.wait_event(computed)
-        host.copy_(band, non_blocking=True)
-        band.record_stream(copying)  # or its memory would be reused by another band too early
-    copying.synchronize()
-    return host
+def _window(part: Tensor, down: AxisWeights, column: Block, width: int) -> Tensor:
+    """Enlarge what one block sees of some rows, by the bicubic filter: ``(C, h, w)``."""
+    across = axis_weights(part.shape[-1], width, column.window)
+    return resampled(part[..., across.first : across.stop], down, across)

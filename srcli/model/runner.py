@@ -1,4 +1,4 @@
-"""The net in the working number format on every device, with fp32 where that is not enough."""
+"""The net in the working number format, with fp32 where that is not enough."""
 
 import copy
 import threading
@@ -12,7 +12,7 @@ from srcli.errors import UsageError, WeightsError
 from srcli.model.config import SYMMETRIES
 from srcli.model.network import ResidualAutoencoder, in_dtype
 from srcli.model.weights import Ranges
-from srcli.ops.devices import on_device, resolve_dtype
+from srcli.ops.devices import on_device
 from srcli.ops.engines import Compute
 
 __all__ = ["NetRunner"]
@@ -25,8 +25,8 @@ class NetRunner:
     """Runs one net on windows of pictures; may be used from several threads at the same time.
 
     Args:
-        net: In ``float32``, on the CPU; each device gets copies.
-        compute: What usually computes it.
+        net: In ``float32``, on the CPU; it is copied.
+        compute: What computes it.
         ranges: Of the inputs of its convolutions, for int8.
         ensemble: Whether the results of all eight orientations of a window are averaged.
         notice: Called with a line when something is first computed again in fp32.
@@ -49,7 +49,7 @@ class NetRunner:
         self._notice = notice
         self._lock = threading.Lock()
         self._has_redone = False
-        self._copies: dict[torch.device, tuple[_Run, _Run]] = {}
+        self._nets: tuple[_Run, _Run] | None = None
 
     @property
     def passes(self) -> int:
@@ -60,7 +60,7 @@ class NetRunner:
     def run(
         self, windows: Tensor, scale: float, on_pass: Callable[[int], None] = lambda _: None
     ) -> Tensor:
-        """Run the net on windows, wherever they are, by the path of a factor.
+        """Run the net on windows by the path of a factor.
 
         Those are ``(N, C, h, w)`` ``float32``; C is 3 (RGB) or 1, seen as R = G = B. The result has
         the same shape, in ``float32``, and is not clamped. ``on_pass`` is called with the pixels
@@ -91,7 +91,7 @@ class NetRunner:
 
     def _run_once(self, image: Tensor, scale: float) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
-        fast, exact = self.nets_on(image.device)
+        fast, exact = self.nets()
         scales = [scale] * len(image)
         result = fast(image, scales)
         if bool(torch.isfinite(result).all()):
@@ -107,27 +107,24 @@ class NetRunner:
         return result
 
     def close(self) -> None:
-        """Forget the net, on every device, and let its memory go."""
+        """Forget the net and let its memory go."""
         with self._lock:
-            self._copies.clear()
-            self._net = None
+            self._net = self._nets = None
 
-    def nets_on(self, device: torch.device) -> tuple[_Run, _Run]:
-        """Return the net in the working format and in fp32, on a device; copied there once."""
+    def nets(self) -> tuple[_Run, _Run]:
+        """Return the net in the working format and in fp32, on the device; copied there once."""
         with self._lock:
             if self._net is None:
                 raise UsageError("this upscaler is closed: make another one")
-            if device not in self._copies:
-                exact = on_device(copy.deepcopy(self._net), device)
-                self._copies[device] = self._fast(exact, device), exact
-            return self._copies[device]
+            if self._nets is None:
+                exact = on_device(self._net, self.compute.device)
+                self._nets = self._fast(exact), exact
+            return self._nets
 
-    def _fast(self, exact: ResidualAutoencoder, device: torch.device) -> _Run:
+    def _fast(self, exact: ResidualAutoencoder) -> _Run:
         compute = self.compute
         if compute.engine == "openvino":
             from srcli.model.graph import CompiledNet  # noqa: PLC0415 - an extra brings OpenVINO
 
             return CompiledNet(exact, compute, self._ranges)
-        # A CPU that takes over from a GPU computes in the format that suits it.
-        is_usual = device.type == compute.device.type
-        return in_dtype(exact, compute.dtype if is_usual else resolve_dtype("auto", device))
+        return in_dtype(exact, compute.dtype)

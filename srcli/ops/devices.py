@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.errors import DeviceError, UsageError
 
-__all__ = ["all_alike", "memory_errors", "on_device", "resolve_device", "resolve_dtype"]
+__all__ = ["memory_errors", "on_device", "resolve_device", "resolve_dtype"]
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -44,15 +44,6 @@ def _count(kind: str) -> int:
     """Count the accelerators of a kind that torch can use."""
     there = torch.accelerator.is_available() and torch.accelerator.current_accelerator()
     return torch.accelerator.device_count() if there and there.type == kind else 0
-
-
-def all_alike(device: torch.device) -> tuple[torch.device, ...]:
-    """List the devices that a name means: all GPUs of this machine for ``cuda`` without a number.
-
-    A device with a number, and the CPU, stand for themselves alone.
-    """
-    count = torch.cuda.device_count() if device == torch.device("cuda") else 1
-    return tuple(torch.device("cuda", index) for index in range(count)) if count > 1 else (device,)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:

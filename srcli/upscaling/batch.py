@@ -8,19 +8,18 @@ whatever the number of files.
 import ctypes
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from srcli.files import one_line, sweep
-from srcli.ops.devices import all_alike
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, begun
-from srcli.upscaling.steps import PATIENCE_SECONDS, Steps, Work
+from srcli.upscaling.steps import Steps, Work
 
 __all__ = ["BatchConfig", "finish", "run"]
 
@@ -66,11 +65,9 @@ def run(
         KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
     nets = Nets(config, notice, on_ready)
-    width = len(all_alike(nets.device))
-    with _pool(config.threads, "srcli-files") as files, _pool(width, "srcli-nets") as workers:
+    with _pool(config.threads) as files:
         steps = Steps(config, nets, on_progress, files)
-        pipeline = _Pipeline(config, steps, notice, workers, width)
-        yield from pipeline.results(iter(jobs))
+        yield from _Pipeline(config, steps, notice).results(iter(jobs))
 
 
 def finish(results: Generator[Result, None, None], on_result: Callable[[Result], None]) -> None:
@@ -95,9 +92,9 @@ def finish(results: Generator[Result, None, None], on_result: Callable[[Result],
 
 
 @contextmanager
-def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that are waited for, but not after an interrupt: one may wait for stdin."""
-    pool = ThreadPoolExecutor(threads, name)
+    pool = ThreadPoolExecutor(threads, "srcli-files")
     stopped = False
     try:
         yield pool
@@ -115,15 +112,9 @@ class _Pipeline:
     config: BatchConfig
     steps: Steps
     notice: Callable[[str], None]
-    workers: ThreadPoolExecutor
-    """Threads that compute a file each, one for each of several GPUs."""
-
-    width: int
-    """Files that are computed at a time: if it is one, the calling thread computes."""
-
     prefetch: deque[Work] = field(default_factory=deque)
     pending: deque[Work] = field(default_factory=deque)
-    """Files that are computed or written."""
+    """Files that are written."""
 
     swept: set[Path] = field(default_factory=set)
     noticed: set[str] = field(default_factory=set)
@@ -133,7 +124,8 @@ class _Pipeline:
         """Do the jobs and yield what became of them, in order."""
         try:
             while self.fetch(jobs):
-                self.begin(self.prefetch.popleft())
+                self.pending.append(self.prefetch.popleft())
+                self.steps.compute(self.pending[-1])
                 while self.pending and (self.is_crowded() or self.pending[0].is_finished):
                     result = self.next(self.pending)
                     yield result
@@ -166,17 +158,9 @@ class _Pipeline:
             self.swept.add(target.parent)
             sweep(target.parent)
 
-    def begin(self, work: Work) -> None:
-        """Compute a file, or have a worker do it."""
-        self.pending.append(work)
-        if self.width == 1:
-            self.steps.compute(work)
-        else:
-            work.computed = self.workers.submit(self.steps.compute, work)
-
     def is_crowded(self) -> bool:
         """Whether one has to be finished before the next is begun."""
-        return len(self.pending) >= self.config.threads + self.width or _is_full(self.pending)
+        return len(self.pending) > self.config.threads or _is_full(self.pending)
 
     def next(self, works: deque[Work]) -> Result:
         """Wait for the first; one that an interrupt finds here is still among the others."""
@@ -196,11 +180,6 @@ class _Pipeline:
         for work in self.prefetch:
             if work.read is not None:
                 work.read.cancel()
-        self.steps.stopping.set()
-        computing = [work.computed for work in self.pending if work.computed is not None]
-        for computed in computing:
-            computed.cancel()
-        wait(computing, PATIENCE_SECONDS)
         writing = deque(
             work for work in self.pending if work.written or work.result.status != "planned"
         )

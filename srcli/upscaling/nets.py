@@ -1,6 +1,5 @@
 """The nets that a run's files ask for."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,14 +37,12 @@ class Nets:
         self._config, self._notice, self._on_ready = config, notice, on_ready
         self._noticed: set[str] = set()
         self._loaded: dict[str, Upscaler] = {}
-        self._lock = threading.Lock()
         self._names = general()
         if config.given_model is not None:
-            self.device = self.named(config.given_model).device
+            self.named(config.given_model)
             return
         for name in self._names:  # what would stop an Upscaler, without the weights' tensors
-            header = weights.read_header(weights.resolve(name))
-            self.device = check_settings(header, config.settings).device
+            check_settings(weights.read_header(weights.resolve(name)), config.settings)
         if config.settings.sharpness is not None:
             siblings(weights.resolve(self._names[0]))  # what photo lacks is no error for others
 
@@ -62,13 +59,11 @@ class Nets:
         Raises:
             WeightsError: If they are missing or damaged.
         """
-        with self._lock:
-            if name not in self._loaded:
-                settings = replace(self._config.settings, sharpness=self._sharpness(name))
-                made = Upscaler(name, settings=settings, notice=self._notice_once)
-                self._loaded[name] = made
-                self._on_ready(name, made)
-            return self._loaded[name]
+        if name not in self._loaded:
+            settings = replace(self._config.settings, sharpness=self._sharpness(name))
+            self._loaded[name] = Upscaler(name, settings=settings, notice=self._notice_once)
+            self._on_ready(name, self._loaded[name])
+        return self._loaded[name]
 
     def _sharpness(self, name: str) -> float | None:
         """Return how far weights are mixed with their sharp sibling; None: they are not."""

@@ -7,7 +7,6 @@ then neither is ever whole in memory.
 
 import shutil
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure
 
-__all__ = ["BANDS_HELD", "PATIENCE_SECONDS", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
+__all__ = ["BANDS_HELD", "SCANNED_PIXELS", "STREAMED_PIXELS", "Steps", "Work"]
 
 STREAMED_PIXELS: Final = 4_000_000
 """Pixels of a result from which its rows are handed on while the net is still at those below: then
@@ -50,12 +49,12 @@ BANDS_HELD: Final = _BANDS_WAITING + 2
 _POLL_SECONDS: Final = 0.1
 """Between two looks whether a writer is still there."""
 
-PATIENCE_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 10.0
 """How long a writer may take to remove its unfinished file."""
 
 
 class _Abandoned(Exception):  # noqa: N818 - it ends a file, but nothing went wrong
-    """Says to a writer that there will be no more rows, or to the net that none are wanted."""
+    """Says to a writer that there will be no more rows."""
 
 
 @dataclass(slots=True)
@@ -75,9 +74,6 @@ class Work:
     claim: ExitStack = field(default_factory=ExitStack)
     """Holds other runs off its result."""
 
-    computed: Future[None] | None = None
-    """Where several GPUs compute, each a file; None where the main thread does."""
-
     written: Future[tuple[str, ...]] | None = None
     bytes: int = 0
 
@@ -89,21 +85,18 @@ class Work:
     @property
     def is_finished(self) -> bool:
         """Whether nothing of it is waited for."""
-        return all(one is None or one.done() for one in (self.computed, self.written))
+        return self.written is None or self.written.done()
 
 
 @dataclass(slots=True)
 class Steps:
-    """What is done with each file; threads may be at different files at the same time."""
+    """What is done with each file; threads read and write others meanwhile."""
 
     config: BatchConfig
     nets: Nets
     on_progress: Callable[[Job, float], None]
     pool: ThreadPoolExecutor
     """Threads that read and write."""
-
-    stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when what is being computed is to be left."""
 
     # ---- read ---------------------------------------------------------------------------------
 
@@ -175,7 +168,7 @@ class Steps:
             net = self.nets.named(result.model)
             result.sharpness, result.compute = net.settings.sharpness, net.compute
             begun = time.perf_counter()
-            self._progress(work, 0.0)
+            self.on_progress(work.job, 0.0)
             width, height = sizes[0]
             large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
             result.notes = source.notes
@@ -189,8 +182,6 @@ class Steps:
                 work.bytes = _bytes_of(album)
                 work.written = self._writing(work, self._write, album)
             result.seconds += time.perf_counter() - begun
-        except _Abandoned:  # it is as if it had not been begun
-            work.read = None
         except Exception as error:  # noqa: BLE001 - sorted there, unexpected ones as well
             work.read = None
             work.result = failure(work.result, error)
@@ -225,12 +216,6 @@ class Steps:
                 f"{one_line(target)} has appeared meanwhile; use --overwrite or --skip-existing"
             )
 
-    def _progress(self, work: Work, share: float) -> None:
-        """Pass on how much of a file is done, unless it is to be left."""
-        if self.stopping.is_set():
-            raise _Abandoned
-        self.on_progress(work.job, share)
-
     def _enlarge(
         self,
         work: Work,
@@ -242,7 +227,7 @@ class Steps:
         for index, (picture, (width, height)) in enumerate(zip(pictures, sizes, strict=True)):
 
             def progress(share: float, index: int = index) -> None:
-                self._progress(work, (index + share) / len(pictures))
+                self.on_progress(work.job, (index + share) / len(pictures))
 
             larger.append(net.upscale(picture, (height, width), progress))
         return tuple(larger)
@@ -254,14 +239,14 @@ class Steps:
         bands: Queue[Picture | Exception | None] = Queue(_BANDS_WAITING)
         written = self._writing(work, self._write_rows, bands, size[0])
         try:
-            for band in net.bands(picture, size, partial(self._progress, work)):
+            for band in net.bands(picture, size, partial(self.on_progress, work.job)):
                 if not _put(bands, band, written):
                     break  # the writer has failed, and says why
             _put(bands, None, written)
         except BaseException:
             written.cancel()
             _put(bands, _Abandoned(), written)
-            wait([written], PATIENCE_SECONDS)
+            wait([written], _PATIENCE_SECONDS)
             raise
         return written
 
@@ -333,8 +318,6 @@ class Steps:
 
     def result(self, work: Work) -> Result:
         """Wait until a file is written, and return what became of it."""
-        if work.computed is not None:
-            work.computed.result()
         if work.written is not None:
             try:
                 work.result.notes += work.written.result()
