@@ -124,20 +124,22 @@ def test_training_keeps_a_net_symmetric(symmetric_options, optimizer):
 
 
 def test_symmetric_weights_may_be_trained_on_without(symmetric_options, symmetric_config):
-    """A run that is not symmetric starts from weights that are, and leaves their symmetry."""
+    """A run that is not symmetric leaves the symmetry of its weights, at once or after a share."""
     first = symmetric_options("first")
     train(first)
     start = first.output / "model.safetensors"
     free = replace(symmetric_config, symmetric=False)
     image = torch.rand(1, 3, 24, 24)
-    for name, lr in (("kept", 1e-12), ("moved", 1e-2)):
-        config = symmetric_options(name, model=free, init_from=start, lr=lr, ema=0.0)
+    runs = (("kept", 1e-12, 0.0), ("moved", 1e-2, 0.0), ("whole", 1e-2, 1.0), ("half", 1e-2, 0.5))
+    for name, lr, share in runs:
+        changes = {"lr": lr, "symmetric_share": share, "ema": 0.0}
+        config = symmetric_options(name, model=free, init_from=start, **changes)
         train(config)
         net, header = weights.load(config.output / "model.safetensors")
         assert not header.config.symmetric
         with torch.no_grad():
             off = net(turned(image, 1)) - turned(net(image), 1)
-        assert (float(off.abs().max()) < 2e-5) == (name == "kept")
+        assert (float(off.abs().max()) < 2e-5) == (name in {"kept", "whole"})
     # The other way round their symmetry would have to be invented.
     moved = symmetric_options("moved").output / "model.safetensors"
     with pytest.raises(UsageError, match="another shape"):

@@ -133,9 +133,7 @@ Engine = Annotated[
 ]
 DType = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "int8"],
-    option(
-        NET, text="auto is bf16 where the hardware computes in it, else int8 by openvino, or fp32."
-    ),
+    option(NET, text="auto is bf16 where the hardware computes in it, else fp32."),
 ]
 DataDir = Annotated[
     Path | None,

@@ -64,7 +64,7 @@ _NOT_SET = frozenset({"output", "processes", "recipe"})
 """Fields that belong to a single run: no recipe and no ``--set`` has them."""
 
 _NEWER = frozenset(
-    "adversarial features patience perceptual spectrum tensorboard valid".split()  # noqa: SIM905
+    "adversarial features patience perceptual spectrum symmetric_share tensorboard valid".split()  # noqa: SIM905
 )
 """Fields that older files of options may lack: their default is what was done before."""
 
@@ -106,6 +106,10 @@ class TrainConfig:
 
     degradation: Degradation = field(default_factory=Degradation)
     """How LR is made of HR."""
+
+    symmetric_share: float = 0.0
+    """Share of the run, from its beginning, in which a net that is not symmetric is trained as if
+    it were: it learns from eight views of each patch, and is free to leave that afterwards."""
 
     batch_size: int = 16
     """Patches per step and process."""
@@ -224,6 +228,7 @@ class TrainConfig:
         if not self.datasets:
             raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
         self._check_length()
+        self._check_scales()
         counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
         self._check_least(1, *counts, "patience", "save_every", "keep_last", "workers")
         self._check_least(0, "warmup", "clip", "weight_decay")
@@ -241,6 +246,10 @@ class TrainConfig:
             )
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must lie in [0, 1), not {self.ema}")
+        if not 0 <= self.symmetric_share <= 1:
+            raise UsageError(f"symmetric_share must lie in [0, 1], not {self.symmetric_share}")
+
+    def _check_scales(self) -> None:
         if not self.scales:
             raise UsageError("train needs at least one --scale")
         for scale in self.scales:

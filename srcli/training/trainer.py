@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -119,9 +120,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         net, self._origin = starting_net(config, resume=resume)
         self.net = on_device(net, group.device)
-        self._symmetry = Symmetry(self.net, config.model) if config.model.symmetric else None
-        if self._symmetry and config.init_from is None:
-            self._symmetry.begin()
+        self._symmetry: Symmetry | None = None
+        self._symmetric_share = float(config.model.symmetric) or config.symmetric_share
+        if self._symmetric_share:
+            self._symmetry = Symmetry(self.net, replace(config.model, symmetric=True))
+            if config.init_from is None:
+                self._symmetry.begin()
         self.average = copy.deepcopy(self.net).eval().requires_grad_(requires_grad=False)
         self._optimizer = Optimizer(self.net, config.optimizer, config.weight_decay)
         self._loss_function = LOSS_FUNCTIONS[config.loss]
@@ -193,7 +197,7 @@ class Trainer:
             total.backward()  # type: ignore[no-untyped-call]
         else:
             values = self.threads.backward(parameters, self._measure, batch)
-        if self._symmetry:
+        if self._symmetry and self.done < self._symmetric_share:
             self._symmetry.average_gradients()
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
