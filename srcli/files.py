@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ __all__ = [
     "claimed",
     "is_file",
     "is_folder",
+    "is_pipe",
     "is_there",
     "one_line",
     "reason",
@@ -70,6 +72,16 @@ def is_folder(path: Path) -> bool:
 def is_file(path: str | Path) -> bool:
     """Whether a path leads to a file."""
     return os.path.isfile(path)  # noqa: PTH113 - see is_there
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Whether what a path leads to can be read once only: ``-``, a pipe, ``<(...)`` of a shell."""
+    if str(path) == "-":
+        return True
+    with suppress(OSError):
+        mode = os.stat(path).st_mode  # noqa: PTH116
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+    return False
 
 
 def one_line(text: str | Path) -> str:

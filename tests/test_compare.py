@@ -163,8 +163,8 @@ def test_no_picture_is_no_page(arguments):
         (["in/p.html"], "in/../in/p.html", 2, "--compare in/../in/p.html is an input or a …"),
         (["@l.html"], "l.html", 2, "--compare l.html is an input or a result of this run; …"),
         (["in/a.png", "-o", "p.html"], "p.html", 2, "--compare p.html is an input or a result …"),
-        (["in/a.png", "-o", "-"], "p.html", 2, "--compare reads files again, which stdin and …"),
-        (["-", "-o", "a.png"], "p.html", 2, "--compare reads files again, which stdin and …"),
+        (["in/a.png", "-o", "-"], "p.html", 2, "--compare reads files again, which no pipe …"),
+        (["-", "-o", "a.png"], "p.html", 2, "--compare reads files again, which no pipe …"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused_at_once(desk, inputs, page, code, message):

@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import sys
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -67,6 +69,22 @@ def test_what_is_piped_through_is_what_a_file_gets(source, options, format_name)
     assert Path(f"stdin{suffix}").read_bytes() == expected
     with Image.open(BytesIO(expected)) as image:
         assert image.format == format_name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
+@pytest.mark.parametrize("options", [["-n"], [], ["--size", "13x"], ["--keep-times"]])
+def test_a_pipe_is_read_once(monkeypatch, options):
+    """What looks ahead leaves ``<(...)`` of a shell alone, also in one of several processes."""
+    data = Path("in/a.png").read_bytes()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    os.mkfifo("pipe.png")
+    threading.Thread(target=Path("pipe.png").write_bytes, args=[data], daemon=True).start()
+
+    result = run("pipe.png", "-o", "out.png", *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert Path("out.png").exists() is ("-n" not in options)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])

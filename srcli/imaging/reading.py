@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from PIL import Image
 
 from srcli.errors import ImageError
+from srcli.files import is_pipe
 from srcli.imaging import tiffs
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
@@ -178,7 +179,7 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
         ImageError: If the file is missing, unreadable, too large or no image. If it is
             damaged, at once or when its rows come to that.
     """
-    if path.is_fifo() or path.is_char_device():  # what is read once cannot be read again
+    if is_pipe(path):
         yield None
         return
     with _opened(path, None, max_pixels) as file:

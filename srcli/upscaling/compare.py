@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from srcli.errors import OutputError, SrcliError, UsageError
-from srcli.files import one_line, reason, replacing
+from srcli.files import is_pipe, one_line, reason, replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Picture
 from srcli.imaging.pictures import over_white
 from srcli.ops.color import quantize
 from srcli.ops.resample import axis_weights, resampled
 from srcli.ops.spans import Span
-from srcli.upscaling.config import STREAM, Job
+from srcli.upscaling.config import Job
 from srcli.upscaling.results import Result
 from srcli.upscaling.search import is_list
 
@@ -59,10 +59,8 @@ def check_page(page: Path | None, jobs: Sequence[Job], inputs: Iterable[str]) ->
     if page is None:
         return
     paths = {path for job in jobs for path in (job.source, job.target)}
-    if STREAM in paths:
-        raise UsageError(
-            "--compare reads files again, which stdin and stdout cannot be; give files"
-        )
+    if any(map(is_pipe, paths)):
+        raise UsageError("--compare reads files again, which no pipe can be; give files")
     paths |= {Path(text[1:]) for text in inputs if is_list(text)}
     if os.path.realpath(page) in map(os.path.realpath, paths):
         shown = one_line(page)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from srcli.errors import ImageError, UsageError
+from srcli.files import is_pipe
 from srcli.imaging import images
 from srcli.upscaling.config import STREAM, Job
 
@@ -103,7 +104,7 @@ def _pixels(job: Job, max_pixels: int) -> int:
 
     A job's problem does not count: that its result is there already may be another's doing.
     """
-    if job.source == STREAM:
+    if is_pipe(job.source):
         return 0
     try:
         header = images.read_header(job.source, max_pixels=max_pixels)

@@ -19,7 +19,7 @@ from queue import Full, Queue
 from typing import Any, Final
 
 from srcli.errors import OutputError
-from srcli.files import claimed, is_there, one_line, reason, replacing
+from srcli.files import claimed, is_pipe, is_there, one_line, reason, replacing
 from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
@@ -65,7 +65,7 @@ class Work:
     """What is known of it so far: as long as it is planned, that is not how it ends."""
 
     data: bytes | None = None
-    """What stdin held, where it may be copied."""
+    """What stdin or a pipe held, where it may be copied."""
 
     read: Future[Album | Scan] | None = None
     open: ExitStack = field(default_factory=ExitStack)
@@ -109,7 +109,9 @@ class Steps:
         begun, path = time.perf_counter(), work.job.source
         source: Album | Scan | None = self._scan(work)
         if source is None:
-            data = sys.stdin.buffer.read() if path == STREAM else None
+            data = None
+            if is_pipe(path):
+                data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
             work.data = None if self.config.size is None else data
             source = images.read_album(path, data, max_pixels=self.config.max_pixels)
             if self.config.metadata != "keep":

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Self
 
 from srcli.errors import SrcliError
+from srcli.files import is_pipe
 from srcli.imaging import images
-from srcli.upscaling.config import STREAM, BatchConfig, Job
+from srcli.upscaling.config import BatchConfig, Job
 from srcli.upscaling.disk import Disks, estimated_size
 from srcli.upscaling.results import begun
 
@@ -63,7 +64,7 @@ class Survey:
 
     def _add(self, job: Job) -> None:
         config = self._config
-        if job.source == STREAM:
+        if is_pipe(job.source):
             return
         header = images.read_header(job.source, max_pixels=config.max_pixels)
         width, height = config.result_size(header.width, header.height)
