@@ -236,6 +236,12 @@ TWICE = "its result {} is also that of {}; rename one of them"
             {"format": "webp", "existing": "skip"},
             [TWICE.format("a_x3.webp", "a.jpg"), TWICE.format("a_x3.webp", "a.png")],
         ),
+        # What is no picture takes no name from one, and fails when it is read.
+        (
+            ["a.png", "a.xmp", "a.nef", "gone/a.png"],
+            {"format": "webp", "output": "out"},
+            [None, None, None, None],
+        ),
         # A link to a folder of results makes no second place of it, even before it is filled.
         (
             ["one", "two"],
@@ -249,8 +255,9 @@ TWICE = "its result {} is also that of {}; rename one of them"
 )
 def test_what_cannot_be_is_known_before_anything_is_begun(here, inputs, options, expected):
     """Unknown formats, results that are there, and all of several inputs with one result."""
-    touch("a.png", "a.jpg", "there.png", "there_x3.png", "folder.png", "real/other")
+    touch("a.xmp", "a.png", "a.jpg", "there.png", "there_x3.png", "folder.png", "real/other")
     touch("one/c.png", "two/c.png", "photos/c.png")
+    Path("a.nef").write_bytes(b"IIU\0" + bytes(60))
     Path("folder_x3.png").mkdir()
     Path("two_x3").symlink_to("real")
     Path("one_x3").symlink_to("two_x3")

@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from srcli.errors import OutputError
-from srcli.files import is_folder, is_there, one_line
+from srcli.errors import ImageError, OutputError
+from srcli.files import is_folder, is_pipe, is_there, one_line
 from srcli.imaging import images
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
+from srcli.imaging.kinds import format_at
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
@@ -57,6 +58,10 @@ def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]
     for job in filter(_is_open, jobs):
         claims[place.of(job.target)].append(job)
 
+    for place_of, several in claims.items():
+        if len(several) > 1:  # a sidecar or a raw beside a photograph takes no name from it
+            claims[place_of] = [job for job in several if _may_be_picture(job.source)]
+
     @cache
     def source_files() -> set[Identity | None]:  # asked for only where a result is there
         return {_file_at(job.source) for job in jobs} - {None}
@@ -73,6 +78,15 @@ def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]
     ]
 
 
+def _may_be_picture(source: Path) -> bool:
+    """Whether it may be read, by its name or how it begins; else reading it says what it is."""
+    if is_pipe(source) or format_of(source) is not None:
+        return is_there(source)
+    with suppress(ImageError):
+        return format_at(source) is not None
+    return False
+
+
 def _is_open(job: Job) -> bool:
     return job.problem is None and job.target != STREAM
 
@@ -83,7 +97,7 @@ def _checked(config: BatchConfig, job: Job, claims: list[Job], *, is_input: bool
     if is_input:
         problem = f"{result} is an input; use --output or --suffix"
         return replace(job, problem=problem, again=False)
-    other = next((one for one in claims if one is not job), None)
+    other = next((one for one in claims if one is not job), None) if job in claims else None
     if other is not None:
         source = one_line(str(other.source))
         return replace(job, problem=f"{result} is also that of {source}; rename one of them")
