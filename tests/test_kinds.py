@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms
 from reading_files import AVIF, chunk, lab_of
 
 from srcli.errors import ImageError
-from srcli.imaging.kinds import jxl_size
+from srcli.imaging.kinds import format_at, jxl_size
 from srcli.imaging.reading import read, read_album, read_header
 
 NAME = Path("a")
@@ -160,11 +160,11 @@ def test_hdr_is_noticed(transfer, name):
 # ---- raws -----------------------------------------------------------------------------------
 
 
-def raw(**options):
+def raw(kind=1, **options):
     """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
-        writer.write(levels()[::2, ::2].copy(), subfiletype=1, photometric="rgb", **options)
+        writer.write(levels()[::2, ::2].copy(), subfiletype=kind, photometric="rgb", **options)
         writer.write(levels(1)[..., 0], photometric=options.pop("sensor", "cfa"), subfiletype=0)
     return stream.getvalue()
 
@@ -173,6 +173,7 @@ def raw(**options):
     "data",
     [
         lambda: raw(subifds=1),
+        lambda: raw(kind=0, subifds=1),
         lambda: raw(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]),
         raw,
         lambda: b"II*\0\x10\0\0\0CR\2\0" + bytes(40),
@@ -181,7 +182,17 @@ def raw(**options):
         lambda: b"FUJIFILMCCD-RAW 0201" + bytes(40),
         lambda: b"\0\0\0\x18ftypcrx " + bytes(40),
     ],
-    ids=["SubIFD", "DNG", "mosaic", "CR2", "Phase One", "Kyocera", "RAF", "CR3"],
+    ids=[
+        "SubIFD",
+        "first called full",
+        "DNG",
+        "mosaic",
+        "CR2",
+        "Phase One",
+        "Kyocera",
+        "RAF",
+        "CR3",
+    ],
 )
 def test_a_raw_is_refused_as_one(data):
     """Its small copy is never taken for the photograph."""
@@ -192,12 +203,14 @@ def test_a_raw_is_refused_as_one(data):
 
 def test_a_full_picture_behind_its_small_copy_is_taken():
     """Where a later page is an ordinary picture it is the one; a pyramid is read as ever."""
-    for order in (1, -1):
+    for order, old in ((1, False), (-1, False), (1, True)):
         stream = io.BytesIO()
         with tifffile.TiffWriter(stream) as writer:
             for step in (2, 1)[::order]:
                 part = levels()[::step, ::step].copy()
-                writer.write(part, subfiletype=step - 1, photometric="rgb")
+                kind = {"extratags": [(255, 3, 1, step, True)]} if old else {}
+                kind = kind or {"subfiletype": step - 1}
+                writer.write(part, photometric="rgb", **kind)
         album = read_album(NAME, stream.getvalue())
 
         assert album.notes == ("reduced copies of its pages are left out",)
@@ -377,7 +390,21 @@ def test_the_size_of_a_jpeg_xl():
         assert jxl_size(b"\xff\x0a" + bits.to_bytes(16, "little")) == size
 
 
-def test_a_photoshop_document_is_called_one():
-    """What is not read is named."""
-    with pytest.raises(ImageError, match="a Photoshop document, which is not read; export"):
-        read(NAME, b"8BPS\0\1" + bytes(60))
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"8BPS\0\1", "a Photoshop document"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
+        (b"\xff\x4f\xff\x51\0\x29", "a JPEG 2000 file"),
+        (b"II\xbc\1\x20\0\0\0", "a JPEG XR file"),
+        (b"v/1\1\2\0\0\0", "an OpenEXR file"),
+        (b"#?RADIANCE\n", "a Radiance HDR file"),
+        (b"gimp xcf v011\0", "a file of GIMP"),
+    ],
+)
+def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path, start, what):
+    """Whatever it is called; so that a folder counts it too."""
+    (tmp_path / "a").write_bytes(start + bytes(60))
+    for attempt in (lambda: read(NAME, start + bytes(60)), lambda: format_at(tmp_path / "a")):
+        with pytest.raises(ImageError, match=f"{what}, which is not read; export it as TIFF"):
+            attempt()

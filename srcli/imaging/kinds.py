@@ -34,6 +34,17 @@ _RAW_STARTS: Final = (
 )
 """How files of Fujifilm, Panasonic, Olympus, Sigma, Minolta and old Canon cameras begin."""
 
+_UNREAD: Final = (
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (b"II\xbc", "a JPEG XR file"),
+    (b"v/1\1", "an OpenEXR file"),
+    (b"#?R", "a Radiance HDR file"),
+    (b"gimp xcf ", "a file of GIMP"),
+)
+"""How other pictures begin that are not read, and what they are."""
+
 
 def kind_of(start: bytes) -> str | None:
     """Name the kind of a file that Pillow alone does not read.
@@ -49,8 +60,9 @@ def kind_of(start: bytes) -> str | None:
     """
     if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx " or start[25:32] == b"ARECOYK":
         raise ImageError(RAW)
-    if start.startswith(b"8BPS"):
-        raise ImageError("a Photoshop document, which is not read; export it as TIFF or PNG")
+    for head, what in _UNREAD:
+        if start.startswith(head):
+            raise ImageError(f"{what}, which is not read; export it as TIFF or PNG")
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in start[16:]:
         return "HEIC"
     if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, BinaryIO, Final
@@ -30,7 +31,15 @@ from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
-SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+)
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
 TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
 EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
@@ -46,6 +55,7 @@ _SENSOR: Final = {32803, 34892}
 """Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
 
 _MOST_PAGES: Final = 65536
+_MOST_BELOW: Final = 16
 
 RAW: Final = "a camera raw, which is not read; develop it first"
 
@@ -155,7 +165,8 @@ class Page:
     @property
     def is_reduced(self) -> bool:
         """Whether it is a smaller copy or the mask of another page."""
-        return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
+        old = self.number(OLD_SUBFILE_TYPE, 0)
+        return bool(self.number(SUBFILE_TYPE, 0) & 0b101) or old == 2
 
     @property
     def is_separate(self) -> bool:
@@ -165,7 +176,14 @@ class Page:
     @property
     def is_raw(self) -> bool:
         """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
-        return self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
+        is_one = self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
+        return is_one or any(below.photometric in _SENSOR for below in self._below())
+
+    def _below(self) -> Iterator["Page"]:
+        """Read the directories that it leads to; of a raw one has the mosaic."""
+        with suppress(EOFError, ValueError):
+            for where in self.numbers(SUB_DIRECTORIES)[:_MOST_BELOW]:
+                yield Page(self.stream, self.layout, where, self.index)
 
 
 def pages_of(stream: BinaryIO) -> Iterator[Page]:
