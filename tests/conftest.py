@@ -392,10 +392,12 @@ import torch
 torch.set_num_threads(1)
 from srcli import files, upscaler as upscaling  # what a run would import, once for all
 from srcli.cli import app as cli, enlarging, reporter
+from srcli.training import trainer
 try:
     import typer._adapters  # which Typer leaves for later
 except ImportError:
     pass
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much that would be late
 gc.freeze()  # or each process would take most of a second to tidy up what it has from this one
 print("ready", flush=True)
 for line in sys.stdin:
@@ -409,7 +411,6 @@ for line in sys.stdin:
         os.dup2(os.open(asked["stdin"], os.O_RDWR), 0)
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        os.environ.update(asked["environment"])
         sys.argv = ["srcli", *asked["arguments"]]
         exec(asked["first"])
         cli.main()
@@ -486,17 +487,16 @@ class Server:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
-    def start(self, *arguments, first="", stdin=os.devnull, stdout=None, environment=None):
+    def start(self, *arguments, command="upscale", first="", stdin=os.devnull, stdout=None):
         """Start one in the working directory; ``first`` is run in it before."""
         self._count += 1
         said = [Path(self._said.name, f"{name}{self._count}") for name in ("stdout", "stderr")]
         asked = {
-            "arguments": ["upscale", *map(str, arguments)],
+            "arguments": [command, *map(str, arguments)],
             "first": f"os.chdir({str(Path.cwd())!r})\n{first}",
             "stdin": str(stdin),
             "stdout": str(stdout or said[0]),
             "stderr": str(said[1]),
-            "environment": environment or {},
         }
         return Run(self, int(self.ask(asked)), *said)
 

@@ -1,6 +1,12 @@
 """What the tests of whole runs share."""
 
 import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
 
 
 def contents(folder):
@@ -10,3 +16,34 @@ def contents(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def await_that(condition):
+    """Wait for something that another process does, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def growth(work, *arguments, first):
+    """Measure by how many megabytes a process of its own grows at its most while it does work."""
+    program = f"""
+import re, sys
+from pathlib import Path
+
+def peak():
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024
+
+{first}
+before = peak()
+{work}
+print(peak() - before)
+"""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

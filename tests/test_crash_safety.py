@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from run_files import contents
+from run_files import await_that, contents
 
 from srcli.files import TEMPORARY_SUFFIX
 
@@ -74,14 +74,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-def await_there(path):
-    """Wait until something is there, half a minute at most."""
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} has not come"
-        time.sleep(0.005)
-
-
 # ---- killed -------------------------------------------------------------------------------
 
 
@@ -117,7 +109,7 @@ def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu
     """The unfinished file that SIGKILL leaves is seen, and gone after the next run."""
     command = [row, *on_cpu, "--skip-existing", "-o", "out"]
     process = server.start(*command, first=HOLD_THE_WRITING)
-    await_there(here / "held")
+    await_that((here / "held").exists)
     process.send(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     left = list((here / "out").iterdir())
@@ -143,7 +135,7 @@ SIGNALS = [
 def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, on_cpu, server, first):
     """The run ends all the same: at once, or with the next file."""
     process = server.start(row, *on_cpu, "-o", "out", first=first)
-    await_there(row.parent / "held")
+    await_that((row.parent / "held").exists)
     process.send(signal.SIGTERM)
 
     assert process.wait() == 143
@@ -160,7 +152,7 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
     expected = contents(here / "whole")
 
     process = server.start(*command, "-o", "out", first=HOLD_THE_NET)
-    await_there(here / "held")
+    await_that((here / "held").exists)
     process.send(number)
 
     assert process.wait() == code
@@ -213,7 +205,7 @@ def test_a_run_may_be_stopped_before_it_began(row, on_cpu, server, number, code)
     """While files are being looked for there is nothing to count: one word and the code."""
     here = row.parent
     process = server.start(row, *on_cpu, "-o", "out", first=HOLD_THE_PLAN)
-    await_there(here / "held")
+    await_that((here / "held").exists)
     process.send(number)
 
     assert process.wait() == code
@@ -226,7 +218,7 @@ def test_a_second_signal_ends_a_run_that_still_writes(here, row, on_cpu, server)
     process = server.start(
         *(row, *on_cpu, "-o", "out", "--failed-list", "failed.txt"), first=HOLD_THE_WRITING
     )
-    await_there(here / "held")
+    await_that((here / "held").exists)
     process.send(signal.SIGINT)
     time.sleep(0.3)
     assert process.stderr == "", "it waits"
@@ -257,7 +249,7 @@ def test_a_stdin_that_does_not_end_can_be_left(here, on_cpu, server):
             "upscaling.Upscaler.__init__ = made\n"
         ),
     )
-    await_there(here / "ready")
+    await_that((here / "ready").exists)
     time.sleep(0.2)
     process.send(signal.SIGINT)
 
@@ -287,7 +279,7 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
     """It is skipped, the others are done; once that run is killed, its file is done as well."""
     command = [row, *on_cpu, "--skip-existing", "--json", "-o", "out/deeper"]
     first = server.start(*command, first=HOLD_THE_NET)
-    await_there(here / "held")
+    await_that((here / "held").exists)
 
     second, code = server.run(*command)
 
