@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from writing_files import write
 
 from srcli import __version__
 from srcli.imaging import images
@@ -133,7 +134,7 @@ def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp
     """With no repository and no network in reach, a photo comes out enlarged."""
     photo = tmp_path / "photo.png"
     source = images.read(ROOT / "examples" / "photos" / "parrots.png")
-    images.write(images.Picture(pixels=source.pixels[:40, :50].copy()), photo)
+    write(images.Picture(pixels=source.pixels[:40, :50].copy()), photo)
 
     finished = subprocess.run(
         [python, "-I", "-c", OFFLINE, "upscale", "photo.png"],

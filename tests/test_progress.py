@@ -11,6 +11,7 @@ from batch_files import configured
 from PIL import Image
 from rich.console import Console
 from upscale_runs import run
+from writing_files import write
 
 from srcli.cli.progress import RunProgress
 from srcli.imaging import images
@@ -219,7 +220,7 @@ def test_the_room_of_a_result_is_estimated_within_a_factor_of_two(options, suffi
     config, target = configured("a.png", **options), tmp_path / f"a{suffix}"
     with Image.open(ROOT / "examples/originals/houses.png") as photo:
         large = photo.convert("RGB").crop((300, 100, 500, 250)).resize((600, 450), Image.BICUBIC)
-    images.write(images.from_pillow(large), target, quality=config.quality)
+    write(images.from_pillow(large), target, quality=config.quality)
     header = images.read_header(target)
 
     estimated = disk.estimated_size(header, 600 * 450, target, config)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import batch_files
+import command_runs
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from writing_files import write
 
-from srcli.cli.app import app
 from srcli.errors import OutputError
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
@@ -60,7 +60,7 @@ def picture(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request):
     """Byte for byte what is written of a picture that is whole; the counts and sizes too."""
-    images.write(picture(name), Path(name))
+    write(picture(name), Path(name))
     (held,) = enlarge(name, model=plain_weights, output=Path(f"held_{name}"))
     request.getfixturevalue("streaming")
     (streamed,) = enlarge(name, model=plain_weights, output=Path(f"streamed_{name}"))
@@ -80,7 +80,7 @@ def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request
 def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, scale, monkeypatch):
     """In one step, in several and reduced: bit for bit the result of the decoded picture."""
     channels = 1 if name.startswith("g") else 3
-    images.write(images.Picture(pixels=levels(130, 70, channels)), Path(name))
+    write(images.Picture(pixels=levels(130, 70, channels)), Path(name))
     expected = Upscaler(plain_weights, settings=SETTINGS).upscale(
         images.read(Path(name)), (round(130 * scale), round(70 * scale))
     )
@@ -102,7 +102,7 @@ def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain_weights):
         pixels=levels(60, 40),
         metadata=images.Metadata(dpi=(72.0, 72.0), text=(("Title", "x"),)),
     )
-    images.write(wide, Path("a.png"))
+    write(wide, Path("a.png"))
 
     enlarge("a.png", model=plain_weights, metadata="strip", output=Path("b.png"))
 
@@ -113,10 +113,10 @@ def test_metadata_are_stripped_from_what_is_decoded_meanwhile(plain_weights):
 @pytest.mark.usefixtures("here", "streaming")
 def test_a_damaged_input_leaves_nothing(plain_weights):
     """Rows that turn out to be missing cost the file, with its name, and no folder is made."""
-    images.write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
+    write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
     whole = Path("a.png").read_bytes()
     Path("a.png").write_bytes(whole[: len(whole) // 3])
-    images.write(images.Picture(pixels=levels(40, 30)), Path("b.png"))
+    write(images.Picture(pixels=levels(40, 30)), Path("b.png"))
 
     damaged, sound = enlarge("a.png", "b.png", model=plain_weights, output=Path("out"))
 
@@ -128,8 +128,8 @@ def test_a_damaged_input_leaves_nothing(plain_weights):
 @pytest.mark.usefixtures("here", "streaming")
 def test_a_net_that_fails_halfway_leaves_nothing(plain_weights, monkeypatch):
     """The writer stops; neither its file nor its folder is there, and the next file is done."""
-    images.write(images.Picture(pixels=levels(400, 60)), Path("a.png"))
-    images.write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
+    write(images.Picture(pixels=levels(400, 60)), Path("a.png"))
+    write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
     bands = Upscaler.bands
 
     def failing(self, given, size, on_progress):
@@ -152,12 +152,12 @@ def test_a_net_that_fails_halfway_leaves_nothing(plain_weights, monkeypatch):
 @pytest.mark.usefixtures("here", "streaming")
 def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
     """When the writer has failed no more rows are computed, and its reason is the file's."""
-    images.write(images.Picture(pixels=levels(900, 60)), Path("a.png"))
+    write(images.Picture(pixels=levels(900, 60)), Path("a.png"))
     taken = []
 
     def full(bands, path, **_):
         taken.append(next(iter(bands)).height)
-        raise images_error(path)
+        raise OutputError(f"{path}: the disk is full; free some space")
 
     monkeypatch.setattr(images, "write_rows", full)
     shares = []
@@ -171,17 +171,12 @@ def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
     assert max(shares) < 0.5
 
 
-def images_error(path):
-    """Return what a writer raises."""
-    return OutputError(f"{path}: the disk is full; free some space")
-
-
 @pytest.mark.usefixtures("here", "streaming")
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_an_interrupt_leaves_no_unfinished_file(plain_weights, jobs):
     """What was finished before stays; of the file that the net was at nothing does."""
     for name in ("a.png", "b.png", "c.png"):
-        images.write(images.Picture(pixels=levels(300, 60)), Path(name))
+        write(images.Picture(pixels=levels(300, 60)), Path(name))
     config = configured(
         "a.png", "b.png", "c.png", model=str(plain_weights), jobs=jobs, output=Path("out")
     )
@@ -229,12 +224,12 @@ print("peak", 1024 * int(status.split("VmHWM:")[1].split()[0]))
 )
 def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeypatch):
     """A fifth too little at most, and in one step a fifth too much."""
-    images.write(images.Picture(pixels=levels(*size)), Path(name))
+    write(images.Picture(pixels=levels(*size)), Path(name))
     monkeypatch.setattr(estimate, "STREAMED_PIXELS", 500_000)  # as in the process that is measured
     command = ["upscale", name, "-m", "base", "-s", str(scale), "--engine", "torch"]
     monkeypatch.setattr(Upscaler, "seconds", lambda *_: 0.0)  # the time is not asked for here
 
-    estimated = CliRunner().invoke(app, [*command, "--json", "-n"], catch_exceptions=False)
+    estimated = command_runs.run(*command, "--json", "-n")
     done = subprocess.run(
         [sys.executable, "-c", PEAK, *command, "-q"], check=True, capture_output=True, text=True
     )

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from reading_files import AVIF
-from writing_files import SMALL, names_in
+from writing_files import SMALL, names_in, write
 
 from srcli.errors import OutputError
-from srcli.imaging import images, writing
-from srcli.imaging.images import Picture, read_size, write
+from srcli.imaging import writing
+from srcli.imaging.images import Picture, read_size
 
 
 def refusal_of(path, picture=SMALL):
@@ -22,32 +22,6 @@ def refusal_of(path, picture=SMALL):
     assert "\n" not in text
     assert text.startswith(f"{path}: ")
     return text.removeprefix(f"{path}: ")
-
-
-def test_unknown_suffixes_list_the_known_ones(tmp_path):
-    """The message holds every suffix that would have worked."""
-    message = refusal_of(tmp_path / "a.docx")
-
-    known = " ".join(sorted(images.READABLE_SUFFIXES))
-    assert f"no format is known for the suffix '.docx'; use {known}" == message
-
-
-def test_missing_folders_and_folders_in_the_way(tmp_path):
-    """They are found before anything is encoded."""
-    missing = tmp_path / "missing"
-    (tmp_path / "taken.png").mkdir()
-    (tmp_path / "file").touch()
-
-    assert f"there is no folder {missing}; make it first" == refusal_of(missing / "a.png")
-    assert refusal_of(tmp_path / "taken.png") == "a folder is in the way; choose another name"
-    assert refusal_of(tmp_path / "file" / "a.png") == "there is no such folder; make it first"
-    assert {"taken.png", "file"} == set(names_in(tmp_path))
-
-
-def test_names_too_long_for_the_file_system(tmp_path):
-    """The name is refused before the encoding, not by the temporary name."""
-    assert refusal_of(tmp_path / ("a" * 300 + ".png")) == "the file name is too long; shorten it"
-    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import errno
 import itertools
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from writing_files import KINDS, SMALL, names_in, of_kind
+from run_files import growth, needs_proc
+from writing_files import KINDS, SMALL, both, names_in, of_kind, write
 
 from srcli.errors import OutputError
 from srcli.imaging import writing
 from srcli.imaging.bands import part_of
-from srcli.imaging.images import Metadata, Picture, read_size, write
-from srcli.imaging.pictures import Album
-from srcli.imaging.writing import write_album, write_rows
+from srcli.imaging.images import Metadata, Picture, read, read_size
+from srcli.imaging.writing import write_rows
 
 STREAMED = ("a.png", "a.tiff", "a.ppm", "a.jpg")
 LABELLED = Metadata(
@@ -64,13 +62,15 @@ def test_the_file_is_the_same_however_the_picture_was_cut(tmp_path, name, kind, 
     cuts = data.draw(st.sets(st.integers(1, 29)))
     metadata = data.draw(st.sampled_from([Metadata(), LABELLED]))
     whole = of_kind(dtype, channels, alpha=alpha, height=height, width=width, metadata=metadata)
-    told = write_album(Album(pictures=(whole,)), tmp_path / f"whole-{name}")
+    told = write(whole, tmp_path / f"whole-{name}")
 
     bands = banded(whole, sorted(cut for cut in cuts if cut < height))
     notes = write_rows(bands, tmp_path / name, height=height)
 
     assert told == notes
     assert (tmp_path / f"whole-{name}").read_bytes() == (tmp_path / name).read_bytes()
+    if name in {"a.png", "a.tiff"}:
+        np.testing.assert_array_equal(both(whole), both(read(tmp_path / name)))
 
 
 def test_smooth_rows_are_packed_well(tmp_path):
@@ -162,64 +162,26 @@ def test_a_disk_that_fills_up_between_rows_is_reported(tmp_path, monkeypatch, na
     assert len(asked) < 20
 
 
-@pytest.mark.parametrize(
-    ("path", "problem"),
-    [
-        ("missing/a.png", "there is no folder"),
-        ("a.docx", "no format is known for the suffix"),
-        (".", "a folder is in the way"),
-    ],
-)
-def test_nothing_is_computed_for_a_file_that_cannot_be_written(tmp_path, path, problem):
-    """The target is looked at before the first band is asked for."""
-    asked = []
-    bands = (asked.append(number) or SMALL for number in range(2))
-
-    with pytest.raises(OutputError, match=problem):
-        write_rows(bands, tmp_path / path, height=10, format="PNG" if path == "." else None)
-    assert asked == []
-
-
-def test_rows_of_a_picture_too_large_for_its_format(tmp_path):
-    """It is the whole that counts, and it is found with the first band."""
-    problem = "7x65501 pixels exceed the 65500 a side that JPEG can hold; write PNG or TIFF"
-    with pytest.raises(OutputError, match=problem):
-        write_rows(itertools.repeat(SMALL), tmp_path / "a.jpg", height=65501)
-
-
-MEASURED = """
-import re
-import sys
-from pathlib import Path
-
+FIRST = """
 import numpy as np
-
 from srcli.imaging.images import Picture, write_rows
 
 path, height, width = Path(sys.argv[1]), 2000, 8000
 band = np.random.default_rng(0).integers(0, 99, (50, width, 3)).astype(sys.argv[2])
 bands = (Picture(pixels=band + band.dtype.type(number)) for number in range(height // 50))
-
-def peak():
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search("VmHWM:\\\\s*([0-9]+) kB", status)[1]) / 1024
-
 write_rows([Picture(pixels=band)], path, height=50)
-before = peak()
-write_rows(bands, path, height=height)
-print(peak() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="measured as Linux tells it")
+@needs_proc
 @pytest.mark.parametrize(
     ("name", "depth"),
     [("a.png", "uint8"), ("a.tiff", "uint16"), ("a.ppm", "uint8"), ("a.jpg", "uint8")],
 )
 def test_rows_are_not_held(tmp_path, name, depth):
     """16 megapixels, 48 or 96 MB, are written in less than 36 or 64 MB more than 0.4 are."""
-    script = [sys.executable, "-c", MEASURED, str(tmp_path / name), depth]
-    run = subprocess.run(script, capture_output=True, check=True, text=True)
+    work = "write_rows(bands, path, height=height)"
+    grown = growth(work, tmp_path / name, depth, first=FIRST)
 
-    assert float(run.stdout) < (36 if depth == "uint8" else 64)
+    assert grown < (36 if depth == "uint8" else 64)
     assert read_size(tmp_path / name) == (8000, 2000)

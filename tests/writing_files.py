@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from reading_files import HEIGHT, WIDTH, noise
 
-from srcli.imaging.pictures import Picture
+from srcli.imaging.pictures import Album, Picture
+from srcli.imaging.writing import write_album
 
 KINDS = [
     pytest.param(dtype, channels, alpha, id=f"{dtype.__name__}-{channels}{'-alpha' * alpha}")
@@ -24,6 +25,11 @@ def of_kind(dtype, channels, *, alpha=False, height=HEIGHT, width=WIDTH, seed=0,
     )
 
 
+def write(picture, path, **options):
+    """Write one picture; give the notes."""
+    return write_album(Album(pictures=(picture,)), path, **options)
+
+
 def both(picture):
     """Put levels and opacity of a picture into one array."""
     if picture.alpha is None:
@@ -36,5 +42,4 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-RGB = noise(3)
-SMALL = Picture(pixels=RGB)
+SMALL = Picture(pixels=noise(3))

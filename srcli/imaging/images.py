@@ -23,7 +23,6 @@ from srcli.imaging.reading import from_pillow, read, read_album, read_header, re
 from srcli.imaging.writing import (
     check_size,
     to_pillow,
-    write,
     write_album,
     write_rows,
     write_stream,
@@ -55,7 +54,6 @@ __all__ = [
     "stripped",
     "to_pillow",
     "without_location",
-    "write",
     "write_album",
     "write_rows",
     "write_stream",

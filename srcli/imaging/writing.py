@@ -2,7 +2,6 @@
 
 import errno
 import io
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from srcli.imaging.bands import Rows
 from srcli.imaging.embedding import Embedded, embedded, holds_profile
 from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of, encode, image_of
 from srcli.imaging.formats import (
-    BUILT,
     FORMAT_BY_SUFFIX,
     FORMATS,
     PILLOW_SILENCE,
@@ -39,21 +37,11 @@ def check_size(path: Path, width: int, height: int) -> None:
         OutputError: If the suffix is unknown or a side exceeds the format's limit.
     """
     with _named(one_line(str(path))):
-        _check_size(width, height, _known_format(path, None))
-
-
-def write(picture: Picture, path: Path, *, quality: int = 95, lossless: bool = False) -> None:
-    """Encode one picture as :func:`write_album` does."""
-    write_album(Album(pictures=(picture,)), path, quality=quality, lossless=lossless)
+        _check_size(width, height, _known_format(path))
 
 
 def write_album(
-    album: Album,
-    path: Path,
-    *,
-    format: str | None = None,  # noqa: A002 - what it is called everywhere
-    quality: int = 95,
-    lossless: bool = False,
+    album: Album, path: Path, *, quality: int = 95, lossless: bool = False
 ) -> tuple[str, ...]:
     """Encode all pictures of an album into a file that appears whole or not at all.
 
@@ -65,7 +53,6 @@ def write_album(
     Args:
         album: What to write.
         path: Where; its suffix names the format. An existing file is replaced.
-        format: Pillow's name of the format, whatever the suffix; None: the suffix's.
         quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
             WebP, AVIF.
         lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
@@ -76,12 +63,11 @@ def write_album(
         What the format could not hold, a short line each.
 
     Raises:
-        OutputError: If the suffix or format is unknown, a picture too large for the format,
-            or the file cannot be written.
+        OutputError: If the suffix is unknown, a picture too large for the format, or the file
+            cannot be written.
     """
     with _named(one_line(str(path))):
-        name = _known_format(path, format)
-        _check_target(path)
+        name = _known_format(path)
         _check_sizes(album, name)
         how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
         with _appearing(path, album.pictures[0].metadata.modified) as stream:
@@ -93,7 +79,6 @@ def write_rows(
     path: Path,
     *,
     height: int,
-    format: str | None = None,  # noqa: A002 - as in write_album
     quality: int = 95,
     lossless: bool = False,
 ) -> tuple[str, ...]:
@@ -110,18 +95,16 @@ def write_rows(
             held while the next one is asked for, and what it holds is not read again.
         path: Where.
         height: Rows of the whole picture.
-        format: Pillow's name of the format.
         quality: For the lossy formats.
         lossless: For WebP and AVIF.
 
     Raises:
-        OutputError: As :func:`write_album`; before the first band is asked for, where possible.
+        OutputError: As :func:`write_album`.
         ValueError: If the bands are of different kinds, or are not ``height`` rows together.
         BaseException: What going through the bands raises, as it is. No file is left then.
     """
     with _named(one_line(str(path))):
-        name = _known_format(path, format)
-        _check_target(path)
+        name = _known_format(path)
     rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
     try:
         with _named(one_line(str(path))):
@@ -143,21 +126,21 @@ def write_stream(
     album: Album,
     stream: BinaryIO,
     *,
-    format: str,  # noqa: A002 - as in write_album
+    format: str,  # noqa: A002 - what it is called everywhere
     quality: int = 95,
     lossless: bool = False,
 ) -> tuple[str, ...]:
     """Encode all pictures of an album into a stream, such as standard output.
 
     Nothing is written before everything is encoded. The stream need not be seekable; it is
-    flushed and stays open. What is not said here is as for :func:`write_album`.
+    flushed and stays open. ``format`` is Pillow's name of one that is written here; what is not
+    said here is as for :func:`write_album`.
     """
     where = one_line(str(getattr(stream, "name", "stream")))
     with _named(where):
-        name = _known_format(Path(where), format)
-        _check_sizes(album, name)
+        _check_sizes(album, format)
         whole = io.BytesIO()
-        how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
+        how = _encoding(album, Encoding(format=format, quality=quality, lossless=lossless))
         with PILLOW_SILENCE.up_to():
             notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
@@ -183,25 +166,12 @@ def to_pillow(picture: Picture) -> Image.Image:
 # ---- before the encoding ------------------------------------------------------------------
 
 
-def _known_format(path: Path, name: str | None) -> str:
-    if name is not None and name not in BUILT:
-        raise OutputError(f"no format is called {name!r}; use {' '.join(BUILT)}")
-    found = name or format_of(path)
+def _known_format(path: Path) -> str:
+    found = format_of(path)
     if found is None:
         known = " ".join(sorted(FORMAT_BY_SUFFIX))
         raise OutputError(f"no format is known for the suffix {path.suffix!r}; use {known}")
     return found
-
-
-def _check_target(path: Path) -> None:
-    """Find out before the encoding what would make it useless."""
-    try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise OutputError("a folder is in the way; choose another name")
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            folder = one_line(str(path.parent))
-            raise OutputError(f"there is no folder {folder}; make it first") from None
 
 
 def _check_sizes(album: Album, name: str) -> None:
@@ -225,7 +195,6 @@ _WRITE_PROBLEMS: Final = {
     errno.EPERM: "no permission to write there; choose another folder",
     errno.EROFS: "the disk is read-only; choose another folder",
     errno.ENAMETOOLONG: "the file name is too long; shorten it",
-    errno.ENOTDIR: "there is no such folder; make it first",
     errno.EPIPE: "its reader has gone; check the command behind the pipe",
 }
 
