@@ -34,6 +34,13 @@ def as_image(levels):
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
+def as_bytes(image, kind, **options):
+    """Encode an image through Pillow."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
 def chunk(name, data):
     """Assemble a chunk of a PNG."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

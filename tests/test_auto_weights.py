@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
+import command_runs
 import numpy as np
 import pytest
 import torch
 from batch_files import configured, enlarge
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
+from upscale_runs import EXACT
 
 from srcli import files
-from srcli import upscaler as upscaling
-from srcli.cli.app import app
 from srcli.errors import DeviceError, UsageError, WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
@@ -173,32 +172,9 @@ def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, er
     assert not Path("out").exists()
 
 
-@pytest.mark.usefixtures("two_nets")
-def test_two_nets_short_of_memory_say_so_once(monkeypatch):
-    """Each goes down its own ladder; what is worth knowing is reported once."""
-    original, found = upscaling.enlarge_rows, []
-    failing = iter([True, False, True, False])
-
-    def scarce(*arguments, **options):
-        if next(failing):
-            raise MemoryError
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(upscaling, "enlarge_rows", scarce)
-    config = configured("in/a.png", "in/b.jpg", output=Path("out"))
-
-    results = list(batch.run(config, plan(config), notice=found.append))
-
-    assert next(failing, None) is None
-    assert [one.model for one in results] == ["base", "photo"]
-    assert [one.status for one in results] == ["done", "done"]
-    assert found == ["cpu is short of memory: smaller blocks from here on"]
-
-
-def run(*arguments, **options):
+def run(*arguments):
     """Run ``srcli upscale`` in this process without a choice of weights."""
-    command = ["upscale", *arguments, "--device", "cpu", "--dtype", "fp32", "-j", "1"]
-    return CliRunner().invoke(app, command, catch_exceptions=False, prog_name="srcli", **options)
+    return command_runs.run("upscale", *arguments, *EXACT[2:])
 
 
 @pytest.mark.usefixtures("two_nets")

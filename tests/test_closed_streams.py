@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from run_files import contents
+from run_files import contents, needs_proc
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -134,7 +134,7 @@ def test_a_reader_that_goes_away_ends_the_run(here, row, on_cpu, server):
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@needs_proc
 def test_memory_does_not_grow_with_the_files(on_cpu, server):
     """After eighty files and after a hundred and seventy the process is as large, but for noise."""
     Path("many").mkdir()

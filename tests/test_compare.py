@@ -7,15 +7,14 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+import command_runs
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image
-from typer.testing import CliRunner
 from upscale_runs import EXACT, run
 
 from srcli.cli import enlarging
-from srcli.cli.app import app
 from srcli.upscaling import compare
 
 URL = re.compile(r'src="data:image/jpeg;base64,([^"]+)"')
@@ -23,8 +22,7 @@ URL = re.compile(r'src="data:image/jpeg;base64,([^"]+)"')
 
 def enlarge(weights, *arguments):
     """Run ``srcli upscale`` with weights of a file."""
-    command = ["upscale", *map(str, arguments), "-m", str(weights), *EXACT[2:]]
-    return CliRunner().invoke(app, command, catch_exceptions=False)
+    return command_runs.run("upscale", *arguments, "-m", weights, *EXACT[2:])
 
 
 def noise(height, width, channels=3, seed=1):

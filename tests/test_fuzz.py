@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, features
+from reading_files import as_bytes
 
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
@@ -35,42 +36,35 @@ def levels(channels, dtype=np.uint8, seed=3):
     return small.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def saved(image, name, **options):
-    """Encode an image by Pillow."""
-    stream = io.BytesIO()
-    image.save(stream, name, **options)
-    return stream.getvalue()
-
-
 def pillow_files():
     """Make a file of every format and of most of its kinds."""
     rgb, rgba = (Image.fromarray(levels(count)) for count in (3, 4))
     grey = Image.fromarray(levels(1)[..., 0])
     frames = [Image.fromarray(levels(3, seed=seed)) for seed in range(3)]
     several = {"save_all": True, "append_images": frames[1:]}
-    yield "rgb.jpg", saved(rgb, "JPEG", comment=b"night", dpi=(72, 72))
-    yield "progressive.jpg", saved(rgb, "JPEG", progressive=True, exif=Image.Exif().tobytes())
-    yield "cmyk.jpg", saved(rgb.convert("CMYK"), "JPEG")
-    yield "grey.jpg", saved(grey, "JPEG")
+    yield "rgb.jpg", as_bytes(rgb, "JPEG", comment=b"night", dpi=(72, 72))
+    yield "progressive.jpg", as_bytes(rgb, "JPEG", progressive=True, exif=Image.Exif().tobytes())
+    yield "cmyk.jpg", as_bytes(rgb.convert("CMYK"), "JPEG")
+    yield "grey.jpg", as_bytes(grey, "JPEG")
     for name, image in (("rgb", rgb), ("rgba", rgba), ("grey", grey), ("1", grey.convert("1"))):
-        yield f"{name}.png", saved(image, "PNG")
-        yield f"{name}.tif", saved(image, "TIFF", compression="tiff_adobe_deflate")
-    yield "palette.png", saved(rgb.quantize(16), "PNG", transparency=3)
-    yield "animated.png", saved(frames[0], "PNG", duration=50, **several)
-    yield "rgba.webp", saved(rgba, "WEBP", lossless=True)
-    yield "lossy.webp", saved(rgb, "WEBP", exif=b"Exif\0\0II*\0")
-    yield "animated.webp", saved(frames[0], "WEBP", duration=50, **several)
-    yield "grey.gif", saved(grey, "GIF")
-    yield "animated.gif", saved(frames[0], "GIF", duration=50, loop=2, **several)
-    yield "pages.tif", saved(frames[0], "TIFF", compression="tiff_lzw", **several)
-    yield "fax.tif", saved(grey.convert("1"), "TIFF", compression="group4")
-    yield "jpeg.tif", saved(rgb, "TIFF", compression="jpeg")
-    yield "rgb.bmp", saved(rgb, "BMP")
-    yield "palette.bmp", saved(rgb.quantize(16), "BMP")
-    yield "rgb.ppm", saved(rgb, "PPM")
-    yield "bits.pbm", saved(grey.convert("1"), "PPM")
+        yield f"{name}.png", as_bytes(image, "PNG")
+        yield f"{name}.tif", as_bytes(image, "TIFF", compression="tiff_adobe_deflate")
+    yield "palette.png", as_bytes(rgb.quantize(16), "PNG", transparency=3)
+    yield "animated.png", as_bytes(frames[0], "PNG", duration=50, **several)
+    yield "rgba.webp", as_bytes(rgba, "WEBP", lossless=True)
+    yield "lossy.webp", as_bytes(rgb, "WEBP", exif=b"Exif\0\0II*\0")
+    yield "animated.webp", as_bytes(frames[0], "WEBP", duration=50, **several)
+    yield "grey.gif", as_bytes(grey, "GIF")
+    yield "animated.gif", as_bytes(frames[0], "GIF", duration=50, loop=2, **several)
+    yield "pages.tif", as_bytes(frames[0], "TIFF", compression="tiff_lzw", **several)
+    yield "fax.tif", as_bytes(grey.convert("1"), "TIFF", compression="group4")
+    yield "jpeg.tif", as_bytes(rgb, "TIFF", compression="jpeg")
+    yield "rgb.bmp", as_bytes(rgb, "BMP")
+    yield "palette.bmp", as_bytes(rgb.quantize(16), "BMP")
+    yield "rgb.ppm", as_bytes(rgb, "PPM")
+    yield "bits.pbm", as_bytes(grey.convert("1"), "PPM")
     if "avif" in features.get_supported():
-        yield "rgba.avif", saved(rgba, "AVIF", speed=10)
+        yield "rgba.avif", as_bytes(rgba, "AVIF", speed=10)
 
 
 def deep_files():

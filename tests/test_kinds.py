@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms
-from reading_files import AVIF, chunk, lab_of
+from reading_files import AVIF, as_bytes, as_image, chunk, lab_of
 
 from srcli.errors import ImageError
 from srcli.imaging.kinds import format_at, jxl_size
@@ -29,9 +29,7 @@ def levels(channels=3):
 
 def saved(kind, image=None, **options):
     """Encode an image through Pillow."""
-    stream = io.BytesIO()
-    (Image.fromarray(levels()) if image is None else image).save(stream, kind, **options)
-    return stream.getvalue()
+    return as_bytes(as_image(levels()) if image is None else image, kind, **options)
 
 
 # ---- colours --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from batch_files import picture
 from plan_files import selected
+from reading_files import as_bytes
 from upscale_runs import run
 
 from srcli.errors import NothingToDoError
@@ -40,9 +41,7 @@ def _bare(monkeypatch):
 
 def encoded(name="JPEG", size=(8, 6)):
     """Encode a small picture."""
-    stream = io.BytesIO()
-    picture(*size).save(stream, name)
-    return stream.getvalue()
+    return as_bytes(picture(*size), name)
 
 
 def raw():

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from metadata_blocks import block, encoded, packet, pictured
 from PIL import Image
-from reading_files import SRGB, chunk
+from reading_files import SRGB, as_bytes, chunk
 
 from srcli.imaging.reading import read, read_album
 
@@ -21,10 +21,8 @@ XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 def saved(kind, shape=(32, 48, 3), **options):
     """Encode a gradient through Pillow."""
-    stream = io.BytesIO()
     pixels = np.linspace(0, 255, np.prod(shape)).reshape(shape).astype(np.uint8)
-    Image.fromarray(pixels).save(stream, kind, **options)
-    return stream.getvalue()
+    return as_bytes(Image.fromarray(pixels), kind, **options)
 
 
 def jpeg(*segments, shape=(32, 48, 3)):

@@ -53,6 +53,11 @@ KNOWN = " ".join(sorted(READABLE_SUFFIXES))
             ),
         ),
         ({"name": "{stem}", "suffix": ""}, "--suffix and --name exclude each other; give one"),
+        ({"quality": 0}, "--quality must lie in 1..100, not 0"),
+        ({"quality": 101}, "--quality must lie in 1..100, not 101"),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
+        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
+        ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
         *(
             ({option: (pattern,)}, f"--{option} is empty; give a pattern such as *.jpg")
             for option in ("include", "exclude")

@@ -5,13 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from plan_files import listed, problems, selected, targets, touch
 
 from srcli.errors import UsageError
 from srcli.upscaling.plan import plan
-from srcli.upscaling.search import joined_list, read_list
+from srcli.upscaling.search import read_list
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -45,24 +43,6 @@ def test_a_list_has_a_path_on_each_line(monkeypatch, data, entries, source):
     stdin(data, monkeypatch)
 
     assert read_list(source) == entries
-
-
-NAME = st.text(
-    st.one_of(
-        st.sampled_from("\n\r\ufeff @-/.\udcff"), st.characters(exclude_categories=["Cs", "Cc"])
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(entries=st.lists(NAME, max_size=5))
-def test_a_list_is_read_as_it_was_written(entries):
-    """Whatever paths are written come back as they are."""
-    Path("list.txt").write_bytes(joined_list(entries))
-
-    assert read_list("list.txt") == entries
 
 
 def test_a_list_stands_for_its_paths():

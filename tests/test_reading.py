@@ -1,9 +1,5 @@
 """Pictures of every mode, as they were written."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import pyvips
@@ -26,9 +22,8 @@ from reading_files import (
     png,
     smooth,
 )
+from run_files import growth, needs_proc
 
-from srcli.errors import ImageError
-from srcli.imaging.formats import format_of
 from srcli.imaging.pictures import Picture
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size
 
@@ -40,6 +35,7 @@ MODES = {
     "LA.png": (as_image(LA), {}, LA[..., :1], LA[..., 1:]),
     "RGBA.png": (as_image(RGBA), {}, RGBA[..., :3], RGBA[..., 3:]),
     "P.gif": (palette_image(), {}, COLOURS[INDICES], None),
+    "P.tiff": (palette_image(), {}, COLOURS[INDICES], None),
     "P-bytes.png": (
         palette_image(),
         {"transparency": OPACITIES.tobytes()},
@@ -141,27 +137,6 @@ def test_other_colour_models_become_rgb(mode, colour, pixels, alpha):
 # ---- what every picture is ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff"])
-def test_reading_one_picture_does_not_decode_the_others(saved, name):
-    """The first picture can be had of a file whose later ones are damaged."""
-    frames = [as_image(noise(3, seed=seed, height=40, width=40)) for seed in range(3)]
-    options = {"lossless": True} if "webp" in name else {}
-    path = saved(frames[0], name, save_all=True, append_images=frames[1:], **options)
-    data = bytearray(path.read_bytes())
-    if "webp" in name:
-        last = data.rindex(b"VP8L")
-        data[last + 20 : last + 24] = b"\xff" * 4
-    else:
-        del data[-400:]
-    expected = read_album(path).pictures[0].pixels
-    path.write_bytes(data)
-
-    if "tiff" not in name:  # whose directory is behind its pixels
-        np.testing.assert_array_equal(expected, read(path).pixels)
-    with pytest.raises(ImageError, match=r"(frame|page) 3 .*(damaged|truncated)"):
-        read_album(path)
-
-
 # ---- colour spaces ------------------------------------------------------------------------
 
 
@@ -213,49 +188,7 @@ def test_lab_is_converted(saved):
     assert album.notes == ("CIELAB converted to sRGB",)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tiff", "deep.png", "deep.tiff", "a.webp"])
-def test_wide_colours_keep_their_numbers_and_their_profile(saved, name):
-    """Display P3 is neither converted nor forgotten, at 8 bits and at 16."""
-    wide = bytes(pyvips.Image.profile_load("p3"))
-    if name.startswith("deep"):
-        levels = noise(3, np.uint16)
-        image = pyvips.Image.new_from_array(levels).copy(interpretation="rgb16")
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", wide)
-        path = saved(image.write_to_buffer(name.removeprefix("deep")), name)
-    else:
-        levels = noise(3)
-        options = {"lossless": True} if "webp" in name else {}
-        path = saved(as_image(levels), name, icc_profile=wide, **options)
-
-    album = read_album(path)
-
-    np.testing.assert_array_equal(levels, album.pictures[0].pixels)
-    assert album.pictures[0].metadata.icc_profile == wide
-    assert album.notes == ()
-
-
 # ---- images that a program has ------------------------------------------------------------
-
-
-def test_an_image_of_pillow_is_turned_and_described():
-    """Its EXIF turns it, its metadata comes along, and it stays as it was."""
-    image = as_image(RGB)
-    image.info |= {"exif": exif_block(6), "icc_profile": SRGB, "dpi": (90, 90)}
-
-    picture = from_pillow(image)
-
-    np.testing.assert_array_equal(np.rot90(RGB, -1), picture.pixels)
-    assert (picture.metadata.icc_profile, picture.metadata.dpi) == (SRGB, (90, 90))
-    assert parsed(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
-    np.testing.assert_array_equal(RGB, np.array(image))
-
-
-def test_format_is_the_one_of_the_content(saved):
-    """A PNG under a JPEG's name is a PNG."""
-    path = saved(as_image(RGB), "liar.jpg", format="PNG")
-
-    assert read_album(path).format == "PNG"
-    assert format_of(path) == "JPEG"
 
 
 @pytest.mark.parametrize(
@@ -339,27 +272,15 @@ def test_strips_are_put_together(mode, orientation):
         np.testing.assert_array_equal(found.alpha, expected[..., 3:])
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@needs_proc
 def test_decoding_takes_what_pillow_takes_and_the_array(tmp_path):
     """Pixels on their side take 4 bytes in Pillow and 3 in the array, and no third copy."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    tile = as_image(noise(3, height=500, width=500))
-    image = Image.new("RGB", (5000, 4000))
-    for left in range(0, 5000, 500):
-        for top in range(0, 4000, 500):
-            image.paste(tile, (left, top))
-    image.save(tmp_path / "a.jpg", quality=50, exif=exif)
-    program = (
-        "import pathlib, re, sys\n"
-        "from srcli.imaging.reading import read\n"
-        "def peak():\n"
-        "    status = pathlib.Path('/proc/self/status').read_text()\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024\n"
-        "before = peak()\n"
-        "assert read(pathlib.Path(sys.argv[1])).width == 4000\n"
-        "print(peak() - before)\n"
-    )
-    arguments = [sys.executable, "-c", program, str(tmp_path / "a.jpg")]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 7 * 20 + 25
+    tile = noise(3, height=500, width=500)
+    as_image(np.tile(tile, (8, 10, 1))).save(tmp_path / "a.jpg", quality=50, exif=exif)
+
+    work = "assert read(Path(sys.argv[1])).width == 4000"
+    grown = growth(work, tmp_path / "a.jpg", first="from srcli.imaging.reading import read")
+
+    assert grown < 7 * 20 + 25

@@ -54,30 +54,6 @@ def test_every_frame_is_what_is_to_be_seen(saved, name, clear):
     np.testing.assert_array_equal(album.pictures[0].pixels, read(path).pixels)
 
 
-@pytest.mark.parametrize(
-    ("name", "stored", "plays"),
-    [
-        ("gif", None, None),
-        ("gif", 0, 0),
-        ("gif", 1, 2),
-        ("gif", 7, 8),
-        ("png", 0, 0),
-        ("png", 1, 1),
-        ("png", 7, 7),
-        ("webp", 0, 0),
-        ("webp", 1, 1),
-        ("webp", 7, 7),
-    ],
-)
-def test_the_loop_counts_how_often_an_animation_plays(saved, name, stored, plays):
-    """GIF counts how often it is repeated, the others how often it plays; 0 is for ever."""
-    frames = drawn(clear=False)
-    options = {} if stored is None else {"loop": stored}
-    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:], **options)
-
-    assert read_album(path).loop == plays
-
-
 def test_a_still_picture_has_no_time(saved):
     """One frame is no animation, whatever its file says about time."""
     for name in ("a.gif", "a.webp", "a.png"):

@@ -5,18 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_runs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from typer.testing import CliRunner
 from upscale_runs import lines_of
 
-from srcli.cli.app import app
 from srcli.errors import UsageError
 from srcli.upscaling import share as sharing
-from srcli.upscaling.config import STREAM, Job
+from srcli.upscaling.config import Job
 from srcli.upscaling.share import Share, deal
 
 ROOT = Path(__file__).parents[1]
@@ -116,17 +115,6 @@ def test_the_order_of_the_plan_does_not_matter():
     assert len(second) == len(names) - 1
 
 
-@pytest.mark.parametrize("world_size", [2, 5])
-def test_streams_belong_to_the_first_process(world_size):
-    """Only one of them can read stdin."""
-    jobs = [Job(Path("a.png"), Path("out/a.png"), "a.png"), Job(STREAM, Path("out/b.png"), "-")]
-
-    first, second, *others = shares(jobs, world_size)
-
-    assert (first, second) == ([jobs[1]], [jobs[0]])
-    assert not any(others)
-
-
 # ---- the command --------------------------------------------------------------------------
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "sub/e.png")
@@ -150,9 +138,9 @@ def run(tiny_weights):
     """Run ``srcli upscale`` as one of several processes, one after the other."""
 
     def invoke(rank, *arguments, world_size=2, data=None):
-        command = ["upscale", *arguments, "-m", str(tiny_weights), "--device", "cpu"]
+        command = ["upscale", *arguments, "-m", tiny_weights, "--device", "cpu"]
         environment = {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
-        return CliRunner().invoke(app, command, env=environment, catch_exceptions=False, input=data)
+        return command_runs.run(*command, env=environment, input=data)
 
     return invoke
 

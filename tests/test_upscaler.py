@@ -17,7 +17,7 @@ from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
 import srcli
 from srcli.errors import UsageError, WeightsError
-from srcli.imaging.images import Metadata, Picture
+from srcli.imaging.images import Picture
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
@@ -205,19 +205,6 @@ def test_a_cut_out_has_no_halo(background):
     assert np.abs(laid(result.pixels, result.alpha / 255) - expected).max() <= 2 / 255
 
 
-def test_metadata_duration_and_progress():
-    """The result has what the file said of itself; the share done rises to one."""
-    metadata = Metadata(icc_profile=b"profile", exif=None, dpi=(300.0, 300.0))
-    source = Picture(pixels=grey(100, 20).pixels, duration=40.0, metadata=metadata)
-    shares = []
-
-    result = identity(tile=PATCH).upscale(source, (300, 60), shares.append)
-
-    assert (result.metadata, result.duration) == (metadata, 40.0)
-    assert (len(shares), shares[-1]) == (3, 1)
-    assert shares == pytest.approx([0.37, 0.73, 1], abs=0.01)
-
-
 # ---- self-ensemble ------------------------------------------------------------------------
 
 
@@ -279,18 +266,21 @@ def test_a_pillow_image_becomes_a_larger_one(mode, expected):
 
 
 def test_a_pillow_image_keeps_what_it_says_and_is_upright():
-    """The orientation is applied once; profile and EXIF are on the result."""
+    """The orientation is applied once; profile, EXIF, XMP and resolution are on the result."""
     image, exif = Image.new("RGB", (14, 9), "red"), Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
     image.info = {
         "exif": exif.tobytes(),
         "icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        "xmp": b"<x/>",
+        "dpi": (300, 300),
     }
 
     larger = identity()(image)
 
     assert larger.size == (27, 42)
-    assert larger.info["icc_profile"] == image.info["icc_profile"]
+    for name in ("icc_profile", "xmp", "dpi"):
+        assert larger.info[name] == image.info[name]
     assert larger.getexif().get(0x0112, 1) == 1
     assert larger.getexif()[0x010F] == "Maker"
 

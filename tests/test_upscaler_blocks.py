@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 
 import pytest
 import torch
@@ -184,19 +183,16 @@ def test_progress_does_not_fall_when_memory_runs_out(monkeypatch):
 class Clocked:
     """A net that only moves a clock, by a millionth of a second for each pixel it is given."""
 
-    def __init__(self, monkeypatch, most=math.inf):
-        self.now, self.windows, self.most = 0.0, [], most
-        self.delays = itertools.repeat(0.0)
+    def __init__(self, monkeypatch):
+        self.now, self.windows = 0.0, []
         monkeypatch.setattr(NetRunner, "run", lambda _runner, windows, **_: self.run(windows))
         monkeypatch.setattr(batches.time, "perf_counter", lambda: self.now)
 
     def run(self, windows):
-        """Give windows back as they are; those of more than so many pixels do not fit."""
+        """Give windows back as they are."""
         pixels = windows.shape[0] * windows[0, 0].numel()
-        if pixels > self.most:
-            raise MemoryError
         self.windows.append(pixels)
-        self.now += pixels / 1e6 + next(self.delays)
+        self.now += pixels / 1e6
         return windows
 
 
@@ -252,16 +248,6 @@ def test_a_slow_measurement_is_not_repeated(monkeypatch):
     upscaler(correcting(), tile=1440).seconds((400, 400), (1200, 1200))
 
     assert clock.windows == [(1440 + 2 * SMALL.usual_margin) ** 2]
-
-
-def test_a_measurement_that_finds_too_little_memory_uses_smaller_blocks(monkeypatch):
-    """As a run does; the estimate is then of the smaller blocks."""
-    clock, notices = Clocked(monkeypatch, most=500**2), []
-    made = upscaler(correcting(), notices.append)
-
-    assert made.seconds((400, 400), (1200, 1200)) > 1.2**2
-    assert notices == ["cpu is short of memory: smaller blocks from here on"]
-    assert max(clock.windows) <= 500**2
 
 
 # ---- CUDA ---------------------------------------------------------------------------------

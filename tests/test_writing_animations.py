@@ -14,8 +14,7 @@ from PIL import ExifTags, Image
 from reading_files import AVIF, SRGB, exif_block, noise, smooth
 from writing_files import KINDS, of_kind
 
-from srcli.imaging.formats import BUILT, FORMATS
-from srcli.imaging.images import Metadata, Picture, read, read_album, write
+from srcli.imaging.images import Metadata, Picture, read_album
 from srcli.imaging.pictures import Album
 from srcli.imaging.writing import write_album, write_stream
 
@@ -170,13 +169,18 @@ def test_pages_are_exact_at_every_size_and_depth(tmp_path, monkeypatch, big):
 @pytest.mark.parametrize("loop", [None, 0, 1, 2, 7])
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif"])
 def test_plays_are_counted_as_the_format_counts(tmp_path, name, loop):
-    """What is not said is once; GIF counts the repetitions, and has none to say for once."""
+    """What is not said is once; GIF counts the repetitions, and has none to say for once.
+
+    It is read as it was meant.
+    """
     write_album(animated(loop=loop), tmp_path / name)
 
     with Image.open(tmp_path / name) as image:
         found = image.info.get("loop")
     plays = 1 if loop is None else loop
     assert found == ({0: 0, 1: None}.get(plays, plays - 1) if name == "a.gif" else plays)
+    again = read_album(tmp_path / name).loop
+    assert again == (None if name == "a.gif" and plays == 1 else plays)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", pytest.param("a.avif", marks=AVIF)])
@@ -297,40 +301,3 @@ ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, a
 def test_what_a_format_cannot_hold_is_reported(album, name, lossless, expected):
     """One line for each loss, and none where nothing is lost."""
     assert expected == list(write_stream(album, io.BytesIO(), format=name, lossless=lossless))
-
-
-def test_colours_are_converted_where_their_profile_cannot_be_kept(tmp_path):
-    """Red of a profile whose red is green becomes sRGB's green."""
-    red = np.broadcast_to(np.array([230, 30, 30], np.uint8), (4, 5, 3))
-    picture = Picture(pixels=red, metadata=Metadata(icc_profile=swapped(SRGB)))
-    write(picture, tmp_path / "a.bmp")
-    write(picture, tmp_path / "a.png")
-
-    level = read(tmp_path / "a.bmp").pixels[0, 0].astype(int)
-    assert level[1] > level[0] + 50
-    np.testing.assert_array_equal(red, read(tmp_path / "a.png").pixels)
-
-
-@given(
-    st.sampled_from([kind.values for kind in KINDS]),
-    st.sampled_from(BUILT),
-    st.integers(1, 3),
-    st.tuples(st.none() | st.integers(0, 2**40), st.none() | st.floats(0, 1e12)),
-)
-def test_odd_times_and_loops_never_cost_the_pictures(kind, name, count, times):
-    """Whatever it says, every format is written, the same each time, and can be read."""
-    dtype, channels, alpha = kind
-    loop, duration = times
-    more = {"duration": duration}
-    pictures = tuple(
-        of_kind(dtype, channels, alpha=alpha, seed=each, **more) for each in range(count)
-    )
-    album = Album(pictures=pictures, loop=loop)
-    files = [io.BytesIO(), io.BytesIO()]
-    for stream in files:
-        write_stream(album, stream, format=name)
-
-    assert files[0].getvalue() == files[1].getvalue()
-    several = FORMATS[name].frames or FORMATS[name].pages
-    found = read_album(Path("a"), files[0].getvalue())
-    assert len(found.pictures) == (count if several else 1)

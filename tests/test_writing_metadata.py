@@ -4,7 +4,6 @@ import io
 import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +19,14 @@ from metadata_blocks import (
     swapped,
     text,
 )
-from PIL import ExifTags, Image, IptcImagePlugin, features
+from PIL import Image, IptcImagePlugin, features
 from reading_files import SRGB
+from writing_files import KINDS, of_kind
 
-from srcli.imaging import images
+from srcli.imaging import formats, images
 from srcli.imaging.formats import BUILT
 from srcli.imaging.ifd import EXIF, GPS
-from srcli.imaging.images import Album, Metadata, Picture, read_album, to_pillow
+from srcli.imaging.images import Album, Metadata, read_album
 from srcli.imaging.metadata import dpi_of
 from srcli.imaging.writing import write_stream
 
@@ -124,19 +124,6 @@ def test_chunks_that_say_what_colours_are_stay_in_a_png():
     assert (found.icc_profile, found.colour_chunks) == (SRGB, beside)
 
 
-def test_pillow_images_keep_their_metadata():
-    """Profile, EXIF, XMP and resolution are where Pillow's own readers put them."""
-    data = packet('xmp:Rating="4"')
-    picture = pictured(exif=block(), xmp=data, icc_profile=SRGB, dpi=(300.0, 300.0))
-    image = to_pillow(picture)
-
-    assert image.info["icc_profile"] == SRGB
-    assert image.info["xmp"] == data
-    assert image.info["dpi"] == (300, 300)
-    assert image.getexif()[ExifTags.Base.Make] == "Canon"
-    assert to_pillow(Picture(pixels=picture.pixels)).info == {}
-
-
 def test_pages_keep_their_own_metadata():
     """Profile, EXIF and resolution of a page are its own, whatever its byte order."""
     pages = (
@@ -176,22 +163,35 @@ ODD = st.builds(
 )
 
 
-@given(ODD, st.sampled_from(BUILT), st.sampled_from([np.uint8, np.uint16]), st.sampled_from([1, 3]))
-def test_odd_metadata_never_costs_the_picture(metadata, name, dtype, channels):
+TIMES = {"duration": st.none() | st.floats(0, 1e12), "loop": st.none() | st.integers(0, 2**40)}
+
+
+@given(
+    ODD,
+    st.fixed_dictionaries(TIMES),
+    st.sampled_from(BUILT),
+    st.sampled_from([kind.values for kind in KINDS]),
+    st.integers(1, 3),
+)
+def test_what_is_odd_never_costs_the_picture(metadata, times, name, kind, count):
     """Whatever it says, every format is written, the same each time, and can be read."""
-    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, channels)).astype(dtype)
-    album = Album(pictures=(Picture(pixels=pixels, metadata=metadata),))
+    dtype, channels, alpha = kind
+    more = {"metadata": metadata, "duration": times["duration"]}
+    pictures = (of_kind(dtype, channels, alpha=alpha, seed=n, **more) for n in range(count))
+    album = Album(pictures=tuple(pictures), loop=times["loop"])
     files = [io.BytesIO(), io.BytesIO()]
     for stream in files:
         write_stream(album, stream, format=name)
 
     assert files[0].getvalue() == files[1].getvalue()
-    assert read_album(Path("a"), files[0].getvalue()).pictures[0].width == 7
+    several = formats.FORMATS[name].frames or formats.FORMATS[name].pages
+    found = read_album(Path("a"), files[0].getvalue()).pictures
+    assert len(found) == (count if several else 1)
 
 
 # ---- the table ----------------------------------------------------------------------------
 
-KINDS = {
+METADATA = {
     "EXIF": {"exif": block()},
     "maker's notes": {"exif": block()},
     "place": {"exif": block()},
@@ -206,7 +206,7 @@ KINDS = {
 
 def fate(kind, name):
     """Find out what becomes of one kind of metadata in a format."""
-    given_metadata = KINDS[kind] or {"icc_profile": swapped(SRGB)}
+    given_metadata = METADATA[kind] or {"icc_profile": swapped(SRGB)}
     file, notes = encoded(pictured(**given_metadata), name)
     data = file.getvalue()
     kept = {
@@ -229,8 +229,8 @@ def fate(kind, name):
 @pytest.mark.skipif("AVIF" not in BUILT or not features.check("webp"), reason="not all formats")
 def test_the_table_of_the_documentation_is_what_happens():
     """Each pair of a format and a kind of metadata is tried; print the rows to renew the table."""
-    rows = [f"| {' | '.join(['', *KINDS])} |", f"|{'---|' * (len(KINDS) + 1)}"]
-    rows += [f"| {name} | {' | '.join(fate(kind, name) for kind in KINDS)} |" for name in BUILT]
+    rows = [f"| {' | '.join(['', *METADATA])} |", f"|{'---|' * (len(METADATA) + 1)}"]
+    rows += [f"| {name} | {' | '.join(fate(kind, name) for kind in METADATA)} |" for name in BUILT]
     table = "\n".join(rows)
 
     assert table in DOCUMENT.read_text(encoding="utf-8"), table
