@@ -38,6 +38,15 @@ def png(name, content=b"abcd"):
     return data[:33] + chunk(name, content) + data[33:]
 
 
+def photoshop():
+    """Make a TIFF with resources of Photoshop, and layers that libtiff does not load."""
+    stream, layers = io.BytesIO(), bytes(50 << 20)
+    tags = [(34377, 7, 4, b"8BIM", True), (37724, 7, len(layers), layers, True)]
+    tifffile.imwrite(stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags)
+    return stream.getvalue()
+
+
+NOT_SQUARE = "its pixels are not square (densities 2 and 1): dropped"
 PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
 
 
@@ -59,6 +68,13 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
+        (png(b"pHYs", struct.pack(">IIB", 2, 1, 0)), NOT_SQUARE),
+        (saved("JPEG").replace(b"\0\0\1\0\1\0\0", b"\0\0\2\0\1\0\0", 1), NOT_SQUARE),
+        (
+            saved("GIF").replace(b",", b"!\xff\x0bICCRGBG1012\1x\0,", 1),
+            "left out: data of ICCRGBG1",
+        ),
+        (photoshop(), "left out: settings of Photoshop, layers of Photoshop"),
         (jpeg(shape=(32, 48))[:-2], NO_END),
         (jpeg((0xEC, b"Ducky\0\1")), None),
         (jpeg() + bytes(100), None),
@@ -98,14 +114,33 @@ def test_all_comments_of_a_jpeg_are_kept():
     assert read(NAME, jpeg((0xFE, b"one"), (0xFE, b"two"))).metadata.comment == b"one\ntwo"
 
 
-@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le"])
-def test_xmp_in_wide_letters_is_read(order):
-    """As some programs write it."""
-    wide = packet('exif:PixelXDimension="96"').decode().encode(order)
-    file, notes = encoded(pictured(xmp=wide), "PNG")
+@pytest.mark.parametrize("start", ["", "\ufeff", '<?xml version="1.0" encoding="UTF-16"?>'])
+@pytest.mark.parametrize("order", ["utf-16-be", "utf-16-le", "utf-32-le"])
+def test_xmp_in_wide_letters_is_read(order, start):
+    """As some programs write it: with a mark before it, a declaration, or bare."""
+    given = packet('dc:title="ß"')
+    wide = (start + given.decode()).encode(order)
 
-    assert b'PixelXDimension="192"' in read(NAME, file.getvalue()).metadata.xmp
-    assert not notes
+    assert read(NAME, jpeg((0xE1, XMP + wide))).metadata.xmp == given
+    assert read(NAME, saved("TIFF", tiffinfo={700: wide})).metadata.xmp == given
+
+
+@pytest.mark.parametrize("name", ["exif", "APP1"])
+def test_exif_that_imagemagick_puts_into_a_png_is_kept(name):
+    """As hexadecimal digits; its orientation holds."""
+    value = f"{name}\0\n{name}\n{len(block()):8d}\n{block().hex()}\n"
+    found = read(NAME, png(b"tEXt", b"Raw profile type " + value.encode()))
+
+    assert (found.metadata.orientation, found.width, found.height) == (6, 32, 48)
+    assert found.metadata.exif == block()
+
+
+def test_xmp_that_imagemagick_puts_into_a_png_is_kept():
+    """Under the same name as EXIF."""
+    data = XMP + packet()
+    value = f"Raw profile type APP1\0\nAPP1\n{len(data):8d}\n{data.hex()}\n"
+
+    assert read(NAME, png(b"tEXt", value.encode())).metadata.xmp == packet()
 
 
 DJI = 'xmlns:d="http://www.dji.com/drone-dji/1.0/" d:GimbalYawDegree="1" d:CalibratedFocalLength'

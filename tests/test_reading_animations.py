@@ -101,6 +101,16 @@ def test_grey_frames_stay_grey_until_one_is_coloured(saved):
         assert kinds == {channels}
 
 
+def test_grey_frames_with_a_profile_of_colours_stay_rgb():
+    """The profile says nothing of grey."""
+    stream = io.BytesIO()
+    frames = [Image.new("RGB", (9, 9), (level,) * 3) for level in (10, 90)]
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:], icc_profile=SRGB)
+
+    first = read_album(Path("a"), stream.getvalue()).pictures[0]
+    assert (first.pixels.shape, first.metadata.icc_profile) == ((9, 9, 3), SRGB)
+
+
 def test_every_page_of_a_tiff_is_its_own_picture():
     """Pages keep their size, kind, depth and metadata; reduced copies are left out, and told."""
     deep, grey, small, turned = (

@@ -20,7 +20,7 @@ from metadata_blocks import (
     text,
 )
 from PIL import Image, IptcImagePlugin, features
-from reading_files import SRGB
+from reading_files import SRGB, chunk
 from writing_files import KINDS, of_kind
 
 from srcli.imaging import formats, images
@@ -37,9 +37,12 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_place_can_be_left_out_alone(name):
     """No byte of it is in the file, and the rest is."""
-    data = packet('exif:GPSLatitude="48,30N" xmp:Rating="4"')
-    place = {0x1D: text("2019:06:14")}
-    album = Album(pictures=(pictured(exif=block(place=place), xmp=data),))
+    dji = 'xmlns:d="http://www.dji.com/drone-dji/1.0/" d:GpsLongtitude="11.25"'
+    geo = 'xmlns:g="http://www.w3.org/2003/01/geo/wgs84_pos#" g:lat="48.75"'
+    data = packet(f'{dji} {geo} exif:GPSLatitude="48,30N" xmp:Rating="4"')
+    exif = block(place={0x1D: text("2019:06:14")}, main={0x2BC: (1, data)})
+    words = (("GPSLatitude", "48,30N"),)
+    album = Album(pictures=(pictured(exif=exif, xmp=data, text=words),))
 
     bare = images.without_location(album)
     file, _ = encoded(bare.pictures[0], name)
@@ -47,7 +50,13 @@ def test_the_place_can_be_left_out_alone(name):
     main, parts = parsed(file)
     assert (parts[GPS], GPS in main) == ({}, False)
     assert parts[EXIF][0x9003] == "2019:06:15 10:20:30"
-    for secret in (b"2019:06:14", b"48,30N", struct.pack("<6I", 48, 1, 30, 1, 0, 1)):
+    for secret in (
+        b"2019:06:14",
+        b"48,30N",
+        b"48.75",
+        b"11.25",
+        struct.pack("<6I", 48, 1, 30, 1, 0, 1),
+    ):
         assert secret not in file.getvalue()
     assert b'xmp:Rating="4"' in bare.pictures[0].metadata.xmp
 
@@ -106,6 +115,26 @@ def test_texts_of_a_png_come_back_in_order():
     for keyword in ("", " a", "a  b", "名", "x" * 80, "a\n"):
         notes = encoded(pictured(text=((keyword, "t"),)), "PNG")[1]
         assert notes == ("PNG holds no text under such keywords as these: dropped",)
+
+
+def test_texts_under_one_keyword_and_in_languages_stay_apart():
+    """As PNG allows them."""
+    parts = [chunk(b"tEXt", b"Comment\0one"), chunk(b"tEXt", b"Comment\0two")]
+    parts += [chunk(b"iTXt", b"Title\0\0\0de\0Titel\0Nacht")]
+    data = encoded(pictured(), "PNG")[0].getvalue()
+    data = data[:33] + b"".join(parts) + data[33:]
+    file, _ = encoded(read_album(Path("a"), data).pictures[0], "PNG")
+
+    assert all(part in file.getvalue() for part in parts)
+
+
+def test_old_comments_become_texts_of_a_png():
+    """Their letters are not always UTF-8."""
+    file, _ = encoded(pictured(comment="Café".encode("latin-1")), "PNG")
+
+    assert read_album(Path("a"), file.getvalue()).pictures[0].metadata.text == (
+        ("Comment", "Café"),
+    )
 
 
 def test_chunks_that_say_what_colours_are_stay_in_a_png():

@@ -50,6 +50,15 @@ def test_numbers_of_pixels_in_xmp_follow_them(name, before, after):
     assert f"<{name}>{after}</{name}>".encode() in element
 
 
+def test_lines_of_an_attribute_and_sizes_of_paper_stay():
+    """What is changed beside them is written anew."""
+    page = '<dc:page><rdf:Description stDim:w="11" stDim:h="8.5" stDim:unit="inch"/></dc:page>'
+    found, _ = fitted(packet('dc:title="a&#xA;b&#9;c" tiff:Orientation="6"', page))
+
+    assert b'dc:title="a&#10;b&#9;c"' in found
+    assert b'stDim:w="11" stDim:h="8.5"' in found
+
+
 REGION = (
     '<mwg-rs:Regions><mwg-rs:AppliedToDimensions stDim:w="96" stDim:h="64" stDim:unit="pixel"/>'
     '<mwg-rs:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '

@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -57,14 +58,19 @@ class Chunks:
     def without_pixels(self) -> bytes:
         """Assemble a still PNG of one grey pixel with all that is said beside the pixels.
 
-        Before keywords that might be taken for fields of Pillow :data:`TEXT_MARK` is put.
+        Before keywords that might be taken for fields of Pillow, and such as were there before,
+        :data:`TEXT_MARK` is put.
         """
         header = (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-        parts = [header]
+        parts, seen = [header], Counter[bytes]()
         for name, content in self.others:
-            is_field = name in _OF_TEXTS and _FIELD.match(content)
+            marks = b""
+            if name in _OF_TEXTS:
+                keyword = content.partition(b"\0")[0]
+                marks = TEXT_MARK.encode() * (seen[keyword] + bool(_FIELD.match(content)))
+                seen[keyword] += 1
             if name not in _OF_PIXELS:
-                parts.append((name, TEXT_MARK.encode() + content if is_field else content))
+                parts.append((name, marks + content))
         parts += [(b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
         return b"\x89PNG\r\n\x1a\n" + b"".join(_assembled(*part) for part in parts)
 

@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, iTXt
 
 from srcli.imaging.exif import (
     DAMAGED,
@@ -22,7 +22,7 @@ from srcli.imaging.ifd import MAIN, Directory
 from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import to_srgb
-from srcli.imaging.xmp import fitted_xmp, split
+from srcli.imaging.xmp import fitted_xmp, is_place, split
 from srcli.imaging.xmp import without_location as xmp_without_location
 
 _SEGMENT: Final = 65533
@@ -92,7 +92,11 @@ class Embedded:
         if self.metadata.xmp:
             info.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.metadata.xmp)
         for key, text in self.metadata.text:
-            info.add_text(key, text.replace("\0", "").encode(errors="replace").decode())
+            value = text.replace("\0", "").encode(errors="replace").decode()
+            if isinstance(text, iTXt):  # which knows its language
+                info.add_itxt(key, value, text.lang or "", text.tkey or "")
+            else:
+                info.add_text(key, value)
         return info
 
     def tiff_tags(self, order: str) -> dict[int, Directory]:
@@ -130,7 +134,7 @@ def embedded(picture: Picture, name: str) -> Embedded:
     """Make of the metadata of a picture that is not adapted yet what a format stores of it."""
     given, keeps = replace(picture.metadata, dpi=dpi_of(picture.metadata.dpi)), FORMATS[name].keeps
     if name == "PNG" and given.comment and all(key != "Comment" for key, _ in given.text):
-        comment = given.comment.decode(errors="replace")
+        comment = _words_of(given.comment)
         given = replace(given, text=(*given.text, ("Comment", comment)))
     notes = [
         f"{name} holds no {word}: dropped"
@@ -202,6 +206,14 @@ def _is_keyword(key: str) -> bool:
     return latin and 0 < len(key) < 80 and key.isprintable() and key == " ".join(key.split())
 
 
+def _words_of(comment: bytes) -> str:
+    """Decode a comment, whose letters no format names: UTF-8, or those of old programs."""
+    try:
+        return comment.decode()
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
+
+
 def _lost_profile(picture: Picture, name: str) -> str:
     probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
     kind = "grey ICC profile" if "icc_profile" in FORMATS[name].keeps else "ICC profile"
@@ -225,5 +237,5 @@ def metadata_without_location(found: Metadata) -> Metadata:
     """Take out of metadata where a picture was taken, as :func:`without_location` does."""
     exif = None if found.exif is None else exif_without_location(found.exif)
     packet = None if found.xmp is None else xmp_without_location(found.xmp)
-    text = tuple((key, value) for key, value in found.text if not key.startswith("exif:GPS"))
+    text = tuple((key, value) for key, value in found.text if not is_place(key))
     return replace(found, exif=exif, xmp=packet, text=text)

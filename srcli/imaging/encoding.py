@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.imaging.embedding import Embedded
-from srcli.imaging.pictures import Picture, eight_bits, interleaved, rounded
+from srcli.imaging.pictures import Metadata, Picture, eight_bits, interleaved, rounded
 from srcli.imaging.vips import vips
 
 _PAGE_MILLISECONDS: Final = 1000.0
@@ -71,7 +71,7 @@ def encode(
     """Encode a picture, or several of one size and kind as an animation, into an empty file."""
     name = how.format
     if name == "GIF":
-        stream.write(_gif(pictures, how, metadata.metadata.comment))
+        stream.write(_gif(pictures, how, metadata.metadata))
         return
     images = [image_of(eight_bits(picture)) for picture in pictures]
     wider = _WIDENED.get((name, images[0].mode))
@@ -126,7 +126,7 @@ def clear_of(picture: Picture) -> NDArray[np.bool_]:
     return picture.alpha[..., 0] < np.iinfo(picture.alpha.dtype).max / 2
 
 
-def _gif(pictures: Sequence[Picture], how: Encoding, comment: bytes | None) -> bytes:
+def _gif(pictures: Sequence[Picture], how: Encoding, metadata: Metadata) -> bytes:
     """Let libvips choose palettes and write the frames: what does not move does not flicker."""
     through = any(picture.alpha is not None for picture in pictures)
     frames = []
@@ -147,6 +147,10 @@ def _gif(pictures: Sequence[Picture], how: Encoding, comment: bytes | None) -> b
     )
     # A comment stands behind the header and the palette of all frames (GIF89a, 24).
     start = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
-    parts = [comment[at : at + 255] for at in range(0, len(comment or b""), 255)] if comment else []
+    comment, packet = metadata.comment or b"", metadata.xmp
+    parts = [comment[at : at + 255] for at in range(0, len(comment), 255)]
     blocks = b"".join(bytes([len(part)]) + part for part in parts)
-    return data[:start] + (b"!\xfe" + blocks + b"\0" if blocks else b"") + data[start:]
+    said = b"!\xfe" + blocks + b"\0" if blocks else b""
+    if packet:  # XMP Specification, part 3, 1.1.2
+        said += b"!\xff\x0bXMP DataXMP" + packet + b"\1" + bytes(range(255, -1, -1)) + b"\0"
+    return data[:start] + said + data[start:]

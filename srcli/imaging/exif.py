@@ -47,6 +47,7 @@ _OF_THE_EARTH: Final = frozenset({33550, 33922, 34264})
 """Tags of GeoTIFF that say where pixels lie on the earth."""
 
 _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
+_XMP: Final = 0x2BC
 _THUMBNAIL: Final = (0x201, 0x202)
 _INLINE: Final = 4
 """Bytes of a value that stands in its entry itself."""
@@ -55,8 +56,10 @@ _STORAGE: Final = frozenset(
     {0xFE, 0xFF, 0x102, 0x103, 0x106, 0x10A, 0x111, 0x115, 0x116, 0x117, 0x11C, 0x120, 0x121}
     | {0x122, 0x123, 0x12D, 0x13D, 0x13E, 0x13F, 0x140, 0x142, 0x143, 0x144, 0x145, 0x14A, 0x152}
     | {0x153, 0x154, 0x155, 0x15B, *range(0x200, 0x215), 0x2BC, 0x83BB, 0x8649, 0x8773}
+    | {0x935C, 0xC44F}
 )
-"""Tags of a first directory that say how its own file was stored, or hold XMP, IPTC, a profile."""
+"""Tags of a first directory that say how its own file was stored, or hold XMP, IPTC, a profile, or
+what is Photoshop's: settings, layers, annotations."""
 
 DAMAGED: Final = "EXIF is damaged: dropped"
 _PARTLY: Final = "EXIF is damaged: values that lie outside of it dropped"
@@ -333,7 +336,7 @@ def without_location(block: bytes) -> bytes | None:
     except (ValueError, OverflowError, struct.error):
         return None
     places, layout = found.found.get(GPS, []), found.layout
-    for entry in places:
+    for entry in [*places, *(each for each in found.found[MAIN] if each.tag == _XMP)]:
         if entry.place not in found.bad:
             found.data[entry.start : entry.start + entry.size] = bytes(entry.size)
     if places:

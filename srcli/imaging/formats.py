@@ -80,7 +80,7 @@ FORMATS: Final = {
         longest=65535,
         alpha=True,
         frames=True,
-        keeps=frozenset({"comment"}),
+        keeps=frozenset({"comment", "xmp"}),
     ),
     "AVIF": Format(
         suffixes=(".avif",),

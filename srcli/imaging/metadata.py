@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from srcli.imaging.chunks import TEXT_MARK
 from srcli.imaging.exif import DAMAGED
 from srcli.imaging.pictures import Metadata
-from srcli.imaging.xmp import joined
+from srcli.imaging.xmp import joined, utf8_of
 
 _T = TypeVar("_T")
 
@@ -25,11 +25,12 @@ _RAW_PROFILE: Final = "Raw profile type "
 IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
 
+_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """What a JPEG's segments of extended XMP begin with (XMP part 3, 1.1.3.1)."""
 
 _SEGMENTS: Final = (
-    *(b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _EXTENSION),
+    *(b"JFIF\0", b"JFXX\0", b"Exif\0", _XMP, _EXTENSION),
     *(b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"Adobe", b"Ducky\0"),
     *(b"MPF\0", b"urn:iso:std:iso:ts:21496"),  # of further pictures, which are counted
 )
@@ -66,14 +67,14 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
     return Metadata(
         icc_profile=profile_for(info.get("icc_profile"), channels),
-        exif=sound(lambda: _exif_block(info)),
+        exif=sound(lambda: exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
         iptc=sound(lambda: _iptc_records(info)),
         dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: exif_dpi(image.getexif())),
         text=tuple(
-            (key.removeprefix(TEXT_MARK), str(value))
+            (key.lstrip(TEXT_MARK), value)
             for key, value in text.items()
-            if key != _XMP_KEYWORD and not key.startswith(_RAW_PROFILE)
+            if not key.lstrip(TEXT_MARK).startswith((_XMP_KEYWORD, _RAW_PROFILE))
         ),
         comment=_comment(image),
     )
@@ -82,10 +83,14 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
 def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
     """Say what is in an open image that :func:`metadata_of` had to leave out as broken."""
     packet, segments = metadata.xmp or b"", getattr(image, "applist", [])
-    if image.info.get("exif") and not metadata.exif:
+    info = image.info
+    if info.get("exif") and not metadata.exif:
         yield DAMAGED
-    if image.info.get("icc_profile") and not metadata.icc_profile:
+    if info.get("icc_profile") and not metadata.icc_profile:
         yield NO_PROFILE
+    aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
+    if aspect and aspect[0] != aspect[1]:
+        yield f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
     if _extension_of(packet) and _extended_xmp(packet, segments) is None:
         yield "XMP is not whole: what is in its extension dropped"
 
@@ -119,7 +124,8 @@ def _raw_profile(info: dict[Any, Any], *names: str) -> bytes | None:
     return None if found is None else bytes.fromhex("".join(found.split("\n")[3:]))
 
 
-def _exif_block(info: dict[Any, Any]) -> bytes | None:
+def exif_block(info: dict[Any, Any]) -> bytes | None:
+    """Return the EXIF among what Pillow knows of a file; it raises anything if that is broken."""
     block = info.get("exif") or _raw_profile(info, "exif", "APP1")
     if not isinstance(block, bytes):
         return None
@@ -132,11 +138,11 @@ def _exif_block(info: dict[Any, Any]) -> bytes | None:
 
 def _xmp_packet(image: Image.Image) -> bytes | None:
     info = image.info
-    found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp")
+    found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp", "APP1")
     packet = found.encode(errors="replace") if isinstance(found, str) else found
-    if not isinstance(packet, bytes) or not packet.rstrip(b"\0"):
+    if not isinstance(packet, bytes) or not packet.rstrip(b"\0") or packet[:4] == b"Exif":
         return None
-    packet = packet.rstrip(b"\0")
+    packet = utf8_of(packet.removeprefix(_XMP))
     extension = _extended_xmp(packet, getattr(image, "applist", []))
     return packet if extension is None else joined(packet, extension)
 

@@ -5,6 +5,7 @@ by numpy.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from srcli.imaging import colour
 from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, coding_of
 from srcli.imaging.metadata import (
+    exif_block,
     left_behind,
     losses_of,
     metadata_of,
@@ -40,6 +42,9 @@ _MOST_PADDING: Final = 1 << 12
 """Zeros behind the end mark of a JPEG that are nothing."""
 
 _NO_END: Final = "its end mark is missing; every pixel is there"
+
+_OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS", b"XMP Data"}
+"""Names of blocks in a GIF that are read."""
 
 _GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of grey pictures."""
@@ -85,10 +90,13 @@ class PillowFile:
             self.chunks = png_chunks(stream)
             self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
             self.holder.load()
+            if block := sound(lambda: exif_block(self.holder.info)):
+                self.holder.info.setdefault("exif", block)  # where Pillow does not look for it
             if not self.is_still_png:
                 plain = io.BytesIO(without_texts(self._content()))
                 image = Image.open(plain, formats=["PNG"])
         self.image = image
+        self._applications: set[bytes] = set()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
         self.frames = self._frames()
 
@@ -98,9 +106,13 @@ class PillowFile:
             return range(1)
         count = int(getattr(self.image, "n_frames", 1))
         if self.format == "GIF":
-            position = self.stream.tell()
-            if self._content().rstrip(b"\0")[-1:] != b";":
+            position, data = self.stream.tell(), self._content()
+            if data.rstrip(b"\0")[-1:] != b";":
                 self.notes["it has no end mark: frames may be missing"] = None
+            # XMP stands there as it is, before zeros for those who take it for blocks.
+            packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
+            self.image.info["xmp"] = packet
+            self._applications = {*re.findall(rb"!\xff\x0b([ -~]{8})", data)} - _OF_ANIMATIONS
             self.stream.seek(position)
         first = int(bool(getattr(self.image, "default_image", False)) and count > 1)
         return range(first, count)
@@ -188,6 +200,7 @@ class PillowFile:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
         parts = left_behind(self.holder, further)
+        parts += [f"data of {name.decode()}" for name in sorted(self._applications)]
         if self.chunks is not None:
             parts += self.chunks.unknown
             if not self.chunks.ended:
@@ -377,7 +390,8 @@ def _target_of(image: Image.Image) -> str:
 def of_one_kind(pictures: list[Picture]) -> list[Picture]:
     """Give all frames an opacity if one has it, and RGB if one is coloured; else make them grey."""
     clear = any(picture.alpha is not None for picture in pictures)
-    coloured = not all(_is_grey(picture.pixels) for picture in pictures)
+    profile = pictures[0].metadata.icc_profile or b""  # one of RGB says nothing of grey
+    coloured = b"RGB " in profile[:20] or not all(_is_grey(each.pixels) for each in pictures)
     return [_as_kind(picture, clear=clear, coloured=coloured) for picture in pictures]
 
 

@@ -30,6 +30,7 @@ from srcli.imaging.pictures import Coding, Metadata, Picture, upright
 from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
+from srcli.imaging.xmp import utf8_of
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
     254,
@@ -44,6 +45,8 @@ STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
 TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
 EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
+_BYTE, _UNDEFINED = 1, 7
+_OF_PHOTOSHOP: Final = {34377: "settings", 37724: "layers", 50255: "annotations"}
 
 _NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
 """Types of TIFF whose values are integers, and how :mod:`struct` names them."""
@@ -289,13 +292,13 @@ class TiffFile:
 
 
 def _without_bulk(page: Page, data: bytes) -> bytes:
-    """Make a profile that libtiff would rather fail than load one byte long."""
-    entry = page.entries.get(_PROFILE)
-    if entry is None or entry.size <= MOST_PROFILE:
-        return data
-    head = page.layout.item[0] + page.layout.item[2:]  # its type and count
+    """Make values that libtiff would rather fail than load, such as layers, one byte long."""
+    head = page.layout.item[0] + page.layout.item[2:]  # type and count
     short = struct.pack(head, 1, 1)
-    return data[: entry.place + 2] + short + data[entry.place + 2 + len(short) :]
+    for entry in page.entries.values():
+        if entry.size > MOST_PROFILE and entry.kind in {_BYTE, _UNDEFINED}:
+            data = data[: entry.place + 2] + short + data[entry.place + 2 + len(short) :]
+    return data
 
 
 def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
@@ -372,13 +375,16 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     of a maker's note too, which is therefore left out.
     """
     block, noted = block_of(page.stream, page.where)
-    xmp = sound(lambda: page.raw(_XMP)) or None
+    xmp = sound(lambda: utf8_of(page.raw(_XMP))) or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
     data = sound(lambda: page.raw(_PROFILE)) or b""
     profile = profile_for(data, page.channels)
     if data and profile is None and page.photometric not in {CMYK, *LAB}:
         notes[NO_PROFILE] = None
+    parts = [f"{name} of Photoshop" for tag, name in _OF_PHOTOSHOP.items() if tag in page.entries]
+    if parts:
+        notes[f"left out: {', '.join(parts)}"] = None
     if noted:
         line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
         notes[line] = None

@@ -5,6 +5,7 @@ A packet that declares entities is not parsed at all, so that none can blow up.
 """
 
 import hashlib
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _DJI: Final = "http://www.dji.com/drone-dji/1.0/"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
+_GEO: Final = "http://www.w3.org/2003/01/geo/wgs84_pos#"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _XMLNS: Final = "http://www.w3.org/2000/xmlns/"
 
@@ -57,6 +59,12 @@ _PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
 
 _LOST: Final = "XMP regions cannot follow the pixels: dropped"
 
+_LINE, _TAB = "\ufdd0", "\ufdd1"
+"""No characters: what stands for a new line and a tab in attributes."""
+
+_PLACE: Final = re.compile("gps|latitude|longt?itude|altitude", re.IGNORECASE)
+"""What is in the names of properties that say where a picture was taken, also in DJI's way."""
+
 _Node = minidom.Element | minidom.Attr
 
 
@@ -74,12 +82,10 @@ def _parsed(packet: bytes) -> minidom.Document:
     checker = expat.ParserCreate()
     checker.StartDoctypeDeclHandler = _refuse
     try:
-        wide = {b"\0<": "utf-16-be", b"<\0": "utf-16-le"}.get(packet[:2])
-        data = packet.decode(wide).encode() if wide else packet
-        data = data.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
+        data = packet.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
         checker.Parse(data, True)
         return minidom.parseString(data)  # noqa: S318 - the checker has refused what could harm
-    except (expat.ExpatError, UnicodeError, RecursionError) as error:
+    except (expat.ExpatError, RecursionError) as error:
         raise _UnsafeError("no XML") from error
 
 
@@ -87,8 +93,21 @@ def _refuse(*_: object) -> None:
     raise _UnsafeError("entities")
 
 
+def utf8_of(packet: bytes) -> bytes:
+    """Return a packet in UTF-8, and without zeros behind it, whatever its letters are."""
+    name = json.detect_encoding(packet)  # by where its first zeros are
+    if name.startswith("utf-8"):
+        return packet.rstrip(b"\0")
+    text = packet.decode(name, errors="ignore").strip("\0\ufeff \r\n\t")
+    return re.sub(r"^<\?xml\s[^>]*>", "", text).encode()
+
+
 def _serialised(document: minidom.Document) -> bytes:
-    return "\n".join(node.toxml() for node in document.childNodes).encode()
+    for node in _nodes(document):
+        if isinstance(node, minidom.Attr):  # Python before 3.13 would make them spaces
+            node.value = node.value.replace("\n", _LINE).replace("\t", _TAB)
+    text = "\n".join(node.toxml() for node in document.childNodes)
+    return text.replace(_LINE, "&#10;").replace(_TAB, "&#9;").encode()
 
 
 def _local(node: minidom.Node | None) -> str:
@@ -223,7 +242,8 @@ def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
     size, orientation = picture.metadata.size, picture.metadata.orientation
     for element in document.getElementsByTagName("*"):
         values = _numbers(element, _DIMENSIONS, "w", "h")
-        if values and _local(element) in {"AppliedToDimensions", "Description", "li"}:
+        measure = _property(element, _DIMENSIONS, "unit")
+        if values and (measure is None or _text(measure).startswith("pixel")):
             _set(element, _DIMENSIONS, w=picture.width, h=picture.height)
         places = _numbers(element, _AREA, "x", "y")
         if places is None or orientation == 1:
@@ -290,11 +310,16 @@ def _set(element: minidom.Element, space: str, **values: float) -> None:
 # ---- long packets, and the place ----------------------------------------------------------
 
 
+def is_place(name: str) -> bool:
+    """Whether a property of this name says where a picture was taken."""
+    return _PLACE.search(name) is not None
+
+
 def without_location(packet: bytes) -> bytes | None:
     """Take the GPS properties out of a packet; None where it cannot be looked into."""
     try:
         document = _parsed(packet)
-        _take_out(*(e for e in _nodes(document, _EXIF) if _local(e).startswith("GPS")))
+        _take_out(*(e for e in _nodes(document) if is_place(_local(e)) or e.namespaceURI == _GEO))
         return _serialised(document)
     except (_UnsafeError, RecursionError):
         return None
