@@ -50,6 +50,17 @@ def test_numbers_of_pixels_in_xmp_follow_them(name, before, after):
     assert f"<{name}>{after}</{name}>".encode() in element
 
 
+def test_a_long_attribute_goes_into_the_extension():
+    """As phones keep their notes; the others stay where every reader looks."""
+    data = packet('xmp:Rating="4" dc:title="' + "t" * 70_000 + '"')
+    file, notes = encoded(pictured(xmp=data), "JPEG")
+
+    with Image.open(file) as image:
+        assert b'xmp:Rating="4"' in image.info["xmp"]
+    found = read_album(Path("a"), file.getvalue()).pictures[0].metadata.xmp
+    assert (b"t" * 70_000 in found, notes) == (True, ())
+
+
 def test_lines_of_an_attribute_and_sizes_of_paper_stay():
     """What is changed beside them is written anew."""
     page = '<dc:page><rdf:Description stDim:w="11" stDim:h="8.5" stDim:unit="inch"/></dc:page>'
@@ -67,10 +78,14 @@ REGION = (
 )
 
 
-def test_faces_are_turned_with_the_picture():
-    """Of both kinds; without a turn only the size that they apply to changes."""
-    upright, _ = fitted(packet(inside=REGION))
-    turned, _ = fitted(packet(inside=REGION), orientation=6)
+@pytest.mark.parametrize("acdsee", [False, True])
+def test_faces_are_turned_with_the_picture(acdsee):
+    """Of all kinds; without a turn only the size that they apply to changes."""
+    given = packet(inside=REGION)
+    for space in re.findall(rb"http://ns.adobe.com/[^\"]*(?=sType/Area|sType/Dim)", given):
+        given = given.replace(space + b"sType", b"http://ns.acdsee.com/sType") if acdsee else given
+    upright, _ = fitted(given)
+    turned, _ = fitted(given, orientation=6)
 
     for part in (b'stDim:w="192"', b'stArea:x="0.25"', b"0.2, 0.4, 0.1, 0.2"):
         assert part in upright
@@ -105,11 +120,12 @@ def test_what_cannot_be_turned_is_dropped_with_a_note(inside, note):
 def test_what_speaks_of_parts_left_behind_goes():
     """Motion photos, depth and gain maps; what is beside it stays."""
     gone = 'GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="9" hdrgm:Version="1.0" GDepth:Far="2"'
+    gone += ' xmlns:O="http://ns.oplus.com/photos/1.0/camera/" O:VideoLength="9"'
     data, notes = fitted(
         packet(gone + ' GCamera:SpecialTypeID="x"', "<Container:Directory/><dc:title>t</dc:title>")
     )
 
-    assert not re.search(rb"MotionPhoto|MicroVideo|hdrgm:V|GDepth:F|<Container", data)
+    assert not re.search(rb"MotionPhoto|MicroVideo|VideoLength|hdrgm:V|GDepth:F|<Container", data)
     assert b"SpecialTypeID" in data
     assert b"<dc:title>t</dc:title>" in data
     assert notes == ()

@@ -9,6 +9,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator
+from itertools import product
 from typing import Final
 from xml.dom import minidom
 from xml.parsers import expat
@@ -20,13 +21,16 @@ _TIFF: Final = "http://ns.adobe.com/tiff/1.0/"
 _EXIF: Final = "http://ns.adobe.com/exif/1.0/"
 _NOTE: Final = "http://ns.adobe.com/xmp/note/"
 _PANORAMA: Final = "http://ns.google.com/photos/1.0/panorama/"
-_DIMENSIONS: Final = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
-_AREA: Final = "http://ns.adobe.com/xmp/sType/Area#"
+_AREAS: Final = (
+    ("http://ns.adobe.com/xap/1.0/sType/Dimensions#", "http://ns.adobe.com/xmp/sType/Area#"),
+    ("http://ns.acdsee.com/sType/Dimensions#", "http://ns.acdsee.com/sType/Area#"),
+)
+"""Name spaces of sizes and of regions in them."""
+
 _REGION: Final = "http://ns.microsoft.com/photo/1.2/t/Region#"
 _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _DJI: Final = "http://www.dji.com/drone-dji/1.0/"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_CAMERA: Final = "http://ns.google.com/photos/1.0/camera/"
 _GEO: Final = "http://www.w3.org/2003/01/geo/wgs84_pos#"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _XMLNS: Final = "http://www.w3.org/2000/xmlns/"
@@ -47,6 +51,7 @@ _LEFT_BEHIND: Final = (
     "http://ns.google.com/photos/dd/1.0/",
     "http://ns.adobe.com/hdr-gain-map/1.0/",
     "http://ns.apple.com/HDRGainMap/1.0/",
+    "http://ns.apple.com/depthData/",
     "http://ns.apple.com/pixeldatainfo/1.0/",
 )
 """How the names begin of what describes videos, depth, gain maps and further pictures."""
@@ -58,6 +63,9 @@ _PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
 """Room that programs leave to change a packet in its place."""
 
 _LOST: Final = "XMP regions cannot follow the pixels: dropped"
+
+_LONG: Final = 1024
+"""Letters of an attribute that goes into the extension, such as notes of phones."""
 
 _LINE, _TAB = "\ufdd0", "\ufdd1"
 """No characters: what stands for a new line and a tab in attributes."""
@@ -196,9 +204,9 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
 
 
 def _is_left_behind(space: str, name: str) -> bool:
-    video = space == _CAMERA and name.startswith(("MotionPhoto", "MicroVideo"))
+    video = "/camera/" in space and re.search("MotionPhoto|MicroVideo|VideoLength", name)
     stale = (space, name) in {(_XAP, "Thumbnails"), (_NOTE, "HasExtendedXMP")}
-    return video or stale or space.startswith(_LEFT_BEHIND)
+    return bool(video) or stale or space.startswith(_LEFT_BEHIND)
 
 
 def _is_of_pixels(space: str, name: str) -> bool:
@@ -240,22 +248,22 @@ def _crop(document: minidom.Document, picture: Picture) -> Iterator[str]:
 def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Turn the regions of the Metadata Working Group, and state the size they apply to."""
     size, orientation = picture.metadata.size, picture.metadata.orientation
-    for element in document.getElementsByTagName("*"):
-        values = _numbers(element, _DIMENSIONS, "w", "h")
-        measure = _property(element, _DIMENSIONS, "unit")
+    for element, (dimensions, area) in product(document.getElementsByTagName("*"), _AREAS):
+        values = _numbers(element, dimensions, "w", "h")
+        measure = _property(element, dimensions, "unit")
         if values and (measure is None or _text(measure).startswith("pixel")):
-            _set(element, _DIMENSIONS, w=picture.width, h=picture.height)
-        places = _numbers(element, _AREA, "x", "y")
+            _set(element, dimensions, w=picture.width, h=picture.height)
+        places = _numbers(element, area, "x", "y")
         if places is None or orientation == 1:
             continue
-        unit = _property(element, _AREA, "unit")
+        unit = _property(element, area, "unit")
         if size is None or (unit is not None and _text(unit) != "normalized"):
             yield _LOST
             _take_out(element)
             continue
         x, y = turned_point(*places, orientation)
-        sides = _numbers(element, _AREA, "w", "h") if orientation >= 5 else None
-        _set(element, _AREA, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
+        sides = _numbers(element, area, "w", "h") if orientation >= 5 else None
+        _set(element, area, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
 
 
 def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -360,8 +368,8 @@ def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
         most: Bytes that the main packet may have, and about what a further segment may have.
 
     Returns:
-        The main packet, with the properties that are attributes, and the contents of the segments
-        that hold the others; None where it cannot be divided.
+        The main packet, with the properties that are short attributes, and the contents of the
+        segments that hold the others; None where it cannot be divided.
     """
     packet = _PADDING.sub(b"\n", packet)
     if len(packet) <= most:
@@ -375,7 +383,11 @@ def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
     for kept, moved in zip(_descriptions(document), _descriptions(rest), strict=True):
         for child in list(kept.childNodes):
             kept.removeChild(child)
-        _take_out(*(e for e in moved.attributes.values() if e.namespaceURI not in {_RDF, _XMLNS}))
+        for element, moves in ((kept, True), (moved, False)):
+            values = [
+                e for e in element.attributes.values() if e.namespaceURI not in {_RDF, _XMLNS}
+            ]
+            _take_out(*(each for each in values if (len(each.value) > _LONG) is moves))
     _declare(root)
     extension = root.toxml().encode()
     name = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper()
