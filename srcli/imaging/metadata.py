@@ -176,8 +176,11 @@ def whole_records(data: bytes) -> bytes | None:
     """Cut IPTC records (IIM 4.2, 1.6) behind the last one that is whole: there may be padding."""
     end = 0
     while end + 5 <= len(data) and data[end] == 0x1C:
-        following = end + 5 + int.from_bytes(data[end + 3 : end + 5])
-        if data[end + 3] >= 0x80 or following > len(data):  # a long one states its length elsewhere
+        start, size = end + 5, int.from_bytes(data[end + 3 : end + 5])
+        if size >= 0x8000:  # a long one states its length in so many more bytes
+            start, size = start + size % 0x8000, int.from_bytes(data[start : start + size % 0x8000])
+        following = start + size
+        if following > len(data):
             break
         end = following
     return data[:end] or None
