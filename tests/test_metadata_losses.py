@@ -11,6 +11,7 @@ from metadata_blocks import block, encoded, packet, pictured
 from PIL import Image
 from reading_files import SRGB, as_bytes, chunk
 
+from srcli.imaging.metadata import whole_records
 from srcli.imaging.reading import read, read_album
 
 NAME = Path("a")
@@ -223,6 +224,22 @@ def test_the_own_resolution_of_exif_goes_into_a_tiff():
 
     with Image.open(file) as image:
         assert image.tag_v2[282] == 300
+
+
+def test_long_captions_are_kept():
+    """Of which a record states how many bytes state its length."""
+    records = b"\x1c\x02\x78\x80\4\0\0\0\5hello\x1c\x02\5\0\1x"
+
+    assert whole_records(records + b"\0\0") == records
+
+
+def test_exif_of_an_avif_is_not_laid_out_anew():
+    """Pillow would, where the picture is turned otherwise than EXIF says."""
+    data = saved("AVIF", exif=block())
+    found = read(NAME, data).metadata
+
+    assert found.orientation == 6
+    assert found.exif.removeprefix(b"Exif\0\0") in data
 
 
 def test_captions_that_imagemagick_puts_into_a_png_are_kept():

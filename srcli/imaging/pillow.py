@@ -270,6 +270,8 @@ class PillowFile:
         metadata = metadata_of(self.holder, channels)
         if self.image.mode not in CONVERTED:
             self.notes |= dict.fromkeys(losses_of(self.holder, metadata))
+        if (block := self._avif_exif()) and metadata.exif:
+            metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
         metadata = replace(
             metadata,
             orientation=self.orientation,
@@ -278,6 +280,12 @@ class PillowFile:
         if self.image.mode in CONVERTED:
             return replace(metadata, icc_profile=None)
         return self._coloured(metadata, channels)
+
+    def _avif_exif(self) -> bytes | None:
+        """Return EXIF as stored: Pillow lays it out anew to put another orientation into it."""
+        decoder = getattr(self.image, "_decoder", None) if self.format == "AVIF" else None
+        found = sound(lambda: decoder.get_info()[4]) if decoder else None
+        return found if isinstance(found, bytes) else None
 
     def _coloured(self, metadata: Metadata, channels: int) -> Metadata:
         """Find the profile that holds: the file's, or one of what the file says instead."""
