@@ -47,6 +47,7 @@ def photoshop():
     return stream.getvalue()
 
 
+SHORT = "chunks beside its pixels are damaged: dropped"
 NOT_SQUARE = "its pixels are not square (densities 2 and 1): dropped"
 PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
 
@@ -69,6 +70,7 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
+        *((png(name, b""), SHORT) for name in (b"cHRM", b"gAMA", b"sRGB", b"pHYs", b"iCCP")),
         (png(b"pHYs", struct.pack(">IIB", 2, 1, 0)), NOT_SQUARE),
         (saved("JPEG").replace(b"\0\0\1\0\1\0\0", b"\0\0\2\0\1\0\0", 1), NOT_SQUARE),
         (

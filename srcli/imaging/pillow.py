@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging import colour
-from srcli.imaging.chunks import Chunks, png_chunks, without_texts
+from srcli.imaging.chunks import Chunks, plain, png_chunks
 from srcli.imaging.coding import Header, coding_of
 from srcli.imaging.metadata import (
     exif_block,
@@ -93,8 +93,8 @@ class PillowFile:
             if block := sound(lambda: exif_block(self.holder.info)):
                 self.holder.info.setdefault("exif", block)  # where Pillow does not look for it
             if not self.is_still_png:
-                plain = io.BytesIO(without_texts(self._content()))
-                image = Image.open(plain, formats=["PNG"])
+                frames = io.BytesIO(plain(self._content(), texts=False))
+                image = Image.open(frames, formats=["PNG"])
         self.image = image
         self._applications: set[bytes] = set()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)

@@ -18,6 +18,7 @@ from PIL import Image
 from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import tiffs
+from srcli.imaging.chunks import plain
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
 from srcli.imaging.kinds import jxl_size, kind_of, registered
@@ -71,9 +72,15 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
     try:
         image = Image.open(stream, formats=formats)
     except Exception as error:
-        if kind is None or is_no_damage(error):
+        if start[:4] == b"\x89PNG" and not is_no_damage(error):
+            stream.seek(0)
+            stream = io.BytesIO(plain(stream.read(), texts=True))
+            image = Image.open(stream, formats=["PNG"])
+            notes["chunks beside its pixels are damaged: dropped"] = None
+        elif kind is None or is_no_damage(error):
             raise
-        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
+        else:
+            raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
