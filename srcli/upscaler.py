@@ -5,6 +5,7 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
@@ -151,17 +152,16 @@ class Upscaler:
         Raises:
             ImageError: If a file cannot be read, or an image's pixels have no fixed range (``F``).
             TypeError: If it is nothing of the kind, or of another dtype, shape or range.
-            UsageError: If the result would be smaller than the image, or scale and size are given.
+            UsageError: If the result would be smaller than the image, or scale and size are given
+                or are nothing of the kind.
         """
-        if scale is not None and size is not None:
-            raise UsageError("scale and size both say how large the result is; give one of them")
-        scale = 3.0 if scale is None else scale
         if isinstance(image, str | Path | PillowImage):
             picture = from_pillow(image) if isinstance(image, PillowImage) else read(Path(image))
-            width, height = size or _larger(picture.width, picture.height, scale)
+            width, height = _size_of((picture.width, picture.height), scale, size)
             return to_pillow(self.upscale(picture, (height, width)))
         planes = planes_of(image)
-        width, height = size or _larger(planes.color.shape[2], planes.color.shape[1], scale)
+        _, *lengths = planes.color.shape
+        width, height = _size_of((lengths[1], lengths[0]), scale, size)
         finish = partial(quantize, bits=planes.bits) if planes.bits else _clamped
         bands = self._masked_bands(planes.color, planes.alpha, (height, width), finish)
         parts = [band if mask is None else torch.cat([band, mask]) for _, band, mask in bands]
@@ -351,8 +351,21 @@ class Upscaler:
                     raise
 
 
-def _larger(width: int, height: int, scale: float) -> tuple[int, int]:
-    return output_length(width, scale), output_length(height, scale)
+def _size_of(before: tuple[int, int], scale: Any, size: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Return width and height of a result, whatever an upscaler was called with."""
+    if scale is not None and size is not None:
+        raise UsageError("scale and size both say how large the result is; give one of them")
+    try:
+        if size is not None:
+            width, height = map(index, size)
+            return width, height
+        factor = 3.0 if scale is None else float(scale)
+        return output_length(before[0], factor), output_length(before[1], factor)
+    except (TypeError, ValueError, OverflowError):
+        wrong = f"scale={scale!r}" if size is None else f"size={size!r}"
+        raise UsageError(
+            f"{wrong}: give a number as scale, or two whole numbers, (width, height), as size"
+        ) from None
 
 
 def _clamped(band: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Python's ways in: paths, Pillow images, arrays and tensors; pickles, threads, and the end."""
 
+import math
 import pickle
 import threading
 
@@ -90,6 +91,35 @@ def test_scale_and_size_are_one_too_many(upscaler, pixels):
     with pytest.raises(UsageError, match="give one of them"):
         upscaler(pixels, 2, size=(100, 100))
     assert upscaler(pixels).shape == (93, 123, 3)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"scale": wrong} for wrong in (math.nan, math.inf, "x", [2, 2])),
+        *({"size": wrong} for wrong in (90, "90x90", (90.5, 90), (90, None), (90,))),
+    ],
+)
+def test_a_size_that_is_none_is_named(upscaler, pixels, asked):
+    """A service hands on what it was asked for; see docs/python.md."""
+    with pytest.raises(UsageError, match="give a number as scale, or two whole numbers"):
+        upscaler(pixels, **asked)
+
+
+@pytest.mark.parametrize("wrong", [{"tile": "auto"}, {"overlap": 16.5}, {"batch_size": "2"}])
+def test_a_setting_that_is_no_number_is_named(wrong):
+    """The command line's words are not Python's."""
+    with pytest.raises(UsageError, match="must be a whole number or None, not"):
+        Settings(**wrong)
+
+
+def test_a_read_only_array_is_as_good(upscaler, pixels, recwarn):
+    """NumPy's view of a Pillow image is one."""
+    locked = pixels.copy()
+    locked.flags.writeable = False
+
+    assert np.array_equal(upscaler(locked), upscaler(pixels))
+    assert not recwarn
 
 
 def test_it_can_be_sent_to_another_process(upscaler, tiny_weights, pixels, monkeypatch, tmp_path):

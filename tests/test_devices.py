@@ -44,7 +44,7 @@ def test_a_name_is_a_device(gpus, name, count, device):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "mps:0", "xpu:"]
+    "name", ["", None, "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:1:2", "mps:0", "xpu:"]
 )
 def test_an_unknown_device_is_refused(gpus, name):
     """A name that is none of ours is wrong usage, with what may be used instead."""

@@ -47,6 +47,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        for name in ("tile", "overlap", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int | None):
+                raise UsageError(f"{name} must be a whole number or None, not {value!r}")
         if self.sharpness is not None and not 0 <= self.sharpness <= 1:
             raise UsageError(f"--sharpness must lie in 0..1, not {self.sharpness:g}")
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)

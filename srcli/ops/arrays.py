@@ -70,7 +70,8 @@ def _planes_of_array(image: NDArray[Any]) -> Planes:
             "array of 0..255 by dividing it by 255"
         )
     flat = image.ndim == 2
-    planes = torch.from_numpy(np.ascontiguousarray(image[..., None] if flat else image))
+    # A view of a Pillow image is read-only, which torch would warn of.
+    planes = torch.from_numpy(np.require(image[..., None] if flat else image, None, ["C", "W"]))
 
     def packed(result: Tensor) -> NDArray[Any]:
         pixels = np.ascontiguousarray(result.permute(1, 2, 0).numpy())
