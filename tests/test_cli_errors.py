@@ -104,6 +104,8 @@ photo.png --batch-size 0 | 2 | --batch-size must be at least 1, not 0
 photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
 photo.png --scale 2 --size 9x9 | 2 | --scale and --size exclude each other; give one
+photo.png --quiet -v | 2 | --quiet and --verbose exclude each other; give one
+photo.png -f jpg -o a.PNG | 2 | --format jpg and --output a.PNG differ; give one of them
 photo.png --size wide | 2 | --size …
 photo.png --json -o - | 2 | --json and --output - both want stdout; give one
 empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
@@ -281,6 +283,11 @@ upscale photo.png -Q | 2 | -Q: there is no such option; see srcli upscale --help
 upscale | 2 | INPUT is missing; see srcli upscale --help
 eval . --limit x | 2 | --limit must be a whole number, not 'x'
 eval . --channel cb | 2 | --channel must be one of y, rgb, not 'cb'
+eval "" | 2 | an argument is empty; give a value or leave it out
+eval . -o "" | 2 | -o is empty; give a value or leave it out
+train --dataset= | 2 | --dataset is empty; give a value or leave it out
+eval . -o photo.png | 2 | --output photo.png is named like an image; give another name
+eval . -o a.safetensors | 2 | --output a.safetensors is named like weights; give another name
 eval . other | 2 | other: it is an argument too many; see srcli eval --help
 eval . --min-psrn 3 | 2 | --min-psrn: there is no such option (do you mean --min-psnr?); see srcli …
 models tiny --jsn | 2 | --jsn: there is no such option (do you mean --json?); see srcli …

@@ -97,8 +97,9 @@ def test_what_would_replace_something_else_is_not_listed():
     [
         ("in", 1, "cannot write in: it is a folder; give the name of a file"),
         ("no/a.txt", 1, "cannot write no/a.txt: no is no folder; make it first"),
-        ("in/a.png", 2, "--failed-list in/a.png is named like an image; give a name such as …"),
-        ("new.JPG", 2, "--failed-list new.JPG is named like an image; give a name such as …"),
+        ("in/a.png", 2, "--failed-list in/a.png is named like an image; give another name"),
+        ("new.JPG", 2, "--failed-list new.JPG is named like an image; give another name"),
+        ("raw.CR2", 2, "--failed-list raw.CR2 is named like an image; give another name"),
     ],
 )
 def test_a_list_that_could_not_be_written_is_refused_at_once(path, code, message):

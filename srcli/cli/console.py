@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from srcli.errors import Interrupted, OutputError, SrcliError
+from srcli.errors import Interrupted, OutputError, SrcliError, UsageError
 from srcli.files import is_folder, one_line, reason, replacing, scratch
+from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES
 
 if TYPE_CHECKING:
     from srcli.upscaling.config import Job
@@ -205,11 +206,18 @@ class Stopper:
 
 
 def check_output(path: Path, option: str = "--output") -> None:
-    """Refuse a file that cannot be written before anything is computed.
+    """Refuse a file that cannot be written, or would cost a picture, before anything is computed.
+
+    ``--failed-list *.jpg`` without a name before it would replace the first of them.
 
     Raises:
         OutputError: If its folder is missing or may not be written to, or if it is a folder.
+        UsageError: If it is named like a picture or weights.
     """
+    suffix = path.suffix.lower()
+    if suffix in FOUND_SUFFIXES | LEFT_OUT_SUFFIXES | {".safetensors"}:
+        what = "weights" if suffix == ".safetensors" else "an image"
+        raise UsageError(f"{option} {one_line(path)} is named like {what}; give another name")
     if not is_folder(path.parent):
         raise OutputError(f"cannot write {path}: {path.parent} is no folder; make it first")
     if is_folder(path):

@@ -28,7 +28,6 @@ from srcli.cli.options import (
 )
 from srcli.errors import UsageError
 from srcli.files import DEFAULT_SHARPNESS, one_line
-from srcli.imaging.formats import READABLE_SUFFIXES
 from srcli.ops.spans import TargetSize
 
 if TYPE_CHECKING:
@@ -314,6 +313,8 @@ def upscale(
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other; give one")
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other; give one")
     if scale is not None and size is not None:
         raise UsageError("--scale and --size exclude each other; give one")
     config = BatchConfig(
@@ -377,15 +378,9 @@ def _check_stdout(config: "BatchConfig") -> None:
 
 
 def _check_reports(failed_list: Path | None, page: Path | None) -> None:
-    """Refuse what would only fail at the end, or cost a photo.
-
-    ``--failed-list *.jpg`` without a name before it would replace the first of them.
-    """
+    """Refuse what would only fail at the end."""
     if failed_list is not None:
         check_output(failed_list, "--failed-list")
-        if failed_list.suffix.lower() in READABLE_SUFFIXES:
-            what = f"--failed-list {one_line(failed_list)} is named like an image"
-            raise UsageError(f"{what}; give a name such as a.txt")
     if page is not None:
         if page.suffix.lower() not in {".html", ".htm"}:
             what = f"--compare {one_line(page)} must end in .html"

@@ -4,6 +4,7 @@
 import os
 import re
 import sys
+from itertools import pairwise
 from typing import Any
 
 import typer
@@ -27,6 +28,9 @@ _WORDS = {
     "less than or equal to": "at most",
 }
 """What we call what Typer's checks ask for."""
+
+
+_MAY_BE_EMPTY = {"--suffix", "--degradation"}
 
 
 class Program(TyperGroup):
@@ -72,6 +76,12 @@ class Program(TyperGroup):
                 f"{args[0]}: there is no such command{suggestion(args[0], self.commands)}; "
                 f"give one of {', '.join(self.commands)}"
             )
+        # An empty path would be the working directory: a variable of the shell that is not set.
+        for option, value in pairwise(["an argument", *args[1:]]):
+            named = option if option.startswith("-") else "an argument"
+            named, value = (value[:-1], "") if re.fullmatch("--[a-z-]+=", value) else (named, value)
+            if not value and named not in _MAY_BE_EMPTY:
+                raise UsageError(f"{named} is empty; give a value or leave it out")
         return super().resolve_command(ctx, args)
 
 
