@@ -77,10 +77,11 @@ class Program(TyperGroup):
                 f"give one of {', '.join(self.commands)}"
             )
         # An empty path would be the working directory: a variable of the shell that is not set.
-        for option, value in pairwise(["an argument", *args[1:]]):
-            named = option if option.startswith("-") else "an argument"
-            named, value = (value[:-1], "") if re.fullmatch("--[a-z-]+=", value) else (named, value)
-            if not value and named not in _MAY_BE_EMPTY:
+        for before, value in pairwise(["", *args[1:]]):
+            named = before if before.startswith("-") else "an argument"
+            alone = re.fullmatch("(--[a-z-]+)=", value)
+            named = alone[1] if alone else named
+            if (alone or not value) and named not in _MAY_BE_EMPTY:
                 raise UsageError(f"{named} is empty; give a value or leave it out")
         return super().resolve_command(ctx, args)
 
