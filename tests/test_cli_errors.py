@@ -304,3 +304,15 @@ enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, mode
 def test_a_command_line_that_cannot_be_parsed_is_one_line(refused, arguments, code, text):
     """What is no number, no choice, no option or no command is named with what there is."""
     refused(arguments, code, text)
+
+
+def test_a_working_directory_that_is_gone_is_named(desk, monkeypatch):
+    """Another program has removed it."""
+    Path("gone").mkdir()
+    monkeypatch.chdir("gone")
+    Path("../gone").rmdir()
+
+    result = CliRunner().invoke(app, ["upscale", str(desk / "photo.png")], catch_exceptions=False)
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: the working directory is gone; change to another one\n"

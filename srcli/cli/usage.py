@@ -50,6 +50,10 @@ class Program(TyperGroup):
         with reporting(
             lambda text: text + _variables(self.commands.get(ctx.invoked_subcommand), text)
         ):
+            try:  # torch's library would end the process without a word of what is wrong
+                os.getcwd()  # noqa: PTH109
+            except FileNotFoundError:
+                raise UsageError("the working directory is gone; change to another one") from None
             return super().invoke(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
