@@ -11,7 +11,7 @@ from srcli.ops.degradation import Degradation
 from srcli.training import estimate
 from srcli.training.distributed import ProcessGroup
 from srcli.training.estimate import dry_run
-from srcli.training.trainer import Trainer, train
+from srcli.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +52,6 @@ def test_a_dry_run_counts(options, crowd, changes, expected):
     plan = dry_run(options(datasets=(str(crowd),), **changes))
 
     assert {name: getattr(plan, name) for name in expected} == expected
-
-
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("every", [2, 3])
-def test_a_dry_run_counts_the_evaluations_that_there_will_be(options, saved_run, every):
-    """The one at the end is counted too, and once."""
-    config = options(eval_every=every)
-
-    plan = dry_run(config)
-    train(config)
-
-    assert plan.evaluations == sum(row["eval_psnr"] != "" for row in saved_run(config.output).log)
 
 
 def test_a_dry_run_measures_and_writes_nothing(options, tmp_path, tiny_config):

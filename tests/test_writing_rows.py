@@ -112,20 +112,8 @@ def test_what_stops_the_rows_is_not_the_files_fault(tmp_path, name, error, rows,
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize(
-    "bands",
-    [
-        [],
-        [SMALL],
-        [SMALL, SMALL, SMALL],
-        [SMALL, of_kind(np.uint8, 1)],
-        [SMALL, of_kind(np.uint16, 3)],
-        [SMALL, of_kind(np.uint8, 3, alpha=True)],
-        [SMALL, of_kind(np.uint8, 3, width=8)],
-    ],
-    ids=["none", "few", "many", "channels", "depth", "opacity", "width"],
-)
-@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.ppm", "a.jpg", "a.bmp"])
+@pytest.mark.parametrize("bands", [[], [SMALL], [SMALL] * 3, [SMALL, of_kind(np.uint16, 3)]])
+@pytest.mark.parametrize("name", [*STREAMED, "a.bmp"])
 def test_bands_that_are_no_picture_are_a_bug_of_the_caller(tmp_path, name, bands):
     """It is no error that a user could do anything about."""
     with pytest.raises(ValueError, match="bands must be of one kind and have 10 rows together"):
