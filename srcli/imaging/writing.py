@@ -22,7 +22,6 @@ from srcli.imaging.formats import (
     FORMAT_BY_SUFFIX,
     FORMATS,
     PILLOW_SILENCE,
-    format_of,
     streams,
 )
 from srcli.imaging.pictures import Album, Picture, eight_bits, over_white, rounded
@@ -34,10 +33,10 @@ def check_size(path: Path, width: int, height: int) -> None:
     """Find out before the work whether a file's format can hold so many pixels.
 
     Raises:
-        OutputError: If the suffix is unknown or a side exceeds the format's limit.
+        OutputError: If a side exceeds the format's limit.
     """
     with _named(one_line(str(path))):
-        _check_size(width, height, _known_format(path))
+        _check_size(width, height, _format_at(path))
 
 
 def write_album(
@@ -63,11 +62,10 @@ def write_album(
         What the format could not hold, a short line each.
 
     Raises:
-        OutputError: If the suffix is unknown, a picture too large for the format, or the file
-            cannot be written.
+        OutputError: If a picture is too large for the format, or the file cannot be written.
     """
     with _named(one_line(str(path))):
-        name = _known_format(path)
+        name = _format_at(path)
         _check_sizes(album, name)
         how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
         with _appearing(path, album.pictures[0].metadata.modified) as stream:
@@ -103,8 +101,7 @@ def write_rows(
         ValueError: If the bands are of different kinds, or are not ``height`` rows together.
         BaseException: What going through the bands raises, as it is. No file is left then.
     """
-    with _named(one_line(str(path))):
-        name = _known_format(path)
+    name = _format_at(path)
     rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
     try:
         with _named(one_line(str(path))):
@@ -166,12 +163,8 @@ def to_pillow(picture: Picture) -> Image.Image:
 # ---- before the encoding ------------------------------------------------------------------
 
 
-def _known_format(path: Path) -> str:
-    found = format_of(path)
-    if found is None:
-        known = " ".join(sorted(FORMAT_BY_SUFFIX))
-        raise OutputError(f"no format is known for the suffix {path.suffix!r}; use {known}")
-    return found
+def _format_at(path: Path) -> str:
+    return FORMAT_BY_SUFFIX[path.suffix.lower()]  # others are refused when results get their names
 
 
 def _check_sizes(album: Album, name: str) -> None:
