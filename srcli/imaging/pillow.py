@@ -107,7 +107,7 @@ class PillowFile:
         count = int(getattr(self.image, "n_frames", 1))
         if self.format == "GIF":
             position, data = self.stream.tell(), self._content()
-            if data.rstrip(b"\0")[-1:] != b";":
+            if data.rstrip(b"\0\r\n")[-1:] != b";":
                 self.notes["it has no end mark: frames may be missing"] = None
             # XMP stands there as it is, before zeros for those who take it for blocks.
             packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
