@@ -33,6 +33,9 @@ def stdin(data, monkeypatch):
         (b"a.png\0", ["a.png"]),
         (b"\xff.png\n\xc3\xa9.png\n", ["\udcff.png", "é.png"]),
         ("a\x0b\x1c\u2028b.png\n".encode(), ["a\x0b\x1c\u2028b.png"]),
+        ("a.png\r\né.png\r\n".encode("utf-16"), ["a.png", "é.png"]),
+        (b"\xfe\xff\0a\0\n\0b", ["a", "b"]),
+        (b"\xff\xfe.png\n", ["\udcff\udcfe.png"]),
         (b"", []),
     ],
 )
@@ -63,12 +66,14 @@ def test_a_list_stands_for_its_paths():
     [
         ("@gone", "cannot read the list gone: No such file or directory; check the path"),
         ("@folder", "cannot read the list folder: Is a directory; check the path"),
+        ("@b.jpg", "the list b.jpg is a picture; give it without the @"),
         ("@", "@ names no list; give @LIST, or @- for one from stdin"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_reported(text, message):
     """A list is not taken for an image, nor for nothing."""
     touch("@x.png", "a.png", "folder/a.png")
+    Path("b.jpg").write_bytes(b"\xff\xd8\xff\xe0\0.\0")
 
     with pytest.raises(UsageError) as caught:
         plan(selected("a.png", text))

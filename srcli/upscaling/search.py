@@ -1,5 +1,6 @@
 """What inputs stand for: images in folders, those that a pattern matches, those of a list."""
 
+import codecs
 import glob
 import heapq
 import os
@@ -347,8 +348,8 @@ def is_list(text: str) -> bool:
 def read_list(source: str) -> list[str]:
     """Read a list of paths: one a line, or separated by NULs if it contains one.
 
-    Empty lines, a byte order mark and the ends of lines of Windows are left out; everything
-    else, such as spaces, is part of the name.
+    It is UTF-8, or UTF-16 with a byte order mark. Empty lines, the mark and the ends of lines of
+    Windows are left out; everything else, such as spaces, is part of the name.
 
     Args:
         source: A path, or ``-`` for stdin.
@@ -356,8 +357,13 @@ def read_list(source: str) -> list[str]:
     Raises:
         UsageError: If there is no such list or it cannot be read.
     """
+    data = _bytes_of(source)
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")):
+        raise UsageError(f"the list {one_line(source)} is a picture; give it without the @")
+    # PowerShell writes UTF-16; a name may begin with such bytes, but has no NUL.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in data
     try:
-        text = _bytes_of(source).decode("utf-8", _ERRORS)
+        text = data.decode("utf-16") if wide else data.decode("utf-8", _ERRORS)
     except UnicodeDecodeError as error:  # on Windows; elsewhere any bytes can be a name
         raise UsageError(f"the list {one_line(source)} is not UTF-8; write it as such") from error
     if "\0" in text:
