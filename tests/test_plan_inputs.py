@@ -180,6 +180,7 @@ def test_two_stars_continue_from_folders_alone():
     [
         ("Photos [2019]/*.jpg", ["Photos [2019]/IMG [1].jpg", "Photos [2019]/IMG 1.jpg"]),
         ("*/IMG [1].jpg", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),
+        ("P* [2019]/I*[[]*", ["Photos [2019]/IMG [1].jpg"]),
         ("P*/s [a]/*", ["Photos [2019]/s [a]/b.jpg"]),
         ("P*/IMG [[]1].jpg", ["Photos [2019]/IMG [1].jpg"]),
         ("**/IMG [1].j*", ["Photos 2/IMG 1.jpg", "Photos [2019]/IMG [1].jpg"]),

@@ -234,7 +234,12 @@ def _folders(head: str) -> list[tuple[str, Parts]]:
                 [literal]
                 if is_there(Path(literal)) or not glob.has_magic(name)
                 # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
-                else glob.glob(os.path.join(glob.escape(folder), name))  # noqa: PTH118, PTH207
+                # Brackets are a choice of letters, and besides what they are in many names.
+                else dict.fromkeys(
+                    path
+                    for text in (name, name.replace("[", "[[]"))
+                    for path in glob.glob(os.path.join(glob.escape(folder), text))  # noqa: PTH118, PTH207
+                )
             )
         ]
     return found
