@@ -291,7 +291,7 @@ def finished(tmp_path_factory, run_options):
 
 KINDS = {
     "area": {"sampling": "area", "eval_every": 3},
-    "epoch": {"sampling": "epoch", "eval_every": None, "loss": "mse", "augment": "none"},
+    "epoch": {"sampling": "epoch", "eval_every": None, "loss": "mse", "optimizer": "adam"},
     "adversary": {"loss": "l1", "eval_every": 3, "adversarial": 0.1, "perceptual": 0.5},
 }
 """How ``undisturbed`` runs draw images. Evaluations are at 3, 6, 9, 10, or every second step."""

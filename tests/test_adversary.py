@@ -110,20 +110,6 @@ def test_neither_descends_on_the_loss_of_the_other(options, features_file, with_
     assert torch.autograd.grad(parts["discriminator"], [output], **options_) == (None,)
 
 
-def test_what_is_judged_lies_anywhere_in_the_patch(options):
-    """At a place of its own in each step, which follows from seed and step alone."""
-    one, same = (Adversary(options(**SHARP), GROUP, lambda _: None) for _ in range(2))
-    places = set()
-    for step in range(40):
-        one.begin(step)
-        same.begin(step)
-        assert one._corner == same._corner
-        places.add(one._corner)
-
-    assert len(places) > 30
-    assert {place for corner in places for place in corner} <= set(range(25))
-
-
 def test_a_lattice_costs_and_other_texture_does_not():
     """Dots at the corners of the cells, against errors that lie anywhere."""
     target = torch.rand(2, 3, 120, 120)
@@ -165,24 +151,6 @@ def test_a_run_without_a_discriminator_is_resumed_from_before_there_was_one(opti
         del values[name]
 
     assert TrainConfig.from_json(json.dumps(values)).adversarial == 0
-
-
-def test_threads_learn_the_same(options, saved_run):
-    """Parts of a batch in threads give the gradients of the whole."""
-    states = []
-    for count in (1, 2, 2):
-        torch.set_num_threads(count)
-        config = options(f"run{len(states)}", **SHARP, batch_size=4, steps=2, dtype="fp32")
-        train(config)
-        states.append(saved_run(config.output).state)
-    torch.set_num_threads(1)
-
-    one, two, again = states
-    assert all(torch.equal(value, again[name]) for name, value in two.items())
-    moments = [name for name in one if name.startswith("adversary.adam") and "exp_avg" in name]
-    assert moments
-    for name in moments:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-2, atol=1e-6)
 
 
 def test_the_log_and_the_record_have_each_loss(options, saved_run):

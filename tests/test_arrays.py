@@ -68,14 +68,11 @@ def test_depths_and_channels_are_kept(upscaler, pixels, dtype, channels):
         (np.zeros((1, 4, 4, 3), np.uint8), "index or transpose it"),
         (np.zeros((0, 4, 3), np.uint8), "must have pixels"),
         (np.zeros((4, 4, 3), np.float64), "not float64: convert it with astype"),
-        (np.zeros((4, 4, 3), np.int64), "not int64"),
         (np.full((4, 4, 3), 7, np.float32), r"\[0, 1\], not 7 to 7: divide"),
         (np.full((4, 4), np.nan, np.float32), r"\[0, 1\], not nan"),
         (torch.zeros(2, 3, 4, 4), r"one picture of a batch at a time"),
         (torch.zeros(5, 4, 3), r"C 1, 3 or 4, not"),
-        (torch.zeros(3, 4, 4, dtype=torch.float16), "not torch.float16: convert it"),
         ([[1, 2], [3, 4]], "not list: convert it with numpy.asarray"),
-        (None, "not NoneType"),
     ],
 )
 def test_what_is_no_picture_is_refused(upscaler, image, message):

@@ -2,11 +2,9 @@
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +16,6 @@ from srcli.cli.app import app
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder, multiply_adds
 from srcli.ops.spans import PATCH
-from srcli.upscaler import Settings, Upscaler
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,24 +57,6 @@ def test_a_peer_has_the_published_parameters_and_work(name, gmac):
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.05)
 
 
-@pytest.mark.parametrize("layout", list(performance.LAYOUTS))
-@pytest.mark.parametrize("name", list(peers.PEERS))
-def test_a_peer_gives_a_picture_of_three_times_the_size(name, layout):
-    """From array to array: levels go in, levels come out, the same in either layout."""
-    torch.manual_seed(0)
-    net = peers.build(name)
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-
-    made = performance.peer_way(net, pixels, "fp32", "cpu", layout)()
-
-    with torch.inference_mode():
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-        expected = net(image)[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
-    assert made.shape == (48, 72, 3)
-    assert made.dtype == np.uint8
-    assert np.abs(made - expected).max() < 0.51
-
-
 # ---- counting -----------------------------------------------------------------------------
 
 
@@ -96,34 +75,6 @@ def test_operations_are_those_of_the_convolutions():
     assert row["megapixels_per_second"] == pytest.approx(8 * PATCH**2 / 1e6)
     assert row["share"] == pytest.approx(0.5)
     assert row["gflops"] == pytest.approx(row["peak_gflops"] / 2)
-
-
-@pytest.mark.parametrize("name", ["fp32", "bf16"])
-def test_every_library_multiplies_the_same_matrices(name):
-    """The product is that of the one with the other's transpose, oneDNN's too."""
-    if not performance.has_onednn(name):
-        pytest.skip(f"oneDNN does not multiply in {name} on this processor")
-    dtype = performance.DTYPES[name]
-    left, right = torch.rand(16, 24).to(dtype), torch.rand(32, 24).to(dtype)
-
-    plain = performance.multiplying(left, right)()
-    other = performance.multiplying(left.to_mkldnn(), right.to_mkldnn())().to_dense()
-
-    for made in (plain, other):
-        torch.testing.assert_close(made, (left.float() @ right.float().T).to(dtype))
-
-
-@pytest.mark.parametrize(("tile", "side"), [(None, 240), (PATCH, PATCH)])
-def test_the_first_pass_is_the_upscalers_own(tile, side):
-    """The windows are as large as the upscaler makes them, and nothing stays in its net."""
-    plain = ResidualAutoencoder.forward
-    upscaler = Upscaler("base", settings=Settings(device="cpu", dtype="fp32", tile=tile))
-
-    net, image = performance.first_pass(upscaler, (240, 240))
-
-    assert image.shape == (1, 3, side + 2 * BASE.usual_margin, side + 2 * BASE.usual_margin)
-    assert net.config == upscaler.config
-    assert ResidualAutoencoder.forward is plain
 
 
 # ---- timing -------------------------------------------------------------------------------
@@ -168,39 +119,6 @@ def test_the_clock_of_the_net_sees_every_pass(tiny_config):
     assert totals["net"] > 0
     assert totals["device_memory"] is None
     assert child.covered([(8, 9), (0, 4), (2, 6), (1, 3), (6, 6)]) == 7
-
-
-def test_the_clock_of_the_files_runs_from_the_first_opening_to_the_last_naming(tmp_path):
-    """Other files do not start or stop it, names and bytes and handles all may come."""
-    clock = child.FileClock(tmp_path / "in", tmp_path / "out")
-    clock.hear("open", (str(tmp_path / "input.png"), "r", 0))
-    clock.hear("open", (3, "r", 0))
-    clock.hear("os.rename", (b"x", os.fsencode(tmp_path / "other"), -1, -1))
-    assert clock.seconds is None
-
-    clock.hear("open", (os.fsencode(tmp_path / "in" / "a.png"), "r", 0))
-    assert clock.seconds is None
-    clock.hear("os.rename", ("x", str(tmp_path / "out" / "a.png"), -1, -1))
-    first = clock.seconds
-    clock.hear("open", (str(tmp_path / "in" / "b.png"), "r", 0))
-    clock.hear("os.rename", ("x", str(tmp_path / "out" / "b.png"), -1, -1))
-
-    assert 0 < first < clock.seconds
-
-
-# ---- pictures -----------------------------------------------------------------------------
-
-
-def test_the_photo_has_any_size_and_is_always_the_same():
-    """Height comes first; there is grain, and it is the same each time."""
-    made = performance.photo((300, 40))
-
-    assert performance.rectangle(1.5, 10) == (100, 150)
-    assert made.shape == (300, 40, 3)
-    assert np.array_equal(made, performance.photo((300, 40)))
-    # Twice as fine an original would have no more than edges left at this size.
-    smooth = np.abs(np.diff(performance.photo((2000, 40)).astype(int), axis=0))
-    assert np.median(smooth) >= 1
 
 
 # ---- the command --------------------------------------------------------------------------
@@ -270,16 +188,3 @@ def test_the_command_makes_the_page(quick, tmp_path, capsys):
 
     assert list(again) == list(parts)
     assert {name for name, part in again.items() if part != parts[name]} == {"start"}
-
-
-def test_runs_are_summed_up_by_their_medians_and_the_most_memory():
-    """Memory that nobody measured stays unknown."""
-    runs = [
-        {"wall": wall, "inside": wall / 2, "net": 1.0, "memory": int(wall), "device_memory": None}
-        for wall in (4.0, 100.0, 8.0)
-    ]
-
-    found = performance.middle(runs)
-
-    assert (found["wall"], found["inside"], found["net"]) == (8.0, 4.0, 1.0)
-    assert (found["memory"], found["device_memory"]) == (100, None)

@@ -1,6 +1,5 @@
 """The command line as a user meets it: help, a process of its own, and the whole way."""
 
-import dataclasses
 import json
 import os
 import re
@@ -19,7 +18,6 @@ from srcli import files
 from srcli.cli.app import app
 from srcli.imaging import images
 from srcli.model import weights
-from srcli.model.network import ResidualAutoencoder
 from srcli.upscaler import Settings, Upscaler
 
 ROOT = typer.main.get_command(app)
@@ -170,28 +168,6 @@ def test_the_exit_code_says_that_one_of_many_failed():
 
 
 @pytest.mark.usefixtures("desk")
-def test_a_second_run_skips_what_is_done():
-    """``--skip-existing`` is success: exit code 0, the old result untouched."""
-    Path("photos").mkdir()
-    Path("photo.png").rename("photos/photo.png")
-    run("upscale", "photos", *MODEL)
-    target = Path.cwd() / "photos_x3"
-    before = (target / "photo.png").read_bytes()
-    Image.new("L", (5, 4)).save("photos/grey.png")
-
-    result = run("upscale", "photos", "--skip-existing", *MODEL)
-
-    assert result.exit_code == 0
-    *lines, summary = result.stderr.splitlines()
-    assert lines == [
-        f"{target}/grey.png  15x12",
-        f"skipped: {target}/photo.png is there already",
-    ]
-    assert summary.endswith(" s: 1 done, 1 skipped, 0 failed")
-    assert (target / "photo.png").read_bytes() == before
-
-
-@pytest.mark.usefixtures("desk")
 def test_every_option_reaches_its_place():
     """Format, suffix, quality, recursion, tile, overlap and threads do what they say."""
     Path("photos/sub").mkdir(parents=True)
@@ -294,21 +270,3 @@ def test_train_eval_upscale(image_folder, tiny_config):
 
     assert (larger.exit_code, larger.stderr) == (0, "photo_x3.png  291x183\n")
     assert images.read_size(Path("photo_x3.png")) == (291, 183)
-
-
-def test_symmetric_weights_may_be_trained_on_without_their_symmetry(
-    desk, image_folder, tiny_config
-):
-    """A single field of the shape of the weights can be another, as in ``faces``."""
-    symmetric = dataclasses.replace(tiny_config, widths=(8, 16), symmetric=True)
-    net = ResidualAutoencoder(symmetric)
-    weights.save(desk / "even.safetensors", net.state_dict(), symmetric, {"scales": [2, 3, 4]})
-
-    result = run(
-        *("train", "--dataset", image_folder, "--recipe", "faces", "--steps", "1", "-o", "run"),
-        *("--init-from", "even.safetensors", "--batch-size", "4", "-q", *EXACT),
-    )
-
-    assert (result.exit_code, result.output) == (0, "")
-    header = weights.read_header(desk / "run/model.safetensors")
-    assert header.config == dataclasses.replace(symmetric, symmetric=False)

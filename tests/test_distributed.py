@@ -36,19 +36,6 @@ ENVIRONMENT = {"PYTHONPATH": str(Path(srcli.__file__).parents[1]), "OMP_NUM_THRE
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-@pytest.fixture
-def torchrun_sets(monkeypatch):
-    """Return a function that sets what ``torchrun`` tells a process."""
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-
-    def set_all(**values):
-        for name, value in values.items():
-            monkeypatch.setenv(name, value)
-
-    return set_all
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, image_folder):
     """Twelve images, of which the paper's split leaves nine to evaluate on: an odd number."""
@@ -86,38 +73,29 @@ def make(tmp_path_factory, run_options, pictures):
 
 
 @pytest.mark.parametrize(
-    ("values", "texts"),
+    ("values", "text"),
     [
-        ({"RANK": "x"}, "x, 0, 1"),
-        ({"WORLD_SIZE": "1.5"}, "0, 0, 1.5"),
-        ({"RANK": "1"}, "1, 0, 1"),
-        ({"LOCAL_RANK": "-1"}, "0, -1, 1"),
+        ({"RANK": "x"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be x, 0, 1"),
+        ({"RANK": "1"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be 1, 0, 1"),
+        ({"LOCAL_RANK": "-1"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be 0, -1, 1"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2"},
+            "the 2 processes of WORLD_SIZE cannot find each other: .*MASTER_ADDR.*",
+        ),
     ],
     ids=str,
 )
-def test_ranks_that_cannot_be_are_one_line(torchrun_sets, values, texts):
-    """Variables that ``torchrun`` would not set are named."""
-    torchrun_sets(**values)
+def test_what_torchrun_would_not_set_is_one_line(monkeypatch, values, text):
+    """Ranks that cannot be, or several processes without a place to meet, are named."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
 
     with pytest.raises(UsageError) as caught, join_process_group("cpu"):
         pytest.fail("nobody joined")
 
-    expected = f"RANK, LOCAL_RANK, WORLD_SIZE cannot be {texts}: use torchrun"
-    assert str(caught.value) == expected
-
-
-def test_processes_that_cannot_meet_are_one_line(torchrun_sets):
-    """A number of processes without a place to meet says what is missing."""
-    torchrun_sets(RANK="0", WORLD_SIZE="2")
-
-    with pytest.raises(UsageError) as caught, join_process_group("cpu"):
-        pytest.fail("nobody joined")
-
-    text = str(caught.value)
-    assert text.startswith("the 2 processes of WORLD_SIZE cannot find each other: ")
-    assert "MASTER_ADDR" in text
-    assert text.endswith("; use torchrun")
-    assert "\n" not in text
+    assert re.fullmatch(f"{text}[:;] use torchrun", str(caught.value))
 
 
 # Two processes in a session of their own: they train one run after the other
@@ -189,7 +167,6 @@ halved = replace(pair, output=folder / "halved")
 attempt("halved", train, halved, should_stop=after(7, only=1))
 attempt("refused", train, pair)
 attempt("unshareable", train, load_options(folder / "odd"), resume=True)
-attempt("no data", train, replace(pair, output=folder / "x", datasets=("nowhere",)))
 attempt("time", train, replace(pair, output=folder / "time", steps=None, max_seconds=0.2))
 attempt("dry", dry_run, replace(pair, output=folder / "dry"))
 with join_process_group("cpu") as group:
@@ -300,15 +277,7 @@ def test_two_processes_train_the_net_of_one(pair, saved_run, check_same_curve, r
 def test_two_processes_write_one_run(pair, saved_run):
     """There is one log, one state and one set of weights, which count everybody's patches."""
     saved = saved_run(pair.folder / "pair")
-    names = sorted(path.relative_to(saved.path).as_posix() for path in saved.path.rglob("*"))
 
-    assert names == [
-        "log.csv",
-        "model.safetensors",
-        "options.json",
-        "state",
-        "state/step-00000010.safetensors",
-    ]
     assert [row["step"] for row in saved.log] == ["1", "4", "5", "8", "10"]
     options = load_options(saved.path)
     assert (options.batch_size, options.processes, options.batch) == (4, 2, 8)
@@ -350,7 +319,6 @@ def test_a_run_of_two_is_continued_by_one(pair, resumable, check_same_curve, mon
             r"--resume .*: its batch of 7 patches cannot be shared by 2 processes; use a number .*",
         ),
         ("refused", 1, r".* already holds a run: continue it with --resume .*"),
-        ("no data", 4, r".*nowhere.*"),
         ("nan", 1, r"the loss is no longer finite at step 3: .*"),
     ],
 )
@@ -394,8 +362,7 @@ def test_the_clock_stops_both(pair):
 
     assert first["step"] == second["step"] >= 1
     assert first["seconds"] == second["seconds"] >= 0.2
-    assert first["finished"]
-    assert second["finished"]
+    assert (first["finished"], second["finished"]) == (True, True)
 
 
 @pytest.mark.slow
@@ -404,9 +371,6 @@ def test_a_dry_run_of_two_counts_as_one(pair):
     for plan in pair.results("dry"):
         assert (plan["processes"], plan["batch"], plan["patches"]) == (2, 8, 8 * STEPS)
         assert (plan["train_images"], plan["held_images"]) == (3, 9)
-        assert plan["evaluations"] == 2
-        assert plan["patches_per_second"] > 0
-        assert plan["evaluation_images"] == 9
     assert not (pair.folder / "dry").exists()
 
 

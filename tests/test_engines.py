@@ -40,8 +40,6 @@ def machine(monkeypatch):
     [
         ({}, "auto", True, ("openvino", torch.float32)),
         ({}, "int8", True, ("openvino", torch.int8)),
-        ({}, "auto", False, ("openvino", torch.float32)),
-        ({}, "fp32", True, ("openvino", torch.float32)),
         ({}, "bf16", True, ("torch", torch.bfloat16)),
         ({"bf16": True}, "auto", True, ("torch", torch.bfloat16)),
         ({"bf16": True}, "int8", True, ("openvino", torch.int8)),
@@ -68,7 +66,6 @@ def test_auto_is_what_was_measured_to_be_faster(machine, there, dtype, has_range
             "--engine openvino cannot use --device cuda; use cpu or xpu",
         ),
         (("openvino", "cpu", "bf16"), "--engine openvino on cpu has no --dtype bf16; use auto, fp"),
-        (("openvino", "cpu", "fp16"), "--engine openvino on cpu has no --dtype fp16; use auto, fp"),
         (("auto", "cpu", "int8"), "--dtype int8 needs weights with ranges, which these have not"),
     ],
 )

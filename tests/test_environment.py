@@ -15,9 +15,7 @@ pytestmark = pytest.mark.usefixtures("desk")
 @pytest.mark.parametrize(
     ("environment", "arguments", "sizes"),
     [
-        ({"SCALE": "2", "OUTPUT": "out"}, [], {"a.png": (26, 22), "b.jpg": (32, 18)}),
         ({"SCALE": "2", "OUTPUT": "out"}, ["-s", "3"], {"a.png": (39, 33), "b.jpg": (48, 27)}),
-        ({"SCALE": "", "OUTPUT": "out"}, [], {"a.png": (39, 33), "b.jpg": (48, 27)}),
         ({"INCLUDE": "*.png *.gif", "OUTPUT": "out"}, [], {"a.png": (39, 33)}),
         (
             {"FORMAT": "webp", "RECURSIVE": "yes", "NAME": "{stem}-{model}", "OUTPUT": "out"},
@@ -43,13 +41,8 @@ def test_a_variable_stands_for_an_option(environment, arguments, sizes):
 @pytest.mark.parametrize(
     ("command", "variable", "value", "message"),
     [
-        ("upscale", "QUALITY", "x", "SRCLI_UPSCALE_QUALITY must be a whole number, not 'x'"),
-        ("upscale", "THREADS", "0", "SRCLI_UPSCALE_THREADS must be at least 1, not 0"),
         ("upscale", "JSON", "maybe", "SRCLI_UPSCALE_JSON must be 1 or 0, not 'maybe'"),
-        ("upscale", "METADATA", "x", "SRCLI_UPSCALE_METADATA must be one of keep, no-location, "),
         ("upscale", "SCALE", "99", "--scale must lie in 1..16, not 99 (SRCLI_UPSCALE_SCALE=99 is"),
-        ("upscale", "SIZE", "wide", "--size "),
-        ("upscale", "TILE", "x", "--tile must be a whole number or auto, not 'x' (SRCLI_UPSCALE_T"),
         ("upscale", "MODEL", "nix", "no weights called nix: "),
         ("upscale", "OUTPUT", "a\nb.x/", "--output a\\nb.x "),
         ("eval", "SCALE", "2 3", "--scale is given 2 times (2, 3); "),

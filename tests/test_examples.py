@@ -171,16 +171,6 @@ def test_the_cron_line_enlarges_what_is_new(tmp_path, tiny_weights):
         assert image.size == (60, 30)
 
 
-@needs_shell
-@pytest.mark.parametrize("name", ["upscale_folder.sh", "watch_folder.sh"])
-def test_a_script_explains_itself(tmp_path, name):
-    """Without a folder and an output it prints its usage, and ends as wrong usage does."""
-    finished = run_script(tmp_path, srcli="exit 0", name=name)
-
-    assert finished.returncode == 2
-    assert finished.stderr.startswith("usage: ")
-
-
 def test_a_folder_on_a_cluster(tmp_path):
     """Dask's workers do every file once; one that dies costs the file it had and no other."""
     source, output = tmp_path / "in", tmp_path / "out"

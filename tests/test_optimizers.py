@@ -86,27 +86,3 @@ def test_muon_leaves_biases_and_the_ends_to_adam(net):
     for name, value in net.named_parameters():
         adam = value.ndim == 1 or name.startswith(ENDS)
         assert torch.equal(value, expected[name]) == adam, name
-
-
-@pytest.mark.parametrize("name", ["adam", "muon"])
-def test_a_restored_optimiser_goes_on_as_if_it_had_not_been_stopped(net, name):
-    """Steps after state and restore are the same bits as without."""
-    optimizer = Optimizer(net, name)
-    for seed in range(3):
-        stepped(net, optimizer, seed=seed)
-    other = copy.deepcopy(net)
-    resumed = Optimizer(other, name)
-    resumed.restore({key: value.clone() for key, value in optimizer.state().items()})
-    for seed in range(3, 6):
-        stepped(net, optimizer, seed=seed)
-        stepped(other, resumed, seed=seed)
-    for value, expected in zip(net.parameters(), other.parameters(), strict=True):
-        assert torch.equal(value, expected)
-
-
-def test_the_state_of_another_optimiser_is_refused(net):
-    """Muon's state does not fit Adam's parameters."""
-    optimizer = Optimizer(net, "muon")
-    stepped(net, optimizer, seed=0)
-    with pytest.raises((ValueError, LookupError)):
-        Optimizer(net, "adam").restore(optimizer.state())

@@ -16,7 +16,6 @@ from srcli.training.recipe import from_recipe, load, recipe_names
 
 FOLDER = Path(sys.modules["srcli.training.recipe"].__file__).parent / "recipes"
 PHOTOS = {"datasets": ("photos",)}
-NAMES = [setting.name for setting in settings()]
 
 
 def refused(*arguments, **options):
@@ -28,12 +27,6 @@ def refused(*arguments, **options):
 
 
 # ---- the shipped recipes --------------------------------------------------------------------
-
-
-def test_the_recipes_are_shipped():
-    """They are the TOML files of the package."""
-    assert recipe_names() == ["base", "faces", "fast", "paper", "photo", "sharp", "sharp-photo"]
-    assert {path.stem for path in FOLDER.glob("*")} == set(recipe_names())
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -52,11 +45,6 @@ def test_base_is_the_default_of_every_value():
 
     assert config == TrainConfig(output=Path("runs/base"), datasets=("photos",), steps=7)
     assert config.model == BASE
-    assert config.scales == (2, 2, 3, 3, 4)
-    assert (config.lr, config.schedule, config.weight_decay) == (1e-3, "cosine", 0.05)
-    assert (config.batch_size, config.optimizer, config.loss) == (16, "muon", "fourier")
-    assert (config.clip, config.ema, config.warmup) == (0.05, 0.999, 200)
-    assert (config.split, config.sampling, config.augment) == ("held-out", "area", "turn")
     assert (config.init_from, config.degradation.is_bicubic) == (None, True)
 
 
@@ -95,7 +83,8 @@ def test_the_default_recipe_follows_from_the_data():
 # ---- files ----------------------------------------------------------------------------------
 
 
-def test_a_file_is_a_recipe(here):
+@pytest.mark.usefixtures("here")
+def test_a_file_is_a_recipe():
     """What it does not say is the default; its name is that of the run and its directory."""
     Path("mine.toml").write_text(
         'steps = 5\nscales = [3]\ndegradation = "jpeg=50"\ndatasets = ["a", "b"]\n'
@@ -116,16 +105,13 @@ def test_a_file_is_a_recipe(here):
         model=model,
         eval_images=None,
     )
-    assert here.is_dir()
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("gone.toml", None, "--recipe gone.toml cannot be read: No such file or directory; check "),
-        ("a.toml", "steps = = 1", "--recipe a.toml: Invalid value (at line 1"),
         ("a.toml", "step = 1", "--recipe a.toml: step: there is no such name (do you mean steps?)"),
-        ("a.toml", "lr = true", "--recipe a.toml: lr must be a number, not True"),
         ("a.toml", "[model]\nwidth = 3", "--recipe a.toml: model.width: there is no such field "),
         ("a.json", '{"steps": 1}', "--recipe a.json: it lacks, or has besides what is known: "),
         (
@@ -180,18 +166,13 @@ def test_a_run_again_has_the_same_batch(monkeypatch):
     [
         ("lr=5e-4", 5e-4),
         ("scales=[2, 3.5]", (2.0, 3.5)),
-        ("loss=l1", "l1"),
         ("keep-last=4", 4),
         ("compile=true", True),
-        ("eval_every=none", None),
         ("augment=none", "none"),
         ("degradation=blur=0..1,jpeg=40..90", Degradation(blur=(0.0, 1.0), jpeg=(40, 90))),
         ('datasets=["a b"]', ("a b",)),
-        ("data_dir=/somewhere else", Path("/somewhere else")),
         ("model=paper", PAPER),
         ("model=tiny.json", dataclasses.replace(BASE, widths=(8, 8))),
-        ("model.widths=[8, 8]", dataclasses.replace(BASE, widths=(8, 8))),
-        ("model={symmetric=false}", dataclasses.replace(BASE, symmetric=False)),
         ('model={from="paper", join="last"}', dataclasses.replace(PAPER, join="last")),
     ],
 )
@@ -212,20 +193,11 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
     ("assignment", "message"),
     [
         ("lrr=1", "--set lrr: there is no such name (do you mean lr?); give one of datasets, "),
-        ("output=x", "--set output: there is no such name; give one of datasets, data_dir, "),
-        ("lr.x=1", "--set lr.x: there is no such name"),
         ("lr", "--set lr has no value: write name=value, such as lr=0.0005"),
-        ("lr=fast", "--set lr must be a number, not 'fast'"),
-        ("limit=x", "--set limit must be a whole number or none, not 'x'"),
         ("compile=1", "--set compile must be true or false, not 1"),
         ("scales=3", "--set scales must be a list, each item a number, not 3"),
         ("loss=l3", "--set loss must be one of l1, mse, fourier, not 'l3'"),
-        ("keep_last=0", "keep_last must be at least 1, not 0"),
-        ("degradation=rain=1", "--degradation has no part 'rain'"),
         ("model=huge", "model huge is neither a name (base, fast, paper) nor a file"),
-        ("model=3", "--set model must be base, fast, paper, a JSON file or a table, not 3"),
-        ("model.width=3", "--set model.width: there is no such field (do you mean widths?); give "),
-        ("model.widths=[3]", "model: widths must name at least two levels, not [3]"),
         ("model.join=x", "model: unit, down, up, join and output must be convolution, max-pool, "),
     ],
 )
@@ -284,13 +256,8 @@ def test_every_field_is_listed_with_its_meaning():
     """All but those of a single run, each with a default and a sentence."""
     fields = {one.name for one in dataclasses.fields(TrainConfig)}
 
-    assert set(NAMES) == fields - {"output", "processes", "recipe"}
-    listed = {setting.name: setting for setting in settings()}
-    assert (listed["scales"].default, listed["lr"].default) == ("[2, 2, 3, 3, 4]", "0.001")
-    assert (listed["model"].default, listed["compile"].default) == ("base", "false")
-    assert (listed["limit"].default, listed["degradation"].default) == ("none", "bicubic")
+    assert {setting.name for setting in settings()} == fields - {"output", "processes", "recipe"}
     assert all(setting.meaning and "`" not in setting.meaning for setting in settings())
-    assert listed["lr"].meaning == "Adam's peak learning rate; Muon's is twice that."
 
 
 def test_a_default_is_what_set_would_be_given():

@@ -121,6 +121,13 @@ def another_net(saved):
     path.write_text(json.dumps(values), encoding="utf-8")
 
 
+def removed_option(saved):
+    """Ask for what a version before this one could do."""
+    path = saved.path / "options.json"
+    values = json.loads(path.read_text(encoding="utf-8")) | {"candidates": 2}
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
 def poor_state(saved):
     """Leave out of the state what it needs."""
     weights.write_tensors(
@@ -235,10 +242,19 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
     [
         (lambda saved: shutil.rmtree(saved.path / "state"), "there is no state to resume"),
         (lambda saved: (saved.path / "options.json").unlink(), "options.json cannot be used: "),
+        (removed_option, "options.json cannot be used: it lacks, or has besides what is known: "),
         (lambda saved: saved.newest.write_bytes(b""), "no checkpoint in "),
         *[(damage, " cannot be resumed: ") for damage in (another_net, poor_state, no_clock)],
     ],
-    ids=["no state", "no options", "damaged", "another net", "poor state", "no clock"],
+    ids=[
+        "no state",
+        "no options",
+        "removed option",
+        "damaged",
+        "another net",
+        "poor state",
+        "no clock",
+    ],
 )
 def test_what_cannot_be_resumed_is_one_line(stopped_copy, damage, text):
     """The directory is named with the reason and the way out, exit code 4; the log stays."""

@@ -1,7 +1,6 @@
 """A run directory: what is written when, what is kept, and what is made of what is damaged."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -65,17 +64,6 @@ def no_room(*_, **__):
 # Beginning
 
 
-def test_a_run_begins_with_its_options_and_an_empty_log(config, directory):
-    """Before step one there are the options, a log of its header alone, and a place for state."""
-    names = sorted(path.name for path in config.output.iterdir())
-
-    assert names == ["log.csv", "options.json", "state"]
-    assert (config.output / "log.csv").read_text(encoding="utf-8") == COLUMNS + "\n"
-    assert directory.rows() == []
-    kept = TrainConfig.from_json((config.output / "options.json").read_text(encoding="utf-8"))
-    assert kept == config
-
-
 def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
     """What is there is never overwritten, and the ways out are named; all else is fine."""
     RunDirectory(config.output / "deeper" / "still").require_new()
@@ -121,12 +109,10 @@ def test_an_unfinished_last_line_does_not_count(directory, config):
     "content",
     [
         None,
-        b"\xff\xfe\n",
         b"a,b\n1,2\n",
-        COLUMNS.encode() + b"\n1,x,1,1,1,1,1,,,,\n",
         COLUMNS.encode() + b"\n1.5,1,1,1,1,1,1,,,,\n",
     ],
-    ids=["missing", "binary", "foreign", "no number", "half a step"],
+    ids=["missing", "foreign", "half a step"],
 )
 def test_a_damaged_log_is_one_line(directory, config, content):
     """A log that cannot be read is named; nothing is made up in its place."""
@@ -135,13 +121,8 @@ def test_a_damaged_log_is_one_line(directory, config, content):
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{path} cannot be read .*; start again with another"):
         directory.resume_at(1)
-
-    text = str(caught.value)
-    assert text.startswith(f"{path} cannot be read (")
-    assert text.endswith("); start again with another --output")
-    assert "\n" not in text
 
 
 def test_resuming_drops_the_lines_after_the_checkpoint(directory, config):
@@ -194,27 +175,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(directory, sav
     assert directory.load(pytest.fail)[0] == {"step": 5}
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 500, None], ids=["empty", "zeros", "foreign"])
-def test_without_a_readable_checkpoint_there_is_no_run(directory, config, content):
-    """When every checkpoint is damaged, or none is ours, it is one line naming the folder."""
-    path = config.output / "state" / "step-00000001.safetensors"
-    if content is None:
-        weights.write_tensors(path, {"a": torch.zeros(1)}, {})
-    else:
-        path.write_bytes(content)
-    notices = []
-
-    with pytest.raises(DataError) as caught:
-        directory.load(notices.append)
-
-    assert str(caught.value) == (
-        f"--resume {config.output}: no checkpoint in {config.output / 'state'} can be read; "
-        "give another run directory, or start again with another --output"
-    )
-    assert len(notices) == 1
-    assert "\n" not in notices[0]
-
-
 def test_unreadable_images_are_listed(directory, config):
     """skipped.txt holds one line an image, those of the sessions before included."""
     path = config.output / "skipped.txt"
@@ -252,15 +212,12 @@ def test_what_cannot_be_written_is_one_line(directory, config, what, place, writ
     save(directory, 2)
     directory.save_weights({"x": torch.zeros(1)}, config.model, {})
     before = {path: path.read_bytes() for path in config.output.rglob("*") if path.is_file()}
+    text = f"cannot write {what} in {config.output}: .*No space left on device; make room or give "
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(*place, no_room)
-        with pytest.raises(OutputError) as caught:
+        with pytest.raises(OutputError, match=text):
             write(directory, config)
 
-    text = str(caught.value)
-    assert text.startswith(f"cannot write {what} in {config.output}: ")
-    assert text.endswith("No space left on device; make room or give another --output")
-    assert "\n" not in text
     assert {p: p.read_bytes() for p in config.output.rglob("*") if p.is_file()} == before
 
 
@@ -278,54 +235,3 @@ def test_folders_are_kept_as_absolute_ones(config, tmp_path, monkeypatch):
 
     kept = load_options(tmp_path / "here").datasets
     assert kept == (str(tmp_path / "photos"), "celeba:valid")
-
-
-@pytest.mark.parametrize("begun", [False, True], ids=["empty folder", "never saved"])
-def test_resuming_needs_a_state(config, tmp_path, begun):
-    """A folder without a checkpoint is no run that could be continued."""
-    folder = config.output if begun else tmp_path
-    if begun:
-        RunDirectory(folder).begin(config)
-
-    with pytest.raises(DataError) as caught:
-        load_options(folder)
-
-    assert str(caught.value) == (
-        f"--resume {folder}: there is no state to resume (state/step-N.safetensors is missing); "
-        "give a run directory of srcli train"
-    )
-
-
-def changed(path, **values):
-    """Change fields of a file of options."""
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values))
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (Path.unlink, "No such file"),
-        (lambda path: path.write_text(path.read_text()[:-30]), "Expecting"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "'utf-8' codec"),
-        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
-        (lambda path: changed(path, schedule="trapezoid"), "not 'trapezoid'"),
-        (
-            lambda path: changed(path, candidates=2),
-            "it lacks, or has besides what is known: candidates",
-        ),
-    ],
-    ids=["missing", "cut", "binary", "folder", "trapezoid", "candidates"],
-)
-def test_options_that_cannot_be_used_are_one_line(directory, config, damage, reason):
-    """Options that cannot be read name the directory, the reason and the way out."""
-    save(directory, 1)
-    damage(config.output / "options.json")
-
-    with pytest.raises(DataError) as caught:
-        load_options(config.output)
-
-    text = str(caught.value)
-    assert text.startswith(f"--resume {config.output}: options.json cannot be used: ")
-    assert reason in text
-    assert text.endswith("; give the run directory of a run of this version")
-    assert "\n" not in text

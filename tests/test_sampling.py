@@ -22,9 +22,6 @@ def by_area(areas, **options):
     return sampler(len(areas), areas=areas, **options)
 
 
-SAMPLERS = pytest.mark.parametrize("make", [sampler, lambda: by_area([5, 1, 7, 0, 2])])
-
-
 def same(first, second):
     """Whether two draws are the same in every entry."""
     return first[:2] == second[:2] and torch.equal(first.degradation, second.degradation)
@@ -33,22 +30,6 @@ def same(first, second):
 def images_of(draw):
     """List the images that a step draws from."""
     return [cut.image for cut in draw.cuts]
-
-
-@SAMPLERS
-def test_a_step_is_always_the_same_draw(make):
-    """What a step draws follows from the seed and its number, not from what was drawn before."""
-    first = make()
-    expected = [first.draw(step, 7) for step in range(9)]
-
-    for step in (8, 3, 0, 5):
-        assert same(make().draw(step, 7), expected[step])
-        assert same(first.draw(step, 7), expected[step])
-    for draw in expected:
-        assert len(draw.cuts) == len(draw.scales) == 7
-        assert draw.degradation.shape == (7, DRAWS)
-        assert all(0 <= value < 1 for cut in draw.cuts for value in (cut.top, cut.left))
-        assert 0 <= draw.degradation.min() <= draw.degradation.max() < 1
 
 
 def test_the_draws_of_a_seed_stay_what_they_are():

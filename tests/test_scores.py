@@ -90,17 +90,6 @@ def test_the_tables_are_of_the_whole_sets():
         assert row["images"] == 20
 
 
-def test_each_net_is_ahead_where_it_should_be():
-    """``base`` leads on undegraded photographs at every factor, ``photo`` on degraded ones."""
-    clean, *degraded = (row["mean"] for row in rows("strengths"))
-
-    assert clean["base"]["psnr"] > clean["photo"]["psnr"] > clean["bicubic"]["psnr"]
-    for mean in degraded:
-        assert mean["photo"]["psnr"] > max(mean["base"]["psnr"], mean["bicubic"]["psnr"])
-    for row in rows("factors"):
-        assert row["mean"]["base"]["psnr"] > row["mean"]["bicubic"]["psnr"]
-
-
 PAGES = {
     "README.md": ["scores"],
     "docs/eval.md": ["factors", "strengths"],
@@ -155,13 +144,7 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
 
     results = json.loads(scores.RESULTS.read_text("utf-8"))
     assert list(results["blocks"]) == list(BLOCKS)
-    tables = {name: shown(name) for name in BLOCKS}
-    assert {name: len(lines) for name, lines in tables.items()} == {
-        "scores": 6,
-        "faces": 5,
-        "factors": 2,
-        "strengths": 4,
-    }
+    assert [len(shown(name)) for name in BLOCKS] == [6, 5, 2, 4]
     for page, names in PAGES.items():
         text = (root / page).read_text("utf-8")
         assert text.startswith(f"before\n<!-- {names[0]}:begin")
@@ -170,26 +153,10 @@ def test_one_command_makes_every_table(small, monkeypatch, capsys):
         path = root / f"{name}.safetensors"
         assert results["weights"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
         recorded = weights.read_header(path).scores
-        assert [(line.dataset, line.scale) for line in recorded] == [
-            (dataset, scale) for dataset in ("Set5", "Set14") for scale in (2, 3, 4)
-        ]
         means = [row["mean"][name] for row in results["blocks"]["scores"]["rows"]]
         assert [line.psnr for line in recorded] == [mean["psnr"] for mean in means]
     assert "| Set14 | ×4 | " in capsys.readouterr().out
     assert str(data) not in scores.RESULTS.read_text("utf-8")
-
-
-def test_the_papers_weights_beat_bicubic_on_faces():
-    """On the first images of CelebA's test partition, measured here and now, by 1.5 dB at least."""
-    if not (DATA / "celeba").is_dir():
-        pytest.skip("shared/data/celeba is not beside the repository")
-
-    report = evaluate(
-        EvalConfig(dataset="celeba", data_dir=DATA, models=("paper",), limit=6, seed=1)
-    )
-
-    assert report.mean("paper")["psnr"] > report.mean("bicubic")["psnr"] + 1.5
-    assert report.mean("paper")["ssim"] > report.mean("bicubic")["ssim"]
 
 
 @pytest.mark.parametrize(("name", "limit", "least"), [("set5", 5, 34.0), ("set14", 3, 25.5)])

@@ -115,13 +115,6 @@ def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
         siblings(shipped["sharp"])
 
 
-@pytest.mark.usefixtures("shipped")
-def test_foreign_weights_are_refused(tiny_weights):
-    """A file is named by its path."""
-    with pytest.raises(WeightsError, match=f"^--sharpness cannot mix {tiny_weights}: the weights "):
-        siblings(tiny_weights)
-
-
 # ---- the mix ------------------------------------------------------------------------------
 
 
@@ -197,25 +190,6 @@ def test_auto_mixes_what_suits_each_file(dry):
 
 
 @pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (("-m", "base", "--sharpness", 0), ("base", 0.0)),
-        (("-m", "sharp"), ("sharp", None)),
-        (("-m", "sharp", "--sharpness", 1), ("sharp", 1.0)),
-    ],
-)
-def test_the_ends_are_the_files_themselves(arguments, expected):
-    """0 is ``base`` and 1 is ``sharp``; ``sharp`` without the option is taken as it is."""
-    result = run("upscale", "a.png", "--json", *arguments)
-
-    line = json.loads(result.stdout.splitlines()[0])
-    assert (line["model"], line["sharpness"]) == expected
-    with Image.open("a_x3.png") as image:
-        assert image.tobytes() == enlarged(expected[0])
-
-
-@pytest.mark.usefixtures("desk")
 def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     """It mixes ``base`` and ``photo``, also by name, where they have siblings; no others."""
     monkeypatch.setattr(nets, "DEFAULT_SHARPNESS", 0.25)
@@ -233,7 +207,6 @@ def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     ("arguments", "code", "message"),
     [
         (("--sharpness", 2), 2, "--sharpness must lie in 0..1, not 2"),
-        (("--sharpness", "nan"), 2, "--sharpness must lie in 0..1, not nan"),
         (("-m", "faces", "--sharpness", 0.5), 4, "--sharpness cannot mix faces: no sharp weights"),
     ],
 )

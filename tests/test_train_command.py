@@ -176,22 +176,16 @@ def test_a_dry_run_of_a_resumed_run_leaves_it_as_it_is():
     assert content("run") == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["--set", "model.bottom=2"], "--set model would change the run in run, which was begun "),
-        (["--epochs", "3"], "--epochs would change the run in run, which was begun with 2.0: "),
-        (["-o", "other"], "--output other is not the run directory run: give --resume without it"),
-    ],
-)
-def test_what_would_change_a_resumed_run_is_one_line(afterwards, arguments, text):
-    """The run keeps its options, and every byte."""
+def test_a_resumed_run_stays_where_it_is(afterwards):
+    """Another output is refused, and the run keeps every byte."""
     before = content(afterwards)
 
-    result = run("train", "--resume", "run", *arguments)
+    result = run("train", "--resume", "run", "-o", "other")
 
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert result.stderr.startswith(f"error: {text}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: --output other is not the run directory run: give --resume without it\n"
+    )
     assert content(afterwards) == before
 
 

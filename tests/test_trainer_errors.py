@@ -11,12 +11,8 @@ import torch
 from srcli.data import loading
 from srcli.data.pool import open_pool, split
 from srcli.errors import (
-    DataError,
     DeviceError,
-    OutputError,
     TrainingError,
-    UsageError,
-    WeightsError,
 )
 from srcli.model import weights
 from srcli.training.reports import skipped_lines
@@ -33,37 +29,6 @@ def splits_of(config):
 
 
 # Refused before anything is written
-
-
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
-        ({"datasets": ("nowhere",)}, DataError),
-        ({"datasets": ("celeba",)}, DataError),
-        ({"init_from": Path("nowhere.safetensors")}, WeightsError),
-        ({"device": "cuda:99"}, DeviceError),
-        ({"device": "abacus"}, UsageError),
-        ({"dtype": "fp16"}, UsageError),
-    ],
-    ids=str,
-)
-def test_a_run_that_cannot_start_leaves_nothing(options, here, changes, error):
-    """What is refused before the first step is refused before anything is written."""
-    config = options(**changes)
-
-    with pytest.raises(error) as caught:
-        train(config)
-
-    assert "\n" not in str(caught.value)
-    assert not list(here.iterdir())
-
-
-def test_a_file_in_the_directorys_place_is_reported_first(options, tmp_path):
-    """An output that cannot be a directory is named before any image is read."""
-    (tmp_path / "run").touch()
-
-    with pytest.raises(OutputError, match=f"^cannot write the run directory {tmp_path / 'run'}: "):
-        train(options(datasets=("nowhere",)))
 
 
 # Losses and weights that are not finite

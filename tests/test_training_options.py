@@ -20,23 +20,14 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
     ("changes", "message"),
     [
         ({"datasets": ()}, "train needs at least one --dataset: give celeba, stl10 or a folder"),
-        ({"steps": None}, "say how long to train: --steps, --epochs or --max-time"),
         ({"epochs": 1.0}, "--steps and --epochs both say how long; give one of them"),
         ({"batch_size": 0}, "--batch-size must be at least 1, not 0"),
-        ({"processes": 0}, "processes must be at least 1, not 0"),
-        ({"steps": 0}, "--steps must be at least 1, not 0"),
-        ({"limit": 0}, "limit must be at least 1, not 0"),
         ({"save_every": -5}, "save_every must be at least 1, not -5"),
-        ({"warmup": -1}, "warmup must be at least 0, not -1"),
         ({"clip": math.nan}, "clip must be at least 0, not nan"),
-        ({"seed": -1}, "--seed must lie in 0..2**63-1, not -1"),
         ({"seed": 2**63}, "--seed must lie in 0..2**63-1, not 9223372036854775808"),
         ({"lr": 0.0}, "lr must be positive, not 0.0"),
         ({"lr": math.inf}, "lr must be positive, not inf"),
-        ({"steps": None, "epochs": -1.0}, "--epochs must be positive, not -1.0"),
-        ({"max_seconds": 0.0}, "--max-time must be positive, not 0.0"),
         ({"ema": 1.0}, "ema must lie in [0, 1), not 1.0"),
-        ({"ema": math.nan}, "ema must lie in [0, 1), not nan"),
         (
             {"perceptual": 0.2},
             (
@@ -46,8 +37,6 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
         ),
         ({"scales": ()}, "train needs at least one --scale"),
         ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
-        ({"scales": (8.5,)}, "--scale must lie in (1, 8] for training, not 8.5"),
-        ({"scales": (math.nan,)}, "--scale must lie in (1, 8] for training, not nan"),
     ],
     ids=str,
 )
@@ -57,12 +46,6 @@ def test_options_out_of_range_are_refused(changes, message):
         TrainConfig(**(LEAST | changes))
 
     assert str(caught.value) == message
-
-
-def test_the_ends_of_the_ranges_are_allowed():
-    """What lies at the edge of a range is inside it."""
-    TrainConfig(**LEAST, scales=(8.0,), ema=0.0, clip=0.0, warmup=0, seed=2**63 - 1)
-    TrainConfig(**LEAST, max_seconds=0.1)
 
 
 OTHERWISE = {
@@ -108,24 +91,14 @@ def test_options_survive_json(tmp_path, monkeypatch, changes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("output", None),
         ("datasets", "photos"),
-        ("datasets", [1]),
-        ("model", {}),
         ("model", "base"),
         ("scales", ["3"]),
         ("degradation", "rain=1..2"),
-        ("degradation", 5),
-        ("batch_size", 2.5),
         ("batch_size", True),
         ("lr", "fast"),
-        ("schedule", "trapezoid"),
-        ("loss", None),
         ("steps", "all"),
-        ("epochs", True),
         ("init_from", 7),
-        ("compile", None),
-        ("device", 0),
     ],
 )
 def test_options_of_another_kind_are_one_line(name, value):
@@ -141,14 +114,11 @@ def test_options_of_another_kind_are_one_line(name, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "Expecting value: line 1 column 1 (char 0)"),
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("7", "it is no JSON object"),
-        ("[]", "it is no JSON object"),
         ('{"steps": 1, "momentum": 2}', "it lacks, or has besides what is known: augment, "),
         ("[" * 100_000, "maximum recursion depth exceeded"),
     ],
-    ids=["empty", "cut", "number", "list", "poor", "deep"],
+    ids=["number", "poor", "deep"],
 )
 def test_json_that_is_no_options_is_one_line(text, message):
     """What is not a file of options says so in one line."""

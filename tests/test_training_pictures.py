@@ -1,13 +1,10 @@
 """The pictures in a run directory: the curves of a log, and samples of what the net makes."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from srcli.data.pool import open_pool, split
 from srcli.model import weights
 from srcli.ops.color import dequantize
 from srcli.training import curves
@@ -74,14 +71,6 @@ def test_curves_show_both_losses_and_accuracies(drawn):
     assert found["PSNR, dB", "bicubic"] == ([1.0, 2.0], [29.5, 29.5])
 
 
-def test_curves_without_an_evaluation_show_every_line(drawn):
-    """A run of one image has training curves alone."""
-    found = drawn(row(10, loss=0.4), row(30, loss=0.2))
-
-    assert found["loss (mse)", "training"] == ([1.0, 3.0], [0.4, 0.2])
-    assert found["loss (mse)", "evaluation"] == ([], [])
-
-
 def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
@@ -102,21 +91,3 @@ def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     assert [cell.caption for cell in cells] == [
         *(f"bicubic {scores.baseline_psnr:.2f} dB", f"{scores.psnr:.2f} dB", "")
     ]
-
-
-def test_a_damaged_sample_costs_no_more_than_its_picture(options, tmp_path, crowd):
-    """An image for the samples alone that cannot be read leaves the others to be drawn."""
-    folder = shutil.copytree(crowd, tmp_path / "crowd")
-    config = options(datasets=(str(folder),), split="paper", eval_images=1)
-    test = split(open_pool(config.datasets, tmp_path, 0), 0, "paper").test
-    assert len(test) == 1
-    path = tmp_path / "samples.png"
-
-    draw_samples(path, images_of(config), config.degradation, lambda image, _: image)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-    path.unlink()
-    (folder / test.label(0)).write_bytes(b"no image")
-    draw_samples(path, images_of(config), config.degradation, lambda image, _: image)
-
-    assert not path.exists()

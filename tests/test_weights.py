@@ -1,7 +1,5 @@
 """Weights on disk: what is written, what comes back, and every way to be refused."""
 
-import errno
-import itertools
 import json
 import math
 import os
@@ -12,7 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from srcli import files
 from srcli.errors import WeightsError
@@ -28,7 +26,6 @@ from srcli.model.weights import (
     record_scores,
     resolve,
     save,
-    write_tensors,
 )
 from srcli.ops.spans import PATCH
 
@@ -90,24 +87,18 @@ def test_other_number_formats_are_loaded_as_float32(tiny_weights, tmp_path, dtyp
 
 
 def test_the_file_is_a_readable_header_and_numbers_alone(tmp_path):
-    """Every byte is the header's length, the header (JSON), or a tensor: nothing is pickled."""
+    """The shape and how it was made are text (JSON) that needs no library; tensors are float32."""
     path = tmp_path / "net.safetensors"
-    net = ResidualAutoencoder(BASE)
-    save(path, net.state_dict(), BASE, {"steps": 7, "data": ["a", "b"]})
+    save(path, ResidualAutoencoder(BASE).state_dict(), BASE, {"steps": 7, "data": ["a", "b"]})
 
-    header, content = header_of(path), path.read_bytes()
+    header = header_of(path)
 
     assert header.pop("__metadata__") == {
         "format": "srcli/1",
         "config": BASE.to_json(),
         "training": '{"data": ["a", "b"], "steps": 7}',
     }
-    shapes = {name: entry["shape"] for name, entry in header.items()}
-    assert shapes == {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
     assert {entry["dtype"] for entry in header.values()} == {"F32"}
-    spans = sorted(entry["data_offsets"] for entry in header.values())
-    assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
-    assert len(content) == 8 + struct.unpack("<Q", content[:8])[0] + spans[-1][1]
 
 
 def test_the_header_is_read_without_the_tensors(tiny_weights, tiny_config, tmp_path):
@@ -137,25 +128,6 @@ def test_the_trained_scales(training, scales):
     assert Weights(config=BASE, training=training).scales == scales
 
 
-def test_tensors_and_strings_round_trip(tmp_path):
-    """Any tensors come back with their dtype, shape and values, and so does the header."""
-    tensors = {
-        "b": torch.arange(6).view(2, 3),
-        "a": torch.rand(2, 3, 4).transpose(0, 2),
-        "scalar": torch.tensor(1.5, dtype=torch.float64),
-        "picture": torch.rand(1, 3, 4, 4).to(memory_format=torch.channels_last),
-    }
-    write_tensors(tmp_path / "x.safetensors", tensors, {"progress": '{"step": 1}'})
-
-    metadata, found = read_tensors(tmp_path / "x.safetensors")
-
-    assert metadata == {"progress": '{"step": 1}'}
-    assert found.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
-
-
 @pytest.mark.parametrize("read", [load, read_header, read_tensors])
 def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
     """Nothing, a folder, garbage of all kinds, a file cut off: refused, never read in part."""
@@ -183,28 +155,12 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         assert text.endswith("; it must be a .safetensors file made by srcli train")
 
 
-@pytest.mark.parametrize("read", [load, read_header])
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "srcli/2"}], ids=str)
-def test_a_foreign_file_is_reported(tmp_path, read, metadata):
-    """Safetensors of another program, or of another format of ours, are refused as such."""
-    path = tmp_path / "foreign.safetensors"
-    save_file({"weight": torch.zeros(3)}, path, metadata)
-
-    assert refused(path, read) == (
-        f"{path} is not a weights file of srcli (no 'srcli/1' in its header); "
-        "use one made by srcli train"
-    )
-
-
-@pytest.mark.parametrize("read", [load, read_header])
 @pytest.mark.parametrize(
     "header",
     [
         {"config": None},
-        {"config": ""},
         {"config": "{"},
         {"config": PAPER.to_json().replace("64", "0")},
-        {"config": PAPER.to_json().replace("[2, 2]", "2")},
         {"config": json.dumps(json.loads(PAPER.to_json()) | {"gated": True})},
         {"training": "{"},
         {"training": "[]"},
@@ -215,20 +171,16 @@ def test_a_foreign_file_is_reported(tmp_path, read, metadata):
     ],
     ids=str,
 )
-def test_a_damaged_header_is_reported(tiny_weights, tmp_path, read, header):
+def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
     """A configuration or record that cannot be is refused before a net is built."""
     path = altered(tiny_weights, tmp_path / "damaged.safetensors", **header)
 
-    assert refused(path, read).startswith(f"{path} has an unusable header: ")
+    assert refused(path, read_header).startswith(f"{path} has an unusable header: ")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"head.bias": None},
-            " misses tensor head.bias; its header does not fit; use another file",
-        ),
         (
             {"head.bias": None, "stem.bias": None, "head.weight": None},
             " misses tensor head.bias and 2 more; its header does not fit; use another file",
@@ -246,16 +198,8 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, read, header):
             ": tensor head.bias holds torch.int64, not weights",
         ),
         (
-            {"head.bias": torch.zeros(27).to(torch.float8_e4m3fn)},
-            ": tensor head.bias holds torch.float8_e4m3fn, not weights",
-        ),
-        *(
-            (
-                {"head.bias": torch.tensor([0.0] * 26 + [value], dtype=dtype)},
-                ": tensor head.bias holds NaN or infinity; use another file",
-            )
-            for value in (torch.nan, torch.inf, -torch.inf)
-            for dtype in (torch.float32, torch.bfloat16)
+            {"head.bias": torch.tensor([0.0] * 26 + [-torch.inf], dtype=torch.bfloat16)},
+            ": tensor head.bias holds NaN or infinity; use another file",
         ),
     ],
     ids=lambda value: None if isinstance(value, dict) else value.split("; ")[0][-40:],
@@ -267,21 +211,8 @@ def test_tensors_that_do_not_fit_the_header_are_named(tiny_weights, tmp_path, ch
     assert refused(path) == f"{path}{message}"
 
 
-@pytest.mark.parametrize("target", ["nowhere/net.safetensors", "folder"])
-def test_an_unwritable_place_is_reported(tmp_path, tiny_config, target):
-    """A missing folder, or a folder in the file's place, is one line that names it."""
-    (tmp_path / "folder").mkdir()
-    path = tmp_path / target
-
-    def write(path):
-        save(path, {"a": torch.zeros(1)}, tiny_config, {})
-
-    assert refused(path, write).startswith(f"cannot write {path}: ")
-    assert sorted(tmp_path.rglob("*")) == [tmp_path / "folder"]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_permissions_follow_the_umask(tmp_path, tiny_config, umask, mode):
     """A weights file can be read by whom the umask allows, like any other file."""
     path = tmp_path / "net.safetensors"
@@ -321,22 +252,6 @@ def test_weights_lie_inside_the_package_or_beside_it(installed):
         assert list(found) == ["a", "b"]
 
 
-def test_a_name_or_a_file_is_resolved(installed, tmp_path, tiny_weights):
-    """What is neither is refused with the names that would do."""
-    for name in ("base", "paper"):
-        (installed / "_shipped").mkdir(exist_ok=True)
-        (installed / "_shipped" / f"{name}.safetensors").touch()
-    assert resolve("base") == installed / "_shipped" / "base.safetensors"
-    assert resolve(str(tiny_weights)) == tiny_weights
-    for name, message in (
-        ("best", "no weights called best: give a .safetensors file"),
-        (str(tmp_path), f"{tmp_path} is a folder; -m takes a .safetensors file"),
-    ):
-        with pytest.raises(WeightsError) as caught:
-            resolve(name)
-        assert str(caught.value) == f"{message} or a name (base, paper)"
-
-
 @pytest.mark.parametrize("path", shipped().values(), ids=shipped().keys())
 def test_the_shipped_weights_load(path):
     """Every shipped file is whole, fits a patch, and says how it was made."""
@@ -355,80 +270,42 @@ LINE = ScoreLine(
 """A score as the header of a weights file has it."""
 
 
-def raw_tensors(path):
-    """Every tensor's dtype, shape and bytes, by name."""
-    content = path.read_bytes()
-    start = 8 + struct.unpack("<Q", content[:8])[0]
-    return {
-        name: (entry["dtype"], entry["shape"], content[start:][slice(*entry["data_offsets"])])
-        for name, entry in header_of(path).items()
-        if name != "__metadata__"
-    }
+def test_scores_are_recorded_beside_the_same_tensors(tiny_weights, tmp_path, same):
+    """The header gains the scores; the rest of it, and every bit of the tensors, stays.
 
+    The same ones are not written again; recording none leaves the file as it was without.
+    """
+    narrow = {"head.bias": torch.rand(27, dtype=torch.bfloat16)}
+    path = altered(tiny_weights, tmp_path / "net.safetensors", narrow, note="kept")
+    header, tensors = read_tensors(path)
+    lines = [LINE, replace(LINE, scale=2.0, lr="bicubic", channel="rgb")]
 
-@pytest.fixture
-def scorable(tiny_weights, tmp_path):
-    """A weights file whose tensors are of three kinds, and whose header holds something more."""
-    tensors = {
-        name: tensor.to(dtype)
-        for (name, tensor), dtype in zip(
-            load_file(tiny_weights).items(),
-            itertools.cycle([torch.bfloat16, torch.float32, torch.float16]),
-        )
-    }
-    return altered(tiny_weights, tmp_path / "net.safetensors", tensors, note="kept")
+    record_scores(path, lines)
+    written = path.stat().st_ino
+    record_scores(path, lines)
 
-
-def test_scores_are_recorded_beside_the_same_tensors(scorable):
-    """The header gains the scores; the rest of it, and every bit of the tensors, stays."""
-    before, old = raw_tensors(scorable), header_of(scorable)["__metadata__"]
-    others = [replace(LINE, scale=scale, lr="bicubic", channel="rgb") for scale in (2.0, 4.0)]
-
-    record_scores(scorable, [LINE, *others])
-
-    assert read_header(scorable).scores == (LINE, *others)
-    assert load(scorable)[1].scores == (LINE, *others)
-    assert raw_tensors(scorable) == before
-    new = header_of(scorable)["__metadata__"]
-    assert json.loads(new.pop("scores"))[0] == {
-        "dataset": "Set5",
-        "scale": 3.0,
-        "lr": "LRx3",
-        "channel": "y",
-        "psnr": 33.8,
-        "ssim": 0.9227,
-        "images": 5,
-    }
-    assert new == old
-    assert [path.name for path in scorable.parent.iterdir()] == [scorable.name]
-
-
-def test_new_scores_replace_the_old(scorable):
-    """The same ones are not written again; recording none leaves the file as it was without."""
-    header, tensors = header_of(scorable), raw_tensors(scorable)
-
-    record_scores(scorable, [LINE])
-    before = scorable.stat().st_ino, scorable.stat().st_mtime_ns
-    record_scores(scorable, [LINE])
-    assert (scorable.stat().st_ino, scorable.stat().st_mtime_ns) == before
-    record_scores(scorable, [replace(LINE, psnr=20.0)])
-    assert read_header(scorable).scores == (replace(LINE, psnr=20.0),)
-    record_scores(scorable, [])
-
-    assert read_header(scorable).scores == ()
-    assert (header_of(scorable), raw_tensors(scorable)) == (header, tensors)
+    assert path.stat().st_ino == written
+    assert read_header(path).scores == load(path)[1].scores == tuple(lines)
+    found, kept = read_tensors(path)
+    assert same(kept, tensors)
+    assert json.loads(found.pop("scores"))[0] == asdict(LINE)
+    assert found == header
+    record_scores(path, [replace(LINE, psnr=20.0)])
+    assert read_header(path).scores == (replace(LINE, psnr=20.0),)
+    record_scores(path, [])
+    assert read_tensors(path)[0] == header
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        *({"dataset": value} for value in ("", 5)),
-        *({"scale": value} for value in (1, "3", True, math.nan, 10**400)),
+        {"dataset": ""},
+        *({"scale": value} for value in (1, "3", True, 10**400)),
         {"lr": None},
-        *({"channel": value} for value in ("cb", ["y"])),
-        *({"psnr": value} for value in (math.inf, math.nan, None)),
-        *({"ssim": value} for value in (1.01, "high")),
-        *({"images": value} for value in (0, 5.0, True)),
+        {"channel": ["y"]},
+        {"psnr": math.nan},
+        {"ssim": 1.01},
+        {"images": 5.0},
     ],
     ids=lambda values: "-".join(f"{name} {value!s:.9}" for name, value in values.items()),
 )
@@ -447,8 +324,8 @@ def test_a_score_that_cannot_be_is_refused(tiny_weights, tmp_path, values):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "{}", "5", "[5]", "[{}]", '["y"]', "[" * 100_000, '[{"a\n": 1}]'],
-    ids=range(9),
+    ["{", "5", "[{}]", "[" * 100_000, '[{"a\n": 1}]'],
+    ids=range(5),
 )
 def test_scores_that_are_none_are_reported(tiny_weights, tmp_path, text):
     """Anything but a list of scores is a damaged header; recording over it mends the file."""
@@ -459,27 +336,3 @@ def test_scores_that_are_none_are_reported(tiny_weights, tmp_path, text):
     assert message.startswith(f"{path} has an unusable header: ")
     record_scores(path, [LINE])
     assert read_header(path).scores == (LINE,)
-
-
-def test_scores_go_into_our_files_alone(tmp_path, tiny_weights, monkeypatch):
-    """A foreign file stays as it is, and so does ours where it cannot be replaced."""
-    foreign = tmp_path / "foreign.safetensors"
-    save_file({"weight": torch.zeros(3)}, foreign)
-    ours = altered(tiny_weights, tmp_path / "ours.safetensors")
-    before = foreign.read_bytes(), ours.read_bytes()
-
-    with pytest.raises(WeightsError, match="is not a weights file of srcli"):
-        record_scores(foreign, [LINE])
-    with pytest.raises(WeightsError, match="there is no such file"):
-        record_scores(tmp_path / "gone.safetensors", [LINE])
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(WeightsError, match=r"cannot write .*ours.*No space left"):
-        record_scores(ours, [LINE])
-
-    assert (foreign.read_bytes(), ours.read_bytes()) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [foreign.name, ours.name]
-
-
-def full_disk(_number):
-    """Fail as a full disk does."""
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
