@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from srcli import Settings, Upscaler, UsageError
-from srcli.ops.arrays import planes_of
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +76,6 @@ def test_depths_and_channels_are_kept(upscaler, pixels, dtype, channels):
 )
 def test_what_is_no_picture_is_refused(upscaler, image, message):
     """Kind, shape, dtype or range, and what to do."""
-    with pytest.raises(TypeError, match=message):
-        planes_of(image)
     with pytest.raises(TypeError, match=message):
         upscaler(image)
 

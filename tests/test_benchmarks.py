@@ -102,25 +102,6 @@ def test_ways_are_timed_by_turns(monkeypatch, options, calls):
     assert times == {"a": 0.25, "b": 0.25}
 
 
-def test_the_clock_of_the_net_sees_every_pass(tiny_config):
-    """The net computes what it did, and time that several passes share counts once."""
-    net, image = ResidualAutoencoder(tiny_config).eval(), torch.rand(1, 3, PATCH, PATCH)
-    plain = net(image)
-    clock = child.NetClock()
-
-    with child.watched(clock.around):
-        watched = net(image)
-        net(image)
-    net(image)
-
-    totals = clock.totals()
-    assert torch.equal(watched, plain)
-    assert totals["passes"] == 2
-    assert totals["net"] > 0
-    assert totals["device_memory"] is None
-    assert child.covered([(8, 9), (0, 4), (2, 6), (1, 3), (6, 6)]) == 7
-
-
 # ---- the command --------------------------------------------------------------------------
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 from command_runs import run
@@ -18,7 +17,6 @@ from srcli import files
 from srcli.cli.app import app
 from srcli.imaging import images
 from srcli.model import weights
-from srcli.upscaler import Settings, Upscaler
 
 ROOT = typer.main.get_command(app)
 EXACT = ("--device", "cpu", "--dtype", "fp32")
@@ -117,18 +115,6 @@ def test_the_version_is_printed():
 
 
 # ---- upscale ------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("desk")
-def test_upscale_reports_what_it_made():
-    """One line on stderr names the result and its size, and stdout stays free."""
-    result = run("upscale", "photo.png", *MODEL)
-
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "photo_x3.png  291x183\n"
-    upscaler = Upscaler("tiny", settings=Settings(device="cpu", dtype="fp32"))
-    expected = upscaler.upscale(images.read(Path("photo.png")), (183, 291))
-    assert np.array_equal(images.read(Path("photo_x3.png")).pixels, expected.pixels)
 
 
 @pytest.mark.usefixtures("desk")

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from srcli.errors import DeviceError
-from srcli.training import compute, trainer
+from srcli.training import trainer
 from srcli.training.compute import uses_every_weight
-from srcli.training.distributed import ProcessGroup
 from srcli.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -63,17 +62,6 @@ def test_threads_that_share_a_batch_learn_the_same(options, saved_run, cores, ch
             distance = torch.linalg.norm(states[0][name] - state[name])
             assert distance <= loose * 1e-3 * torch.linalg.norm(states[0][name]), name
     assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
-
-
-@pytest.mark.parametrize(
-    ("changes", "size", "whole"),
-    [({}, 1, False), ({"compile": True}, 1, True), ({"batch_size": 1}, 1, True), ({}, 2, True)],
-)
-def test_a_batch_stays_whole_where_it_cannot_be_split(options, cores, changes, size, whole):
-    """Compiled, of a single patch, or shared by processes."""
-    cores(2)
-    with compute.computing(options(**changes), ProcessGroup(CPU, size=size)) as threads:
-        assert (threads is None) == whole
 
 
 def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):

@@ -3,18 +3,14 @@
 import errno
 import math
 import os
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from PIL import Image
 
 from srcli.errors import OutputError
 from srcli.training.curves import Cell, Curve, curves, sheet
-
-ROOT = Path(__file__).parents[1]
 
 BLUE, RED = (0x00, 0x44, 0x88), (0xBB, 0x55, 0x66)
 """The colours of the first and the second curve of a panel."""
@@ -94,27 +90,6 @@ def test_every_panel_shows_its_curves_in_order(tmp_path):
 
     assert [plotted(third, BLUE).sum() > 200 for third in thirds] == [True, True, False]
     assert [plotted(third, RED).sum() > 200 for third in thirds] == [True, False, True]
-
-
-@pytest.mark.parametrize(
-    ("name", "lowest", "expected"),
-    [
-        ("loss", 0.19, True),
-        ("loss", 0.21, False),
-        ("loss", 0.0, False),
-        ("PSNR, dB", 0.01, False),
-    ],
-)
-def test_a_loss_over_more_than_a_factor_of_five_is_logarithmic(
-    tmp_path, monkeypatch, name, lowest, expected
-):
-    """Only a loss, only positive values, only a span of more than 5."""
-    scales = []
-    monkeypatch.setattr(Axes, "set_yscale", lambda _, scale, **__: scales.append(scale))
-
-    draw_curves(tmp_path / "curves.png", {name: [curve([1.0, lowest])]})
-
-    assert scales == ["log"] * expected
 
 
 def test_values_that_are_not_finite_are_left_out(tmp_path):

@@ -62,10 +62,6 @@ def test_a_degradation_is_read_as_it_is_written(text, expected):
             "blur=0.2..1.5,noise=0..10,jpeg=75",
         ),
         (Degradation(kernel=("area",), clean=0.25), "kernel=area,clean=0.25"),
-        (
-            Degradation(kernel=KERNELS, noise=(1.0, 2)),
-            "noise=1..2,kernel=bicubic+bilinear+area+lanczos+cubic",
-        ),
         # A share of undegraded samples means nothing where nothing is degraded.
         (Degradation(clean=0.25), "bicubic"),
     ],

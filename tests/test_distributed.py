@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import srcli
 from srcli.errors import UsageError
@@ -22,7 +21,6 @@ from srcli.training.distributed import join_process_group
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import train
 
-CPU = torch.device("cpu")
 STEPS = 10
 SHARP = {
     "loss": "l1",
@@ -109,17 +107,15 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from srcli.errors import SrcliError
-from srcli.training import estimate, trainer
+from srcli.training import trainer
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import join_process_group
-from srcli.training.estimate import dry_run
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import Trainer, train
 
 folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 trainer._LOG_EVERY = 4
 trainer.draw_curves = trainer.draw_samples = lambda *_: None
-estimate._BURST_SECONDS = 0.0
 torch.set_num_threads(1)
 gc.disable()  # what is freed in time is freed on purpose, and not by chance
 seen = {"reducers": []}
@@ -168,7 +164,6 @@ attempt("halved", train, halved, should_stop=after(7, only=1))
 attempt("refused", train, pair)
 attempt("unshareable", train, load_options(folder / "odd"), resume=True)
 attempt("time", train, replace(pair, output=folder / "time", steps=None, max_seconds=0.2))
-attempt("dry", dry_run, replace(pair, output=folder / "dry"))
 with join_process_group("cpu") as group:
     seen["gathered"] = group.gather([f"{rank}.png", "both.png"])
 
@@ -363,15 +358,6 @@ def test_the_clock_stops_both(pair):
     assert first["step"] == second["step"] >= 1
     assert first["seconds"] == second["seconds"] >= 0.2
     assert (first["finished"], second["finished"]) == (True, True)
-
-
-@pytest.mark.slow
-def test_a_dry_run_of_two_counts_as_one(pair):
-    """Images and patches are those of both, and nothing is written."""
-    for plan in pair.results("dry"):
-        assert (plan["processes"], plan["batch"], plan["patches"]) == (2, 8, 8 * STEPS)
-        assert (plan["train_images"], plan["held_images"]) == (3, 9)
-    assert not (pair.folder / "dry").exists()
 
 
 # The command line under torchrun

@@ -356,20 +356,6 @@ def test_centers_are_the_same_each_time(cached, monkeypatch):
     require_same(list(centers.batches([2.0, 4.0], seed=1)), list(fresh.batches([2.0, 4.0], seed=1)))
 
 
-def test_closing_keeps_no_half_set():
-    """Patches that were read in part only are read again, all of them."""
-    before = own_threads()
-    centers, _ = centers_of(range(10))
-
-    batches = centers.batches([3.0], seed=0)
-    next(batches)
-    next(batches)
-    batches.close()
-
-    assert own_threads() == before
-    assert sum(len(batch.patches) for batch in centers.batches([3.0], seed=0)) == 10
-
-
 def test_unreadable_centers_are_left_out():
     """An image that cannot be read is missing, named once, and shifts nothing of the others."""
     whole, _ = centers_of(range(25, 40))

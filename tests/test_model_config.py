@@ -56,14 +56,11 @@ def test_a_path_that_does_not_fit_is_refused(paths, message):
 @pytest.mark.parametrize(
     ("config", "stride", "margin"),
     [
-        (BASE.at(2), 4, 32),
         (BASE.at(3), 6, 48),
-        (BASE.at(4), 8, 64),
-        (PAPER, 4, 16),
         (dataclasses.replace(PAPER, stem=5), 20, 80),
         (dataclasses.replace(BASE, encoder=(1,), decoder=(1,), bottom=1, paths=()), 6, 36),
     ],
-    ids=["x2", "x3", "x4", "paper", "stem-5", "small"],
+    ids=["x3", "stem-5", "small"],
 )
 def test_the_stride_and_the_usual_margin(config, stride, margin):
     """The stem's factor times two for every level down; 16 positions of the highest level.

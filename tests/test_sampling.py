@@ -71,23 +71,6 @@ def test_an_epoch_has_every_image_once(count, size, epoch):
     assert images[count:] == (images[:count] * size)[: steps * size - count]
 
 
-def test_images_are_drawn_by_their_area():
-    """Images come in proportion to their pixels; one of no pixels never comes."""
-    areas = [0, 14400, 2 * 14400, 0, 3 * 14400, 4 * 14400, 0]
-    draws = by_area(areas, seed=0)
-
-    seen = collections.Counter(
-        image for step in range(50) for image in images_of(draws.draw(step, 100))
-    )
-
-    expected = {place: 5000 * area / sum(areas) for place, area in enumerate(areas) if area}
-    assert set(seen) == set(expected)
-    statistic = sum((seen[place] - count) ** 2 / count for place, count in expected.items())
-    assert statistic < 16.3  # the 99.9th percentile of chi-square with three degrees of freedom
-    edges = torch.tensor([0.0, 0.1, 0.3, 0.6, 1 - 2**-53], dtype=torch.float64)
-    assert draws._images(edges, 0, 5) == [1, 2, 4, 5, 5]
-
-
 def test_balanced_scales_take_turns():
     """Each factor has its share in every step, in whole batches to the patch; all else stays."""
     scales = [2.0, 3.0, 3.0, 4.0]

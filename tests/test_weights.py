@@ -144,7 +144,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         struct.pack("<Q", 20) + b"{}",
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc",
-        *(whole[: int(len(whole) * share)] for share in (0.001, 0.1, 0.5, 0.999)),
+        *(whole[: int(len(whole) * share)] for share in (0.001, 0.5, 0.999)),
     ]:
         path = tmp_path / "garbage.safetensors"
         path.write_bytes(content)
