@@ -165,6 +165,7 @@ OTHERWISE = {
     "adversarial": ["--set", "adversarial=0.1"],
     "perceptual": ["--set", "perceptual=0.1"],
     "spectrum": ["--set", "spectrum=0.1"],
+    "symmetric_share": ["--set", "symmetric_share=0.1"],
     "features": ["--set", "features=vgg16.safetensors"],
     "valid": ["--valid", "elsewhere"],
     "clip": ["--set", "clip=0"],
