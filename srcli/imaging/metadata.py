@@ -25,13 +25,14 @@ _RAW_PROFILE: Final = "Raw profile type "
 IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
 
+_PHOTOSHOP: Final = b"Photoshop 3.0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """What a JPEG's segments of extended XMP begin with (XMP part 3, 1.1.3.1)."""
 
 _SEGMENTS: Final = (
     *(b"JFIF\0", b"JFXX\0", b"Exif\0", _XMP, _EXTENSION),
-    *(b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"Adobe", b"Ducky\0"),
+    *(b"ICC_PROFILE\0", _PHOTOSHOP, b"Adobe", b"Ducky\0"),
     *(b"MPF\0", b"urn:iso:std:iso:ts:21496"),  # of further pictures, which are counted
 )
 """How segments of a JPEG begin that are read, or speak of how that file was encoded."""
@@ -69,7 +70,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=sound(lambda: exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
-        iptc=sound(lambda: _iptc_records(info)),
+        iptc=sound(lambda: _iptc_records(image)),
         dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: exif_dpi(image.getexif())),
         text=tuple(
             (key.lstrip(TEXT_MARK), value)
@@ -166,10 +167,24 @@ def _extended_xmp(packet: bytes, segments: list[tuple[str, bytes]]) -> bytes | N
     return joined if joined and len(joined) == total else None
 
 
-def _iptc_records(info: dict[Any, Any]) -> bytes | None:
-    """Return the records in a resource of Photoshop, which ImageMagick puts into a PNG as well."""
-    found = info.get("photoshop", {}).get(IPTC_RESOURCE) or _raw_profile(info, "iptc", "8bim")
+def _iptc_records(image: Image.Image) -> bytes | None:
+    """Return the records in resources of Photoshop, which ImageMagick puts into a PNG as well."""
+    found = b"".join(data for code, data in _resources_of(image) if code == IPTC_RESOURCE)
+    found = found or _raw_profile(image.info, "iptc", "8bim") or b""
     return whole_records(found[found.find(b"\x1c") :]) if found else None
+
+
+def _resources_of(image: Image.Image) -> list[tuple[int, bytes]]:
+    """List Photoshop's resources: in a JPEG they go on from segment to segment."""
+    segments = [content for name, content in getattr(image, "applist", []) if name == "APP13"]
+    data = b"".join(e[len(_PHOTOSHOP) :] for e in segments if e.startswith(_PHOTOSHOP))
+    found, place = [], data.find(b"8BIM")
+    while 0 <= place < len(data) - 12:
+        start = place + 6 + (data[place + 6] // 2 + 1) * 2 + 4  # behind code, name and size
+        end = start + int.from_bytes(data[start - 4 : start])
+        found.append((int.from_bytes(data[place + 4 : place + 6]), data[start:end]))
+        place = data.find(b"8BIM", end)
+    return found or [*image.info.get("photoshop", {}).items()]
 
 
 def whole_records(data: bytes) -> bytes | None:
@@ -229,7 +244,7 @@ def left_behind(image: Image.Image, further: int) -> list[str]:
             parts.append(name[0].decode() if name else f"data in {marker}")
             if b"c2pa" in content:
                 parts[-1] = "content credentials"
-    resources = image.info.get("photoshop", {}) if image.format in {"JPEG", "MPO"} else {}
-    if resources.keys() - _RESOURCES:
+    resources = _resources_of(image) if image.format in {"JPEG", "MPO"} else []
+    if {code for code, _ in resources} - _RESOURCES:
         parts.append("settings of Photoshop")
     return parts
