@@ -121,11 +121,12 @@ def test_what_speaks_of_parts_left_behind_goes():
     """Motion photos, depth and gain maps; what is beside it stays."""
     gone = 'GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="9" hdrgm:Version="1.0" GDepth:Far="2"'
     gone += ' xmlns:O="http://ns.oplus.com/photos/1.0/camera/" O:VideoLength="9"'
+    gone += ' O:OLivePhotoVersion="2" dc:VivoMotionPhoto="1"'
     data, notes = fitted(
         packet(gone + ' GCamera:SpecialTypeID="x"', "<Container:Directory/><dc:title>t</dc:title>")
     )
 
-    assert not re.search(rb"MotionPhoto|MicroVideo|VideoLength|hdrgm:V|GDepth:F|<Container", data)
+    assert not re.search(rb"MotionPhoto|MicroVideo|VideoLength|LivePhoto|hdrgm:V|GDepth:F|<Container", data)
     assert b"SpecialTypeID" in data
     assert b"<dc:title>t</dc:title>" in data
     assert notes == ()
