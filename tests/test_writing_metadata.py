@@ -39,10 +39,14 @@ def test_the_place_can_be_left_out_alone(name):
     """No byte of it is in the file, and the rest is."""
     dji = 'xmlns:d="http://www.dji.com/drone-dji/1.0/" d:GpsLongtitude="11.25"'
     geo = 'xmlns:g="http://www.w3.org/2003/01/geo/wgs84_pos#" g:lat="48.75"'
-    data = packet(f'{dji} {geo} exif:GPSLatitude="48,30N" xmp:Rating="4"')
-    exif = block(place={0x1D: text("2019:06:14")}, main={0x2BC: (1, data)})
-    words = (("GPSLatitude", "48,30N"),)
-    album = Album(pictures=(pictured(exif=exif, xmp=data, text=words),))
+    names = 'xmlns:p="http://ns.adobe.com/photoshop/1.0/" p:City="Orplid"'
+    space = 'xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    shown = f"<i:LocationShown {space}>Orplid</i:LocationShown>"
+    data = packet(f'{dji} {geo} {names} exif:GPSLatitude="48,30N" xmp:Rating="4"', shown)
+    iptc = CAPTION + b"\x1c\x02\x5a\0\x06Orplid"
+    exif = block(place={0x1D: text("2019:06:14")}, main={0x2BC: (1, data), 0x83BB: (7, iptc)})
+    words = (("GPSLatitude", "48,30N"), ("Location", "Orplid"))
+    album = Album(pictures=(pictured(exif=exif, xmp=data, text=words, iptc=iptc),))
 
     bare = images.without_location(album)
     file, _ = encoded(bare.pictures[0], name)
@@ -55,10 +59,12 @@ def test_the_place_can_be_left_out_alone(name):
         b"48,30N",
         b"48.75",
         b"11.25",
+        b"Orplid",
         struct.pack("<6I", 48, 1, 30, 1, 0, 1),
     ):
         assert secret not in file.getvalue()
     assert b'xmp:Rating="4"' in bare.pictures[0].metadata.xmp
+    assert bare.pictures[0].metadata.iptc == CAPTION
 
 
 @pytest.mark.parametrize("dpi", [(300.0, 150.0), (72.0, 72.0), (2400.0, 2400.0)])

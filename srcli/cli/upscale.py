@@ -165,7 +165,7 @@ MetadataChoice = Annotated[
     Literal["keep", "no-location", "strip"],
     option(
         OUTPUT,
-        text="EXIF, XMP, ICC profile, resolution and texts. no-location drops GPS data alone; "
+        text="EXIF, XMP, ICC profile, resolution and texts. no-location drops the place alone; "
         "strip converts the colours to sRGB.",
     ),
 ]

@@ -19,7 +19,7 @@ from srcli.imaging.exif import (
 from srcli.imaging.exif import without_location as exif_without_location
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import MAIN, Directory
-from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of
+from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of, whole_records
 from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.xmp import fitted_xmp, is_place, split
@@ -238,4 +238,5 @@ def metadata_without_location(found: Metadata) -> Metadata:
     exif = None if found.exif is None else exif_without_location(found.exif)
     packet = None if found.xmp is None else xmp_without_location(found.xmp)
     text = tuple((key, value) for key, value in found.text if not is_place(key))
-    return replace(found, exif=exif, xmp=packet, text=text)
+    iptc = whole_records(found.iptc or b"", places=False)
+    return replace(found, exif=exif, xmp=packet, iptc=iptc, text=text)

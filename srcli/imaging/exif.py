@@ -47,7 +47,9 @@ _OF_THE_EARTH: Final = frozenset({33550, 33922, 34264})
 """Tags of GeoTIFF that say where pixels lie on the earth."""
 
 _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
-_XMP: Final = 0x2BC
+_PACKETS: Final = (0x2BC, 0x83BB, 0x8649)
+"""XMP, IPTC and resources of Photoshop, which may name a place."""
+
 _THUMBNAIL: Final = (0x201, 0x202)
 _INLINE: Final = 4
 """Bytes of a value that stands in its entry itself."""
@@ -326,7 +328,7 @@ def _fit(
 
 
 def without_location(block: bytes) -> bytes | None:
-    """Take the GPS directory out of an EXIF block, and blank what it held.
+    """Take the GPS directory out of an EXIF block, and blank what it and XMP or IPTC there held.
 
     Returns:
         The block; None where it cannot be understood, for then it may hold anything.
@@ -336,7 +338,7 @@ def without_location(block: bytes) -> bytes | None:
     except (ValueError, OverflowError, struct.error):
         return None
     places, layout = found.found.get(GPS, []), found.layout
-    for entry in [*places, *(each for each in found.found[MAIN] if each.tag == _XMP)]:
+    for entry in [*places, *(each for each in found.found[MAIN] if each.tag in _PACKETS)]:
         if entry.place not in found.bad:
             found.data[entry.start : entry.start + entry.size] = bytes(entry.size)
     if places:

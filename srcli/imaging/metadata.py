@@ -25,6 +25,9 @@ _RAW_PROFILE: Final = "Raw profile type "
 IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
 
+_PLACES: Final = {bytes((2, number)) for number in (26, 27, 90, 92, 95, 100, 101)}
+"""Records of IPTC that name a location, a city, a region or a country."""
+
 _PHOTOSHOP: Final = b"Photoshop 3.0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
@@ -187,9 +190,12 @@ def _resources_of(image: Image.Image) -> list[tuple[int, bytes]]:
     return found or [*image.info.get("photoshop", {}).items()]
 
 
-def whole_records(data: bytes) -> bytes | None:
-    """Cut IPTC records (IIM 4.2, 1.6) behind the last one that is whole: there may be padding."""
-    end = 0
+def whole_records(data: bytes, *, places: bool = True) -> bytes | None:
+    """Cut IPTC records (IIM 4.2, 1.6) behind the last one that is whole: there may be padding.
+
+    Without ``places`` those are left out that name where a picture was taken.
+    """
+    end, kept = 0, b""
     while end + 5 <= len(data) and data[end] == 0x1C:
         start, size = end + 5, int.from_bytes(data[end + 3 : end + 5])
         if size >= 0x8000:  # a long one states its length in so many more bytes
@@ -197,8 +203,10 @@ def whole_records(data: bytes) -> bytes | None:
         following = start + size
         if following > len(data):
             break
+        if places or data[end + 1 : end + 3] not in _PLACES:
+            kept += data[end:following]
         end = following
-    return data[:end] or None
+    return kept or None
 
 
 def dpi_of(value: object) -> tuple[float, float] | None:

@@ -70,7 +70,11 @@ _LONG: Final = 1024
 _LINE, _TAB = "\ufdd0", "\ufdd1"
 """No characters: what stands for a new line and a tab in attributes."""
 
-_PLACE: Final = re.compile("gps|latitude|longt?itude|altitude", re.IGNORECASE)
+_PLACE: Final = re.compile(
+    "gps|latitude|longt?itude|altitude|^(location.*|shotLocation|sub-?location|city|state|"
+    "province(-?state)?|country.*|worldregion)$",
+    re.IGNORECASE,
+)
 """What is in the names of properties that say where a picture was taken, also in DJI's way."""
 
 _Node = minidom.Element | minidom.Attr
@@ -325,7 +329,7 @@ def is_place(name: str) -> bool:
 
 
 def without_location(packet: bytes) -> bytes | None:
-    """Take the GPS properties out of a packet; None where it cannot be looked into."""
+    """Take places and their names out of a packet; None where it cannot be looked into."""
     try:
         document = _parsed(packet)
         _take_out(*(e for e in _nodes(document) if is_place(_local(e)) or e.namespaceURI == _GEO))
