@@ -208,8 +208,8 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
 
 
 def _is_left_behind(space: str, name: str) -> bool:
-    video = re.search("MotionPhoto|MicroVideo", name)
-    video = video or ("/camera/" in space and re.search("VideoLength|LivePhoto", name))
+    of_video = "MotionPhoto|MicroVideo" + "|VideoLength|LivePhoto" * ("/camera/" in space)
+    video = re.search(of_video, name)
     stale = (space, name) in {(_XAP, "Thumbnails"), (_NOTE, "HasExtendedXMP")}
     return bool(video) or stale or space.startswith(_LEFT_BEHIND)
 
