@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from metadata_blocks import encoded
 from PIL import ExifTags, Image, ImageCms
 from reading_files import AVIF, as_bytes, as_image, chunk, lab_of
 
 from srcli.errors import ImageError
 from srcli.imaging.kinds import format_at, jxl_size
+from srcli.imaging.profiles import stripped
 from srcli.imaging.reading import read, read_album, read_header
 
 NAME = Path("a")
@@ -148,10 +150,14 @@ def test_a_profile_wins_over_the_tags_of_a_camera():
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_is_noticed(transfer, name):
-    """Another format shows it flat, which is said once."""
+    """Another format shows it flat, which is said once; a PNG says it, stripped as well."""
     data = png_with((b"cICP", bytes((9, transfer, 0, 1))))
-    (note,) = read_album(NAME, data).notes
+    album = read_album(NAME, data)
+    (note,) = encoded(album.pictures[0], "JPEG")[1]
+    file, notes = encoded(stripped(album).pictures[0], "PNG")
 
+    assert read(NAME, file.getvalue()).metadata.colour_chunks[0][1][1] == transfer
+    assert (album.notes, notes) == ((), ())
     assert note.startswith(f"HDR ({name}) is kept in a PNG alone")
 
 

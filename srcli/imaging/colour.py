@@ -13,9 +13,6 @@ from PIL import ExifTags, Image
 
 from srcli.imaging.chunks import Chunks
 
-Described = tuple[bytes | None, str | None]
-"""A profile, where sRGB is not meant, and a line about what cannot be kept."""
-
 Primaries = tuple[float, ...]
 """x and y of white, red, green and blue."""
 
@@ -57,6 +54,11 @@ _CURVES: Final[dict[int, tuple[float, ...]]] = {
 _HDR: Final = {16: "PQ", 18: "HLG"}
 
 
+def hdr_of(chunks: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Name the HDR that chunks of a PNG state, which no profile can say."""
+    return next((_HDR.get(byte) for byte in dict(chunks).get(b"cICP", b"")[1:2]), None)
+
+
 def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
     """Return a profile of Adobe RGB where EXIF says so as DCF has it: R03, or ColorSpace 2.
 
@@ -69,10 +71,10 @@ def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
     return None
 
 
-def from_png(chunks: Chunks, channels: int) -> Described:
+def from_png(chunks: Chunks, channels: int) -> bytes | None:
     """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2)."""
     if chunks.find(b"sRGB") is not None:
-        return None, None
+        return None
     gamma, places = chunks.find(b"gAMA"), chunks.find(b"cHRM")
     power = int.from_bytes(gamma[:4]) / 100_000 if gamma else 0.0
     primaries: Primaries = _SRGB
@@ -80,18 +82,16 @@ def from_png(chunks: Chunks, channels: int) -> Described:
         primaries = tuple(number / 100_000 for number in struct.unpack(">8I", places[:32]))
     usual = not power or abs(power - 0.45455) < 0.001
     if usual and np.allclose(primaries, _SRGB, atol=0.002):
-        return None, None
-    return _profile(primaries, (1 / power,) if power else _SRGB_CURVE, channels), None
+        return None
+    return _profile(primaries, (1 / power,) if power else _SRGB_CURVE, channels)
 
 
-def from_code_points(primaries: int, transfer: int, channels: int) -> Described:
+def from_code_points(primaries: int, transfer: int, channels: int) -> bytes | None:
     """Say what two numbers of H.273, as in cICP and nclx, mean."""
-    if transfer in _HDR:
-        return None, f"HDR ({_HDR[transfer]}) is kept in a PNG alone: elsewhere it looks flat"
     curve, places = _CURVES.get(transfer, _SRGB_CURVE), _PRIMARIES.get(primaries, _SRGB)
-    if (curve, places) == (_SRGB_CURVE, _SRGB):
-        return None, None
-    return _profile(places, curve, channels), None
+    if transfer in _HDR or (curve, places) == (_SRGB_CURVE, _SRGB):
+        return None
+    return _profile(places, curve, channels)
 
 
 def nclx_in(start: bytes) -> bytes:

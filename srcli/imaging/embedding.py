@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from PIL.PngImagePlugin import PngInfo, iTXt
 
+from srcli.imaging.colour import hdr_of
 from srcli.imaging.exif import (
     DAMAGED,
     directories_of,
@@ -144,6 +145,8 @@ def embedded(picture: Picture, name: str) -> Embedded:
     if given.icc_profile and not holds_profile(picture, name):
         notes.append(_lost_profile(picture, name))
         given = replace(given, icc_profile=None, colour_chunks=())
+    if name != "PNG" and given.icc_profile is None and (hdr := hdr_of(given.colour_chunks)):
+        notes.append(f"HDR ({hdr}) is kept in a PNG alone: elsewhere it looks flat")
     picture = replace(picture, metadata=given)
     exif, lost_exif = _exif(picture, name) if "exif" in keeps else (None, ())
     packet, extension, lost_xmp = _xmp(picture, name) if "xmp" in keeps else (None, (), ())

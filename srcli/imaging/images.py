@@ -18,7 +18,7 @@ from srcli.imaging.formats import (
 )
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
-from srcli.imaging.profiles import stripped
+from srcli.imaging.profiles import bare_metadata, stripped
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
 from srcli.imaging.writing import (
     check_size,
@@ -39,6 +39,7 @@ __all__ = [
     "Picture",
     "PillowImage",
     "Scan",
+    "bare_metadata",
     "check_size",
     "files_in",
     "format_of",

@@ -290,7 +290,7 @@ class PillowFile:
     def _coloured(self, metadata: Metadata, channels: int) -> Metadata:
         """Find the profile that holds: the file's, or one of what the file says instead."""
         profile = metadata.icc_profile
-        described: colour.Described = None, None
+        described: bytes | None = None
         chunks: tuple[tuple[bytes, bytes], ...] = ()
         points = b""
         if self.chunks is not None:
@@ -304,13 +304,12 @@ class PillowFile:
             chunks += ((b"iCCP", profile),)
         if len(points) >= 2:
             described = colour.from_code_points(points[0], points[1], channels)
-            if described[1] is None:
-                profile = None
+            said = chunks or ((b"cICP", points[:2] + b"\0\1"),)
+            if colour.hdr_of(said):
+                chunks = said
             else:
-                chunks = chunks or ((b"cICP", points[:2] + b"\0\1"),)
-        if profile is None and described[1] is not None:
-            self.notes[described[1]] = None
-        profile = profile or described[0]
+                profile = None
+        profile = profile or described
         if profile is None and not chunks and not points:
             profile = sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
         return replace(metadata, icc_profile=profile, colour_chunks=chunks)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from srcli.imaging.colour import hdr_of
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture, rounded
 from srcli.imaging.vips import vips
 
@@ -63,8 +64,17 @@ def stripped(album: Album) -> Album:
 
     Every picture becomes sRGB, and nothing is said about it; timing and notes stay.
     """
-    bare = (replace(to_srgb(picture), metadata=Metadata()) for picture in album.pictures)
+    bare = (
+        replace(to_srgb(picture), metadata=bare_metadata(picture.metadata))
+        for picture in album.pictures
+    )
     return replace(album, pictures=tuple(bare))
+
+
+def bare_metadata(found: Metadata) -> Metadata:
+    """Leave of metadata what says that the colours are HDR, which cannot become sRGB."""
+    stays = found.icc_profile is None and hdr_of(found.colour_chunks)
+    return Metadata(colour_chunks=found.colour_chunks if stays else ())
 
 
 def _opened(profile: bytes, space: bytes) -> ImageCms.ImageCmsProfile:

@@ -137,7 +137,7 @@ class Steps:
         if self.config.metadata == "no-location":
             return replace(scan, metadata=images.metadata_without_location(scan.metadata))
         rows = (_without_metadata(levels, scan.metadata) for levels in scan.rows)
-        return replace(scan, rows=rows, metadata=Metadata())
+        return replace(scan, rows=rows, metadata=images.bare_metadata(scan.metadata))
 
     # ---- enlarge ------------------------------------------------------------------------------
 
