@@ -107,7 +107,7 @@ photo.png --scale 2 --size 9x9 | 2 | --scale and --size exclude each other; give
 photo.png --quiet -v | 2 | --quiet and --verbose exclude each other; give one
 photo.png -f jpg -o a.PNG | 2 | --format jpg and --output a.PNG differ; give one of them
 photo.png --size wide | 2 | --size …
-photo.png --output= | 2 | --output is empty; give a file or a folder
+photo.png --output= | 2 | --output is empty; give a value or leave it out
 photo.png --json -o - | 2 | --json and --output - both want stdout; give one
 empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
 empty | 3 | no image found in empty; check the path

@@ -7,6 +7,7 @@ import pytest
 from batch_files import listing
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from plan_files import listed, names, problems, selected, targets, touch
 
 from srcli.errors import NothingToDoError, UsageError
@@ -36,11 +37,11 @@ KNOWN = " ".join(sorted(READABLE_SUFFIXES))
                 {option: text},
                 (
                     f"--{option} {text!r}: what stands in braces must be "
-                    "{stem}, {model} or {scale}"
+                    "{stem}, {model}, {scale}, {width} or {height}"
                 ),
             )
             for option in ("suffix", "name")
-            for text in ("{width}", "{", "{scale", "{{scale}}", "{Scale}", "{}", "{scale:g}")
+            for text in ("{size}", "{", "{scale", "{{scale}}", "{Scale}", "{}", "{scale:g}")
         ),
         ({"name": "../{stem}"}, "--name '../{stem}' must not contain a path separator"),
         ({"name": "{stem}\0"}, r"--name '{stem}\x00' must not contain a NUL; use other characters"),
@@ -182,6 +183,20 @@ def test_results_under_a_name_are_not_enlarged_again(name):
     again = plan(selected(".", existing="skip", **options))
 
     assert sorted(job.source.name for job in again) == ["a.png", "a_b.png"]
+
+
+def test_a_name_may_have_the_size_of_the_result():
+    """It is read from the header of each input; one that has none fails when it is read."""
+    Image.new("L", (5, 4)).save("a.png")
+    touch("b.png")
+    options = {"name": "{stem}_{width}x{height}", "scale": 2.5}
+
+    assert targets("a.png", "b.png", **options) == {"a.png": "a_13x10.png", "b.png": "b_0x0.png"}
+    Image.new("L", (13, 10)).save("a_13x10.png")
+    again = plan(selected("a.png", "a_13x10.png", existing="overwrite", **options))
+    assert [job.source.name for job in again] == ["a.png"]
+    with pytest.raises(UsageError, match="needs files; a pipe is read once"):
+        plan(selected("-", output="out", **options))
 
 
 def test_a_name_that_grows_too_long_is_reported():

@@ -363,8 +363,6 @@ def upscale(
 
 def _output_of(text: str) -> Path:
     """Read a path; ``-/`` is a folder, not stdout."""
-    if not text:  # as of a variable of the shell that is not set
-        raise UsageError("--output is empty; give a file or a folder")
     path = Path(text)
     return path.absolute() if str(path) == "-" != text else path
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -15,7 +16,7 @@ from srcli.upscaler import Settings
 
 __all__ = ["FIELDS", "STREAM", "BatchConfig", "Job"]
 
-FIELDS: Final = re.compile(r"\{(stem|model|scale)\}")
+FIELDS: Final = re.compile(r"\{(stem|model|scale|width|height)\}")
 """What stands in the name of a result for something else."""
 
 STREAM: Final = Path("-")
@@ -58,7 +59,8 @@ class BatchConfig:
 
     name: str | None = None
     """What a result is called without its ending, instead of a suffix: ``{stem}`` is its input's
-    name, ``{model}`` that of the weights, ``{scale}`` is 3 or, of a size, 1920x1080."""
+    name, ``{model}`` that of the weights, ``{scale}`` is 3 or, of a size, 1920x1080; ``{width}``
+    and ``{height}`` are the result's pixels."""
 
     format: str | None = None
     """File suffix of the results without the dot; None keeps the input's."""
@@ -143,11 +145,14 @@ class BatchConfig:
         default = f"_{self.label}" if beside else ""
         return "{stem}" + (default if self.suffix is None else self.suffix)
 
-    def result_name(self, stem: str, *, beside: bool) -> str:
-        """Name the result of an input without its ending."""
+    def result_name(self, stem: str, size: Callable[[], tuple[int, int]], *, beside: bool) -> str:
+        """Name the result of an input without its ending; its size is asked for if it matters."""
         scale = f"{self.scale:g}" if self.size is None else self.label
         values = {"stem": stem, "model": self.model_name, "scale": scale}
-        return FIELDS.sub(lambda field: values[field[1]], self.template(beside=beside))
+        template = self.template(beside=beside)
+        if {"width", "height"} & {*FIELDS.findall(template)}:
+            values |= zip(("width", "height"), map(str, size()), strict=True)
+        return FIELDS.sub(lambda field: values[field[1]], template)
 
     def result_size(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the result of a picture of this size, pixels.
@@ -206,7 +211,8 @@ def _check_template(option: str, text: str) -> None:
         raise UsageError(f"{option} {text!r} must not contain a NUL; use other characters")
     if set("{}") & set(FIELDS.sub("", text)):
         raise UsageError(
-            f"{option} {text!r}: what stands in braces must be {{stem}}, {{model}} or {{scale}}"
+            f"{option} {text!r}: what stands in braces must be {{stem}}, {{model}}, {{scale}}, "
+            "{width} or {height}"
         )
 
 

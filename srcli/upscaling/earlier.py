@@ -66,6 +66,7 @@ def _forms(config: BatchConfig) -> list[re.Pattern[str]]:
 
 def _form(template: str, model: str) -> str:
     values = {"stem": "(?P<stem>.+)", "model": model, "scale": rf"(?:{_LABEL}|\d+(?:\.\d+)?)"}
+    values |= dict.fromkeys(("width", "height"), r"\d+")
     parts = FIELDS.split(template)
     form = "".join(values[one] if index % 2 else re.escape(one) for index, one in enumerate(parts))
     first, *others = form.split(values["stem"])

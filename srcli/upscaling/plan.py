@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from srcli.errors import NothingToDoError, UsageError
-from srcli.files import is_folder, is_there, one_line
+from srcli.errors import NothingToDoError, SrcliError, UsageError
+from srcli.files import is_folder, is_pipe, is_there, one_line
 from srcli.imaging.formats import format_of
+from srcli.imaging.images import read_header
 from srcli.imaging.kinds import suffix_of_result
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check
@@ -245,4 +246,14 @@ def _file_target(config: BatchConfig, given: _Given, *, alone: bool) -> Path:
 def _named(config: BatchConfig, path: Path, source: Path | None, *, beside: bool = False) -> Path:
     """Name a result: as the options have it, with the chosen format's ending."""
     ending = suffix_of_result(source) if config.format is None else f".{config.format}"
-    return path.with_name(config.result_name(path.stem, beside=beside) + ending)
+
+    def size() -> tuple[int, int]:
+        if source is None or is_pipe(source):
+            raise UsageError("a name with {width} or {height} needs files; a pipe is read once")
+        try:
+            header = read_header(source, max_pixels=config.max_pixels)
+            return config.result_size(header.width, header.height)
+        except (SrcliError, OSError, MemoryError):  # its job will say what is the matter
+            return 0, 0
+
+    return path.with_name(config.result_name(path.stem, size, beside=beside) + ending)
