@@ -250,6 +250,7 @@ def test_a_picture_too_small_to_be_scored_is_refused(tiny_weights, size, scale):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"baselines": ("cubic",)}, "--baseline must be one of bicubic, lanczos, bilinear, "),
         ({"scale": math.nan}, "--scale must lie in (1, 16], not nan"),
         (
             {"models": ("base", "auto")},

@@ -145,7 +145,8 @@ def test_the_installed_wheel_upscales_offline_from_another_directory(python, tmp
         check=False,
     )
 
-    assert (finished.returncode, finished.stderr) == (0, "photo_x3.png  150x120\n")
+    assert finished.returncode == 0
+    assert finished.stderr.startswith("photo_x3.png  150x120\n")  # a slow machine says more
     assert np.ptp(images.read(tmp_path / "photo_x3.png").pixels) > 100
 
 

@@ -135,13 +135,19 @@ def test_a_pair_that_does_not_fit_is_found_before_a_step(own, options, number):
             "LRx3 holds no image for 1.png; add it or take the other one away",
         ),
         (
+            lambda root: (root / "LRx4/2x4.png").write_bytes(b"broken"),
+            {},
+            DataError,
+            "remove or replace them; the first: ",
+        ),
+        (
             lambda root: save(root / "HR/2.png", np.zeros((100, 200, 3), np.uint8)),
             {},
             DataError,
             "has sides below 120 pixels",
         ),
     ],
-    ids=["2.5", "degradation", "missing", "small"],
+    ids=["2.5", "degradation", "missing", "broken", "small"],
 )
 def test_what_is_no_pair_is_one_line(own, options, case):
     """It is found, whichever image is held out."""

@@ -197,6 +197,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("compile=1", "--set compile must be true or false, not 1"),
         ("scales=3", "--set scales must be a list, each item a number, not 3"),
         ("loss=l3", "--set loss must be one of l1, mse, fourier, not 'l3'"),
+        ("model=3", "--set model must be base, fast, paper, a JSON file or a table, not 3"),
         ("model=huge", "model huge is neither a name (base, fast, paper) nor a file"),
         ("model.join=x", "model: unit, down, up, join and output must be convolution, max-pool, "),
     ],
