@@ -41,7 +41,6 @@ from srcli.imaging.reading import read, read_album, read_header, read_size
             "32-bit levels 70000..70000 are outside 0..65535; convert it to 16 bits",
         ),
         ("I", "<i4", -1, "32-bit levels -1..-1 are outside 0..65535; convert it to 16 bits"),
-        ("F", "<f4", 0.5, "pixels of kind F have no fixed range; convert it to 8 or 16 bits"),
     ],
 )
 def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, expected):
@@ -54,6 +53,13 @@ def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, ex
         read(path)
 
     assert f"{path}: {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.complex64])
+def test_floating_point_is_refused_not_called_damaged(kind):
+    """Of which libvips does not read all."""
+    with pytest.raises(ImageError, match="a: pixels of kind F have no fixed range; convert it"):
+        read(Path("a"), tiff(np.full((4, 4, 1), 0.5, kind)))
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"], ids=["little", "big"])
@@ -120,14 +126,19 @@ def test_opacity_is_taken_out_of_the_colours(planar):
 
 
 def test_an_unspecified_extra_channel_is_no_opacity():
-    """What a TIFF does not call an opacity is left out, at 16 bits as at 8."""
+    """What a TIFF does not call an opacity is left out, with a note, at 16 bits as at 8."""
     for bits in (np.uint8, np.uint16):
-        levels = noise(4, bits)
+        for extra in (["unspecified"], ["unspecified", "unassalpha"]):
+            levels = noise(3 + len(extra), bits)
 
-        picture = read(Path("a.tiff"), tiff(levels, extrasamples=["unspecified"]))
+            album = read_album(Path("a.tiff"), tiff(levels, extrasamples=extra))
 
-        np.testing.assert_array_equal(levels[..., :3], picture.pixels)
-        assert picture.alpha is None
+            (picture,) = album.pictures
+            np.testing.assert_array_equal(levels[..., :3], picture.pixels)
+            assert album.notes == ("left out: 1 further channel",)
+            assert (picture.alpha is None) is (len(extra) == 1)
+            if picture.alpha is not None:
+                np.testing.assert_array_equal(levels[..., 4:], picture.alpha)
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -145,7 +156,8 @@ def test_sixteen_bit_pngs_keep_every_level(channels, interlaced):
     np.testing.assert_array_equal(levels[..., :colours], picture.pixels)
     if channels > colours:
         np.testing.assert_array_equal(levels[..., colours:], picture.alpha)
-    assert read_header(Path("a.png"), data).bits == 16
+    header = read_header(Path("a.png"), data)
+    assert (header.bits, header.channels) == (16, colours)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

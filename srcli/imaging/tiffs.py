@@ -51,6 +51,9 @@ _OF_PHOTOSHOP: Final = {34377: "settings", 37724: "layers", 50255: "annotations"
 _NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
 """Types of TIFF whose values are integers, and how :mod:`struct` names them."""
 
+_UNBOUNDED: Final = {3, 5, 6}
+"""Sample formats: floating point, and complex numbers of both kinds."""
+
 UNPACKED, JPEG = 1, 7
 INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 LAB: Final = {8, 9, 10}
@@ -159,11 +162,20 @@ class Page:
         return 16 if self.depth > 8 and self.photometric not in {CMYK, PALETTE} else 8
 
     @property
+    def _colours(self) -> int:
+        return {PALETTE: 1, CMYK: 4}.get(self.photometric, self.channels)
+
+    @property
     def opacity(self) -> int | None:
         """Which sample is the opacity, if one is."""
-        colours = {PALETTE: 1, CMYK: 4}.get(self.photometric, self.channels)
-        kinds = self.numbers(EXTRA_SAMPLES, 0)
-        return colours if self.samples > colours and kinds[0] in {1, 2} else None
+        colours = self._colours
+        kinds = enumerate(self.numbers(EXTRA_SAMPLES, 0), colours)
+        return next((n for n, kind in kinds if kind in {1, 2} and n < self.samples), None)
+
+    @property
+    def further(self) -> int:
+        """How many samples are neither colours nor the opacity."""
+        return self.samples - self._colours - (self.opacity is not None)
 
     @property
     def is_reduced(self) -> bool:
@@ -309,6 +321,8 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         White is the largest value, and no opacity is multiplied into the colours.
     """
     page.raw(COLOUR_MAP)  # libtiff would do without one that is cut off
+    if {*page.numbers(SAMPLE_FORMAT, 1)} & _UNBOUNDED:  # some of which libvips calls damaged
+        raise ImageError("pixels of kind F have no fixed range; convert it to 8 or 16 bits")
     lab, tiled = page.photometric in LAB, TILE_WIDTH in page.entries
     unpacked = page.photometric == YCBCR and page.packing not in _JPEGS
     if page.packing in _FOR_PILLOW or page.depth == 12:
@@ -350,8 +364,6 @@ def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
     """Take what fits into 16 bits for what it is."""
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels
-    if pixels.dtype.kind not in "iu":
-        raise ImageError("pixels of kind F have no fixed range; convert it to 8 or 16 bits")
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         depth = 8 * pixels.itemsize
@@ -383,6 +395,8 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     if data and profile is None and page.photometric not in {CMYK, *LAB}:
         notes[NO_PROFILE] = None
     parts = [f"{name} of Photoshop" for tag, name in _OF_PHOTOSHOP.items() if tag in page.entries]
+    if page.further > 0:
+        parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
     if parts:
         notes[f"left out: {', '.join(parts)}"] = None
     if noted:
