@@ -5,6 +5,7 @@ become shorter, or part of a TIFF, is it laid out anew; then without the maker's
 """
 
 import io
+import re
 import struct
 from collections.abc import Collection
 from typing import BinaryIO, Final
@@ -45,6 +46,12 @@ _PLACES: Final = (0x9214, 0xA214)
 
 _OF_THE_EARTH: Final = frozenset({33550, 33922, 34264})
 """Tags of GeoTIFF that say where pixels lie on the earth."""
+
+_DESCRIPTION: Final = 0x10E
+_OF_MICROSCOPES: Final = re.compile(
+    rb'<OME[\s>]|^\{"shape":|^ImageJ=(?s:.*)(unit|spacing)=|^Aperio'
+)
+"""Descriptions that state sizes in pixels, or how large one is."""
 
 _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
 _PACKETS: Final = (0x2BC, 0x83BB, 0x8649)
@@ -216,6 +223,9 @@ class _Block:
             self.put(entry, picture.height)
         elif entry.directory == MAIN and entry.tag in _OF_THE_EARTH:
             return False
+        elif where == (MAIN, _DESCRIPTION):
+            words = self.data[entry.start : entry.start + entry.size]
+            return _OF_MICROSCOPES.search(words) is None
         elif entry.directory == EXIF and entry.tag in _PLACES:
             return size is not None and self._follow_place(entry, picture, size)
         elif entry.directory == EXIF and entry.tag in _DENSITIES:
