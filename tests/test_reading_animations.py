@@ -54,6 +54,21 @@ def test_every_frame_is_what_is_to_be_seen(saved, name, clear):
     np.testing.assert_array_equal(album.pictures[0].pixels, read(path).pixels)
 
 
+def test_what_frames_of_a_webp_leave_out_is_clear():
+    """Though the file does not say that it has transparency, as libwebp writes it then."""
+    frames = [Image.new("RGBA", (16, 12)) for _ in "ab"]
+    for place, frame in enumerate(frames):
+        frame.paste((200, 60, 30, 255), (4 * place, 2, 4 * place + 4, 6))
+    stream = io.BytesIO()
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+
+    assert not stream.getvalue()[20] & 0x10
+    for picture, frame in zip(
+        read_album(Path("a"), stream.getvalue()).pictures, frames, strict=True
+    ):
+        np.testing.assert_array_equal(picture.alpha[..., 0], np.array(frame)[..., 3])
+
+
 def test_a_still_picture_has_no_time(saved):
     """One frame is no animation, whatever its file says about time."""
     for name in ("a.gif", "a.webp", "a.png"):

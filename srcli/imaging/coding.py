@@ -129,3 +129,20 @@ def _is_lossless(stream: BinaryIO) -> bool:
     stream.seek(0)
     found = re.search(rb"VP8[L ]", stream.read(_MOST_START))
     return found is not None and found[0] == b"VP8L"
+
+
+def av1_bits(start: bytes) -> int:
+    """Return the depth that the first AV1 or HEVC configuration states.
+
+    AV1-ISOBMFF 2.3.3; ISO/IEC 14496-15, 8.3.3.1.
+    """
+    box = start.partition(b"av1C")[2]
+    if len(box) > 2:
+        return (12 if box[2] & 0x20 else 10) if box[2] & 0x40 else 8
+    box = start.partition(b"hvcC")[2]
+    return 8 + (box[17] & 7) if len(box) > 17 else 8
+
+
+def clear_webp(data: bytes) -> bytes:
+    """Say of a WebP of the extended kind that it has transparency (RFC 9649, 2.7)."""
+    return data[:20] + bytes([data[20] | 0x10]) + data[21:]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srcli.imaging.coding import clear_webp
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.pictures import Metadata, Picture, eight_bits, interleaved, rounded
 from srcli.imaging.vips import vips
@@ -19,9 +20,6 @@ _PAGE_MILLISECONDS: Final = 1000.0
 
 _LONGEST: Final = {"PNG": 65_535_000, "WEBP": 0xFFFFFF, "GIF": 655_350, "AVIF": 2**31 - 1}
 """Milliseconds that a frame may be shown."""
-
-_WEBP_FLAGS, _WEBP_ALPHA = 20, 0x10
-"""Where a WebP says what it holds, and what says that it has transparency (RFC 9649, 2.7)."""
 
 _TIMES: Final = re.compile(rb"(?s)(?:mvhd|tkhd|mdhd)(?:\x00.{11}|\x01.{19})")
 """When a sequence and its parts were made and changed, of 32 or 64 bits (ISO/IEC 14496-12)."""
@@ -88,9 +86,7 @@ def encode(
         data = _TIMES.sub(lambda found: found[0][:8].ljust(len(found[0]), b"\0"), data)
     elif name == "WEBP" and images[0].mode == "RGBA" and data[12:16] == b"VP8X":
         # libwebp does not say so where clear pixels are left out of every frame.
-        data = (
-            data[:_WEBP_FLAGS] + bytes([data[_WEBP_FLAGS] | _WEBP_ALPHA]) + data[_WEBP_FLAGS + 1 :]
-        )
+        data = clear_webp(data)
     stream.write(data)
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from srcli.errors import ImageError
 from srcli.imaging import colour
 from srcli.imaging.chunks import Chunks, plain, png_chunks
-from srcli.imaging.coding import Header, coding_of
+from srcli.imaging.coding import Header, av1_bits, clear_webp, coding_of
 from srcli.imaging.metadata import (
     exif_block,
     left_behind,
@@ -95,6 +95,10 @@ class PillowFile:
             if not self.is_still_png:
                 frames = io.BytesIO(plain(self._content(), texts=False))
                 image = Image.open(frames, formats=["PNG"])
+        elif self.format == "WEBP" and image.mode == "RGB" and getattr(image, "n_frames", 1) > 1:
+            # What the frames leave out is clear, though the file may say that nothing is.
+            data = io.BytesIO(clear_webp(self._content()))
+            self.holder = image = Image.open(data, formats=["WEBP"])
         self.image = image
         self._applications: set[bytes] = set()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
@@ -128,16 +132,18 @@ class PillowFile:
         image = self.image
         width, height = self.upright_size
         wide = image.mode.startswith("I") or self.is_deep_ppm
+        channels = 1 if image.mode in _GREY_MODES else 3
         alpha = image.has_transparency_data or (self.is_moving and self.format == "GIF")
         if self.chunks is not None and self.is_still_png:
             depth, colour_type, _ = self.chunks.kind
             wide = depth == 16
+            channels = 3 if colour_type & 2 else 1
             alpha = colour_type >= 4 or self.chunks.find(b"tRNS") is not None
         return Header(
             width=width,
             height=height,
             frames=self.count(),
-            channels=1 if image.mode in _GREY_MODES else 3,
+            channels=channels,
             alpha=alpha,
             bits=16 if wide else 8,
             coding=coding_of(image, self.stream),
@@ -216,7 +222,7 @@ class PillowFile:
     def _stored_bits(self) -> int:
         """Return how many bits a sample has in a file that is decoded to 8."""
         if self.format in {"AVIF", "HEIF"}:
-            return _av1_bits(self._content(_MOST_BOXES))
+            return av1_bits(self._content(_MOST_BOXES))
         return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
 
     def _end_mark(self) -> int | None:
@@ -313,18 +319,6 @@ class PillowFile:
         if profile is None and not chunks and not points:
             profile = sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
         return replace(metadata, icc_profile=profile, colour_chunks=chunks)
-
-
-def _av1_bits(start: bytes) -> int:
-    """Return the depth that the first AV1 or HEVC configuration states.
-
-    AV1-ISOBMFF 2.3.3; ISO/IEC 14496-15, 8.3.3.1.
-    """
-    box = start.partition(b"av1C")[2]
-    if len(box) > 2:
-        return (12 if box[2] & 0x20 else 10) if box[2] & 0x40 else 8
-    box = start.partition(b"hvcC")[2]
-    return 8 + (box[17] & 7) if len(box) > 17 else 8
 
 
 def _completed(data: bytes) -> Image.Image | None:
