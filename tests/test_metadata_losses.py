@@ -174,11 +174,35 @@ def test_what_counts_pixels_in_xmp_is_not_left_wrong(attributes, inside, orienta
     assert not any(word in found for word in (b"FocalPlaneX", b"CalibratedFocal")) or not note
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ('<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org"/>', False),
+        ("ImageJ=1.54\nimages=2\nunit=micron\n", False),
+        ("ImageJ=1.54\nimages=2\n", True),
+        ("A description", True),
+    ],
+)
+def test_descriptions_that_state_sizes_do_not_stay_with_other_pixels(words, kept):
+    """Of microscopes: a program would read the new pixels by the old sizes."""
+    stream = io.BytesIO()
+    tags = [(270, "s", 0, words, True)]
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(stream, pixels, photometric="rgb", extratags=tags, metadata=None)
+    file, notes = encoded(read(NAME, stream.getvalue()), "TIFF")
+
+    with Image.open(file) as image:
+        assert image.tag_v2.get(270) == (words if kept else None)
+    assert bool(notes) is not kept
+
+
 def test_places_on_the_earth_do_not_stay_with_other_pixels():
     """GeoTIFF's tags count in pixels."""
     stream = io.BytesIO()
     tags = [(33550, "d", 3, (10.0, 10.0, 0.0), True), (42113, "s", 0, "-1", True)]
-    tifffile.imwrite(stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags)
+    tifffile.imwrite(
+        stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags, metadata=None
+    )
     file, notes = encoded(read(NAME, stream.getvalue()), "TIFF")
 
     with Image.open(file) as image:
@@ -196,6 +220,15 @@ def bmp():
     return b"BM" + struct.pack("<IHHI", 138 + size, 0, 0, 138) + header + bytes(size) + SRGB
 
 
+def bmp_of_display_p3():
+    """Make a BMP that states its primaries and a gamma (BITMAPV4HEADER)."""
+    places = (0.680, 0.320, 0, 0.265, 0.690, 0.045, 0.150, 0.060, 0.790)
+    sides = struct.pack("<IiiHHIIiiII", 108, 8, 8, 1, 24, 0, 192, 0, 0, 0, 0) + bytes(20)
+    header = sides + struct.pack("<9I", *(round(each * (1 << 30)) for each in places))
+    header += struct.pack("<3I", *3 * [round(2.2 * 65536)])
+    return b"BM" + struct.pack("<IHHI", 122 + 192, 0, 0, 122) + header + bytes(192)
+
+
 def tiff():
     """Make a TIFF of a camera that names Adobe RGB as DCF has it."""
     file, _ = encoded(pictured(exif=block(), icc_profile=SRGB), "TIFF")
@@ -206,11 +239,12 @@ def tiff():
     ("data", "words"),
     [
         (bmp, "sRGB"),
+        (bmp_of_display_p3, "RGB of a file"),
         (tiff, "Adobe RGB"),
         (lambda: saved("PNG", exif=block()[6:]), "Adobe RGB"),
         (lambda: saved("WEBP", exif=block()), "Adobe RGB"),
     ],
-    ids=["BMP", "TIFF", "PNG", "WebP"],
+    ids=["BMP", "BMP 4", "TIFF", "PNG", "WebP"],
 )
 def test_colours_are_found_in_every_container(data, words):
     """A profile that Pillow does not look for, and cameras' Adobe RGB."""

@@ -80,10 +80,14 @@ def from_png(chunks: Chunks, channels: int) -> bytes | None:
     primaries: Primaries = _SRGB
     if places is not None and len(places) >= 32:
         primaries = tuple(number / 100_000 for number in struct.unpack(">8I", places[:32]))
-    usual = not power or abs(power - 0.45455) < 0.001
-    if usual and np.allclose(primaries, _SRGB, atol=0.002):
+    return _stated(primaries, 1 / power if power else 0, channels)
+
+
+def _stated(primaries: Primaries, gamma: float, channels: int) -> bytes | None:
+    """Make the profile of a gamma, 0: sRGB's curve; ``None`` where sRGB is meant."""
+    if (not gamma or abs(gamma - 2.2) < 0.005) and np.allclose(primaries, _SRGB, atol=0.002):
         return None
-    return _profile(primaries, (1 / power,) if power else _SRGB_CURVE, channels)
+    return _profile(primaries, (gamma,) if gamma else _SRGB_CURVE, channels)
 
 
 def from_code_points(primaries: int, transfer: int, channels: int) -> bytes | None:
@@ -104,8 +108,13 @@ def nclx_in(start: bytes) -> bytes:
     return box[1::2] if len(box) == 4 else b""
 
 
-def in_bmp(data: bytes) -> bytes | None:
-    """Return the profile that is embedded in a BMP (BITMAPV5HEADER)."""
+def in_bmp(data: bytes, channels: int) -> bytes | None:
+    """Return the profile that a BMP embeds (BITMAPV5HEADER), or states (BITMAPV4HEADER)."""
+    if data[14:15] in {b"\x6c", b"\x7c"} and not any(data[70:74]):
+        *places, power = struct.unpack_from("<10I", data, 74)
+        sums = [sum(places[at : at + 3]) for at in (0, 3, 6)]  # of X, Y and Z of a primary
+        points = [places[3 * n + side] / sums[n] for n in range(3) for side in (0, 1)]
+        return _stated((*_D65, *points), power / 65536, channels)
     if data[70:74] != b"DEBM":
         return None
     start, size = struct.unpack_from("<II", data, 126)

@@ -305,7 +305,8 @@ class PillowFile:
         elif profile is None and self.format in {"AVIF", "HEIF"}:
             points = colour.nclx_in(self._content(_MOST_BOXES))
         elif profile is None and self.format == "BMP":
-            profile = profile_for(colour.in_bmp(self._content()), channels)
+            data = self._content()
+            profile = profile_for(sound(lambda: colour.in_bmp(data, channels)), channels)
         if profile is not None and chunks:
             chunks += ((b"iCCP", profile),)
         if len(points) >= 2:
