@@ -221,6 +221,17 @@ def test_a_full_picture_behind_its_small_copy_is_taken():
         np.testing.assert_array_equal(levels(), album.pictures[0].pixels)
 
 
+def test_small_copies_below_a_picture_are_noted():
+    """As microscopes and libvips store pyramids."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(levels(), photometric="rgb", subifds=1)
+        writer.write(levels()[::2, ::2].copy(), photometric="rgb", subfiletype=1)
+
+    notes = read_album(NAME, stream.getvalue()).notes
+    assert notes == ("reduced copies of its pages are left out",)
+
+
 # ---- parts that are missing, and parts that do not travel -----------------------------------
 
 

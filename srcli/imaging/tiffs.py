@@ -168,8 +168,7 @@ class Page:
     @property
     def opacity(self) -> int | None:
         """Which sample is the opacity, if one is."""
-        colours = self._colours
-        kinds = enumerate(self.numbers(EXTRA_SAMPLES, 0), colours)
+        kinds = enumerate(self.numbers(EXTRA_SAMPLES, 0), self._colours)
         return next((n for n, kind in kinds if kind in {1, 2} and n < self.samples), None)
 
     @property
@@ -192,9 +191,9 @@ class Page:
     def is_raw(self) -> bool:
         """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
         is_one = self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
-        return is_one or any(below.photometric in _SENSOR for below in self._below())
+        return is_one or any(below.photometric in _SENSOR for below in self.below())
 
-    def _below(self) -> Iterator["Page"]:
+    def below(self) -> Iterator["Page"]:
         """Read the directories that it leads to; of a raw one has the mosaic."""
         with suppress(EOFError, ValueError):
             for where in self.numbers(SUB_DIRECTORIES)[:_MOST_BELOW]:
@@ -252,7 +251,8 @@ class TiffFile:
         self.first = self._shown[0]
         if self.first.is_reduced and SUB_DIRECTORIES in self.first.entries:
             raise ImageError(RAW)
-        if len(self._shown) < len(pages):
+        below = (copy for page in self._shown for copy in page.below())
+        if len(self._shown) < len(pages) or any(copy.is_reduced for copy in below):
             notes["reduced copies of its pages are left out"] = None
         self.is_moving = len(pages) > 1
         """Whether it has more than one directory."""
