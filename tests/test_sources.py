@@ -31,6 +31,9 @@ def test_a_folder_gives_its_images_by_path(tmp_path):
     written = {name: save(folder / name) for name in ("b.png", "a/z.webp", "a/c.TIFF")}
     for name in (".b.png", ".th/c.png", "a/.e/f.png"):
         save(folder / name)
+    for name in ("run/curves.png", "run/samples.png"):  # what training drew is none of them
+        save(folder / name)
+    (folder / "run/log.csv").touch()
     (folder / "notes.txt").write_text("no image")
     (folder / "folder.png").mkdir()
 

@@ -16,7 +16,7 @@ from srcli.data import celeba, stl10
 from srcli.data.celeba import CelebA
 from srcli.data.stl10 import STL10
 from srcli.errors import DataError, ImageError, UsageError
-from srcli.files import is_folder, is_there, one_line
+from srcli.files import is_file, is_folder, is_there, one_line
 from srcli.imaging import images
 from srcli.ops.spans import PATCH
 
@@ -34,6 +34,9 @@ __all__ = [
 
 DATASETS = {"celeba": celeba.PARTITIONS, "stl10": stl10.SPLITS}
 """The data sets that have a name, and the parts that may be asked for by ``name:part``."""
+
+_DRAWN = {"curves.png", "samples.png"}
+"""Pictures of a run directory."""
 
 
 class Source(Protocol):
@@ -76,7 +79,12 @@ class Folder:
                 f"{option} {one_line(path)} {found}; give a folder of images, or one of "
                 f"{', '.join(DATASETS)}"
             )
-        self._files = images.files_in(path, recursive=recursive)
+        # What a run draws into a directory within the folder is none of its images.
+        self._files = [
+            file
+            for file in images.files_in(path, recursive=recursive)
+            if file.name not in _DRAWN or not is_file(file.with_name("log.csv"))
+        ]
         if not self._files:
             kinds = ", ".join(sorted(images.READABLE_SUFFIXES))
             raise DataError(
