@@ -112,6 +112,8 @@ def test_a_file_is_a_recipe():
     [
         ("gone.toml", None, "--recipe gone.toml cannot be read: No such file or directory; check "),
         ("a.toml", "step = 1", "--recipe a.toml: step: there is no such name (do you mean steps?)"),
+        ("a.toml", "\ufefflr = true", "--recipe a.toml: lr must be a number, not True"),
+        ("a.toml", "[model]\nfrom = 3", "--recipe a.toml: model must be base, fast, paper, a "),
         ("a.toml", "[model]\nwidth = 3", "--recipe a.toml: model.width: there is no such field "),
         ("a.json", '{"steps": 1}', "--recipe a.json: it lacks, or has besides what is known: "),
         (
@@ -197,6 +199,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
         ("compile=1", "--set compile must be true or false, not 1"),
         ("scales=3", "--set scales must be a list, each item a number, not 3"),
         ("loss=l3", "--set loss must be one of l1, mse, fourier, not 'l3'"),
+        ("dtype=int8", "--set dtype must be one of auto, fp32, bf16, not 'int8'"),
         ("model=3", "--set model must be base, fast, paper, a JSON file or a table, not 3"),
         ("model=huge", "model huge is neither a name (base, fast, paper) nor a file"),
         ("model.join=x", "model: unit, down, up, join and output must be convolution, max-pool, "),

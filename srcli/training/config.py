@@ -34,6 +34,8 @@ __all__ = [
 Loss = Literal["l1", "mse", "fourier"]
 OptimizerName = Literal["muon", "adam"]
 Schedule = Literal["cosine", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+"""No ``fp16``: it cannot hold the gradients."""
 
 CHANGEABLE = frozenset(
     {"data_dir", "device", "keep_last", "output", "patience", "save_every", "tensorboard"}
@@ -220,7 +222,7 @@ class TrainConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
 
-    dtype: str = "auto"
+    dtype: Precision = "auto"
     """``auto``, ``fp32`` or ``bf16``."""
 
     def __post_init__(self) -> None:

@@ -57,9 +57,9 @@ def load(recipe: str) -> Recipe:
     path = Path(recipe)
     try:
         if path.suffix == ".toml":
-            return _from_toml(path.stem, path.read_text(encoding="utf-8"))
+            return _from_toml(path.stem, path.read_text(encoding="utf-8-sig"))
         if path.suffix == ".json":
-            return _from_options(path.read_text(encoding="utf-8"))
+            return _from_options(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"--recipe {recipe} cannot be read: {error.strerror}; check the path"
@@ -257,7 +257,7 @@ def _value(name: str, value: Any, prefix: str = "") -> tuple[str, Any]:  # noqa:
 def _table(value: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - any TOML
     """Return what is said of the net's shape as a table; a name or a file is its ``from``."""
     table = {"from": value} if isinstance(value, str) else value
-    if not isinstance(table, dict):
+    if not isinstance(table, dict) or not isinstance(table.get("from", ""), str):
         names = ", ".join(sorted(CONFIGS))
         raise UsageError(f"{prefix}model must be {names}, a JSON file or a table, not {value!r}")
     for name in table:
@@ -295,7 +295,7 @@ def _named_shape(name: str) -> ModelConfig:
     if not path.is_file():
         raise UsageError(f"model {name} is neither a name ({known}) nor a file")
     try:
-        return ModelConfig.from_json(path.read_text(encoding="utf-8"))
+        return ModelConfig.from_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"model {name}: {error}; give {known} or a JSON file") from error
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from srcli.data.loading import Batch
-from srcli.errors import DataError, UsageError
+from srcli.errors import DataError
 from srcli.ops.devices import on_device, resolve_dtype
 from srcli.ops.metrics import agreement, psnr
 from srcli.training.adversary import Adversary
@@ -115,8 +115,6 @@ class Trainer:
         self.group, self._notice, self._resumes = group, notice, resume
         self.directory = RunDirectory(config.output, config)
         self.dtype = resolve_dtype(config.dtype, group.device)
-        if self.dtype == torch.float16:
-            raise UsageError("--dtype fp16 cannot hold the gradients; use auto, bf16 or fp32")
         torch.manual_seed(config.seed)
         net, self._origin = starting_net(config, resume=resume)
         self.net = on_device(net, group.device)
