@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from srcli.errors import DeviceError
+from srcli.errors import DeviceError, TrainingError
 from srcli.training import trainer
 from srcli.training.compute import uses_every_weight
 from srcli.training.trainer import train
@@ -103,6 +103,20 @@ def test_a_compiled_net_trains_alike(options, saved_run, monkeypatch):
     for name, tensor in found.items():
         # Adam's first steps have the size of the rate whatever the gradient's: half of 1e-3.
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)
+
+
+def test_a_compiler_that_fails_is_one_line(options, monkeypatch):
+    """As where there is none, which torch says in a traceback of pages."""
+    compile_ = torch.compile
+
+    def broken(*_):
+        raise RuntimeError("no g++\nand much more")
+
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **how: compile_(function, backend=broken, **how)
+    )
+    with pytest.raises(TrainingError, match=r"^torch cannot compile the net: .*no g\+\+; leave"):
+        train(options(compile=True))
 
 
 # The paths that a batch takes

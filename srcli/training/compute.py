@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.loading import Batch
-from srcli.errors import DeviceError, UsageError
+from srcli.errors import DeviceError, TrainingError, UsageError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.devices import memory_errors
@@ -113,6 +113,14 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
             share = (max(1, cores // count),)
             with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, share) as threads:
                 yield BatchThreads(threads, math.ceil(config.batch_size / count))
+    except RuntimeError as error:
+        # By name: the module takes a second to import, and nothing else needs it.
+        if not any(one.__name__ == "TorchDynamoException" for one in type(error).__mro__):
+            raise
+        reason = " ".join(str(error).split("\n")[:2])
+        raise TrainingError(
+            f"torch cannot compile the net: {reason}; leave compile=true out"
+        ) from error
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(cores)  # that of the threads had become everyone's
