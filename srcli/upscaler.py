@@ -29,7 +29,7 @@ from srcli.model.sharpness import load_mixed
 from srcli.ops.arrays import planes_of
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors
-from srcli.ops.spans import Span, output_length
+from srcli.ops.spans import MAX_SCALE, Span, output_length
 
 __all__ = ["Settings", "Upscaler", "check_settings"]
 
@@ -142,7 +142,7 @@ class Upscaler:
             image: A path or a Pillow image, turned upright by its EXIF; an array, ``HxW``,
                 ``HxWx3`` or ``HxWx4``, or a tensor, ``(C, H, W)``, ``uint8``, ``uint16``, or
                 ``float32`` in [0, 1], a fourth channel being opacity. It is not changed.
-            scale: Output pixels per input pixel along each axis, at least 1; None: 3.
+            scale: Output pixels per input pixel along each axis, 1 to 16; None: 3.
             size: Width and height of the result instead of a scale.
 
         Returns:
@@ -358,14 +358,21 @@ def _size_of(before: tuple[int, int], scale: Any, size: Any) -> tuple[int, int]:
     try:
         if size is not None:
             width, height = map(index, size)
-            return width, height
-        factor = 3.0 if scale is None else float(scale)
-        return output_length(before[0], factor), output_length(before[1], factor)
+        else:
+            factor = 3.0 if scale is None else float(scale)
+            width, height = (output_length(length, factor) for length in before)
     except (TypeError, ValueError, OverflowError):
         wrong = f"scale={scale!r}" if size is None else f"size={size!r}"
         raise UsageError(
             f"{wrong}: give a number as scale, or two whole numbers, (width, height), as size"
         ) from None
+    most = [output_length(length, MAX_SCALE) for length in before]
+    if width > most[0] or height > most[1]:
+        raise UsageError(
+            f"{before[0]}x{before[1]} cannot be enlarged to {width}x{height}: choose at most "
+            f"{MAX_SCALE:g} times its sides"
+        )
+    return width, height
 
 
 def _clamped(band: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from srcli import Settings, Upscaler, UsageError
+from srcli.errors import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,12 @@ def test_what_is_no_picture_is_refused(upscaler, image, message):
         upscaler(image)
 
 
+def test_a_pillow_image_without_pixels_is_refused(upscaler):
+    """It is not damaged."""
+    with pytest.raises(ImageError, match="it has no pixels"):
+        upscaler(Image.new("RGB", (0, 5)))
+
+
 def test_scale_and_size_are_one_too_many(upscaler, pixels):
     """Either says how large; without both it is three times."""
     with pytest.raises(UsageError, match="give one of them"):
@@ -97,6 +104,13 @@ def test_scale_and_size_are_one_too_many(upscaler, pixels):
 def test_a_size_that_is_none_is_named(upscaler, pixels, asked):
     """A service hands on what it was asked for; see docs/python.md."""
     with pytest.raises(UsageError, match="give a number as scale, or two whole numbers"):
+        upscaler(pixels, **asked)
+
+
+@pytest.mark.parametrize("asked", [{"scale": 17}, {"size": (10**6, 90)}, {"size": (41, 10**6)}])
+def test_a_size_without_end_is_refused(upscaler, pixels, asked):
+    """What the command line refuses would take days."""
+    with pytest.raises(UsageError, match="choose at most 16 times its sides"):
         upscaler(pixels, **asked)
 
 

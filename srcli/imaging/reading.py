@@ -239,6 +239,8 @@ def from_pillow(image: Image.Image) -> Picture:
             outside of 16 bits, or it cannot be loaded.
     """
     with named(Path(str(image))), PILLOW_SILENCE.up_to():
+        if 0 in image.size:
+            raise ImageError("it has no pixels; give one that has")
         image.load()
         converted = rgb_of(image)[0] if image.mode in CONVERTED else image
         orientation = orientation_of(image)

@@ -149,9 +149,10 @@ def resolve(name: str) -> Path:
     if path.is_file():
         return path
     known = ", ".join(names) or "none"
-    if path.is_dir():
+    if name and path.is_dir():  # an empty name is not the working directory
         raise WeightsError(f"{name} is a folder; -m takes a .safetensors file or a name ({known})")
-    raise WeightsError(f"no weights called {name}: give a .safetensors file or a name ({known})")
+    shown = name or "''"
+    raise WeightsError(f"no weights called {shown}: give a .safetensors file or a name ({known})")
 
 
 def read_header(path: Path) -> Weights:
