@@ -130,15 +130,14 @@ def _load(name: str, device: torch.device) -> _Compare:
     """Return the function that computes a metric of two batches of RGB in [0, 1]."""
     backbone = METRICS[name].backbone
     try:
-        # Extras, and slow to import.
+        if backbone is not None:
+            import torchvision  # noqa: F401, PLC0415
+        # Extras, and slow to import; torchmetrics takes the net from torchvision.
         from torchmetrics.functional import image  # noqa: PLC0415
         from torchmetrics.functional.image.dists import DISTSNetwork  # noqa: PLC0415
         from torchmetrics.image.lpip import (  # noqa: PLC0415
             LearnedPerceptualImagePatchSimilarity as Lpips,
         )
-
-        if backbone is not None:
-            import torchvision  # noqa: F401, PLC0415 - torchmetrics takes the net from it
     except ModuleNotFoundError as error:
         raise UsageError(
             f"--metric {name} needs the package {str(error.name).partition('.')[0]}, which is not "

@@ -43,7 +43,7 @@ def siblings(path: Path) -> tuple[Path, Path]:
         parent = _parent(own, faithful)
         if parent is not None:
             return shipped[parent], path
-        problem = "the weights that it was trained from are not among those that are shipped now"
+        problem = "it was not trained from weights that are shipped now"
     else:
         for name, parent in sorted(parents.items()):
             if parent is not None and records[parent] == own:
