@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from command_runs import run
 from PIL import Image
 
 from srcli import files
+from srcli.evaluation import evaluate
 
 EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
 
@@ -95,3 +97,13 @@ def test_a_degradation_goes_before_the_sets_own_lr(desk):
     worse = run("eval", "set", "-m", "tiny", "--json", "--degradation", "noise=9", *EXACT)
 
     assert (plain["lr"], json.loads(worse.stdout)["lr"]) == ("LRx3", "noise=9")
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_signal_unwinds_the_work(monkeypatch):
+    """SIGTERM does as Ctrl-C: a line, and no unfinished panel is left behind."""
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_: signal.raise_signal(signal.SIGTERM))
+
+    result = run("eval", "celeba", "-m", "tiny", *EXACT)
+
+    assert (result.exit_code, result.stderr) == (143, "interrupted\n")

@@ -12,7 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from srcli.cli.console import check_output, format_scores, print_table, say, write_output
+from srcli.cli.console import (
+    check_output,
+    format_scores,
+    print_table,
+    say,
+    terminating,
+    write_output,
+)
 from srcli.cli.options import (
     DATA,
     MESSAGES,
@@ -270,7 +277,10 @@ def _only_scale(given: list[float]) -> float:
 def _evaluate(config: "EvalConfig", *, quiet: bool) -> "EvalReport":
     from srcli.evaluation.evaluate import evaluate as run
 
-    with tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar:
+    with (
+        terminating(),
+        tqdm(disable=quiet or not sys.stderr.isatty(), unit="image", leave=False) as bar,
+    ):
 
         def advance(done: int, total: int) -> None:
             bar.total = total
