@@ -33,7 +33,7 @@ from srcli.upscaler import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "scores.json"
 
-NAMES = ("base", "fast", "photo", "sharp", "paper", "faces")
+NAMES = ("base", "fast", "photo", "sharp", "sharp-photo", "paper", "faces")
 """What may be shipped; what is not is left out."""
 
 FACES = ("base", "photo", "paper", "faces")
