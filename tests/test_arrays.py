@@ -114,10 +114,22 @@ def test_a_size_without_end_is_refused(upscaler, pixels, asked):
         upscaler(pixels, **asked)
 
 
-@pytest.mark.parametrize("wrong", [{"tile": "auto"}, {"overlap": 16.5}, {"batch_size": "2"}])
-def test_a_setting_that_is_no_number_is_named(wrong):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        *(
+            (wrong, "must be a whole number or None, not")
+            for wrong in ({"tile": "auto"}, {"overlap": 16.5}, {"batch_size": "2"})
+        ),
+        *(
+            ({"device": wrong}, "device must be a text such as 'cpu' or 'cuda:0', not")
+            for wrong in (None, torch.device("cpu"))
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_is_named(wrong, message):
     """The command line's words are not Python's."""
-    with pytest.raises(UsageError, match="must be a whole number or None, not"):
+    with pytest.raises(UsageError, match=message):
         Settings(**wrong)
 
 

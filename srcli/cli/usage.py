@@ -31,6 +31,7 @@ _WORDS = {
 
 
 _MAY_BE_EMPTY = {"--suffix", "--degradation"}
+"""Options whose empty value means something."""
 
 
 class Program(TyperGroup):
@@ -80,14 +81,17 @@ class Program(TyperGroup):
                 f"{args[0]}: there is no such command{suggestion(args[0], self.commands)}; "
                 f"give one of {', '.join(self.commands)}"
             )
-        # An empty path would be the working directory: a variable of the shell that is not set.
-        for before, value in pairwise(["", *args[1:]]):
-            named = before if before.startswith("-") else "an argument"
-            alone = re.fullmatch("(--[a-z-]+)=", value)
-            named = alone[1] if alone else named
-            if (alone or not value) and named not in _MAY_BE_EMPTY:
-                raise UsageError(f"{named} is empty; give a value or leave it out")
+        _check_values(args[1:])
         return super().resolve_command(ctx, args)
+
+
+def _check_values(args: list[str]) -> None:
+    """Refuse what is empty, as a variable of the shell that is not set: it would be a path."""
+    for before, value in pairwise(["", *args]):
+        alone = re.fullmatch("(--[a-z-]+)=", value)
+        named = alone[1] if alone else before if before.startswith("-") else "an argument"
+        if (alone or not value) and named not in _MAY_BE_EMPTY:
+            raise UsageError(f"{named} is empty; give a value or leave it out")
 
 
 def _variables(command: Any, text: str) -> str:

@@ -101,6 +101,8 @@ class PillowFile:
             self.holder = image = Image.open(data, formats=["WEBP"])
         self.image = image
         self._applications: set[bytes] = set()
+        if self.format == "GIF":
+            self._look_through_gif()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
         self.frames = self._frames()
 
@@ -109,17 +111,19 @@ class PillowFile:
         if self.format not in {"GIF", "PNG", "WEBP", "AVIF"} or self.is_still_png:
             return range(1)
         count = int(getattr(self.image, "n_frames", 1))
-        if self.format == "GIF":
-            position, data = self.stream.tell(), self._content()
-            if data.rstrip(b"\0\r\n")[-1:] != b";":
-                self.notes["it has no end mark: frames may be missing"] = None
-            # XMP stands there as it is, before zeros for those who take it for blocks.
-            packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
-            self.image.info["xmp"] = packet
-            self._applications = {*re.findall(rb"!\xff\x0b([ -~]{8})", data)} - _OF_ANIMATIONS
-            self.stream.seek(position)
         first = int(bool(getattr(self.image, "default_image", False)) and count > 1)
         return range(first, count)
+
+    def _look_through_gif(self) -> None:
+        """Find what Pillow does not say: XMP, others' blocks, whether the end is there."""
+        position, data = self.stream.tell(), self._content()
+        if data.rstrip(b"\0\r\n")[-1:] != b";":
+            self.notes["it has no end mark: frames may be missing"] = None
+        # XMP stands there as it is, before bytes for those who take it for blocks.
+        packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
+        self.image.info["xmp"] = packet
+        self._applications = {*re.findall(rb"!\xff\x0b([ -~]{8})", data)} - _OF_ANIMATIONS
+        self.stream.seek(position)
 
     # ---- what the header says -------------------------------------------------------------
 

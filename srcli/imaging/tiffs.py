@@ -32,15 +32,8 @@ from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 from srcli.imaging.xmp import utf8_of
 
-SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = (
-    254,
-    255,
-    256,
-    257,
-    258,
-    259,
-    262,
-)
+SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT = 254, 255, 256, 257
+BITS, COMPRESSION, PHOTOMETRIC = 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
 TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
 EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
@@ -191,13 +184,16 @@ class Page:
     def is_raw(self) -> bool:
         """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
         is_one = self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
-        return is_one or any(below.photometric in _SENSOR for below in self.below())
+        return is_one or any(below.photometric in _SENSOR for below in self.below)
 
-    def below(self) -> Iterator["Page"]:
-        """Read the directories that it leads to; of a raw one has the mosaic."""
+    @cached_property
+    def below(self) -> list["Page"]:
+        """The directories that it leads to; of a raw one has the mosaic."""
+        found: list[Page] = []
         with suppress(EOFError, ValueError):
             for where in self.numbers(SUB_DIRECTORIES)[:_MOST_BELOW]:
-                yield Page(self.stream, self.layout, where, self.index)
+                found.append(Page(self.stream, self.layout, where, self.index))  # noqa: PERF401
+        return found
 
 
 def pages_of(stream: BinaryIO) -> Iterator[Page]:
@@ -251,7 +247,7 @@ class TiffFile:
         self.first = self._shown[0]
         if self.first.is_reduced and SUB_DIRECTORIES in self.first.entries:
             raise ImageError(RAW)
-        below = (copy for page in self._shown for copy in page.below())
+        below = (copy for page in self._shown for copy in page.below)
         if len(self._shown) < len(pages) or any(copy.is_reduced for copy in below):
             notes["reduced copies of its pages are left out"] = None
         self.is_moving = len(pages) > 1

@@ -51,6 +51,10 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int | None):
                 raise UsageError(f"{name} must be a whole number or None, not {value!r}")
+        if not isinstance(self.device, str):
+            raise UsageError(
+                f"device must be a text such as 'cpu' or 'cuda:0', not {self.device!r}"
+            )
         if self.sharpness is not None and not 0 <= self.sharpness <= 1:
             raise UsageError(f"--sharpness must lie in 0..1, not {self.sharpness:g}")
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)

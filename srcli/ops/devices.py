@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if _count("cuda") else "cpu")
-    kind, _, index = str(name).partition(":")
+    kind, _, index = name.partition(":")
     is_numbered = kind in {"cuda", "xpu"} and index.isdecimal()
     if kind not in {"cpu", "cuda", "mps", "xpu"} or (":" in name and not is_numbered):
         raise UsageError(f"--device {name!r} is unknown: use auto, cpu, cuda, cuda:N, mps or xpu")

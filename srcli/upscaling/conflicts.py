@@ -58,9 +58,9 @@ def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]
     for job in filter(_is_open, jobs):
         claims[place.of(job.target)].append(job)
 
-    for place_of, several in claims.items():
+    for target, several in claims.items():
         if len(several) > 1:  # a sidecar or a raw beside a photograph takes no name from it
-            claims[place_of] = [job for job in several if _may_be_picture(job.source)]
+            claims[target] = [job for job in several if _may_be_picture(job.source)]
 
     @cache
     def source_files() -> set[Identity | None]:  # asked for only where a result is there
