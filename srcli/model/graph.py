@@ -13,9 +13,9 @@ from srcli.model.config import ScalePath
 from srcli.model.int8 import aligned, convolutions, weight_steps
 from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
-from srcli.ops.engines import Compute, no_telemetry
+from srcli.ops.engines import Compute, without_converter
 
-with no_telemetry():
+with without_converter():
     import openvino
     from openvino import Node, opset13
 
@@ -48,8 +48,9 @@ class CompiledNet:
         with self._lock:
             if path not in self._requests:
                 self._requests[path] = self._compiled(path)
-            result = self._requests[path].infer([image.contiguous().numpy()])
-            return torch.from_numpy(result[0].copy())
+            request = self._requests[path]
+            result = request.infer([image.contiguous().numpy()], share_inputs=True)
+            return torch.from_numpy(result[0])
 
     def _compiled(self, path: ScalePath | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
         model = _Graph(self._net, path, self._ranges).model()

@@ -12,7 +12,7 @@ import torch
 from srcli.errors import DeviceError, UsageError, require_package
 from srcli.ops.devices import resolve_device, resolve_dtype
 
-__all__ = ["ENGINES", "Compute", "no_telemetry", "resolve"]
+__all__ = ["ENGINES", "Compute", "resolve", "without_converter"]
 
 ENGINES = ("auto", "torch", "openvino")
 
@@ -81,20 +81,21 @@ def resolve(engine: str, device: str, dtype: str, *, has_ranges: bool) -> Comput
 
 
 @contextmanager
-def no_telemetry() -> Iterator[None]:
-    """Import OpenVINO inside, which takes a third of a second, without its telemetry.
+def without_converter() -> Iterator[None]:
+    """Import OpenVINO inside, without its converter of other packages' models.
 
-    The package reports each import over the network, from a thread of its own, unless its module
-    for that cannot be imported.
+    That is most of the time of the import, and it reports each import over the network, from a
+    thread of its own. It can be imported afterwards.
     """
-    before = sys.modules.pop("openvino_telemetry", None)
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    name = "openvino.tools.ovc"
+    before = sys.modules.pop(name, None)
+    sys.modules[name] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules["openvino_telemetry"]
+        del sys.modules[name]
         if before is not None:
-            sys.modules["openvino_telemetry"] = before
+            sys.modules[name] = before
 
 
 def _fastest(device: str, dtype: str) -> str:
@@ -136,7 +137,7 @@ def _by_openvino(device: str, dtype: str, *, has_ranges: bool) -> Compute:
 
 def _gpu(device: str, index: str) -> str:
     """Name Intel's GPU as OpenVINO does."""
-    with no_telemetry():
+    with without_converter():
         from openvino import Core  # noqa: PLC0415 - an extra brings it
 
     found = [name for name in Core().available_devices if name.startswith("GPU")]
