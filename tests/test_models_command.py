@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from srcli import files
-from srcli.cli.models import _ANY_KERNEL
+from srcli.cli.models import _ANY_KERNEL, models
 from srcli.model import weights
 from srcli.ops.degradation import KERNELS
 
@@ -88,7 +88,7 @@ def test_json_has_an_object_for_each_weights_file(tiny_weights):
 
 @pytest.mark.usefixtures("shipped")
 def test_tables_show_purposes_and_scores(tiny_weights):
-    """A line for each file; then a line for each data set and scale, empty where unknown."""
+    """A line for each file; then one with a column for each data set, empty where unknown."""
     count = sum(tensor.numel() for tensor in load_file(tiny_weights).values())
 
     result = run()
@@ -102,11 +102,27 @@ def test_tables_show_purposes_and_scores(tiny_weights):
             *("other", "charts [and maps]", f"{count:,}", "0.02 0.01", "x2 x3"),
             "blur=0..2, jpeg=30..95, kernel=any",
         ],
-        ["data set", "scale", "LR", "base", "other"],
-        ["Set5", "x3", "LRx3", "", "33.80 / 0.9227"],
-        ["faces (RGB)", "x3", "blur=1, noise=2", "", "30.00 / 0.9227"],
+        ["name", "Set5 x3 LRx3", "faces (RGB) x3 blur=1, noise=2"],
+        ["base", "", ""],
+        ["other", "33.80 / 0.9227", "30.00 / 0.9227"],
     ]
     assert "training" not in result.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_terminal_shows_every_number_whole(columns, monkeypatch, capsys):
+    """Scores stand in one piece, though a narrow terminal must wrap the lines."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    models()
+
+    shown = capsys.readouterr().out
+    for row in json.loads(run("--json").stdout):
+        for line in row["scores"]:
+            assert f" {line['psnr']:.2f} " in shown
+            assert f" {line['ssim']:.4f} " in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_shipped_weights_have_a_purpose(tiny_weights):
@@ -129,10 +145,10 @@ def test_one_file_shows_its_whole_record(name):
     assert (result.exit_code, result.stderr) == (0, "")
     rows = cells_of(result.stdout)
     assert rows[1][0] == Path(name).name
-    assert rows[2] == ["data set", "scale", "LR", Path(name).name]
-    assert [row[0] for row in rows[3:5]] == ["Set5", "faces (RGB)"]
-    assert (rows[5][0], Path(rows[5][1]).name) == ("file", "other.safetensors")
-    assert dict(rows[6:]) == {
+    assert rows[2] == ["name", "Set5 x3 LRx3", "faces (RGB) x3 blur=1, noise=2"]
+    assert rows[3][0] == Path(name).name
+    assert (rows[4][0], Path(rows[4][1]).name) == ("file", "other.safetensors")
+    assert dict(rows[5:]) == {
         "data": "a [red], b",
         "degradation": "blur=0..2, jpeg=30..95, kernel=any",
         "hours": "1.5",

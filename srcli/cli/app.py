@@ -14,7 +14,7 @@ import typer
 from srcli import __version__, files
 from srcli.cli import evaluate, export, models, train, upscale
 from srcli.cli.console import say
-from srcli.cli.usage import Program, WithFields
+from srcli.cli.usage import Command, Program, WithFields
 
 __all__ = ["app", "main", "root"]
 
@@ -103,10 +103,10 @@ def _text(markup: str) -> str:
     return markup if _BOXES else markup.replace("[bold]", "").replace("[/]", "")
 
 
-app.command(help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
-app.command("eval", help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
-app.command()(models.models)
-app.command()(export.export)
+app.command(cls=Command, help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
+app.command("eval", cls=Command, help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
+app.command(cls=Command)(models.models)
+app.command(cls=Command)(export.export)
 app.command(cls=WithFields, help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(
     train.train
 )

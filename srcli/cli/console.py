@@ -89,7 +89,11 @@ def print_json(values: dict[str, Any]) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table on stdout; in a file or a pipe nothing is cut or wrapped."""
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    # A narrow terminal wraps the lines itself rather than have every number in several parts.
+    options = console.options.update(width=80)
+    console.width = max(console.width, console.measure(table, options=options).minimum)
+    console.print(table)
 
 
 def format_bytes(size: float) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -130,21 +130,21 @@ def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table
 
 
 def _score_table(rows: list[dict[str, Any]]) -> Table:
-    """A line for each data set and scale, a column for each of the weights."""
+    """A line for each of the weights, a column for each data set, scale and kind of LR."""
     table = Table(title="PSNR in dB / SSIM", title_justify="left")
-    for column in ("data set", "scale", "LR", *(row["name"] for row in rows)):
-        left = column in {"data set", "LR"}
-        justify: Literal["left", "right"] = "left" if left else "right"
-        table.add_column(escape(one_line(column)), justify=justify, overflow="fold")
+    table.add_column("name", overflow="fold", no_wrap=True)
     cells: dict[tuple[str, float, str, str], list[str]] = {}
     for index, row in enumerate(rows):
         for line in row["scores"]:
             key = line["dataset"], line["scale"], line["lr"], line["channel"]
             found = cells.setdefault(key, [""] * len(rows))
             found[index] = format_scores(line["psnr"], line["ssim"])
-    for (dataset, scale, lr, channel), found in cells.items():
+    for dataset, scale, lr, channel in cells:
         name = dataset if channel == "y" else f"{dataset} (RGB)"
-        table.add_row(escape(one_line(name)), f"x{scale:g}", _value(lr), *found)
+        heading = f"{escape(one_line(name))} x{scale:g} {_value(lr)}"
+        table.add_column(heading, justify="right", overflow="fold")
+    for row, *found in zip(rows, *cells.values(), strict=True):
+        table.add_row(escape(one_line(row["name"])), *found)
     return table
 
 

@@ -138,7 +138,10 @@ DType = Annotated[
 DataDir = Annotated[
     Path | None,
     option(
-        DATA, text="Where celeba and stl10 are: their own folder or the one above.", default="data"
+        DATA,
+        text="Where celeba and stl10 are: their own folder or the one above.",
+        metavar="DIR",
+        default="data",
     ),
 ]
 Download = Annotated[

@@ -4,6 +4,7 @@
 import os
 import re
 import sys
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from srcli.errors import UsageError, suggestion
 from srcli.files import one_line
 from srcli.training.config import settings
 
-__all__ = ["Program", "WithFields"]
+__all__ = ["Command", "Program", "WithFields"]
 
 _TYPERS_ERROR: Any = typer.BadParameter.__mro__[1]
 """The base of what Typer raises at wrong usage."""
@@ -34,7 +35,24 @@ _MAY_BE_EMPTY = {"--suffix", "--degradation"}
 """Options whose empty value means something."""
 
 
-class Program(TyperGroup):
+class _Help:
+    """Help without the names of Python's types, which a narrow terminal shows whole."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters; a flag has no value, and an argument's name says what it is."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in params:
+            if one.param_type_name == "argument" or one.is_flag:
+                one.display_type_rich = lambda **_: None
+        return params
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the plain help: long names get a line of their own, and leave the texts room."""
+        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 4)
+        super().format_options(ctx, formatter)  # type: ignore[misc]
+
+
+class Program(_Help, TyperGroup):
     """The commands, with Typer's errors in the form of our own."""
 
     def main(self, *args: Any, **options: Any) -> Any:
@@ -56,6 +74,12 @@ class Program(TyperGroup):
             except FileNotFoundError:
                 raise UsageError("the working directory is gone; change to another one") from None
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the plain list of commands: what is called a short help is not cut."""
+        for one in self.commands.values():
+            one.short_help = (one.help or "").partition("\n")[0]
+        super().format_commands(ctx, formatter)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command, and let ``SRCLI_COMMAND_OPTION`` give what its command line does not."""
@@ -107,7 +131,11 @@ def _variables(command: Any, text: str) -> str:
     return f" ({', '.join(found)} is set)" if found else ""
 
 
-class WithFields(TyperCommand):
+class Command(_Help, TyperCommand):
+    """A command."""
+
+
+class WithFields(Command):
     """A command in which ``--NAME VALUE`` is ``--set NAME=VALUE``, for every field of a recipe."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
