@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, ImageCms
 from reading_files import AVIF, as_bytes, as_image, chunk, lab_of
 
 from srcli.errors import ImageError
-from srcli.imaging.kinds import format_at, jxl_size
+from srcli.imaging.boxes import jxl_header
+from srcli.imaging.kinds import format_at
 from srcli.imaging.profiles import stripped
 from srcli.imaging.reading import read, read_album, read_header
 
@@ -333,6 +334,21 @@ def test_a_heic_is_read():
     assert (album.format, album.coding.format) == ("JPEG", "HEIF")
     assert b"Maker" in picture.metadata.exif
     assert read_header(NAME, data).width == picture.width == 32
+    assert picture.metadata.orientation == 6  # by which places in EXIF and XMP follow
+
+
+def test_the_main_picture_of_a_heic_is_read():
+    """Which need not be the first; and it is called upright though its decoder has turned it."""
+    package = pytest.importorskip("pillow_heif")
+    stream, file = io.BytesIO(), package.HeifFile()
+    for image in (Image.new("RGB", (48, 32)), Image.new("RGB", (40, 64), "white")):
+        file.add_from_pillow(image)
+    file.save(stream, primary_index=1, pixel_aspect_ratio=(2, 1))
+    album = read_album(NAME, stream.getvalue())
+
+    assert (album.pictures[0].width, album.pictures[0].pixels.min() > 250) == (40, True)
+    lost = "its pixels are not square (densities 1 and 2): dropped"
+    assert {*album.notes} == {lost, "left out: 1 further picture"}
 
 
 def test_bad_heics_are_one_line_each():
@@ -396,13 +412,31 @@ def test_a_jpeg_xl_is_read_unless_it_is_too_large():
         read(NAME, data[:20])
 
 
-def test_the_size_of_a_jpeg_xl():
-    """Small sizes, ratios and large ones, as ISO/IEC 18181-1 encodes them."""
+def test_a_jpeg_xl_that_its_decoder_has_turned_is_not_turned_again():
+    """Its header and its EXIF say the same; XMP is read, and what is packed is named."""
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = saved("JXL", quality=95, exif=exif.tobytes(), xmp=b"<x/>")
+    usual = b"\x10jxlp\0\0\0\0\xff\x0a\x07\x07"  # 48x32, and all else as usual
+    said = 0x107 | (2 | 5 << 2 | 1 << 11 | 7 << 14 | 1 << 19) << 9  # the same, but turned
+    data = data.replace(usual, b"\x12" + usual[1:-2] + said.to_bytes(4, "little"))
+
+    picture = read(NAME, data)
+    np.testing.assert_allclose(picture.pixels.astype(int), np.rot90(levels(), -1), atol=25)
+    assert (picture.metadata.orientation, picture.metadata.xmp) == (6, b"<x/>")
+    packed = data + b"\0\0\0\x0dbrobxml \1"
+    assert read_album(NAME, packed).notes == ("left out: XMP that is packed",)
+    assert jxl_header(b"\xff\x0a" + (0x107 | 0b100_000_10 << 9).to_bytes(4, "little"))[2] is True
+
+
+def test_the_header_of_a_jpeg_xl():
+    """Small sizes, ratios and large ones, as ISO/IEC 18181-1 encodes them; what turns it."""
     small = 1 | (3 << 1) | (0 << 6) | (5 << 9)
     square = 1 | (3 << 1) | (1 << 6)
     huge = 0 | (3 << 1) | ((99_999) << 3) | (0 << 33) | (3 << 36) | (199_999 << 38)
     for bits, size in ((small, (48, 32)), (square, (32, 32)), (huge, (200_000, 100_000))):
-        assert jxl_size(b"\xff\x0a" + bits.to_bytes(16, "little")) == size
+        assert jxl_header(b"\xff\x0a" + bits.to_bytes(16, "little"))[0] == size
 
 
 @pytest.mark.parametrize(

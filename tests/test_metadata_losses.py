@@ -47,6 +47,19 @@ def photoshop():
     return stream.getvalue()
 
 
+def box(name, content):
+    """Make a box as AVIF, HEIC and JPEG XL have them."""
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def riff(name, content):
+    """Put a chunk into a WebP."""
+    data = saved("WEBP") + struct.pack("<4sI", name, len(content)) + content
+    data += b"\0" * (len(content) % 2)
+    return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+
+
+BEHIND = "left out: data behind its end mark"
 SHORT = "chunks beside its pixels are damaged: dropped"
 NOT_SQUARE = "its pixels are not square (densities 2 and 1): dropped"
 PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
@@ -63,7 +76,14 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
             jpeg((0xED, b"Photoshop 3.0\x008BIM\4\x0b\0\0\0\0\0\4url.")),
             "left out: settings of Photoshop",
         ),
-        (jpeg() + b"SEFHdataSEFT", "left out: data behind its end mark"),
+        (jpeg() + b"SEFHdataSEFT", BEHIND),
+        (jpeg() + jpeg(), BEHIND),
+        (png(b"tIME") + b"PK", BEHIND),
+        (png(b"tIME") + bytes(9), None),
+        (riff(b"C2PA", b"jumbc2pa"), "left out: content credentials"),
+        (riff(b"junk", b"odd"), "left out: chunk junk"),
+        (saved("AVIF") + box(b"uuid", b"jumbc2pa"), "left out: content credentials"),
+        (saved("AVIF") + box(b"free", b"infe" + bytes(8) + b"tmap"), "left out: a gain map"),
         (png(b"caBX"), "left out: chunk caBX"),
         (jpeg((0xE1, b"Exif\0\0garbage!!")), "EXIF is damaged: dropped"),
         (jpeg((0xE1, block()[:60])), "EXIF is damaged: dropped"),

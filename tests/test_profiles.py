@@ -23,7 +23,7 @@ def described(gamma, *places, channels=3):
     chunks = [(b"gAMA", struct.pack(">I", round(100_000 / gamma)))]
     if places:
         chunks.append((b"cHRM", struct.pack(">8I", *(round(100_000 * each) for each in places))))
-    return from_png(Chunks(others=tuple(chunks), ended=True), channels)
+    return from_png(Chunks(others=tuple(chunks), behind=b""), channels)
 
 
 D65 = (0.3127, 0.3290)

@@ -21,6 +21,9 @@ _UNNAMED: Final = {
     *(b"bKGD", b"hIST", b"sBIT", b"sPLT"),  # of how the pixels were stored, or may be shown
 }
 
+_MOST_PADDING: Final = 1 << 12
+"""Zeros behind the last chunk that are nothing."""
+
 TEXT_MARK: Final = "\x1f"
 """What stands before a keyword that Pillow might take for a field of its own."""
 
@@ -35,8 +38,8 @@ class Chunks:
     others: tuple[tuple[bytes, bytes], ...]
     """Names and contents of all other chunks that are whole, in order."""
 
-    ended: bool
-    """Whether it has its last chunk."""
+    behind: bytes | None
+    """The beginning of what follows its last chunk; ``None`` where that is missing."""
 
     def find(self, name: bytes) -> bytes | None:
         """Return the content of the first chunk of a name, if there is one."""
@@ -116,5 +119,6 @@ def png_chunks(stream: IO[bytes]) -> Chunks:
             others.append((name, stream.read(length)))
             stream.seek(4, io.SEEK_CUR)
     ended = bool(others) and others[-1][0] == b"IEND"
+    behind = stream.read(_MOST_PADDING).strip(b"\0\r\n") if ended else None
     stream.seek(position)
-    return Chunks(others=tuple(others), ended=ended)
+    return Chunks(others=tuple(others), behind=behind)

@@ -13,6 +13,9 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from srcli.imaging.pictures import Coding, Levels, Metadata
 
+_BLOCK: Final = 1 << 16
+"""Bytes of a JPEG that are looked through together."""
+
 _MOST_START: Final = 1 << 20
 """Bytes of a WebP among which its picture begins."""
 
@@ -129,6 +132,26 @@ def _is_lossless(stream: BinaryIO) -> bool:
     stream.seek(0)
     found = re.search(rb"VP8[L ]", stream.read(_MOST_START))
     return found is not None and found[0] == b"VP8L"
+
+
+def behind_jpeg(stream: BinaryIO, start: int) -> bytes | None:
+    """Return the beginning of what follows the end mark of a JPEG, without padding.
+
+    Args:
+        stream: The file; its position is lost.
+        start: Where its first scan begins. There may be end marks of thumbnails before.
+
+    Returns:
+        Nothing where it ends there; ``None`` where it has no end mark.
+    """
+    stream.seek(start)
+    last = b""
+    while part := stream.read(_BLOCK):
+        _, mark, behind = (last + part).partition(b"\xff\xd9")
+        if mark:
+            return (behind + stream.read(_BLOCK)).strip(b"\0\r\n")
+        last = part[-1:]
+    return None
 
 
 def av1_bits(start: bytes) -> int:

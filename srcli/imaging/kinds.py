@@ -10,7 +10,7 @@ from srcli.files import is_file
 from srcli.imaging.formats import BUILT, EXTRAS, FORMATS, format_of
 from srcli.imaging.tiffs import RAW, SUB_DIRECTORIES, is_tiff, pages_of
 
-__all__ = ["format_at", "jxl_size", "kind_of", "registered", "suffix_of_result"]
+__all__ = ["format_at", "kind_of", "registered", "suffix_of_result"]
 
 _START: Final = 40
 """Bytes that tell what a file is."""
@@ -143,33 +143,3 @@ def registered(kind: str) -> str:
             "or convert it to JPEG"
         ) from None
     return "JXL"
-
-
-_RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-"""Width to height, as a JPEG XL may state it instead of its width."""
-
-
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Read width and height in the header of a JPEG XL (ISO/IEC 18181-1, D.2)."""
-    start = 0
-    if data[:2] != b"\xff\x0a":
-        start = max(data.find(b"jxlc") + 4, data.find(b"jxlp") + 8)
-    bits = int.from_bytes(data[start + 2 : start + 18], "little")
-
-    def number(count: int) -> int:
-        nonlocal bits
-        found = bits & ((1 << count) - 1)
-        bits >>= count
-        return found
-
-    small = number(1)
-
-    def side() -> int:
-        return 8 * (number(5) + 1) if small else number((9, 13, 18, 30)[number(2)]) + 1
-
-    height = side()
-    ratio = number(3)
-    if not ratio:
-        return side(), height
-    across, down = _RATIOS[ratio - 1]
-    return height * across // down, height

@@ -92,7 +92,8 @@ def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
         yield DAMAGED
     if info.get("icc_profile") and not metadata.icc_profile:
         yield NO_PROFILE
-    aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
+    aspect = info.get("aspect") or info.get("pixel_aspect_ratio", ())[::-1]
+    aspect = aspect or (not info.get("jfif_unit") and info.get("jfif_density"))
     if aspect and aspect[0] != aspect[1]:
         yield f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
     if _extension_of(packet) and _extended_xmp(packet, segments) is None:
@@ -230,20 +231,22 @@ def exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
 
 _PARTS: Final = {
     "the video of a motion photo": re.compile(rb"MotionPhoto\W{1,4}1|MicroVideo\W{1,4}1"),
-    "a gain map": re.compile(rb"hdrgm:|HDRGainMap|GainMap"),
-    "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth"),
+    "a gain map": re.compile(rb"(?s)hdrgm:|(?i:GainMap)|infe.{8}tmap"),
+    "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth|auxid:2\0|auxiliary:depth"),
 }
+"""Parts that XMP announces, or the boxes of an AVIF or HEIC (ISO/IEC 23008-12, 6.5.8)."""
 
 
-def left_behind(image: Image.Image, further: int) -> list[str]:
+def left_behind(image: Image.Image, further: int, boxes: bytes = b"") -> list[str]:
     """Name the parts of a file that do not travel with its picture.
 
-    Its XMP announces some; ``further`` pictures are there besides the one that is read. What
-    other programs and cameras put into segments of a JPEG is named as it names itself.
+    Its XMP announces some, or its ``boxes``; ``further`` pictures are there besides the one that
+    is read. What other programs and cameras put into segments of a JPEG is named as it names
+    itself.
     """
-    packet = sound(lambda: _xmp_packet(image)) or b""
+    packet = (sound(lambda: _xmp_packet(image)) or b"") + boxes
     parts = [name for name, pattern in _PARTS.items() if pattern.search(packet)]
-    further -= sum("map" in name for name in parts)
+    further -= 0 if boxes else sum("map" in name for name in parts)
     if further > 0:
         parts.append(f"{further} further picture{'s' if further > 1 else ''}")
     for marker, content in getattr(image, "applist", []):

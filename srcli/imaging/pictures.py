@@ -193,3 +193,26 @@ def interleaved(picture: Picture) -> Levels:
     if picture.alpha is None:
         return cast("Levels", np.ascontiguousarray(picture.pixels))
     return cast("Levels", np.concatenate([picture.pixels, picture.alpha], axis=2))
+
+
+def of_one_kind(pictures: list[Picture]) -> list[Picture]:
+    """Give all frames an opacity if one has it, and RGB if one is coloured; else make them grey."""
+    clear = any(picture.alpha is not None for picture in pictures)
+    profile = pictures[0].metadata.icc_profile or b""  # one of RGB says nothing of grey
+    coloured = b"RGB " in profile[:20] or not all(_is_grey(each.pixels) for each in pictures)
+    return [_as_kind(picture, clear=clear, coloured=coloured) for picture in pictures]
+
+
+def _is_grey(pixels: Levels) -> bool:
+    return bool((pixels[..., :1] == pixels[..., 1:]).all())
+
+
+def _as_kind(picture: Picture, *, clear: bool, coloured: bool) -> Picture:
+    pixels, alpha = picture.pixels, picture.alpha
+    if clear and alpha is None:
+        shape = (picture.height, picture.width, 1)
+        alpha = np.full(shape, np.iinfo(pixels.dtype).max, pixels.dtype)
+    if coloured != (pixels.shape[2] == 3):
+        wide = np.repeat(pixels, 3, axis=2) if coloured else pixels[..., :1].copy()
+        pixels = cast("Levels", wide)
+    return replace(picture, pixels=pixels, alpha=alpha)

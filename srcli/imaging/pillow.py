@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import BinaryIO, Final, cast
 
 import numpy as np
@@ -16,8 +17,9 @@ from PIL import Image, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging import colour
+from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import Chunks, plain, png_chunks
-from srcli.imaging.coding import Header, av1_bits, clear_webp, coding_of
+from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
     exif_block,
     left_behind,
@@ -37,9 +39,6 @@ _STRIP_BYTES: Final = 1 << 22
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
-
-_MOST_PADDING: Final = 1 << 12
-"""Zeros behind the end mark of a JPEG that are nothing."""
 
 _NO_END: Final = "its end mark is missing; every pixel is there"
 
@@ -77,6 +76,7 @@ class PillowFile:
         ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
+        self._start = stream.tell()  # in a JPEG behind the header
         self.format = "JPEG" if image.format == "MPO" else str(image.format)
         self.position = 1
         """Which frame is being decoded, from 1."""
@@ -100,6 +100,11 @@ class PillowFile:
             data = io.BytesIO(clear_webp(self._content()))
             self.holder = image = Image.open(data, formats=["WEBP"])
         self.image = image
+        self.turned: int | None = image.info.get("original_orientation")
+        """The orientation by which the decoder itself has turned the pixels, as of a HEIC."""
+
+        if self.format == "JXL" and not getattr(image, "jpeg", False):
+            self._look_through_jxl()
         self._applications: set[bytes] = set()
         if self.format == "GIF":
             self._look_through_gif()
@@ -124,6 +129,15 @@ class PillowFile:
         self.image.info["xmp"] = packet
         self._applications = {*re.findall(rb"!\xff\x0b([ -~]{8})", data)} - _OF_ANIMATIONS
         self.stream.seek(position)
+
+    def _look_through_jxl(self) -> None:
+        """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
+        data = self._content()
+        self.image.info["xmp"] = dict(boxes_of(data)).get(b"xml ", b"")
+        _, orientation, moves = jxl_header(data)
+        self.turned = orientation if orientation > 1 else None
+        if moves:
+            self.notes["JPEG XL: the first frame of its animation is read"] = None
 
     # ---- what the header says -------------------------------------------------------------
 
@@ -166,7 +180,7 @@ class PillowFile:
     @property
     def orientation(self) -> int:
         """1 to 8 as in EXIF."""
-        return orientation_of(self.holder)
+        return 1 if self.turned else orientation_of(self.holder)
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -190,7 +204,9 @@ class PillowFile:
         description = None
         for number in self.frames:
             self.position = number - self.frames[0] + 1
-            if number != self.image.tell():
+            if (
+                number != self.image.tell() and self.format != "HEIF"
+            ):  # the first is not the main one
                 self.image.seek(number)
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
@@ -209,17 +225,15 @@ class PillowFile:
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
-        parts = left_behind(self.holder, further)
+        boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
+        parts = left_behind(self.holder, further, self._content(_MOST_BOXES) if boxed else b"")
         parts += [f"data of {name.decode()}" for name in sorted(self._applications)]
-        if self.chunks is not None:
-            parts += self.chunks.unknown
-            if not self.chunks.ended:
-                self.notes[_NO_END] = None
-        if self.format == "JPEG" and (where := self._end_mark()) is not None:
-            if where < 0:
-                self.notes[_NO_END] = None
-            elif not parts:
-                parts.append("data behind its end mark")
+        parts += parts_beside(self._content()) if boxed else []
+        parts += self.chunks.unknown if self.chunks else []
+        if self.behind is None:
+            self.notes[_NO_END] = None
+        elif self.behind and (self.chunks or not parts):  # in a JPEG it may be what is named
+            parts.append("data behind its end mark")
         if parts:
             self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
 
@@ -229,13 +243,12 @@ class PillowFile:
             return av1_bits(self._content(_MOST_BOXES))
         return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
 
-    def _end_mark(self) -> int | None:
-        """Find where a JPEG has its end mark, negative: nowhere; None: at its end."""
-        size = self.stream.seek(0, io.SEEK_END)
-        self.stream.seek(max(0, size - _MOST_PADDING))
-        if self.stream.read().rstrip(b"\0\r\n").endswith(b"\xff\xd9"):
-            return None
-        return self._content().rpartition(b"\xff\xda")[2].find(b"\xff\xd9")
+    @cached_property
+    def behind(self) -> bytes | None:
+        """The beginning of what follows its end mark, if it is a JPEG or PNG; ``None``: no mark."""
+        if self.chunks is not None:
+            return self.chunks.behind
+        return behind_jpeg(self.stream, self._start) if self.format == "JPEG" else b""
 
     def _content(self, most: int = -1) -> bytes:
         self.stream.seek(0)
@@ -265,7 +278,7 @@ class PillowFile:
         try:
             pixels = decoded("pngload_buffer", self._content(), self.image.size)
         except OSError as error:
-            if chunks.ended:
+            if chunks.behind is not None:
                 raise
             raise EOFError("unexpected end of file") from error
         colours = 1 if pixels.shape[2] < 3 else 3
@@ -284,7 +297,7 @@ class PillowFile:
             metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
         metadata = replace(
             metadata,
-            orientation=self.orientation,
+            orientation=self.turned or self.orientation,
             size=self.upright_size if metadata.exif or metadata.xmp else None,
         )
         if self.image.mode in CONVERTED:
@@ -391,26 +404,3 @@ def _target_of(image: Image.Image) -> str:
             f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
         )
     return _TARGET_MODES[image.mode]
-
-
-def of_one_kind(pictures: list[Picture]) -> list[Picture]:
-    """Give all frames an opacity if one has it, and RGB if one is coloured; else make them grey."""
-    clear = any(picture.alpha is not None for picture in pictures)
-    profile = pictures[0].metadata.icc_profile or b""  # one of RGB says nothing of grey
-    coloured = b"RGB " in profile[:20] or not all(_is_grey(each.pixels) for each in pictures)
-    return [_as_kind(picture, clear=clear, coloured=coloured) for picture in pictures]
-
-
-def _is_grey(pixels: Levels) -> bool:
-    return bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-def _as_kind(picture: Picture, *, clear: bool, coloured: bool) -> Picture:
-    pixels, alpha = picture.pixels, picture.alpha
-    if clear and alpha is None:
-        shape = (picture.height, picture.width, 1)
-        alpha = np.full(shape, np.iinfo(pixels.dtype).max, pixels.dtype)
-    if coloured != (pixels.shape[2] == 3):
-        wide = np.repeat(pixels, 3, axis=2) if coloured else pixels[..., :1].copy()
-        pixels = cast("Levels", wide)
-    return replace(picture, pixels=pixels, alpha=alpha)

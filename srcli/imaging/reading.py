@@ -5,7 +5,6 @@ it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, be
 """
 
 import io
-import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -18,14 +17,15 @@ from PIL import Image
 from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import tiffs
+from srcli.imaging.boxes import jxl_header
 from srcli.imaging.chunks import plain
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
-from srcli.imaging.kinds import jxl_size, kind_of, registered
+from srcli.imaging.kinds import kind_of, registered
 from srcli.imaging.metadata import metadata_of, orientation_of
 from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, problem_of
-from srcli.imaging.pictures import Album, Levels, Metadata, Picture
-from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of, of_one_kind
+from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
+from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.tiffs import Page, TiffFile, is_tiff, page_metadata
 from srcli.imaging.vips import decoded_bands
@@ -67,7 +67,7 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
     formats = [*BUILT] if kind is None else [registered(kind)]
     if kind == "JPEG XL":  # opening it decodes it
         stream.seek(0)
-        check_pixels(jxl_size(stream.read()), 1, limit)
+        check_pixels(jxl_header(stream.read())[0], 1, limit)
         stream.seek(0)
     try:
         image = Image.open(stream, formats=formats)
@@ -285,24 +285,14 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I;16"}:
         return None
     if file.chunks is not None:
-        fits = file.chunks.ended and file.chunks.kind in _SCANNED_PNGS
+        fits = file.behind is not None and file.chunks.kind in _SCANNED_PNGS
         return ("pngload", rows) if fits else None
-    fits = file.format == "JPEG" and _has_end_mark(file.stream)
+    fits = file.format == "JPEG" and file.behind is not None
     return ("jpegload", rows) if fits else None
 
 
 def _row_bytes(header: Header) -> int:
     return header.width * header.channels * header.bits // 8
-
-
-def _has_end_mark(stream: BinaryIO) -> bool:
-    """Whether a JPEG has an end mark behind its header, where Pillow has stopped reading."""
-    start = stream.tell()
-    try:
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.rfind(b"\xff\xd9", start) >= 0
-    except (OSError, ValueError):  # no file of the system's
-        return False
 
 
 def _is_plain(page: Page, header: Header) -> bool:

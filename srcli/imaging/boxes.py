@@ -1,0 +1,73 @@
+"""Files that are made of boxes: AVIF, HEIC, JPEG XL, and WebP, whose boxes are chunks of RIFF."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+_OF_WEBP: Final = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
+_PACKED: Final = {b"Exif": "EXIF that is packed", b"xml ": "XMP that is packed"}
+
+
+def boxes_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Go through the outermost boxes: their names and contents (ISO/IEC 14496-12, 4.2)."""
+    is_riff = data[:4] == b"RIFF"
+    place = 12 if is_riff else 0
+    while place + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, place)
+        start = place + 8
+        if is_riff:  # the name comes first, and what is odd is padded (RFC 9649, 2.3)
+            name, length = struct.unpack_from("<4sI", data, place)
+            size = 8 + length + length % 2
+        elif size == 1:  # of more than 32 bits
+            size, start = int.from_bytes(data[start : start + 8]), start + 8
+        end = place + size if size else len(data)
+        yield name, data[start:end]
+        place = max(end, start)
+
+
+def parts_beside(data: bytes) -> Iterator[str]:
+    """Name what is in a file besides its picture that is not read."""
+    for name, content in boxes_of(data):
+        if name in {b"uuid", b"jumb", b"C2PA"} and b"c2pa" in content:
+            yield "content credentials"
+        elif name == b"brob":  # ISO/IEC 18181-2, 9.8: by Brotli
+            yield _PACKED.get(content[:4], "data that is packed")
+        elif data[:4] == b"RIFF" and name.isalnum() and name not in _OF_WEBP:
+            yield f"chunk {name.decode()}"
+
+
+_RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Width to height, as a JPEG XL may state it instead of its width."""
+
+
+def jxl_header(data: bytes) -> tuple[tuple[int, int], int, bool]:
+    """Read the header of a JPEG XL (ISO/IEC 18181-1, D.2 and D.3).
+
+    Returns:
+        Width and height as stored, by which orientation it is turned when it is decoded, and
+        whether it is an animation.
+    """
+    start = 0
+    if data[:2] != b"\xff\x0a":
+        start = max(data.find(b"jxlc") + 4, data.find(b"jxlp") + 8)
+    bits = int.from_bytes(data[start + 2 : start + 18], "little")
+
+    def number(count: int) -> int:
+        nonlocal bits
+        found = bits & ((1 << count) - 1)
+        bits >>= count
+        return found
+
+    small = number(1)
+
+    def side() -> int:
+        return 8 * (number(5) + 1) if small else number((9, 13, 18, 30)[number(2)]) + 1
+
+    height, ratio = side(), number(3)
+    across, down = _RATIOS[ratio - 1]
+    width = height * across // down if ratio else side()
+    is_usual = number(1) or not number(1)
+    orientation = 1 if is_usual else 1 + number(3)
+    # Another size to be shown in, and a small copy, would come before.
+    moves = not is_usual and number(3) == 0b100
+    return (width, height), orientation, moves
