@@ -76,13 +76,16 @@ def test_values_are_taken_out_where_they_stand():
     """Tags of the old file's storage go, the later ones move up, and values stay."""
     layout = Layout("<", big=False)
     storage = {0x103: layout.numbers(SHORT, 6), 0x111: layout.numbers(LONG, 1234)}
-    before = block(main={**storage, 0x8298: text("© somebody")})
+    storage |= {tag: layout.numbers(SHORT, 1) for tag in (0x119, 0x125, 0x14C, 0x14E, 0x80E3)}
+    white = (5, struct.pack("<4I", 3127, 10000, 3290, 10000))
+    before = block(main={**storage, 0x13E: white, 0x8298: text("© somebody")})
 
     after, _ = exif.fitted_exif(pictured(exif=before))
 
     found = Image.Exif()
     found.load(after)
     assert not storage.keys() & found.keys()
+    assert found[0x13E] == (0.3127, 0.329)  # of its colours, which stay
     assert found[0x8298].encode("latin-1").decode() == "© somebody"
     assert after.index("©".encode()) == before.index("©".encode())
 
