@@ -87,6 +87,7 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
         (png(b"caBX"), "left out: chunk caBX"),
         (jpeg((0xE1, b"Exif\0\0garbage!!")), "EXIF is damaged: dropped"),
         (jpeg((0xE1, block()[:60])), "EXIF is damaged: dropped"),
+        (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
@@ -106,6 +107,12 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
 def test_what_does_not_travel_is_named(data, note):
     """Blocks of cameras and programs, broken metadata; the picture is read all the same."""
     assert read_album(NAME, data).notes == ((note,) if note else ())
+
+
+def test_what_a_cmyk_jpeg_loses_is_named_too():
+    """Its profile is used and goes; broken EXIF is no less broken."""
+    data = as_bytes(Image.new("CMYK", (8, 8)), "JPEG", exif=b"Exif\0\0garbage!!")
+    assert "EXIF is damaged: dropped" in read_album(NAME, data).notes
 
 
 @pytest.mark.parametrize(

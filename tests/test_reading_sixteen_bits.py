@@ -1,6 +1,7 @@
 """Sixteen bits a channel, and what else Pillow alone would lose."""
 
 import io
+import lzma
 import struct
 import zlib
 from pathlib import Path
@@ -26,6 +27,7 @@ from reading_files import (
 )
 
 from srcli.errors import ImageError
+from srcli.imaging.ifd import SHORT, Layout, laid_out
 from srcli.imaging.reading import read, read_album, read_header, read_size
 
 # ---- sixteen bits -------------------------------------------------------------------------
@@ -53,6 +55,54 @@ def test_levels_without_a_known_range_are_refused(saved, mode, stored, value, ex
         read(path)
 
     assert f"{path}: {expected}" == str(caught.value)
+
+
+def plain_tiff(bits, photometric, samples, data, **more):
+    """Lay out a TIFF of one strip, 8x2 pixels, that no writer makes."""
+    layout = Layout("<", big=False)
+    tags = {256: 8, 257: 2, 259: 1, 262: photometric, 273: 8, 277: samples, 278: 2}
+    tags |= {279: len(data), **{int(tag[1:]): value for tag, value in more.items()}}
+    parts = {tag: layout.numbers(SHORT, value) for tag, value in tags.items()}
+    parts[258] = layout.numbers(SHORT, *[bits] * samples)
+    start = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    return start + laid_out({0: parts}, len(start), layout)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (plain_tiff(10, 1, 1, bytes(20)), "of a kind that is not read (samples_per_pixel not a"),
+        (plain_tiff(12, 2, 3, bytes(72)), "3 samples of 12 bits in this way are not read; save"),
+        (plain_tiff(8, 8, 4, bytes(64)), "4 samples of 8 bits in this way are not read; save"),
+        (plain_tiff(16, 9, 3, bytes(96)), "photometric interpretation 9, which is not read; save"),
+        (
+            b"\xff\xd8\xff\xc0\0\x0b\x0c\0\2\0\x08\1\1\x11\0",
+            "of a kind that is not read (cannot handle 12-bit layers); convert it to PNG",
+        ),
+    ],
+    ids=["grey of 10 bits", "RGB of 12", "CIELAB with opacity", "CIELAB of ICC", "JPEG of 12"],
+)
+def test_what_is_not_read_is_not_called_damaged(data, line):
+    """What nobody can decode is named, and what to do."""
+    with pytest.raises(ImageError) as caught:
+        read(Path("a"), data)
+    assert str(caught.value).startswith(f"a: {line}")
+
+
+def test_rare_kinds_of_tiff_are_read():
+    """Colours of half the resolution, not compressed; levels with a sign."""
+    grey = plain_tiff(8, 6, 3, bytes([90, 90, 90, 90, 128, 128] * 4))
+    np.testing.assert_array_equal(90, read(Path("a"), grey).pixels)
+    signed = plain_tiff(8, 1, 1, bytes([90] * 16), _339=2)
+    np.testing.assert_array_equal(90, read(Path("a"), signed).pixels)
+    assert read(Path("a"), signed).pixels.dtype == np.uint8
+
+
+def test_sixteen_bits_that_are_read_at_eight_are_named():
+    """Pillow alone decodes LZMA."""
+    data = plain_tiff(16, 2, 3, lzma.compress(bytes(96)), _259=34925)
+    assert read_album(Path("a"), data).notes == ("TIFF of 16 bits read at 8 bits",)
+    assert read_header(Path("a"), data).bits == 8
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.complex64])
@@ -227,13 +277,13 @@ def test_no_changed_byte_of_the_pixels_of_a_png_goes_unnoticed(bits):
             read(Path("a.png"), bytes(changed))
 
 
-@pytest.mark.parametrize("compression", ["lzma", "webp"])
+@pytest.mark.parametrize("compression", ["lzma", "zstd", "webp"])
 def test_what_one_of_two_libtiffs_knows_is_read(compression):
-    """Pillow's libtiff undoes LZMA, that of libvips WebP."""
+    """Pillow's libtiff undoes LZMA and Zstandard, that of libvips WebP."""
     levels = noise(3, height=24, width=40)
     stream = io.BytesIO()
-    if compression == "lzma":
-        as_image(levels).save(stream, "TIFF", compression="lzma")
+    if compression != "webp":
+        as_image(levels).save(stream, "TIFF", compression=compression)
     else:
         image = pyvips.Image.new_from_array(levels)
         stream.write(image.tiffsave_buffer(compression="webp", lossless=True))

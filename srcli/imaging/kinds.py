@@ -8,7 +8,7 @@ from typing import Final
 from srcli.errors import ImageError
 from srcli.files import is_file
 from srcli.imaging.formats import BUILT, EXTRAS, FORMATS, format_of
-from srcli.imaging.tiffs import RAW, SUB_DIRECTORIES, is_tiff, pages_of
+from srcli.imaging.pages import RAW, SUB_DIRECTORIES, is_tiff, pages_of
 
 __all__ = ["format_at", "kind_of", "registered", "suffix_of_result"]
 

@@ -66,6 +66,11 @@ _TRUNCATION: Final = re.compile(
 )
 
 
+_FOREIGN: Final = re.compile(
+    "^unsupported|not configured|whole number of bytes|cannot handle", re.IGNORECASE
+)
+
+
 def _is_of_system(error: Exception) -> bool:
     """Whether the system refused; but codecs seek to nonsense offsets, which it calls invalid."""
     return isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
@@ -90,6 +95,6 @@ def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
         return f"cannot be read ({reason(error)}); check the path and the disk"
     if isinstance(error, EOFError) or _TRUNCATION.search(str(error)):
         return "truncated, its end is missing; fetch the file again"
-    foreign = str(error).startswith("Unsupported")
+    foreign = _FOREIGN.search(str(error))
     what = "of a kind that is not read" if foreign else "damaged"
     return f"{what} ({reason(error)}); {'convert it to PNG' if foreign else 'fetch the file again'}"

@@ -21,6 +21,7 @@ from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import Chunks, plain, png_chunks
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
+    NO_PROFILE,
     exif_block,
     left_behind,
     losses_of,
@@ -291,8 +292,10 @@ class PillowFile:
     def metadata(self, channels: int) -> Metadata:
         """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""
         metadata = metadata_of(self.holder, channels)
-        if self.image.mode not in CONVERTED:
-            self.notes |= dict.fromkeys(losses_of(self.holder, metadata))
+        lost = dict.fromkeys(losses_of(self.holder, metadata))
+        if self.image.mode in CONVERTED:  # through it
+            lost.pop(NO_PROFILE, None)
+        self.notes |= lost
         if (block := self._avif_exif()) and metadata.exif:
             metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
         metadata = replace(

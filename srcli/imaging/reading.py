@@ -12,11 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from srcli.errors import ImageError
 from srcli.files import is_pipe
-from srcli.imaging import tiffs
+from srcli.imaging import pages
 from srcli.imaging.boxes import jxl_header
 from srcli.imaging.chunks import plain
 from srcli.imaging.coding import Header, Scan
@@ -24,10 +24,11 @@ from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
 from srcli.imaging.kinds import kind_of, registered
 from srcli.imaging.metadata import metadata_of, orientation_of
 from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, problem_of
+from srcli.imaging.pages import Page, is_tiff
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
 from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.tiffs import Page, TiffFile, is_tiff, page_metadata
+from srcli.imaging.tiffs import TiffFile, page_metadata
 from srcli.imaging.vips import decoded_bands
 
 _File = PillowFile | TiffFile
@@ -78,12 +79,22 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
             image = Image.open(stream, formats=["PNG"])
             notes["chunks beside its pixels are damaged: dropped"] = None
         elif kind is None or is_no_damage(error):
-            raise
+            raise (_refusal(stream) if start[:3] == b"\xff\xd8\xff" else None) or error from None
         else:
             raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
+
+
+def _refusal(stream: BinaryIO) -> Exception | None:
+    """Return why Pillow refuses a JPEG that is not damaged, such as one of 12 bits."""
+    stream.seek(0)
+    try:
+        JpegImagePlugin.JpegImageFile(stream)
+    except SyntaxError as error:
+        return error if "cannot handle" in str(error) else None
+    return None
 
 
 def _numbered(file: _File) -> Iterator[Picture]:
@@ -297,22 +308,22 @@ def _row_bytes(header: Header) -> int:
 
 def _is_plain(page: Page, header: Header) -> bool:
     """Whether a page needs no more than decoding."""
-    plain = {tiffs.GREY, tiffs.RGB} | ({tiffs.YCBCR} if page.packing == tiffs.JPEG else set())
+    plain = {pages.GREY, pages.RGB} | ({pages.YCBCR} if page.packing == pages.JPEG else set())
     return (
         page.photometric in plain
         and page.orientation == 1
         and not page.is_separate
         and page.samples == header.channels
-        and {*page.numbers(tiffs.BITS, 1)} in ({8}, {16})
-        and {*page.numbers(tiffs.SAMPLE_FORMAT, 1)} == {1}
+        and {*page.numbers(pages.BITS, 1)} in ({8}, {16})
+        and {*page.numbers(pages.SAMPLE_FORMAT, 1)} == {1}
     )
 
 
 def _step_of(page: Page, header: Header) -> int | None:
     """Return how many rows are decoded together; ``None`` where they are too many to be held."""
-    tiled = tiffs.TILE_WIDTH in page.entries
-    step = page.number(tiffs.TILE_ROWS if tiled else tiffs.STRIP_ROWS, header.height)
-    if not tiled and page.packing == tiffs.UNPACKED and step >= header.height:
+    tiled = pages.TILE_WIDTH in page.entries
+    step = page.number(pages.TILE_ROWS if tiled else pages.STRIP_ROWS, header.height)
+    if not tiled and page.packing == pages.UNPACKED and step >= header.height:
         step = max(1, _CHOPPED // _row_bytes(header))
     step = step if tiled else min(step, header.height)
     if step < 1 or step * _row_bytes(header) > _MOST_STEP:

@@ -1,22 +1,19 @@
-"""TIFF and BigTIFF: the directories of the pages, what they say, and the pixels by libvips."""
+"""TIFF and BigTIFF: the pictures of their pages, by libvips, and what is said of them."""
 
 import io
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.imaging.coding import Header
 from srcli.imaging.colour import adobe_rgb_of
 from srcli.imaging.exif import block_of
-from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
 from srcli.imaging.metadata import (
     MOST_PROFILE,
     NO_PROFILE,
@@ -26,202 +23,51 @@ from srcli.imaging.metadata import (
     whole_records,
 )
 from srcli.imaging.opening import check_pixels, too_many
+from srcli.imaging.pages import (
+    CMYK,
+    COLOUR_MAP,
+    FOR_PILLOW,
+    GREY,
+    INVERTED_GREY,
+    LAB,
+    PALETTE,
+    RAW,
+    RGB,
+    SAMPLE_FORMAT,
+    STRIP_ROWS,
+    STRIPS,
+    SUB_DIRECTORIES,
+    SUBSAMPLING,
+    TILE_WIDTH,
+    YCBCR,
+    Page,
+    pages_of,
+)
 from srcli.imaging.pictures import Coding, Metadata, Picture, upright
 from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 from srcli.imaging.xmp import utf8_of
 
-SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT = 254, 255, 256, 257
-BITS, COMPRESSION, PHOTOMETRIC = 258, 259, 262
-STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
-TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
-EXTRA_SAMPLES, SAMPLE_FORMAT, DNG_VERSION = 338, 339, 50706
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _BYTE, _UNDEFINED = 1, 7
-_OF_PHOTOSHOP: Final = {34377: "settings", 37724: "layers", 50255: "annotations"}
-
-_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 18: "Q"}
-"""Types of TIFF whose values are integers, and how :mod:`struct` names them."""
+_LEFT_OUT: Final = {
+    34377: "settings of Photoshop",
+    37724: "layers of Photoshop",
+    50255: "annotations of Photoshop",
+    52545: "content credentials",
+}
 
 _UNBOUNDED: Final = {3, 5, 6}
 """Sample formats: floating point, and complex numbers of both kinds."""
 
-UNPACKED, JPEG = 1, 7
-INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-LAB: Final = {8, 9, 10}
-_SENSOR: Final = {32803, 34892}
-"""Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
-
-_MOST_PAGES: Final = 65536
-_MOST_BELOW: Final = 16
-
-RAW: Final = "a camera raw, which is not read; develop it first"
-
-
-def is_tiff(start: bytes) -> bool:
-    """Tell a TIFF or BigTIFF by its first four bytes."""
-    return start[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-
-
-class Page:
-    """One directory of a TIFF; values are read from the file when they are asked for."""
-
-    def __init__(self, stream: BinaryIO, layout: Layout, where: int, index: int) -> None:
-        """Read the list of tags; EOFError if it is cut off."""
-        self.stream, self.layout, self.where, self.index = stream, layout, where, index
-        try:
-            entries = entries_at(stream, layout, where, MAIN)
-            behind = where + layout.first + len(entries) * layout.step
-            self.following = layout.number(stream, behind, layout.offset)
-        except ValueError as error:
-            raise EOFError("unexpected end of file") from error
-        self.entries = {entry.tag: entry for entry in reversed(entries)}
-        """Where the values stand, by tag; of two for one tag the first."""
-
-    def raw(self, tag: int) -> bytes:
-        """Return the bytes of a value, if there is one; EOFError where they are cut off."""
-        entry = self.entries.get(tag)
-        if entry is None:
-            return b""
-        self.stream.seek(entry.start)
-        data = self.stream.read(entry.size)
-        if len(data) < entry.size:
-            raise EOFError("unexpected end of file")
-        return data
-
-    def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
-        """Return the integers of a tag, or what holds where it is missing or none."""
-        entry = self.entries.get(tag)
-        if entry is None or entry.kind not in _NUMBERS or not entry.count:
-            return default
-        layout = f"{self.layout.order}{entry.count}{_NUMBERS[entry.kind]}"
-        return struct.unpack(layout, self.raw(tag))
-
-    def number(self, tag: int, default: int) -> int:
-        """Return the first integer of a tag."""
-        return self.numbers(tag, default)[0]
-
-    # ---- what the tags mean ---------------------------------------------------------------
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """Width and height as stored."""
-        width, height = self.number(WIDTH, 0), self.number(HEIGHT, 0)
-        if width < 1 or height < 1:
-            raise ValueError("its size is missing")
-        return width, height
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height once it is turned."""
-        width, height = self.size
-        return (height, width) if self.orientation >= 5 else (width, height)
-
-    @property
-    def orientation(self) -> int:
-        """1 to 8 as in EXIF; 1 where it is broken."""
-        value = self.number(ORIENTATION, 1)
-        return value if 1 <= value <= 8 else 1
-
-    @cached_property
-    def photometric(self) -> int:
-        """What the numbers stand for; RGB where a broken file of three samples is silent."""
-        return self.number(PHOTOMETRIC, RGB if self.samples > 2 else GREY)
-
-    @cached_property
-    def samples(self) -> int:
-        """Numbers of a pixel."""
-        return self.number(SAMPLES, 1)
-
-    @cached_property
-    def depth(self) -> int:
-        """Bits of the deepest sample."""
-        return max(self.numbers(BITS, 1))
-
-    @property
-    def packing(self) -> int:
-        """The number of its compression."""
-        return self.number(COMPRESSION, UNPACKED)
-
-    @property
-    def channels(self) -> int:
-        """1 where it is grey, 3 where it becomes RGB."""
-        return 1 if self.photometric in {INVERTED_GREY, GREY} else 3
-
-    @property
-    def bits(self) -> int:
-        """8 or 16: of the pixel values that it becomes."""
-        return 16 if self.depth > 8 and self.photometric not in {CMYK, PALETTE} else 8
-
-    @property
-    def _colours(self) -> int:
-        return {PALETTE: 1, CMYK: 4}.get(self.photometric, self.channels)
-
-    @property
-    def opacity(self) -> int | None:
-        """Which sample is the opacity, if one is."""
-        kinds = enumerate(self.numbers(EXTRA_SAMPLES, 0), self._colours)
-        return next((n for n, kind in kinds if kind in {1, 2} and n < self.samples), None)
-
-    @property
-    def further(self) -> int:
-        """How many samples are neither colours nor the opacity."""
-        return self.samples - self._colours - (self.opacity is not None)
-
-    @property
-    def is_reduced(self) -> bool:
-        """Whether it is a smaller copy or the mask of another page."""
-        old = self.number(OLD_SUBFILE_TYPE, 0)
-        return bool(self.number(SUBFILE_TYPE, 0) & 0b101) or old == 2
-
-    @property
-    def is_separate(self) -> bool:
-        """Whether the samples of a pixel are stored apart, each in a plane of its own."""
-        return self.samples > 1 and self.number(PLANAR, 1) == 2
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
-        is_one = self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
-        return is_one or any(below.photometric in _SENSOR for below in self.below)
-
-    @cached_property
-    def below(self) -> list["Page"]:
-        """The directories that it leads to; of a raw one has the mosaic."""
-        found: list[Page] = []
-        with suppress(EOFError, ValueError):
-            for where in self.numbers(SUB_DIRECTORIES)[:_MOST_BELOW]:
-                found.append(Page(self.stream, self.layout, where, self.index))  # noqa: PERF401
-        return found
-
-
-def pages_of(stream: BinaryIO) -> Iterator[Page]:
-    """Go from directory to directory; ImageError if the file is a camera raw."""
-    layout = layout_of(stream)
-    stream.seek(0)
-    if stream.read(12)[8:] in {b"CR\2\0", b"IIII", b"MMMM"}:  # Canon, Phase One
-        raise ImageError(RAW)
-    where = layout.number(stream, layout.link, layout.offset)
-    seen: set[int] = set()
-    while where and where not in seen and len(seen) < _MOST_PAGES:
-        page = Page(stream, layout, where, len(seen))
-        if page.is_raw:
-            raise ImageError(RAW)
-        seen.add(where)
-        where = page.following
-        yield page
-    if not seen:
-        raise ValueError("it has no page")
-
+_READ: Final = {INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR, LAB}
+_OUT: Final = "save it as RGB or grey of 8 or 16 bits, by Deflate or LZW"
 
 # ---- pixels -------------------------------------------------------------------------------
 
 _JPEGS: Final = {6, 7}
 """Compressions of TIFF that are JPEG, the old way and the new one."""
-
-_FOR_PILLOW: Final = {6, 34925}
-"""Old JPEG and LZMA."""
 
 
 class TiffFile:
@@ -286,11 +132,12 @@ class TiffFile:
                 )
             pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
             metadata = page_metadata(page, self.notes)
-            if page.photometric == CMYK and page.depth > 8:
-                self.notes["CMYK of 16 bits read at 8 bits"] = None
+            if page.bits == 8 < page.depth:
+                what = "CMYK" if page.photometric == CMYK else "TIFF"
+                self.notes[f"{what} of {page.depth} bits read at 8 bits"] = None
             if note is not None:
                 self.notes[note] = None
-            if page.photometric in LAB | {CMYK}:
+            if page.photometric in {CMYK, LAB}:
                 metadata = replace(metadata, icc_profile=None)
             yield Picture(
                 pixels=upright(pixels, page.orientation),
@@ -319,9 +166,14 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
     page.raw(COLOUR_MAP)  # libtiff would do without one that is cut off
     if {*page.numbers(SAMPLE_FORMAT, 1)} & _UNBOUNDED:  # some of which libvips calls damaged
         raise ImageError("pixels of kind F have no fixed range; convert it to 8 or 16 bits")
-    lab, tiled = page.photometric in LAB, TILE_WIDTH in page.entries
-    unpacked = page.photometric == YCBCR and page.packing not in _JPEGS
-    if page.packing in _FOR_PILLOW or page.depth == 12:
+    if page.photometric not in _READ:
+        raise ImageError(
+            f"photometric interpretation {page.photometric}, which is not read; {_OUT}"
+        )
+    lab, tiled = page.photometric == LAB, TILE_WIDTH in page.entries
+    whole = page.photometric == YCBCR and page.numbers(SUBSAMPLING, 2, 2) == (1, 1)
+    unpacked = whole and page.packing not in _JPEGS
+    if page.packing in FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
         return _by_pillow(page, data)
@@ -348,7 +200,12 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
 
 def _by_pillow(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
     """Decode what Pillow knows and libvips does not: LZMA, old JPEG, tiles in planes."""
-    with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+    try:
+        opened = Image.open(io.BytesIO(data), formats=["TIFF"])
+    except UnidentifiedImageError:
+        kind = f"{page.samples} samples of {page.depth} bits"
+        raise ImageError(f"{kind} in this way are not read; {_OUT}") from None
+    with opened as image:
         image.seek(page.index)
         image.getexif().clear()  # or it would be turned
         image.load()
@@ -366,7 +223,7 @@ def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
         raise ImageError(
             f"{depth}-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
         )
-    return pixels.astype(np.uint16)
+    return pixels.astype(np.uint8 if pixels.itemsize == 1 else np.uint16)
 
 
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -388,9 +245,9 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     sound(lambda: exif.load(block or b""))
     data = sound(lambda: page.raw(_PROFILE)) or b""
     profile = profile_for(data, page.channels)
-    if data and profile is None and page.photometric not in {CMYK, *LAB}:
+    if data and profile is None and page.photometric not in {CMYK, LAB}:
         notes[NO_PROFILE] = None
-    parts = [f"{name} of Photoshop" for tag, name in _OF_PHOTOSHOP.items() if tag in page.entries]
+    parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
     if page.further > 0:
         parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
     if parts:
