@@ -449,6 +449,9 @@ def test_the_header_of_a_jpeg_xl():
         (b"v/1\1\2\0\0\0", "an OpenEXR file"),
         (b"#?RADIANCE\n", "a Radiance HDR file"),
         (b"gimp xcf v011\0", "a file of GIMP"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6", "a PNG as it is packed for iPhones"),
+        (b"P7\nWIDTH 2\n", "a PAM file"),
+        (b"PF\n2 2\n-1\n", "a PFM file"),
     ],
 )
 def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path, start, what):

@@ -95,6 +95,10 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
         (png(b"pHYs", struct.pack(">IIB", 2, 1, 0)), NOT_SQUARE),
         (saved("JPEG").replace(b"\0\0\1\0\1\0\0", b"\0\0\2\0\1\0\0", 1), NOT_SQUARE),
         (
+            saved("GIF")[:12] + b"\x71" + saved("GIF")[13:],
+            "its pixels are not square (densities 64 and 128): dropped",
+        ),
+        (
             saved("GIF").replace(b",", b"!\xff\x0bICCRGBG1012\1x\0,", 1),
             "left out: data of ICCRGBG1",
         ),
@@ -137,6 +141,12 @@ def test_the_extension_of_a_jpegs_xmp_is_put_back(total, further, kept):
     assert b"one" in found
     assert (b"two" in found) is kept
     assert ("XMP is not whole: what is in its extension dropped" in album.notes) is not kept
+
+
+def test_no_resolution_is_made_up():
+    """Pillow says 72 where EXIF has none."""
+    assert read(NAME, jpeg((0xE1, block()))).metadata.dpi is None
+    assert read(NAME, saved("JPEG", dpi=(72, 72))).metadata.dpi == (72, 72)
 
 
 def test_all_comments_of_a_jpeg_are_kept():

@@ -71,7 +71,7 @@ def test_lines_of_an_attribute_and_sizes_of_paper_stay():
 
 
 REGION = (
-    '<mwg-rs:Regions><mwg-rs:AppliedToDimensions stDim:w="96" stDim:h="64" stDim:unit="pixel"/>'
+    '<mwg-rs:Regions><mwg-rs:AppliedToDimensions stDim:w="96" stDim:h="64" stDim:unit="Pixels"/>'
     '<mwg-rs:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '
     'stArea:unit="normalized"/></mwg-rs:Regions>'
     "<MPReg:Rectangle>0.2, 0.4, 0.1, 0.2</MPReg:Rectangle>"
@@ -118,17 +118,21 @@ def test_what_cannot_be_turned_is_dropped_with_a_note(inside, note):
 
 
 def test_what_speaks_of_parts_left_behind_goes():
-    """Motion photos, depth and gain maps; what is beside it stays."""
+    """Motion photos, maps, credentials, how the old file was stored; what is beside it stays."""
     gone = 'GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="9" hdrgm:Version="1.0" GDepth:Far="2"'
     gone += ' xmlns:O="http://ns.oplus.com/photos/1.0/camera/" O:VideoLength="9"'
     gone += ' O:OLivePhotoVersion="2" dc:VivoMotionPhoto="1"'
+    gone += ' xmlns:t="http://purl.org/dc/terms/" t:provenance="self#jumbf=c2pa"'
+    gone += ' tiff:BitsPerSample="16" tiff:Compression="5"'
+    gone += ' xmlns:p="http://ns.adobe.com/photoshop/1.0/" p:ColorMode="4" p:City="Ulm"'
     data, notes = fitted(
         packet(gone + ' GCamera:SpecialTypeID="x"', "<Container:Directory/><dc:title>t</dc:title>")
     )
 
     assert not re.search(rb"MotionPhoto|MicroVideo|VideoLength|LivePhoto", data)
-    assert not re.search(rb"hdrgm:V|GDepth:F|<Container", data)
+    assert not re.search(rb"hdrgm:V|GDepth:F|<Container|c2pa|tiff:[BC]|ColorMode", data)
     assert b"SpecialTypeID" in data
+    assert b"Ulm" in data
     assert b"<dc:title>t</dc:title>" in data
     assert notes == ()
 

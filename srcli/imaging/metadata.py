@@ -68,13 +68,16 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         channels: 1 where its pixels are going to be grey, 3 where they are RGB.
     """
     info = image.info
+    # Of a JPEG that does not say Pillow would make up 72.
+    said = info.get("jfif_unit") or image.format not in {"JPEG", "MPO"}
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
     return Metadata(
         icc_profile=profile_for(info.get("icc_profile"), channels),
         exif=sound(lambda: exif_block(info)),
         xmp=sound(lambda: _xmp_packet(image)),
         iptc=sound(lambda: _iptc_records(image)),
-        dpi=sound(lambda: dpi_of(info.get("dpi"))) or sound(lambda: exif_dpi(image.getexif())),
+        dpi=(sound(lambda: dpi_of(info.get("dpi"))) if said else None)
+        or sound(lambda: exif_dpi(image.getexif())),
         text=tuple(
             (key.lstrip(TEXT_MARK), value)
             for key, value in text.items()
@@ -231,6 +234,7 @@ def exif_dpi(exif: Image.Exif) -> tuple[float, float] | None:
 
 _PARTS: Final = {
     "the video of a motion photo": re.compile(rb"MotionPhoto\W{1,4}1|MicroVideo\W{1,4}1"),
+    "content credentials": re.compile(rb"dcterms:provenance"),
     "a gain map": re.compile(rb"(?s)hdrgm:|(?i:GainMap)|infe.{8}tmap"),
     "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth|auxid:2\0|auxiliary:depth"),
 }

@@ -125,6 +125,8 @@ class PillowFile:
         position, data = self.stream.tell(), self._content()
         if data.rstrip(b"\0\r\n")[-1:] != b";":
             self.notes["it has no end mark: frames may be missing"] = None
+        if data[12:13] not in {b"\0", b"1"}:  # pixels are (aspect + 15) / 64 as wide as high
+            self.image.info["aspect"] = (64, data[12] + 15)
         # XMP stands there as it is, before bytes for those who take it for blocks.
         packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
         self.image.info["xmp"] = packet

@@ -32,6 +32,7 @@ _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _DJI: Final = "http://www.dji.com/drone-dji/1.0/"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _GEO: Final = "http://www.w3.org/2003/01/geo/wgs84_pos#"
+_PHOTOSHOP: Final = "http://ns.adobe.com/photoshop/1.0/"
 _XAP: Final = "http://ns.adobe.com/xap/1.0/"
 _XMLNS: Final = "http://www.w3.org/2000/xmlns/"
 
@@ -42,6 +43,16 @@ _FOLLOWING: Final = {
     (_EXIF, "PixelYDimension"): "height",
 }
 """Properties that state a side of the picture."""
+
+_STALE: Final = {
+    (_XAP, "Thumbnails"),
+    (_NOTE, "HasExtendedXMP"),
+    ("http://purl.org/dc/terms/", "provenance"),  # where content credentials are
+    *((_TIFF, name) for name in ("BitsPerSample", "Compression", "PhotometricInterpretation")),
+    *((_TIFF, name) for name in ("SamplesPerPixel", "PlanarConfiguration", "YCbCrSubSampling")),
+    (_EXIF, "CompressedBitsPerPixel"),
+}
+"""What was true of the old file alone."""
 
 _LEFT_BEHIND: Final = (
     "http://ns.google.com/photos/1.0/container/",
@@ -194,7 +205,8 @@ def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
 def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
     for node in _nodes(document):
         space, name = node.namespaceURI or "", _local(node)
-        if _is_left_behind(space, name):
+        bare = picture.metadata.icc_profile is None and space == _PHOTOSHOP
+        if _is_left_behind(space, name) or (bare and name in {"ColorMode", "ICCProfile"}):
             _take_out(node)
         elif (space, name) == (_TIFF, "Orientation"):
             _put(node, "1")
@@ -210,8 +222,7 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
 def _is_left_behind(space: str, name: str) -> bool:
     of_video = "MotionPhoto|MicroVideo" + "|VideoLength|LivePhoto" * ("/camera/" in space)
     video = re.search(of_video, name)
-    stale = (space, name) in {(_XAP, "Thumbnails"), (_NOTE, "HasExtendedXMP")}
-    return bool(video) or stale or space.startswith(_LEFT_BEHIND)
+    return bool(video) or (space, name) in _STALE or space.startswith(_LEFT_BEHIND)
 
 
 def _is_of_pixels(space: str, name: str) -> bool:
@@ -256,7 +267,7 @@ def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
     for element, (dimensions, area) in product(document.getElementsByTagName("*"), _AREAS):
         values = _numbers(element, dimensions, "w", "h")
         measure = _property(element, dimensions, "unit")
-        if values and (measure is None or _text(measure).startswith("pixel")):
+        if values and (measure is None or _text(measure).lower().startswith("pixel")):
             _set(element, dimensions, w=picture.width, h=picture.height)
         places = _numbers(element, area, "x", "y")
         if places is None or orientation == 1:
