@@ -178,8 +178,7 @@ class Upscaler:
         Args:
             picture: A picture, or one whose rows are being decoded.
             size: Height and width of the result, neither below the picture's.
-            on_progress: Called with the share done, 0 to 1, as windows are computed; on several
-                devices by several threads, one at a time.
+            on_progress: Called with the share done, 0 to 1, as windows are computed.
 
         Returns:
             The larger picture, with the metadata of the given one.
