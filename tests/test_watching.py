@@ -1,6 +1,7 @@
 """Runs that a researcher watches: patience, pictures of one's own, TensorBoard's files."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -68,12 +69,15 @@ def scalars(folder):
 
 
 @pytest.mark.filterwarnings("ignore")  # tensorboard's own
-@pytest.mark.parametrize("stop", [3, 5])
-def test_tensorboard_has_the_log_once(options, saved_run, monkeypatch, stop):
-    """A run that died behind its checkpoint and was resumed has no point twice and none less."""
+@pytest.mark.parametrize(("stop", "first"), [(3, True), (5, True), (5, False)])
+def test_tensorboard_has_the_log_once(options, saved_run, monkeypatch, stop, first):
+    """A run that died behind its checkpoint and was resumed has no point twice and none less.
+
+    Nor has one that was begun without.
+    """
     pytest.importorskip("tensorboard")
     monkeypatch.setattr("srcli.training.trainer._LOG_EVERY", 1)
-    config = options(steps=6, eval_every=3, save_every=2, tensorboard=True)
+    config = options(steps=6, eval_every=3, save_every=2, tensorboard=first)
 
     def die(progress):
         if progress.step == stop:
@@ -81,7 +85,7 @@ def test_tensorboard_has_the_log_once(options, saved_run, monkeypatch, stop):
 
     with pytest.raises(RuntimeError):
         train(config, on_progress=die)
-    train(config, resume=True)
+    train(replace(config, tensorboard=True), resume=True)
 
     log = saved_run(config.output).log
     found = scalars(config.output / "tensorboard")

@@ -132,7 +132,7 @@ class RunDirectory:
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
             self._log.write_text(",".join(self._columns) + "\n", encoding="utf-8")
-            self._begin_events(0)
+            self._begin_events(())
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again."""
@@ -143,7 +143,7 @@ class RunDirectory:
                 lines = csv.writer(file, lineterminator="\n")
                 lines.writerow(self._columns)
                 lines.writerows(row.cells(self._columns) for row in rows)
-            self._begin_events(step)
+            self._begin_events(rows)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -156,12 +156,14 @@ class RunDirectory:
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
             self._add_event(row)
 
-    def _begin_events(self, step: int) -> None:
-        """Begin TensorBoard's file, or continue it after a step: later ones are taken again."""
+    def _begin_events(self, rows: Sequence[Row]) -> None:
+        """Begin TensorBoard's file with the rows of the log; it forgets those that it has."""
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
 
-            self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+            self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=0)
+            for row in rows:
+                self._add_event(row)
 
     def _add_event(self, row: Row) -> None:
         if self._events is None:
@@ -297,7 +299,7 @@ def load_options(directory: Path) -> TrainConfig:
             "missing); give a run directory of srcli train"
         )
     try:
-        text = (directory / "options.json").read_text(encoding="utf-8")
+        text = (directory / "options.json").read_text(encoding="utf-8-sig")
         return replace(TrainConfig.from_json(text), output=directory)
     except (OSError, UnicodeDecodeError, UsageError) as error:
         raise DataError(
