@@ -230,7 +230,7 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
     command = [otherwise.get(part, part) for part in resumable.command(path)]
     more = ("--set", "keep_last=1", "--data-dir", path.parent / "sets", "--set", "clip=0.05")
 
-    result = run(*command, "--resume", path, *more, "--recipe", "base")
+    result = run(*command, "--resume", path, *more, "--recipe", path / "options.json")
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.match(rf"{re.escape(str(path))}/model\.safetensors: 10 steps, ", result.stderr)

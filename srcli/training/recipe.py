@@ -120,7 +120,7 @@ def resumed(
             "the directory may be moved before"
         )
     if recipe is not None:
-        given["recipe"] = Path(recipe).stem
+        given["recipe"] = load(recipe).name
     if "datasets" in given:
         given["datasets"] = tuple(map(absolute, given["datasets"]))
     if "init_from" in given:
