@@ -25,8 +25,8 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
         ({"save_every": -5}, "save_every must be at least 1, not -5"),
         ({"clip": math.nan}, "clip must be at least 0, not nan"),
         ({"seed": 2**63}, "--seed must lie in 0..2**63-1, not 9223372036854775808"),
-        ({"lr": 0.0}, "lr must be positive, not 0.0"),
-        ({"lr": math.inf}, "lr must be positive, not inf"),
+        ({"lr": 0.0}, "lr must lie between 0 and 1e9, not 0.0"),
+        ({"epochs": 1e308, "steps": None}, "--epochs must lie between 0 and 1e9, not 1e+308"),
         ({"ema": 1.0}, "ema must lie in [0, 1), not 1.0"),
         (
             {"perceptual": 0.2},

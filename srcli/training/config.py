@@ -239,8 +239,8 @@ class TrainConfig:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name in ("lr", "epochs", "max_seconds"):
             number = getattr(self, name)
-            if number is not None and not (math.isfinite(number) and number > 0):
-                raise UsageError(f"{_shown(name)} must be positive, not {number}")
+            if number is not None and not 0 < number < 1e9:
+                raise UsageError(f"{_shown(name)} must lie between 0 and 1e9, not {number}")
         if not self.adversarial and (self.features or self.perceptual or self.spectrum):
             raise UsageError(
                 "features, perceptual and spectrum need a discriminator beside them: use --recipe "
