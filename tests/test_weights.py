@@ -168,6 +168,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         {"training": '{"scales": ["three"]}'},
         {"training": '{"scales": {"2": 1}}'},
         {"training": '{"scales": [-2, NaN]}'},
+        {"training": '{"scales": [1e300]}'},
     ],
     ids=str,
 )

@@ -123,11 +123,12 @@ class Weights:
     def __post_init__(self) -> None:
         """Check what is used of the training record and the ranges."""
         scales = self.training.get("scales", [])
-        if not isinstance(scales, list) or not all(_is_number(one) and one > 1 for one in scales):
+        is_list = isinstance(scales, list)
+        if not is_list or not all(_is_number(one) and 1 < one <= 16 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
         for name, limits in self.ranges.items():
-            is_list = isinstance(limits, list) and len(limits) == 3
-            if not is_list or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
+            is_range = isinstance(limits, list) and len(limits) == 3
+            if not is_range or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
                 raise ValueError(f"its range of {name:.80} is {limits!r:.80}")
 
     @property
