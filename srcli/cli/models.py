@@ -1,7 +1,6 @@
 """``srcli models``: the shipped weights, or any file's."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -57,7 +56,9 @@ def models(
     if model is not None and faults:
         raise faults[0]
     if as_json:
-        typer.echo(json.dumps(_without_nan(rows), indent=2, allow_nan=False))
+        # Numbers that JSON does not have become null.
+        finite = json.loads(json.dumps(rows), parse_constant=lambda _: None)
+        typer.echo(json.dumps(finite, indent=2))
     else:
         for table in _model_tables(rows, record=model is not None):
             print_table(table)
@@ -179,16 +180,3 @@ def _value(value: object) -> str:
         case _:
             text = json.dumps(value)
     return escape(one_line(text))
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Replace numbers that JSON does not have by null."""
-    match value:
-        case dict():
-            return {name: _without_nan(item) for name, item in value.items()}
-        case list():
-            return [_without_nan(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value
