@@ -19,6 +19,7 @@ from srcli.model.sharpness import load_mixed
 from srcli.ops.engines import Compute
 from srcli.training import calibrate as calibration
 from srcli.training.calibrate import calibrate
+from srcli.training.images import GIVEN
 from srcli.upscaler import Settings, Upscaler
 
 needs_openvino = pytest.mark.skipif(
@@ -92,6 +93,33 @@ def test_calibrating_a_file_adds_its_ranges_alone(calibrated, monkeypatch, capsy
     content = path.read_bytes()
     calibration.main()
     assert path.read_bytes() == content
+
+
+def test_weights_of_pairs_are_calibrated_on_pairs(calibrated, tmp_path):
+    """Their LR is what the net is given, and their header has no degradation."""
+    path = tmp_path / "own.safetensors"
+    _, tensors = weights.read_tensors(calibrated[0])
+    net, _ = weights.load(calibrated[0])
+    weights.save(path, tensors, net.config, {"scales": [3], "degradation": GIVEN})
+    for folder, side in (("HR", 120), ("LRx3", 40)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (side, side), "white").save(tmp_path / folder / "a.png")
+
+    ranges = calibrate(path, [str(tmp_path)])
+
+    assert ranges
+    assert ranges != calibrate(path, [str(calibrated[1])])
+
+
+def test_a_net_that_int8_is_not_for_is_one_line(monkeypatch, capsys):
+    """The paper's has no residual units; the exit code is that of the error."""
+    monkeypatch.setattr("sys.argv", ["calibrate", "paper", "nowhere"])
+
+    with pytest.raises(SystemExit) as ended:
+        calibration.main()
+
+    assert ended.value.code == WeightsError.exit_code
+    assert "paper.safetensors has no residual units" in capsys.readouterr().err
 
 
 def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):

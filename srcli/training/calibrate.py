@@ -10,6 +10,7 @@ that all others together change hardly a pixel by more than two levels.
 
 import argparse
 import copy
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,17 +19,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from srcli.data.degrading import training_input
 from srcli.data.loading import Centers
 from srcli.data.pool import open_pool
-from srcli.errors import SrcliError
+from srcli.errors import SrcliError, WeightsError
+from srcli.files import one_line
 from srcli.model import weights
 from srcli.model.config import ScalePath
 from srcli.model.int8 import aligned, convolutions, weight_steps
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.weights import Ranges
-from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
+from srcli.training.images import GIVEN, input_and_target
 
 __all__ = ["calibrate"]
 
@@ -54,26 +55,26 @@ def calibrate(
 
     Args:
         path: The file; it is not changed.
-        pictures: Folders of photographs.
+        pictures: Folders of photographs, or of pairs, whose LR is taken as it is.
         report: Called with a line for each path through the net.
 
     Raises:
-        WeightsError: If the file cannot be loaded.
+        WeightsError: If the file cannot be loaded, or int8 is not for its kind of net.
         DataError: If the pictures cannot be read.
     """
     net, header = weights.load(path)
-    pool = open_pool(pictures, Path("data"), 0)
+    if not net.config.is_residual:
+        raise WeightsError(f"{path} has no residual units, which int8 is for; use --dtype fp32")
+    pool = open_pool(pictures, Path("data"), 0, scales=header.scales)
     centers = Centers(pool, range(len(pool)), torch.device("cpu"), workers=1, size=1)
-    degradation = Degradation.parse(str(header.training.get("degradation", "bicubic")))
+    recorded = str(header.training.get("degradation", GIVEN))
+    degradation = Degradation() if recorded == GIVEN else Degradation.parse(recorded)
     ranges: dict[str, Sequence[float]] = {}
     for way in (None, *net.config.paths):
         factors = [scale for scale in header.scales if net.config.path(scale) is way]
-        if not factors or not net.config.is_residual:
+        if not factors:
             continue
-        patches = [
-            training_input(dequantize(one.patches), one.scales, degradation, one.draws)
-            for one in centers.batches(factors, 0)
-        ]
+        patches = [input_and_target(one, degradation)[0] for one in centers.batches(factors, 0)]
         found, exact = _measured(net, way, patches)
         pairs = list(zip(patches, exact, strict=True))
         wide, narrow = (_harmless(net, way, found, pairs, wide=one) for one in (True, False))
@@ -177,12 +178,15 @@ def main() -> None:
     parser.add_argument("weights", help="a .safetensors file, which is rewritten")
     parser.add_argument("pictures", nargs="+", help="folders of photographs")
     options = parser.parse_args()
+    report = partial(print, file=sys.stderr)
     try:
         path = weights.resolve(options.weights)
-        report = partial(print, file=sys.stderr)
         weights.record(path, "ranges", calibrate(path, options.pictures, report))
     except SrcliError as error:
-        sys.exit(f"error: {error}")
+        report(f"error: {one_line(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ from srcli.ops.spans import PATCH
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 
-__all__ = ["TrainingImages", "input_and_target", "total_steps"]
+__all__ = ["GIVEN", "TrainingImages", "input_and_target", "total_steps"]
+
+GIVEN = "LR of the data set"
+"""What the header of weights has for the degradation of pairs."""
 
 _SAMPLES = 4
 
@@ -120,7 +123,7 @@ class TrainingImages:
 
     def record(self, step: int) -> dict[str, Any]:
         """Return what the header of the weights says of the images after so many steps."""
-        own = {"degradation": "LR of the data set"} if self.has_pairs else {}
+        own = {"degradation": GIVEN} if self.has_pairs else {}
         return {"images": len(self.splits.train), "epochs": round(self.epoch(step), 2), **own}
 
     @property
