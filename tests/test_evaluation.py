@@ -115,6 +115,22 @@ def test_a_net_is_scored_by_what_upscale_makes(here, photo, tiny_weights):
 
 
 @pytest.mark.usefixtures("here")
+def test_every_result_is_rounded_to_8_bits(photo, tiny_weights):
+    """A net's, too, that was given LR of 16 bits."""
+    high = np.asarray(Image.fromarray(fitted(photo, 3)).convert("L"))
+    low = resized(high, high.shape[1] // 3, high.shape[0] // 3)
+    for folder, pixels in (("8", low), ("16", low.astype(np.uint16) * 257)):
+        Path(folder, "HR").mkdir(parents=True)
+        Path(folder, "LRx3").mkdir()
+        Image.fromarray(high).save(f"{folder}/HR/a.png")
+        Image.fromarray(pixels).save(f"{folder}/LRx3/a.png")
+
+    few, many = (scored(folder, tiny_weights).scores[1] for folder in ("8", "16"))
+
+    assert many.psnr == pytest.approx(few.psnr, abs=1e-4)
+
+
+@pytest.mark.usefixtures("here")
 def test_border_and_channel_are_the_options(photo, tiny_weights):
     """What lies in the border does not count, on any side; RGB is compared in its mean error."""
     Path("HR").mkdir()

@@ -62,7 +62,10 @@ def evaluate(
         high, low = pair.read()
         size = high.height, high.width
         results = {name: _filtered(low, size, name) for name in config.baselines}
-        results |= {name: model.upscale(low, size) for name, model in upscalers.items()}
+        results |= {
+            name: _picture(dequantize(_tensor(model.upscale(low, size))))
+            for name, model in upscalers.items()
+        }
         own = [
             Score(pair.name, name, *_compare(pair.label, result, high, config, scorer))
             for name, result in results.items()
@@ -93,8 +96,7 @@ def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
     across = axis_weights(low.width, size[1], Span(0, size[1]), FILTERS[name])
     tall = down.apply(dequantize(_tensor(low)))
     # Rows are gathered several times faster than columns.
-    larger = quantize(across.apply(tall.mT.contiguous()).mT)
-    return Picture(pixels=larger.permute(1, 2, 0).contiguous().numpy())
+    return _picture(across.apply(tall.mT.contiguous()).mT)
 
 
 def _compare(
@@ -155,6 +157,11 @@ def _caption(score: Score) -> str:
     """Return the scores of one result as a panel has them."""
     added = [f"{METRICS[name].label} {value:z.4f}" for name, value in score.added.items()]
     return " / ".join([f"{score.psnr:.2f} dB", f"{score.ssim:.4f}", *added])
+
+
+def _picture(image: Tensor) -> Picture:
+    """Round to 8 bits, whatever LR has."""
+    return Picture(pixels=quantize(image).permute(1, 2, 0).contiguous().numpy())
 
 
 def _tensor(picture: Picture) -> Tensor:
