@@ -92,8 +92,11 @@ def export(
 def _whole_factor(scale: float, known: tuple[float, ...], model: str) -> int:
     whole = [int(one) for one in known if one == int(one)]
     if scale not in whole:
-        factors = " or ".join(map(str, whole)) or "no whole factor at all"
-        raise UsageError(f"--scale {scale:g}: {model} can be exported for {factors}; give that")
+        factors = " or ".join(map(str, whole))
+        way_out = (
+            f"for {factors}; give that" if whole else "for no whole factor; give other weights"
+        )
+        raise UsageError(f"--scale {scale:g}: {model} can be exported {way_out}")
     return int(scale)
 
 

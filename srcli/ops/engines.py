@@ -75,7 +75,9 @@ def resolve(engine: str, device: str, dtype: str, *, has_ranges: bool) -> Comput
     if engine == "openvino":
         return _by_openvino(device, dtype, has_ranges=has_ranges)
     if dtype == "int8":
-        raise UsageError("--dtype int8 is computed by --engine openvino; use auto or fp32")
+        raise UsageError(
+            "--dtype int8 is computed by --engine openvino: add that, or use auto or fp32"
+        )
     place = resolve_device(device)
     return Compute("torch", place, resolve_dtype(dtype, place), str(place))
 
