@@ -12,7 +12,7 @@ from PIL import Image
 from reading_files import SRGB, as_bytes, chunk
 
 from srcli.imaging.metadata import whole_records
-from srcli.imaging.reading import read, read_album
+from srcli.imaging.reading import read, read_album, read_header
 
 NAME = Path("a")
 NO_END = "its end mark is missing; every pixel is there"
@@ -141,6 +141,22 @@ def test_the_extension_of_a_jpegs_xmp_is_put_back(total, further, kept):
     assert b"one" in found
     assert (b"two" in found) is kept
     assert ("XMP is not whole: what is in its extension dropped" in album.notes) is not kept
+
+
+def test_the_part_of_an_avif_that_is_to_be_seen():
+    """As its clean aperture says, where that lies within; Pillow decodes all."""
+    for shift, size in ((2, (24, 16)), (20, (48, 32))):
+        numbers = (24, 1, 16, 1, shift, 1, -1, 1)
+        said = box(b"clap", struct.pack(">8i", *numbers)) + box(b"pasp", struct.pack(">II", 4, 3))
+        data = saved("AVIF", quality=100, subsampling="4:4:4") + box(b"free", said)
+        album = read_album(NAME, data)
+        picture, header = album.pictures[0], read_header(NAME, data)
+
+        assert (picture.width, picture.height) == (header.width, header.height) == size
+        assert album.notes == ("its pixels are not square (densities 3 and 4): dropped",)
+        if shift == 2:
+            whole = read(NAME, saved("AVIF", quality=100, subsampling="4:4:4"))
+            np.testing.assert_array_equal(picture.pixels, whole.pixels[7:23, 14:38])
 
 
 def test_no_resolution_is_made_up():

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging import colour
-from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
+from srcli.imaging.boxes import boxes_of, clap_in, jxl_header, parts_beside, pasp_in
 from srcli.imaging.chunks import Chunks, plain, png_chunks
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
@@ -106,6 +106,11 @@ class PillowFile:
 
         if self.format == "JXL" and not getattr(image, "jpeg", False):
             self._look_through_jxl()
+        self.crop: tuple[int, int, int, int] | None = None
+        if self.format == "AVIF":
+            start = self._content(_MOST_BOXES)
+            self.crop = sound(lambda: clap_in(start, image.size))
+            image.info["pixel_aspect_ratio"] = pasp_in(start)
         self._applications: set[bytes] = set()
         if self.format == "GIF":
             self._look_through_gif()
@@ -189,6 +194,8 @@ class PillowFile:
     def upright_size(self) -> tuple[int, int]:
         """Width and height once it is turned."""
         width, height = self.image.size
+        if self.crop is not None:
+            width, height = self.crop[2] - self.crop[0], self.crop[3] - self.crop[1]
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
@@ -271,6 +278,7 @@ class PillowFile:
             if completed is None:
                 raise
             image = completed
+        image = image if self.crop is None else image.crop(self.crop)
         if image.mode in CONVERTED:
             image, note = rgb_of(image)
             self.notes[note] = None
