@@ -427,7 +427,9 @@ def test_a_jpeg_xl_that_its_decoder_has_turned_is_not_turned_again():
     assert (picture.metadata.orientation, picture.metadata.xmp) == (6, b"<x/>")
     packed = data + b"\0\0\0\x0dbrobxml \1"
     assert read_album(NAME, packed).notes == ("left out: XMP that is packed",)
-    assert jxl_header(b"\xff\x0a" + (0x107 | 0b100_000_10 << 9).to_bytes(4, "little"))[2] is True
+    for more, expected in ((0b100_000_10, (1, True, 8)), (0b01_0_0_0, (1, False, 10))):
+        said = (0x107 | more << 9).to_bytes(4, "little")
+        assert jxl_header(b"\xff\x0a" + said)[1:] == expected
 
 
 def test_the_header_of_a_jpeg_xl():

@@ -62,7 +62,7 @@ def riff(name, content):
 BEHIND = "left out: data behind its end mark"
 SHORT = "chunks beside its pixels are damaged: dropped"
 NOT_SQUARE = "its pixels are not square (densities 2 and 1): dropped"
-PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
+PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ PROFILE_LOST = "its ICC profile does not describe such pixels: dropped"
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
+        (jpeg((0xE2, b"ICC_PROFILE\0\1\2" + SRGB)), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
         *((png(name, b""), SHORT) for name in (b"cHRM", b"gAMA", b"sRGB", b"pHYs", b"iCCP")),
         (png(b"pHYs", struct.pack(">IIB", 2, 1, 0)), NOT_SQUARE),

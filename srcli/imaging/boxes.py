@@ -70,12 +70,12 @@ _RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Width to height, as a JPEG XL may state it instead of its width."""
 
 
-def jxl_header(data: bytes) -> tuple[tuple[int, int], int, bool]:
+def jxl_header(data: bytes) -> tuple[tuple[int, int], int, bool, int]:
     """Read the header of a JPEG XL (ISO/IEC 18181-1, D.2 and D.3).
 
     Returns:
-        Width and height as stored, by which orientation it is turned when it is decoded, and
-        whether it is an animation.
+        Width and height as stored, by which orientation it is turned when it is decoded, whether
+        it is an animation, and the bits of a sample: 8 where that is not easily found.
     """
     start = 0
     if data[:2] != b"\xff\x0a":
@@ -96,8 +96,12 @@ def jxl_header(data: bytes) -> tuple[tuple[int, int], int, bool]:
     height, ratio = side(), number(3)
     across, down = _RATIOS[ratio - 1]
     width = height * across // down if ratio else side()
-    is_usual = number(1) or not number(1)
-    orientation = 1 if is_usual else 1 + number(3)
-    # Another size to be shown in, and a small copy, would come before.
-    moves = not is_usual and number(3) == 0b100
-    return (width, height), orientation, moves
+    if number(1):  # all else is as usual
+        return (width, height), 1, False, 8
+    more = number(1)
+    orientation = 1 + number(3) if more else 1
+    # Another size to be shown in, a small copy, and an animation come before the bits.
+    following = number(3) if more else 0
+    bits_of = (32, 16, 24, 0) if number(1) else (8, 10, 12, 0)
+    depth = bits_of[number(2)] or 1 + number(6)
+    return (width, height), orientation, following == 0b100, 8 if following else depth

@@ -48,7 +48,7 @@ and the digest of IPTC."""
 MOST_PROFILE: Final = 1 << 24
 """Bytes of a profile: about what a JPEG can hold; no sound one comes near."""
 
-NO_PROFILE: Final = "its ICC profile does not describe such pixels: dropped"
+NO_PROFILE: Final = "its ICC profile is damaged or not of such pixels: dropped"
 
 
 def sound(get: Callable[[], _T]) -> _T | None:
@@ -93,7 +93,7 @@ def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
     info = image.info
     if info.get("exif") and not metadata.exif:
         yield DAMAGED
-    if info.get("icc_profile") and not metadata.icc_profile:
+    if "icc_profile" in info and not metadata.icc_profile:  # Pillow leaves None of a damaged one
         yield NO_PROFILE
     aspect = info.get("aspect") or info.get("pixel_aspect_ratio", ())[::-1]
     aspect = aspect or (not info.get("jfif_unit") and info.get("jfif_density"))

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
-import numpy as np
 from PIL import Image, ImageFile
 
-from srcli.errors import ImageError
 from srcli.imaging import colour
+from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.boxes import boxes_of, clap_in, jxl_header, parts_beside, pasp_in
 from srcli.imaging.chunks import Chunks, plain, png_chunks
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
@@ -30,13 +29,10 @@ from srcli.imaging.metadata import (
     profile_for,
     sound,
 )
-from srcli.imaging.pictures import Levels, Metadata, Picture, turned, upright
+from srcli.imaging.pictures import Levels, Metadata, Picture, upright
 from srcli.imaging.ppm import is_deep_ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
-
-_STRIP_BYTES: Final = 1 << 22
-"""How much of a picture, as Pillow holds it, is converted together."""
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
@@ -48,22 +44,6 @@ _OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS", b"XMP Data"}
 
 _GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 """Pillow's modes of grey pictures."""
-
-CONVERTED: Final = {"CMYK", "LAB"}
-"""Pillow's modes that become RGB through a profile."""
-
-_TARGET_MODES: Final = {
-    **{mode: mode for mode in ("L", "LA", "RGB", "RGBA")},
-    "1": "L",
-    "La": "LA",
-    "RGBa": "RGBA",
-    "PA": "RGBA",
-    **dict.fromkeys(("RGBX", "P", "YCbCr", "HSV"), "RGB"),
-}
-"""Pillow's modes, and the one of ours that each is converted to."""
-
-_TRANSPARENT: Final = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
-"""What they are converted to where one colour, or some of a palette, are transparent."""
 
 
 class PillowFile:
@@ -142,7 +122,7 @@ class PillowFile:
         """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
         data = self._content()
         self.image.info["xmp"] = dict(boxes_of(data)).get(b"xml ", b"")
-        _, orientation, moves = jxl_header(data)
+        _, orientation, moves, _ = jxl_header(data)
         self.turned = orientation if orientation > 1 else None
         if moves:
             self.notes["JPEG XL: the first frame of its animation is read"] = None
@@ -251,6 +231,8 @@ class PillowFile:
         """Return how many bits a sample has in a file that is decoded to 8."""
         if self.format in {"AVIF", "HEIF"}:
             return av1_bits(self._content(_MOST_BOXES))
+        if self.format == "JXL" and not self.image.mode.startswith("I"):
+            return jxl_header(self._content())[3]
         return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
 
     @cached_property
@@ -363,57 +345,3 @@ def _completed(data: bytes) -> Image.Image | None:
             image.load()
             return image
     return None
-
-
-# ---- Pillow's images as arrays ------------------------------------------------------------
-
-
-_UNTURNED: Final = {6: 8, 8: 6}
-"""The orientations that do not undo themselves."""
-
-
-def levels_of(image: Image.Image, orientation: int = 1) -> tuple[Levels, Levels | None]:
-    """Split a decoded image into its pixels and its opacity, if any, turned upright.
-
-    It is converted strip by strip, so that a second copy of it is never whole.
-
-    Raises:
-        ImageError: If its mode has no range of levels, or they are outside of 16 bits.
-    """
-    target = _target_of(image)
-    dtype = np.uint16 if target.startswith("I") else np.uint8
-    size = (image.height, image.width) if orientation < 5 else (image.width, image.height)
-    pixels = np.empty((*size, 3 if target.startswith("RGB") else 1), dtype)
-    alpha = np.empty((*size, 1), dtype) if target.endswith("A") else None
-    back = _UNTURNED.get(orientation, orientation)
-    rows = max(1, _STRIP_BYTES // (4 * image.width))
-    for top in range(0, image.height, rows):
-        place = slice(top, min(top + rows, image.height))
-        strip = image.crop((0, place.start, image.width, place.stop))
-        levels = np.asarray(strip if strip.mode == target else strip.convert(target))
-        levels = levels.reshape(strip.height, strip.width, -1)
-        turned(pixels, back)[place] = levels[..., : pixels.shape[2]]
-        if alpha is not None:
-            turned(alpha, back)[place] = levels[..., -1:]
-    return pixels, alpha
-
-
-def _target_of(image: Image.Image) -> str:
-    """Name the mode that an image is converted to."""
-    if image.mode.startswith("I"):
-        # Modes of 16 bits have no extrema outside; Pillow's type is that of all modes together.
-        low, high = cast("tuple[int, int]", image.getextrema()) if image.mode == "I" else (0, 0)
-        if low < 0 or high > 65535:
-            raise ImageError(
-                f"32-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
-            )
-        return image.mode
-    if image.mode in _TRANSPARENT and "transparency" in image.info:
-        return _TRANSPARENT[image.mode]
-    if image.mode == "P" and image.has_transparency_data:
-        return "RGBA"
-    if image.mode not in _TARGET_MODES:
-        raise ImageError(
-            f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
-        )
-    return _TARGET_MODES[image.mode]

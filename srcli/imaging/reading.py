@@ -17,6 +17,7 @@ from PIL import Image, JpegImagePlugin
 from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import pages
+from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.boxes import jxl_header
 from srcli.imaging.chunks import plain
 from srcli.imaging.coding import Header, Scan
@@ -26,7 +27,7 @@ from srcli.imaging.metadata import metadata_of, orientation_of
 from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, problem_of
 from srcli.imaging.pages import Page, is_tiff
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
-from srcli.imaging.pillow import CONVERTED, PillowFile, levels_of
+from srcli.imaging.pillow import PillowFile
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.tiffs import TiffFile, page_metadata
 from srcli.imaging.vips import decoded_bands

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
+from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.coding import Header
 from srcli.imaging.colour import adobe_rgb_of
 from srcli.imaging.exif import block_of
@@ -44,7 +45,6 @@ from srcli.imaging.pages import (
     pages_of,
 )
 from srcli.imaging.pictures import Coding, Metadata, Picture, upright
-from srcli.imaging.pillow import CONVERTED, levels_of
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 from srcli.imaging.xmp import utf8_of

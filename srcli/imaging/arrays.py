@@ -1,0 +1,78 @@
+"""Pillow's images as arrays."""
+
+from typing import Final, cast
+
+import numpy as np
+from PIL import Image
+
+from srcli.errors import ImageError
+from srcli.imaging.pictures import Levels, turned
+
+_STRIP_BYTES: Final = 1 << 22
+"""How much of a picture, as Pillow holds it, is converted together."""
+
+CONVERTED: Final = {"CMYK", "LAB"}
+"""Pillow's modes that become RGB through a profile."""
+
+_TARGET_MODES: Final = {
+    **{mode: mode for mode in ("L", "LA", "RGB", "RGBA")},
+    "1": "L",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "PA": "RGBA",
+    **dict.fromkeys(("RGBX", "P", "YCbCr", "HSV"), "RGB"),
+}
+"""Pillow's modes, and the one of ours that each is converted to."""
+
+_TRANSPARENT: Final = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
+"""What they are converted to where one colour, or some of a palette, are transparent."""
+
+_UNTURNED: Final = {6: 8, 8: 6}
+"""The orientations that do not undo themselves."""
+
+
+def levels_of(image: Image.Image, orientation: int = 1) -> tuple[Levels, Levels | None]:
+    """Split a decoded image into its pixels and its opacity, if any, turned upright.
+
+    It is converted strip by strip, so that a second copy of it is never whole.
+
+    Raises:
+        ImageError: If its mode has no range of levels, or they are outside of 16 bits.
+    """
+    target = _target_of(image)
+    dtype = np.uint16 if target.startswith("I") else np.uint8
+    size = (image.height, image.width) if orientation < 5 else (image.width, image.height)
+    pixels = np.empty((*size, 3 if target.startswith("RGB") else 1), dtype)
+    alpha = np.empty((*size, 1), dtype) if target.endswith("A") else None
+    back = _UNTURNED.get(orientation, orientation)
+    rows = max(1, _STRIP_BYTES // (4 * image.width))
+    for top in range(0, image.height, rows):
+        place = slice(top, min(top + rows, image.height))
+        strip = image.crop((0, place.start, image.width, place.stop))
+        levels = np.asarray(strip if strip.mode == target else strip.convert(target))
+        levels = levels.reshape(strip.height, strip.width, -1)
+        turned(pixels, back)[place] = levels[..., : pixels.shape[2]]
+        if alpha is not None:
+            turned(alpha, back)[place] = levels[..., -1:]
+    return pixels, alpha
+
+
+def _target_of(image: Image.Image) -> str:
+    """Name the mode that an image is converted to."""
+    if image.mode.startswith("I"):
+        # Modes of 16 bits have no extrema outside; Pillow's type is that of all modes together.
+        low, high = cast("tuple[int, int]", image.getextrema()) if image.mode == "I" else (0, 0)
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"32-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
+            )
+        return image.mode
+    if image.mode in _TRANSPARENT and "transparency" in image.info:
+        return _TRANSPARENT[image.mode]
+    if image.mode == "P" and image.has_transparency_data:
+        return "RGBA"
+    if image.mode not in _TARGET_MODES:
+        raise ImageError(
+            f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
+        )
+    return _TARGET_MODES[image.mode]
