@@ -25,7 +25,7 @@ from reading_files import (
 )
 
 from srcli.errors import ImageError
-from srcli.imaging.reading import read, read_album, read_header, read_size
+from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size
 
 
 def claiming(width, height):
@@ -84,6 +84,18 @@ def test_truncated_files(saved, name):
         assert message.endswith(("fetch the file again", "convert it to PNG or JPEG"))
     else:
         assert message == "truncated, its end is missing; fetch the file again"
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_a_pillow_image_is_called_by_its_file(saved, kind):
+    """A program that opened a damaged file reads its name, not that of a class."""
+    whole = saved(as_image(noise(3, height=64, width=64)), "a.jpg").read_bytes()
+    path = saved(whole[: len(whole) // 2], "a.jpg")
+
+    with Image.open(kind(path)) as image, pytest.raises(ImageError) as caught:
+        from_pillow(image)
+
+    assert str(caught.value).startswith(f"{path}: truncated, ")
 
 
 # ---- decompression bombs ------------------------------------------------------------------

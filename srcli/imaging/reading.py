@@ -5,6 +5,7 @@ it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, be
 """
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -250,7 +251,8 @@ def from_pillow(image: Image.Image) -> Picture:
         ImageError: If its mode has no range of levels (floating point), or its levels are
             outside of 16 bits, or it cannot be loaded.
     """
-    with named(Path(str(image))), PILLOW_SILENCE.up_to():
+    name = os.fsdecode(getattr(image, "filename", "")) or str(image)
+    with named(Path(name)), PILLOW_SILENCE.up_to():
         if 0 in image.size:
             raise ImageError("it has no pixels; give one that has")
         image.load()
