@@ -36,7 +36,7 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
             ),
         ),
         ({"scales": ()}, "train needs at least one --scale"),
-        ({"scales": (3.0, 1.0)}, "--scale must lie in (1, 8] for training, not 1"),
+        ({"scales": (3.0, 1.0)}, "--scale must lie in 1.01..8 for training, not 1"),
     ],
     ids=str,
 )

@@ -168,7 +168,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         {"training": '{"scales": ["three"]}'},
         {"training": '{"scales": {"2": 1}}'},
         {"training": '{"scales": [-2, NaN]}'},
-        {"training": '{"scales": [1e300]}'},
+        *({"training": f'{{"scales": [{scale}]}}'} for scale in (1.0000001, 1e300)),
     ],
     ids=str,
 )
@@ -176,7 +176,10 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
     """A configuration or record that cannot be is refused before a net is built."""
     path = altered(tiny_weights, tmp_path / "damaged.safetensors", **header)
 
-    assert refused(path, read_header).startswith(f"{path} has an unusable header: ")
+    text = refused(path, read_header)
+
+    assert text.startswith(f"{path} has an unusable header: ")
+    assert text.endswith("; use another file")
 
 
 @pytest.mark.parametrize(
@@ -192,14 +195,18 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
         ),
         (
             {"head.bias": torch.zeros(3, 9)},
-            ": tensor head.bias has the shape [3, 9], its header asks for [27]",
+            ": tensor head.bias has the shape [3, 9], its header asks for [27]; use another file",
         ),
         (
             {"head.bias": torch.zeros(27, dtype=torch.int64)},
-            ": tensor head.bias holds torch.int64, not weights",
+            ": tensor head.bias holds torch.int64, not weights; use another file",
         ),
         (
             {"head.bias": torch.tensor([0.0] * 26 + [-torch.inf], dtype=torch.bfloat16)},
+            ": tensor head.bias holds NaN or infinity; use another file",
+        ),
+        (
+            {"head.bias": torch.full((27,), 1e300, dtype=torch.float64)},
             ": tensor head.bias holds NaN or infinity; use another file",
         ),
     ],
@@ -251,6 +258,31 @@ def test_weights_lie_inside_the_package_or_beside_it(installed):
 
         assert found == {name: folder / f"{name}.safetensors" for name in ("a", "b")}
         assert list(found) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("x" * 300, "x" * 300), ("a\nb", r"a\nb"), ("a\0", r"a\x00")]
+)
+def test_a_name_that_cannot_be_one_is_like_any_other(name, shown):
+    """Too long for the file system, or of several lines: one line."""
+    with pytest.raises(WeightsError) as caught:
+        resolve(name)
+
+    assert str(caught.value).startswith(f"no weights called {shown}: give a")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_default_dtype_changes_no_weight(tiny_weights, same, dtype):
+    """A program may have set one for nets of its own."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        net, _ = load(tiny_weights)
+    finally:
+        torch.set_default_dtype(before)
+
+    assert same(net.state_dict(), load(tiny_weights)[0].state_dict())
+    assert {tensor.dtype for tensor in net.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("path", shipped().values(), ids=shipped().keys())

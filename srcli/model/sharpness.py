@@ -88,7 +88,7 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
             f"{sharp} has another shape than {parent}, so they cannot be mixed; "
             "leave --sharpness out"
         )
-    net, others = ResidualAutoencoder(config), end.state_dict()
+    net, others = ResidualAutoencoder(config).float(), end.state_dict()
     mixed = {  # exact at both ends
         name: torch.lerp(tensor, others[name], sharpness)
         for name, tensor in begin.state_dict().items()

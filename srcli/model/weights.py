@@ -124,7 +124,8 @@ class Weights:
         """Check what is used of the training record and the ranges."""
         scales = self.training.get("scales", [])
         is_list = isinstance(scales, list)
-        if not is_list or not all(_is_number(one) and 1 < one <= 16 for one in scales):
+        # Of factors close to 1 it would take steps without end.
+        if not is_list or not all(_is_number(one) and 1.01 <= one <= 16 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
         for name, limits in self.ranges.items():
             is_range = isinstance(limits, list) and len(limits) == 3
@@ -147,12 +148,12 @@ def resolve(name: str) -> Path:
     if name in names:
         return names[name]
     path = Path(name)
-    if path.is_file():
+    if files.is_file(path):
         return path
     known = ", ".join(names) or "none"
-    if name and path.is_dir():  # an empty name is not the working directory
-        raise WeightsError(f"{name} is a folder; -m takes a .safetensors file or a name ({known})")
-    shown = name or "''"
+    shown = files.one_line(name) or "''"
+    if name and files.is_folder(path):  # an empty name is not the working directory
+        raise WeightsError(f"{shown} is a folder; -m takes a .safetensors file or a name ({known})")
     raise WeightsError(f"no weights called {shown}: give a .safetensors file or a name ({known})")
 
 
@@ -177,7 +178,7 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
     with torch.device("meta"):  # a damaged header must not allocate what it asks for
         expected = ResidualAutoencoder(header.config).state_dict()
     _check(path, tensors, expected)
-    net = ResidualAutoencoder(header.config)
+    net = ResidualAutoencoder(header.config).float()  # the default dtype may be another
     net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return net.eval(), header
 
@@ -247,8 +248,8 @@ def read_tensors(
     Raises:
         WeightsError: If it cannot be read.
     """
-    if not path.is_file():
-        found = "it is a folder" if path.is_dir() else "there is no such file"
+    if not files.is_file(path):
+        found = "it is a folder" if files.is_folder(path) else "there is no such file"
         raise WeightsError(f"cannot read weights {path}: {found}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -275,7 +276,9 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
             ranges=_json(metadata, "ranges", dict),
         )
     except (UsageError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} has an unusable header: {reason(error)}") from error
+        raise WeightsError(
+            f"{path} has an unusable header: {reason(error)}; use another file"
+        ) from error
 
 
 def _json(metadata: Mapping[str, str], name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
@@ -315,9 +318,11 @@ def _check(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tenso
         if tensor.shape != expected[name].shape:
             raise WeightsError(
                 f"{path}: tensor {name} has the shape {list(tensor.shape)}, "
-                f"its header asks for {list(expected[name].shape)}"
+                f"its header asks for {list(expected[name].shape)}; use another file"
             )
         if tensor.dtype not in _DTYPES:
-            raise WeightsError(f"{path}: tensor {name} holds {tensor.dtype}, not weights")
-        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(
+                f"{path}: tensor {name} holds {tensor.dtype}, not weights; use another file"
+            )
+        if not bool(torch.isfinite(tensor.float()).all()):
             raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")

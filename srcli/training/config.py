@@ -255,8 +255,8 @@ class TrainConfig:
         if not self.scales:
             raise UsageError("train needs at least one --scale")
         for scale in self.scales:
-            if not 1 < scale <= 8:
-                raise UsageError(f"--scale must lie in (1, 8] for training, not {scale:g}")
+            if not 1.01 <= scale <= 8:
+                raise UsageError(f"--scale must lie in 1.01..8 for training, not {scale:g}")
 
     def _check_least(self, low: int, *names: str) -> None:
         for name in names:
