@@ -65,6 +65,7 @@ def test_auto_is_what_was_measured_to_be_faster(machine, there, dtype, has_range
             ("openvino", "cuda", "auto"),
             "--engine openvino cannot use --device cuda; use cpu or xpu",
         ),
+        (("openvino", "cpu:0", "auto"), "--engine openvino cannot use --device cpu:0; use cpu or"),
         (("openvino", "cpu", "bf16"), "--engine openvino on cpu has no --dtype bf16; use auto, fp"),
         (("auto", "cpu", "int8"), "--dtype int8 needs weights with ranges, which these have not"),
     ],

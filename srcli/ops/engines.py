@@ -115,7 +115,7 @@ def _fastest(device: str, dtype: str) -> str:
 def _by_openvino(device: str, dtype: str, *, has_ranges: bool) -> Compute:
     require_package("openvino", "openvino", "--engine openvino")
     kind, _, index = device.partition(":")
-    if kind not in {"auto", "cpu", "xpu"}:
+    if kind not in {"auto", "cpu", "xpu"} or (index and kind != "xpu"):
         raise UsageError(
             f"--engine openvino cannot use --device {device}; use cpu or xpu, or --engine torch"
         )
