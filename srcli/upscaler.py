@@ -6,6 +6,7 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import index
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
@@ -64,12 +65,14 @@ class Upscaler:
 
     def __init__(
         self,
-        model: str | Path | ResidualAutoencoder = "base",
+        model: str | PathLike[str] | ResidualAutoencoder = "base",
         *,
         scales: tuple[float, ...] | None = None,
         settings: Settings | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
+        if isinstance(model, PathLike):
+            model = fspath(model)
         if model == AUTO:
             raise UsageError(
                 "auto chooses weights for a file: give a name such as base, or that of "
@@ -122,7 +125,11 @@ class Upscaler:
 
     @overload
     def __call__(
-        self, image: str | Path | PillowImage, scale: float | None = ..., *, size: _Size = ...
+        self,
+        image: str | PathLike[str] | PillowImage,
+        scale: float | None = ...,
+        *,
+        size: _Size = ...,
     ) -> PillowImage: ...
 
     @overload
@@ -155,7 +162,7 @@ class Upscaler:
             UsageError: If the result would be smaller than the image, or scale and size are given
                 or are nothing of the kind.
         """
-        if isinstance(image, str | Path | PillowImage):
+        if isinstance(image, str | PathLike | PillowImage):
             picture = from_pillow(image) if isinstance(image, PillowImage) else read(Path(image))
             width, height = _size_of((picture.width, picture.height), scale, size)
             return to_pillow(self.upscale(picture, (height, width)))

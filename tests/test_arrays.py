@@ -1,8 +1,13 @@
 """Python's ways in: paths, Pillow images, arrays and tensors; pickles, threads, and the end."""
 
+import io
 import math
+import os
 import pickle
+import subprocess
+import sys
 import threading
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,6 +16,10 @@ from PIL import Image
 
 from srcli import Settings, Upscaler, UsageError
 from srcli.errors import ImageError
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,9 @@ def test_every_kind_comes_back_as_it_was_given(upscaler, pixels, tmp_path):
     assert array.flags.c_contiguous
     assert (tuple(tensor.shape), tensor.dtype) == ((3, 62, 82), torch.uint8)
     assert np.array_equal(tensor.permute(1, 2, 0).numpy(), array)
-    for given in (path, str(path), Image.open(path)):
+    with os.scandir(tmp_path) as entries:  # an os.PathLike
+        (entry,) = entries
+    for given in (path, str(path), entry, Image.open(path)):
         image = upscaler(given, scale=2)
         assert isinstance(image, Image.Image)
         assert np.array_equal(np.asarray(image), array)
@@ -72,7 +83,10 @@ def test_depths_and_channels_are_kept(upscaler, pixels, dtype, channels):
         (np.full((4, 4), np.nan, np.float32), r"\[0, 1\], not nan"),
         (torch.zeros(2, 3, 4, 4), r"one picture of a batch at a time"),
         (torch.zeros(5, 4, 3), r"C 1, 3 or 4, not"),
-        ([[1, 2], [3, 4]], "not list: convert it with numpy.asarray"),
+        (torch.zeros(3, 4, 4, device="meta"), "must hold its pixels"),
+        (torch.zeros(3, 4, 4).to_sparse(), r"call to_dense\(\)"),
+        ([[1, 2], [3, 4]], r"not list: open .*, convert others with numpy\.asarray"),
+        (io.BytesIO(), r"not BytesIO: open a file or bytes with PIL\.Image\.open"),
     ],
 )
 def test_what_is_no_picture_is_refused(upscaler, image, message):
@@ -121,6 +135,7 @@ def test_a_size_without_end_is_refused(upscaler, pixels, asked):
             (wrong, "must be a whole number or None, not")
             for wrong in ({"tile": "auto"}, {"overlap": 16.5}, {"batch_size": "2"})
         ),
+        ({"sharpness": "0.5"}, "sharpness must be a number or None, not '0.5'"),
         *(
             ({"device": wrong}, "device must be a text such as 'cpu' or 'cuda:0', not")
             for wrong in (None, torch.device("cpu"))
@@ -131,6 +146,11 @@ def test_a_setting_of_another_kind_is_named(wrong, message):
     """The command line's words are not Python's."""
     with pytest.raises(UsageError, match=message):
         Settings(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    """A patch size may be computed."""
+    assert Settings(tile=np.int64(120), sharpness=np.float32(0.5)).tile == 120
 
 
 def test_a_read_only_array_is_as_good(upscaler, pixels, recwarn):
@@ -154,6 +174,27 @@ def test_it_can_be_sent_to_another_process(upscaler, tiny_weights, pixels, monke
     assert len(content) < 2000
     assert again.settings == upscaler.settings
     assert np.array_equal(again(pixels, 2), upscaler(pixels, 2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_a_fork_does_not_wait_for_threads_that_it_has_not(tiny_weights, engine):
+    """As multiprocessing makes them by default on Linux, after something has been enlarged."""
+    code = (
+        "import os, signal, sys, numpy, torch\n"
+        "from srcli import Settings, Upscaler\n"
+        "torch.set_num_threads(2)\n"
+        "settings = Settings(device='cpu', dtype='fp32', engine=sys.argv[2])\n"
+        "upscaler, image = Upscaler(sys.argv[1], settings=settings), numpy.zeros((90, 90), 'u1')\n"
+        "upscaler(image)\n"
+        "if child := os.fork():\n"
+        "    sys.exit(os.waitpid(child, 0)[1] != 0)\n"
+        "signal.alarm(60)\n"
+        "upscaler(image)\n"
+        "os._exit(0)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code, str(tiny_weights), engine], check=True)
 
 
 def test_a_closed_one_says_so(tiny_weights, pixels):

@@ -1,5 +1,6 @@
 """The net as a graph of OpenVINO's, which runs it faster than torch on processors without bf16."""
 
+import os
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -39,16 +40,18 @@ class CompiledNet:
     def __init__(self, net: ResidualAutoencoder, compute: Compute, ranges: Ranges) -> None:
         self._net, self._compute = net, compute
         self._ranges = ranges if compute.dtype == torch.int8 else {}
-        self._requests: dict[ScalePath | None, Any] = {}
+        # By process, too: a fork has none of the threads of a request.
+        self._requests: dict[tuple[int, ScalePath | None], Any] = {}
         self._lock = threading.Lock()
 
     def __call__(self, image: Tensor, scales: Sequence[float]) -> Tensor:
         """Restore ``(N, 3, H, W)`` windows on the CPU, all enlarged by one factor."""
         path = self._net.config.path(scales[0])
         with self._lock:
-            if path not in self._requests:
-                self._requests[path] = self._compiled(path)
-            request = self._requests[path]
+            key = os.getpid(), path
+            if key not in self._requests:
+                self._requests[key] = self._compiled(path)
+            request = self._requests[key]
             result = request.infer([image.contiguous().numpy()], share_inputs=True)
             return torch.from_numpy(result[0])
 

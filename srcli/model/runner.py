@@ -1,8 +1,10 @@
 """The net in the working number format, with fp32 where that is not enough."""
 
 import copy
+import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import product
 
 import torch
@@ -44,7 +46,7 @@ class NetRunner:
         self.compute, self._ranges = compute, ranges
         self.ensemble = ensemble
         self._net: ResidualAutoencoder | None = (
-            copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
+            copy.deepcopy(net).float().eval().requires_grad_(requires_grad=False)
         )
         self._notice = notice
         self._lock = threading.Lock()
@@ -69,6 +71,7 @@ class NetRunner:
         Raises:
             WeightsError: If the result is not finite even in fp32.
         """
+        _survive_forks()
         image = windows.expand(-1, 3, -1, -1)
 
         def once(turned: Tensor) -> Tensor:
@@ -128,3 +131,13 @@ class NetRunner:
 
             return CompiledNet(exact, compute, self._ranges)
         return in_dtype(exact, compute.dtype)
+
+
+@cache
+def _survive_forks() -> None:
+    """Let processes that are forked from here on compute by one thread.
+
+    OpenMP would wait for its others for ever, which a fork does not copy.
+    """
+    if hasattr(os, "register_at_fork"):  # Windows has none
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

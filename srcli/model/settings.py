@@ -1,6 +1,7 @@
 """How a net computes: what a person may set, whatever the picture."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from srcli.errors import UsageError, require_at_least
 from srcli.model.config import ModelConfig
@@ -47,10 +48,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("tile", "overlap", "batch_size"):
+        for name in ("tile", "overlap", "batch_size", "sharpness"):
             value = getattr(self, name)
-            if not isinstance(value, int | None):
-                raise UsageError(f"{name} must be a whole number or None, not {value!r}")
+            kind, what = (Real, "number") if name == "sharpness" else (Integral, "whole number")
+            if not isinstance(value, kind | None):
+                raise UsageError(f"{name} must be a {what} or None, not {value!r}")
         if not isinstance(self.device, str):
             raise UsageError(
                 f"device must be a text such as 'cpu' or 'cuda:0', not {self.device!r}"
