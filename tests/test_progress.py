@@ -228,6 +228,19 @@ def test_the_room_of_a_result_is_estimated_within_a_factor_of_two(options, suffi
     assert 0.5 < estimated / target.stat().st_size < 2
 
 
+def test_what_goes_to_stdout_is_of_the_format_asked_for(tmp_path):
+    """Its name says no format: without one it is the input's."""
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg")
+    header = images.read_header(tmp_path / "a.jpg")
+
+    sizes = [
+        disk.estimated_size(header, 9 * 60 * 40, Path(target), configured("-", format=name))
+        for target, name in (("-", "auto"), ("a.jpg", "auto"), ("-", "png"), ("a.png", "auto"))
+    ]
+
+    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
+
+
 @pytest.mark.usefixtures("desk")
 def test_a_disk_that_is_too_small_is_named_before_it_is_full(monkeypatch):
     """In a run and in a dry run; the run goes on, for it is an estimate."""

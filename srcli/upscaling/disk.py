@@ -38,7 +38,8 @@ def estimated_size(header: images.Header, pixels: int, target: Path, config: Bat
 
     For a photograph that is within a factor of two as a rule.
     """
-    name, planes = images.format_of(target) or header.format, header.channels + header.alpha
+    named = images.format_of(target) or images.format_of(Path(f"a.{config.format}"))  # stdout
+    name, planes = named or header.format, header.channels + header.alpha
     if name not in _LOSSLESS | _LOSSY:
         return round(pixels * planes * header.bits / 8)
     # Of a smaller enlargement each pixel says more: at x2, x3 and x4 a JPEG has 0.39, 0.32 and
