@@ -70,7 +70,10 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
     [
         (jpeg((0xE1, b"FLIR\0\1\0\0")), "left out: FLIR"),
         (jpeg((0xE6, b"GoPro\0DEVC"), (0xE2, b"FPXR\0")), "left out: GoPro, FPXR"),
-        (jpeg((0xEB, b"JP\0\1....jumbc2pa")), "left out: content credentials"),
+        (
+            jpeg((0xEB, b"JP\0\1....jumbc2pa"), (0xEB, b"JP\0\1...2more")),
+            "left out: content credentials",
+        ),
         (jpeg((0xE5, b"\1\2\3")), "left out: data in APP5"),
         (
             jpeg((0xED, b"Photoshop 3.0\x008BIM\4\x0b\0\0\0\0\0\4url.")),
@@ -161,9 +164,17 @@ def test_the_part_of_an_avif_that_is_to_be_seen():
 
 
 def test_no_resolution_is_made_up():
-    """Pillow says 72 where EXIF has none."""
+    """Pillow says 72 where EXIF has none, and 96 in a BMP."""
     assert read(NAME, jpeg((0xE1, block()))).metadata.dpi is None
     assert read(NAME, saved("JPEG", dpi=(72, 72))).metadata.dpi == (72, 72)
+    file, _ = encoded(pictured(), "BMP")
+    assert file.getvalue()[38:46] == bytes(8)
+
+
+def test_what_imagemagick_keeps_of_others_in_a_png_stays():
+    """What is read as EXIF and the like goes where that belongs, and all else is a text."""
+    data = png(b"tEXt", b"Raw profile type xyz\0\nxyz\n 1\n00\n")
+    assert [key for key, _ in read(NAME, data).metadata.text] == ["Raw profile type xyz"]
 
 
 def test_all_comments_of_a_jpeg_are_kept():

@@ -65,6 +65,8 @@ class Embedded:
         options: dict[str, Any] = {field: getattr(self.metadata, field) for field in fields}
         if name in {"PNG", "WEBP"} and self.metadata.exif:
             options["exif"] = self.metadata.exif.removeprefix(_EXIF_NAME)
+        if name == "BMP" and not self.metadata.dpi:
+            options["dpi"] = (0, 0)  # or Pillow would make up 96
         if name == "JPEG":
             options["extra"] = self._segments()
         if name == "PNG":

@@ -22,6 +22,9 @@ _XMP_KEYWORD: Final = "XML:com.adobe.xmp"
 _RAW_PROFILE: Final = "Raw profile type "
 """How ImageMagick begins the keywords of PNG texts that are no texts."""
 
+_RAW_PROFILES: Final = [_RAW_PROFILE + name for name in ("exif", "APP1", "xmp", "iptc", "8bim")]
+"""Those that are read; others travel as they are."""
+
 IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
 
@@ -81,7 +84,7 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         text=tuple(
             (key.lstrip(TEXT_MARK), value)
             for key, value in text.items()
-            if not key.lstrip(TEXT_MARK).startswith((_XMP_KEYWORD, _RAW_PROFILE))
+            if not key.lstrip(TEXT_MARK).startswith((_XMP_KEYWORD, *_RAW_PROFILES))
         ),
         comment=_comment(image),
     )
@@ -257,8 +260,8 @@ def left_behind(image: Image.Image, further: int, boxes: bytes = b"") -> list[st
         if marker.startswith("APP") and not content.startswith(_SEGMENTS):
             name = re.match(rb"[ -~]{3,}", content)
             parts.append(name[0].decode() if name else f"data in {marker}")
-            if b"c2pa" in content:
-                parts[-1] = "content credentials"
+            if b"c2pa" in content or (content[:2] == b"JP" and "content credentials" in parts):
+                parts[-1] = "content credentials"  # which go on in further segments
     resources = _resources_of(image) if image.format in {"JPEG", "MPO"} else []
     if {code for code, _ in resources} - _RESOURCES:
         parts.append("settings of Photoshop")
