@@ -4,7 +4,14 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-_OF_WEBP: Final = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "}
+_READ: Final = {
+    *(b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP "),
+    *(b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip"),
+    *(b"JXL ", b"jxlc", b"jxlp", b"jxll", b"jxli", b"jbrd", b"Exif", b"xml "),
+}
+"""Boxes that decoders or we read, or that say nothing."""
+
+_NAMES: Final = {b"mpvd": "the video of a motion photo", b"jhgm": "a gain map"}
 _PACKED: Final = {b"Exif": "EXIF that is packed", b"xml ": "XMP that is packed"}
 
 
@@ -27,13 +34,17 @@ def boxes_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def parts_beside(data: bytes) -> Iterator[str]:
     """Name what is in a file besides its picture that is not read."""
-    for name, content in boxes_of(data):
+    is_riff = data[:4] == b"RIFF"
+    end = 8 + int.from_bytes(data[4:8], "little") if is_riff else len(data)
+    for name, content in boxes_of(data[:end]) if data[:2] != b"\xff\x0a" else ():
         if name in {b"uuid", b"jumb", b"C2PA"} and b"c2pa" in content:
             yield "content credentials"
         elif name == b"brob":  # ISO/IEC 18181-2, 9.8: by Brotli
             yield _PACKED.get(content[:4], "data that is packed")
-        elif data[:4] == b"RIFF" and name.isalnum() and name not in _OF_WEBP:
-            yield f"chunk {name.decode()}"
+        elif name.isalnum() and name not in _READ:
+            yield _NAMES.get(name, f"{'chunk' if is_riff else 'box'} {name.decode()}")
+    if data[end:].strip(b"\0\r\n"):
+        yield "data behind its end mark"
 
 
 def clap_in(start: bytes, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
