@@ -237,7 +237,8 @@ class Upscaler:
         """Enlarge colour by the net and opacity by the filter; yield spans and rows of both."""
         if alpha is not None:
             assert isinstance(color, Tensor)
-            color = bleed(dequantize(color), dequantize(alpha))
+            if size != color.shape[1:]:  # else nothing is changed, not even what is not seen
+                color = bleed(dequantize(color), dequantize(alpha))
         rows = color if isinstance(color, Rows) else Rows.of(color)
         for span, band in self._enlarged(rows, size, finish, on_progress):
             mask = None if alpha is None else enlarged_by_filter(alpha, size, span, finish)

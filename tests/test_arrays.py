@@ -101,6 +101,13 @@ def test_a_pillow_image_without_pixels_is_refused(upscaler):
         upscaler(Image.new("RGB", (0, 5)))
 
 
+def test_its_own_size_changes_nothing(upscaler, pixels):
+    """Not even what lies under transparency, which may be data."""
+    given = np.dstack([pixels, np.zeros_like(pixels[..., :1])])
+
+    assert np.array_equal(upscaler(given, 1), given)
+
+
 def test_scale_and_size_are_one_too_many(upscaler, pixels):
     """Either says how large; without both it is three times."""
     with pytest.raises(UsageError, match="give one of them"):

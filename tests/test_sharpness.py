@@ -237,6 +237,18 @@ def test_auto_mixes_what_can_be_mixed(shipped, photo):
     assert result.exit_code == 0
 
 
+@pytest.mark.usefixtures("desk")
+def test_a_damaged_sibling_is_no_missing_one(shipped, tmp_path):
+    """The result would be another one, without a word."""
+    shipped["sharp"] = tmp_path / "sharp.safetensors"
+    shipped["sharp"].write_bytes(b"half")
+
+    result = run("upscale", "a.png")
+
+    assert result.exit_code == 4
+    assert f"cannot read weights {shipped['sharp']}: " in result.stderr
+
+
 # ---- srcli eval, srcli models -------------------------------------------------------------
 
 

@@ -25,6 +25,10 @@ _SHARP: Final = "sharp"
 """How the names of shipped weights begin that are sharp; all others are faithful."""
 
 
+class _NoSiblingError(WeightsError):
+    """Weights are alone."""
+
+
 def siblings(path: Path) -> tuple[Path, Path]:
     """Return the files of the faithful and the sharp weights of which ``path`` is one.
 
@@ -52,14 +56,18 @@ def siblings(path: Path) -> tuple[Path, Path]:
     name = path.stem if path in shipped.values() else str(path)
     known = " or ".join(sorted(filter(None, parents.values())))
     way_out = f" or give -m {known}" if known else ""
-    raise WeightsError(f"--sharpness cannot mix {name}: {problem}; leave it out{way_out}")
+    raise _NoSiblingError(f"--sharpness cannot mix {name}: {problem}; leave it out{way_out}")
 
 
 def has_sibling(path: Path) -> bool:
-    """Whether weights can be mixed."""
+    """Whether weights can be mixed.
+
+    Raises:
+        WeightsError: If a file cannot be read, so that nobody knows.
+    """
     try:
         return bool(siblings(path))
-    except WeightsError:
+    except _NoSiblingError:
         return False
 
 
