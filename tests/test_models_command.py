@@ -26,7 +26,6 @@ RECORD = {
     "loss_at_end": math.nan,
     "note": "two\nlines",
     "patches": 402800,
-    "purpose": "charts [and maps]",
     "scales": [2.0, 3.0],
 }
 """What a header may hold of a training run."""
@@ -81,7 +80,7 @@ def test_json_has_an_object_for_each_weights_file(tiny_weights):
         "scores": [],
         "training": {"scales": [2, 3, 4]},
     }
-    assert (other["name"], other["purpose"]) == ("other", RECORD["purpose"])
+    assert (other["name"], other["purpose"]) == ("other", "")
     assert other["training"] == RECORD | {"loss_at_end": None}
     assert other["scores"][0] == dataclasses.asdict(LINE)
 
@@ -99,7 +98,7 @@ def test_tables_show_purposes_and_scores(tiny_weights):
         ["name", "for", "parameters", "GMAC per patch", "scales", "degradation"],
         ["base", "clean photographs, faithful", f"{count:,}", "0.02 0.01", "x2 x3 x4", ""],
         [
-            *("other", "charts [and maps]", f"{count:,}", "0.02 0.01", "x2 x3"),
+            *("other", "", f"{count:,}", "0.02 0.01", "x2 x3"),
             "blur=0..2, jpeg=30..95, kernel=any",
         ],
         ["name", "Set5 x3 LRx3", "faces (RGB) x3 blur=1, noise=2"],
@@ -126,7 +125,7 @@ def test_a_terminal_shows_every_number_whole(columns, monkeypatch, capsys):
 
 
 def test_shipped_weights_have_a_purpose(tiny_weights):
-    """Each says what it is for; any other file does so in its header alone."""
+    """What each is for is known, and of no other file."""
     shown = {row["name"]: row["purpose"] for row in json.loads(run("--json").stdout)}
     (own,) = json.loads(run(tiny_weights, "--json").stdout)
 
@@ -156,7 +155,6 @@ def test_one_file_shows_its_whole_record(name):
         "loss at end": "NaN",
         "note": "two\\nlines",
         "patches": "402,800",
-        "purpose": "charts [and maps]",
         "scales": "2.0, 3.0",
     }
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ _PURPOSES = {
     "faces": "upright portraits",
     "paper": "the source paper's net, for comparison",
 }
-"""What the shipped weights are for, where their header does not say it."""
+"""What the shipped weights are for."""
 
 
 def models(
@@ -90,7 +90,7 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     }
     return {
         "name": name,
-        "purpose": _purpose(name, path, header.training),
+        "purpose": _PURPOSES.get(name, "") if files.shipped().get(name) == path else "",
         "parameters": parameter_count(header.config),
         "gmac_per_patch": max(gmac.values()),
         "gmac_by_scale": gmac,
@@ -100,12 +100,6 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
         "scores": [asdict(line) for line in header.scores],
         "training": dict(header.training),
     }
-
-
-def _purpose(name: str, path: Path, training: Mapping[str, Any]) -> str:
-    """Return what weights are for: their header says it, or they are shipped under a name."""
-    known = _PURPOSES.get(name, "") if files.shipped().get(name) == path else ""
-    return str(training.get("purpose") or known)
 
 
 def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table]:
