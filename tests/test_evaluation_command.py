@@ -148,8 +148,13 @@ NO_SET = (
             "--scale is given 2 times (2, 2.5); run srcli eval for each",
         ),
         (["set5"], 4, NO_SET),
+        (
+            ["HR", "--lr", "low"],
+            4,
+            "low is no folder of images; give that of the LR images as --lr",
+        ),
     ],
-    ids=["none and more", "two scales", "set5"],
+    ids=["none and more", "two scales", "set5", "no LR"],
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
     """The line says what, the value and the way out; nothing is printed on stdout."""

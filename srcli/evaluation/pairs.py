@@ -80,7 +80,10 @@ def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
         folder = own
     if folder is None:
         return [_file_pair(high, None, config) for high in highs], str(config.degradation)
-    lows = {path.stem: path for path in _listed(folder)}
+    found = images.files_in(folder, recursive=False) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"{folder} is no folder of images; give that of the LR images as --lr")
+    lows = {path.stem: path for path in found}
     pairs: list[Pair] = []
     for high in highs:
         low = lr_image(high, lows, config.scale)
