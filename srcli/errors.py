@@ -36,6 +36,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "WeightsError",
+    "is_installed",
     "require_at_least",
     "require_package",
     "suggestion",
@@ -107,6 +108,12 @@ class Interrupted(SrcliError):  # noqa: N818 - it ends a run, but nothing went w
         self.signal_number = signal_number
 
 
+def is_installed(name: str) -> bool:
+    """Whether a package is there; a folder of its name beside a program, as of models, is none."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
 def require_package(name: str, extra: str, what: str) -> None:
     """Refuse what needs a package of an extra that is not installed.
 
@@ -118,7 +125,7 @@ def require_package(name: str, extra: str, what: str) -> None:
     Raises:
         UsageError: Saying what to install.
     """
-    if find_spec(name) is None:
+    if not is_installed(name):
         raise UsageError(
             f"{what} needs the package {name}, which is not installed; install it with: "
             f"pip install 'srcli[{extra}]'"

@@ -56,7 +56,7 @@ def _seeded():
 @pytest.fixture(autouse=True)
 def _by_torch(monkeypatch):
     """Compute by torch unless a test asks for another engine, whatever is installed."""
-    monkeypatch.setattr("srcli.ops.engines.find_spec", lambda _name: None)
+    monkeypatch.setattr("srcli.ops.engines.is_installed", lambda _name: False)
 
 
 def textured(height, width, seed):

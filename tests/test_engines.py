@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from srcli.errors import DeviceError, UsageError
+from srcli.errors import DeviceError, UsageError, is_installed
 from srcli.model.config import BASE, FAST, PAPER
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
@@ -27,8 +27,7 @@ def machine(monkeypatch):
     """Return a function that pretends to be a kind of machine, with OpenVINO or without."""
 
     def pretend(*, openvino=True, bf16=False, x86=True):
-        found = object() if openvino else None
-        monkeypatch.setattr(engines, "find_spec", lambda _name: found)
+        monkeypatch.setattr(engines, "is_installed", lambda _name: openvino)
         monkeypatch.setattr(platform, "machine", lambda: "AMD64" if x86 else "arm64")
         monkeypatch.setattr("srcli.ops.devices._is_bf16_faster", lambda _device: bf16)
 
@@ -96,6 +95,16 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, dtype
 
     with pytest.raises(UsageError, match=r"openvino needs .*: pip install 'srcli\[openvino\]'$"):
         resolve(engine, "cpu", dtype, has_ranges=True)
+
+
+def test_a_folder_of_models_is_no_package(monkeypatch, tmp_path):
+    """Python would take it for one."""
+    (tmp_path / "exported_models").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert find_spec("exported_models")
+    assert is_installed("torch")
+    assert not is_installed("exported_models")
 
 
 @needs_openvino

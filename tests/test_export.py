@@ -116,7 +116,7 @@ def test_a_difference_leaves_no_file(here, tiny_weights, monkeypatch):
 @pytest.mark.usefixtures("here")
 def test_without_onnxruntime_it_says_that_nothing_was_checked(tiny_weights, monkeypatch):
     """The file is written, by its weights' name and factor."""
-    monkeypatch.setattr(command, "find_spec", lambda _: None)
+    monkeypatch.setattr(command, "is_installed", lambda _: False)
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: b"graph")
 
     result = run("-m", tiny_weights, "-s", "2")

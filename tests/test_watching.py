@@ -116,7 +116,7 @@ def test_own_pictures_are_evaluated_on(options, image_folder, tmp_path):
 
 def test_without_its_extra_tensorboard_is_one_line(tmp_path, image_folder, monkeypatch):
     """It says what to install, before anything is begun."""
-    monkeypatch.setattr("srcli.errors.find_spec", lambda name: name != "tensorboard" or None)
+    monkeypatch.setattr("srcli.errors.is_installed", lambda name: name != "tensorboard")
     options = ["--steps", "1", "--set", "tensorboard=true", "-o", str(tmp_path / "run")]
 
     result = CliRunner().invoke(app, ["train", "--dataset", str(image_folder), *options])

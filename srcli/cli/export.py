@@ -1,6 +1,5 @@
 """``srcli export``: weights as an ONNX file for other runtimes."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from srcli import files
 from srcli.cli.console import check_output, say, write_output
 from srcli.cli.options import complete_weights
-from srcli.errors import UsageError, WeightsError, require_package
+from srcli.errors import UsageError, WeightsError, is_installed, require_package
 
 __all__ = ["export"]
 
@@ -74,7 +73,7 @@ def export(
     whole = _whole_factor(scale, header.scales, model)
     content = exporting.to_onnx(net, whole, _metadata(file, whole, sharpness))
     checked = "not checked: there is no onnxruntime (pip install 'srcli[export]')"
-    if find_spec("onnxruntime") is not None:
+    if is_installed("onnxruntime"):
         largest = exporting.largest_difference(content, net, whole)
         if not largest <= _TOLERANCE:
             raise WeightsError(

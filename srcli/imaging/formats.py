@@ -1,6 +1,5 @@
 """The file formats that are read and written: their suffixes and what they can hold."""
 
-import importlib.util
 import threading
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Final
 
 from PIL import Image, PngImagePlugin, features
 
+from srcli.errors import is_installed
 from srcli.files import is_file
 
 PillowImage = Image.Image
@@ -112,9 +112,7 @@ EXTRAS: Final = {".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl"
 _PACKAGES: Final = {"heic": "pillow_heif", "jxl": "pillow_jxl"}
 
 FOUND_SUFFIXES: Final = READABLE_SUFFIXES | {
-    suffix
-    for suffix, extra in EXTRAS.items()
-    if importlib.util.find_spec(_PACKAGES[extra]) is not None
+    suffix for suffix, extra in EXTRAS.items() if is_installed(_PACKAGES[extra])
 }
 """The suffixes that are taken in folders, in lower case, with what is only read."""
 

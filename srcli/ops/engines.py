@@ -5,11 +5,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 
-from srcli.errors import DeviceError, UsageError, require_package
+from srcli.errors import DeviceError, UsageError, is_installed, require_package
 from srcli.ops.devices import resolve_device, resolve_dtype
 
 __all__ = ["ENGINES", "Compute", "resolve", "without_converter"]
@@ -107,7 +106,7 @@ def _fastest(device: str, dtype: str) -> str:
             raise UsageError(f"--dtype int8 needs the CPU, not {place}; use --device cpu or auto")
         return "openvino"
     is_apt = place.type == "cpu" and platform.machine().lower() in _X86
-    if not is_apt or find_spec("openvino") is None or dtype not in {"auto", "fp32"}:
+    if not is_apt or not is_installed("openvino") or dtype not in {"auto", "fp32"}:
         return "torch"
     return "torch" if resolve_dtype(dtype, place) == torch.bfloat16 else "openvino"
 
