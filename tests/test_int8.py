@@ -12,7 +12,7 @@ from PIL import Image
 
 from srcli.errors import UsageError, WeightsError
 from srcli.model import weights
-from srcli.model.int8 import aligned, convolutions, weight_steps
+from srcli.model.int8 import aligned, convolutions, passes, weight_steps
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
 from srcli.model.sharpness import load_mixed
@@ -122,20 +122,24 @@ def test_a_net_that_int8_is_not_for_is_one_line(monkeypatch, capsys):
     assert "paper.safetensors has no residual units" in capsys.readouterr().err
 
 
-def test_what_changes_most_stays_in_fp32(calibrated, monkeypatch):
-    """All of it for a limit that nothing holds; the less, the wider it is."""
+def test_what_changes_most_is_computed_more_exactly(calibrated, monkeypatch):
+    """All of it in fp32 for a limit that nothing holds; the less in two passes, the wider it is."""
     counts = []
-    for levels in (-1.0, 0.1, 100.0):
+    for levels in (-1.0, 0.5, 100.0):
         monkeypatch.setattr(calibration, "_LEVELS", levels)
         ranges = calibrate(calibrated[0], [str(calibrated[1])])
-        counts.append(sum(flag < 2 for _, _, flag in ranges.values()))
+        kinds = [kind for _, _, kind in ranges.values()]
+        counts.append((kinds.count(3), kinds.count(2), sum(kind < 2 for kind in kinds)))
 
-    assert counts[0] == 0 < counts[1] < counts[2] == 12
+    assert counts[0] == (12, 0, 0)
+    assert counts[1][0] == 0 < counts[1][1]
+    assert 0 < counts[1][2] < counts[2][2] == 12
 
 
 @needs_openvino
+@pytest.mark.parametrize("kind", [0, 2])
 @pytest.mark.parametrize("scale", [2, 3])
-def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
+def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale, kind):
     """Rounded in fp32 or computed in int8: no sum overflows, on AVX2 either."""
     from srcli.model.graph import has_wide_sums
 
@@ -143,12 +147,13 @@ def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale):
     path = net.config.path(scale)
     images = torch.rand(2, 3, 96, 120)
     found, (exact,) = calibration._measured(net, path, [images])
-    ranges = {name: [*limits, 0] for name, limits in found.items()}
+    ranges = {name: [*limits, kind] for name, limits in found.items()}
+    counts = dict.fromkeys(ranges, passes(kind, wide=has_wide_sums()))
     compute = Compute("openvino", torch.device("cpu"), torch.int8, "CPU")
     runner = NetRunner(net, compute, ranges, ensemble=False, notice=print)
 
     with torch.inference_mode():
-        other = calibration._rounded(net, path, ranges, wide=has_wide_sums())
+        other = calibration._rounded(net, path, ranges, counts, wide=has_wide_sums())
         expected = other.restore(images, path)
     result = runner.run(images, scale)
 
@@ -184,12 +189,12 @@ def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
         weights.read_header(path)
 
 
-@pytest.mark.parametrize(("sharpness", "flags"), [(0.5, [0, 2, 2]), (0.75, [2, 0, 0])])
+@pytest.mark.parametrize(("sharpness", "flags"), [(0.5, [0, 2, 3]), (0.75, [2, 0, 0])])
 def test_a_mixture_has_ranges_that_hold_both(monkeypatch, calibrated, tmp_path, sharpness, flags):
-    """The wider of both; in int8 is what the nearer end has in int8 whatever sums are like."""
+    """The wider of both; in one pass is what the nearer end has so whatever sums are like."""
     sharp = tmp_path / "sharp.safetensors"
     for path, ranges in (
-        (calibrated[0], {"a": [-1, 1, 0], "b": [-3, 1, 1], "c": [0, 1, 2]}),
+        (calibrated[0], {"a": [-1, 1, 0], "b": [-3, 1, 1], "c": [0, 1, 3]}),
         (sharp, {"a": [0, 2, 1], "b": [-2, 2, 0], "c": [0, 1, 0]}),
     ):
         if path == sharp:

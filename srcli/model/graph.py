@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srcli.model.config import ScalePath
-from srcli.model.int8 import aligned, convolutions, weight_steps
+from srcli.model.int8 import convolutions, input_ranges, passes, weight_steps
 from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
 from srcli.ops.engines import Compute, without_converter
@@ -73,9 +73,9 @@ class _Graph:
         self._net, self._path = net, path
         self._wide = bool(ranges) and has_wide_sums()
         self._ranges = {
-            layer: ranges[name]
+            layer: [*input_ranges(ranges[name], count)]
             for name, layer in convolutions(net, path)
-            if name in ranges and ranges[name][2] <= self._wide
+            if name in ranges and (count := passes(ranges[name][2], wide=self._wide))
         }
         self._config = net.config.at(path.scale) if path else net.config
 
@@ -133,15 +133,17 @@ class _Graph:
 
     def _convolved(self, layer: nn.Module, features: Node) -> Node:
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-        factors = _constant(weight)
-        if layer in self._ranges:
-            low, high = aligned(self._ranges[layer])
-            features = _rounded(features, np.float32(low), np.float32(high), 256)
-            most = 127 * weight_steps(weight, wide=self._wide).numpy()
-            factors = _rounded(factors, -most, most, 255)
-        pad = layer.padding
-        found = opset13.convolution(features, factors, layer.stride, pad, pad, [1, 1])
-        return opset13.add(found, _constant(bias[:, None, None]))
+        factors, result = _constant(weight), _constant(bias[:, None, None])
+        given = layer.stride, layer.padding, layer.padding, [1, 1]
+        if layer not in self._ranges:
+            return opset13.add(opset13.convolution(features, factors, *given), result)
+        most = 127 * weight_steps(weight, wide=self._wide).numpy()
+        factors = _rounded(factors, -most, most, 255)
+        for low, high in self._ranges[layer]:
+            part = _rounded(features, np.float32(low), np.float32(high), 256)
+            features = opset13.subtract(features, part)
+            result = opset13.add(opset13.convolution(part, factors, *given), result)
+        return result
 
 
 @cache

@@ -4,6 +4,10 @@ The input of a convolution has 256 steps over the range that was measured for it
 most 255 for each output channel, and what is added to its result is in fp32. Nothing is clipped in
 pictures like those that the ranges were measured on.
 
+Where that is too coarse, the convolution runs a second time on what the steps left of its input,
+with 256 steps over one of the first: as if the input had sixteen bits. That still takes less time
+than fp32 with VNNI, and more without.
+
 Processors without VNNI add the products of two neighbouring input channels in 16 bits. The two
 weights may then add up to 127 steps of either sign at most, or sums would be cut off, and the steps
 are a third larger.
@@ -18,7 +22,7 @@ from torch.nn import functional
 from srcli.model.config import ScalePath
 from srcli.model.network import ResidualAutoencoder, ResidualUnit
 
-__all__ = ["aligned", "convolutions", "weight_steps"]
+__all__ = ["aligned", "convolutions", "input_ranges", "passes", "weight_steps"]
 
 
 def convolutions(
@@ -37,6 +41,27 @@ def aligned(limits: Sequence[float]) -> tuple[float, float]:
     step = (limits[1] - limits[0]) / 255
     zero = round(-limits[0] / step)
     return -zero * step, (255 - zero) * step
+
+
+def passes(kind: float, *, wide: bool) -> int:
+    """Return how often a convolution runs in int8; 0 is once in fp32.
+
+    Args:
+        kind: The third number of its :data:`srcli.model.weights.Ranges`.
+        wide: Whether sums have 32 bits.
+    """
+    if kind <= wide:
+        return 1
+    return 2 if wide and kind == 2 else 0
+
+
+def input_ranges(limits: Sequence[float], count: int) -> Iterator[tuple[float, float]]:
+    """Yield the range that each of up to two passes rounds: of the input, and of what is left."""
+    low, high = aligned(limits)
+    yield low, high
+    if count == 2:
+        step = (high - low) / 255
+        yield aligned((-step / 2, step / 2))
 
 
 def weight_steps(weight: Tensor, *, wide: bool) -> Tensor:

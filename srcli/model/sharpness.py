@@ -109,12 +109,16 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
     """Return the ranges of a mixture: wide enough for both ends, int8 as in the nearer one.
 
-    A mixture was not calibrated itself. What its nearer end has in int8 whatever sums are like
-    changes it hardly more: ``benchmarks/results/engines.md``.
+    A mixture was not calibrated itself. What its nearer end has in one pass of int8 whatever sums
+    are like changes it hardly more: ``benchmarks/results/engines.md``.
     """
     nearer = below if sharpness <= 0.5 else above
     return {
-        name: [min(low, above[name][0]), max(high, above[name][1]), 2 * bool(nearer[name][2])]
+        name: [
+            min(low, above[name][0]),
+            max(high, above[name][1]),
+            nearer[name][2] and max(2, nearer[name][2]),
+        ]
         for name, (low, high, _) in below.items()
         if name in above
     }

@@ -51,8 +51,8 @@ _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
 Ranges = Mapping[str, Sequence[float]]
 """The smallest and the largest input of each residual convolution, and what may compute it: 0 for
-int8, 1 for int8 with sums of 32 bits, 2 for fp32 alone; named as by
-:func:`srcli.model.int8.convolutions`."""
+int8, 1 for int8 with sums of 32 bits, 2 for two passes of int8 with such sums, 3 for fp32 alone;
+what a kind leaves out is in fp32. Named as by :func:`srcli.model.int8.convolutions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

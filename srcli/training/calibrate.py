@@ -4,15 +4,16 @@
 
 PICTURES are folders of photographs like those that the weights were trained on. The middle of each
 is degraded as in the training. The ranges of the inputs of all residual convolutions are measured,
-path by path; those whose rounding alone changes single pixels most stay in fp32, as few as it takes
-that all others together change hardly a pixel by more than two levels.
+path by path; those whose rounding alone changes single pixels most run in two passes with sums of
+32 bits, else in fp32, as few as it takes that all together change hardly a pixel by more than two
+levels.
 """
 
 import argparse
 import copy
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from srcli.errors import SrcliError, WeightsError
 from srcli.files import one_line
 from srcli.model import weights
 from srcli.model.config import ScalePath
-from srcli.model.int8 import aligned, convolutions, weight_steps
+from srcli.model.int8 import convolutions, input_ranges, weight_steps
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.weights import Ranges
 from srcli.ops.degradation import Degradation
@@ -42,6 +43,9 @@ be harder."""
 
 _ROOM = 1.15
 """How much wider ranges are than what was seen: what exceeds them is clipped."""
+
+_COST = {0: 3.5, 1: 1, 2: 2}
+"""What a convolution takes in so many passes with VNNI; none is fp32."""
 
 _HARD, _HARDEST = 96, 16
 """Patches, those that all together change most: on which it is tried which convolutions are
@@ -79,10 +83,13 @@ def calibrate(
         pairs = list(zip(patches, exact, strict=True))
         wide, narrow = (_harmless(net, way, found, pairs, wide=one) for one in (True, False))
         for name, limits in found.items():
-            ranges[name] = [*limits, 2 if name not in wide else int(name not in narrow)]
+            kinds = {1: int(narrow[name] != 1), 2: 2, 0: 3}
+            ranges[name] = [*limits, kinds[wide[name]]]
+        once, twice = ([*wide.values()].count(count) for count in (1, 2))
+        narrow_once = sum(ranges[name][2] == 0 for name in found)
         report(
-            f"x{factors[0]:g}: {len(found)} convolutions, {len(wide)} of them in int8, "
-            f"{len(wide & narrow)} where sums have 16 bits"
+            f"x{factors[0]:g}: {len(found)} convolutions, {once} of them in one pass of int8 and "
+            f"{twice} in two, {narrow_once} where sums have 16 bits"
         )
     return ranges
 
@@ -118,15 +125,15 @@ def _harmless(
     pairs: Sequence[tuple[Tensor, Tensor]],
     *,
     wide: bool,
-) -> set[str]:
-    """Return the names of the convolutions that can be rounded together.
+) -> dict[str, int]:
+    """Return in how many passes each convolution can be rounded, all together.
 
     ``pairs`` are patches and their results in fp32.
     """
 
-    def changes(names: Sequence[str], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def changes(counts: Mapping[str, int], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """Return by how many levels the pixels of patches change: a row each."""
-        other = _rounded(net, way, {name: found[name] for name in names}, wide=wide)
+        other = _rounded(net, way, found, counts, wide=wide)
         changed = [(other.restore(patch, way) - one).abs().amax(1) for patch, one in pairs]
         return 255 * torch.stack([each.flatten() for each in changed])
 
@@ -134,42 +141,70 @@ def _harmless(
         # What changes by 2.3 levels changes by 3 in eight bits in three cases of ten.
         return (changed - _LEVELS).clamp(0, 1)
 
-    together = changes(list(found), pairs)
+    together = changes(dict.fromkeys(found, 1), pairs)
     order_of_harm = beyond(together).sum(1).argsort(descending=True)[:_HARD].tolist()
     hard = [pairs[place] for place in order_of_harm]
     hardest, at_stake = hard[:_HARDEST], together[order_of_harm[:_HARDEST]] > _LEVELS
 
     def harm(name: str) -> float:
-        return float((changes([name], hardest) * at_stake).square().sum())
-
-    def is_harmless(count: int) -> bool:
-        return float(beyond(changes(order[:count], hard)).sum()) <= _SHARE * together.numel()
+        return float((changes({name: 1}, hardest) * at_stake).square().sum())
 
     order = sorted(found, key=harm)
-    below, above = 0, len(order) + 1
-    while above - below > 1:
-        middle = (below + above) // 2
-        below, above = (middle, above) if is_harmless(middle) else (below, middle)
-    return set(order[:below])
+
+    def counts(once: int, others: int) -> dict[str, int]:
+        return {name: 1 if place < once else others for place, name in enumerate(order)}
+
+    def is_harmless(once: int, others: int) -> bool:
+        changed = changes(counts(once, others), hard)
+        return float(beyond(changed).sum()) <= _SHARE * together.numel()
+
+    def rounded(others: int) -> dict[str, int]:
+        """Round as many once as can be, and all others so often."""
+        below, above = 0, len(order) + 1
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (middle, above) if is_harmless(middle, others) else (below, middle)
+        return counts(below, others)
+
+    choices = [rounded(0)]
+    if wide and is_harmless(0, 2):
+        choices.append(rounded(2))
+    return min(choices, key=lambda one: sum(_COST[count] for count in one.values()))
 
 
 def _rounded(
-    net: ResidualAutoencoder, way: ScalePath | None, ranges: Ranges, *, wide: bool
+    net: ResidualAutoencoder,
+    way: ScalePath | None,
+    ranges: Ranges,
+    counts: Mapping[str, int],
+    *,
+    wide: bool,
 ) -> ResidualAutoencoder:
-    """Return a copy of a net that computes as int8 does, rounding included, but in fp32."""
+    """Return a copy of a net that computes as int8 does, rounding included, but in fp32.
+
+    ``counts`` has the passes of each convolution; those that have none stay as they are.
+    """
     other = copy.deepcopy(net)
     for name, layer in convolutions(other, way):
-        if name in ranges:
+        if count := counts.get(name):
             steps = weight_steps(layer.weight, wide=wide)
             layer.weight.copy_(torch.round(layer.weight / steps) * steps)
-            layer.register_forward_pre_hook(_rounding(aligned(ranges[name])))
+            layer.register_forward_pre_hook(_rounding([*input_ranges(ranges[name], count)]))
     return other
 
 
-def _rounding(limits: tuple[float, float]) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
-    low, high = limits
-    step = (high - low) / 255
-    return lambda _, given: torch.round(given[0].clamp(low, high) / step) * step
+def _rounding(
+    limits: Sequence[tuple[float, float]],
+) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:
+    def rounded(_: nn.Module, given: tuple[Tensor]) -> Tensor:
+        rest, total = given[0], torch.zeros(())
+        for low, high in limits:
+            step = (high - low) / 255
+            part = torch.round(rest.clamp(low, high) / step) * step
+            rest, total = rest - part, total + part
+        return total
+
+    return rounded
 
 
 def main() -> None:
