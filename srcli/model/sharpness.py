@@ -107,19 +107,20 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 
 
 def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
-    """Return the ranges of a mixture: wide enough for both ends, int8 as in the nearer one.
+    """Return the ranges of a mixture: wide enough for both ends.
 
-    A mixture was not calibrated itself. What its nearer end has in one pass of int8 whatever sums
-    are like changes it hardly more: ``benchmarks/results/engines.md``.
+    A mixture was not calibrated itself. One pass of int8 is enough where it is for both ends,
+    whatever sums are like; elsewhere it is as in the nearer one, but never one pass:
+    ``benchmarks/results/engines.md``.
     """
     nearer = below if sharpness <= 0.5 else above
     return {
         name: [
             min(low, above[name][0]),
             max(high, above[name][1]),
-            nearer[name][2] and max(2, nearer[name][2]),
+            max(2, nearer[name][2]) if kind or above[name][2] else 0,
         ]
-        for name, (low, high, _) in below.items()
+        for name, (low, high, kind) in below.items()
         if name in above
     }
 
