@@ -12,7 +12,7 @@ from PIL import Image
 
 from srcli.errors import UsageError, WeightsError
 from srcli.model import weights
-from srcli.model.int8 import aligned, convolutions, passes, weight_steps
+from srcli.model.int8 import aligned, convolutions, weight_steps
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
 from srcli.model.sharpness import load_mixed
@@ -128,8 +128,9 @@ def test_what_changes_most_is_computed_more_exactly(calibrated, monkeypatch):
     for levels in (-1.0, 0.5, 100.0):
         monkeypatch.setattr(calibration, "_LEVELS", levels)
         ranges = calibrate(calibrated[0], [str(calibrated[1])])
-        kinds = [kind for _, _, kind in ranges.values()]
-        counts.append((kinds.count(3), kinds.count(2), sum(kind < 2 for kind in kinds)))
+        passes = [count for *_, count, _ in ranges.values()]
+        assert 2 not in [count for *_, count in ranges.values()]
+        counts.append(tuple(passes.count(number) for number in (0, 2, 1)))
 
     assert counts[0] == (12, 0, 0)
     assert counts[1][0] == 0 < counts[1][1]
@@ -137,9 +138,9 @@ def test_what_changes_most_is_computed_more_exactly(calibrated, monkeypatch):
 
 
 @needs_openvino
-@pytest.mark.parametrize("kind", [0, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("scale", [2, 3])
-def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale, kind):
+def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale, count):
     """Rounded in fp32 or computed in int8: no sum overflows, on AVX2 either."""
     from srcli.model.graph import has_wide_sums
 
@@ -147,8 +148,8 @@ def test_openvino_computes_in_int8_what_calibration_expects(calibrated, scale, k
     path = net.config.path(scale)
     images = torch.rand(2, 3, 96, 120)
     found, (exact,) = calibration._measured(net, path, [images])
-    ranges = {name: [*limits, kind] for name, limits in found.items()}
-    counts = dict.fromkeys(ranges, passes(kind, wide=has_wide_sums()))
+    ranges = {name: [*limits, count, count] for name, limits in found.items()}
+    counts = dict.fromkeys(ranges, count)
     compute = Compute("openvino", torch.device("cpu"), torch.int8, "CPU")
     runner = NetRunner(net, compute, ranges, ensemble=False, notice=print)
 
@@ -178,7 +179,7 @@ def test_a_processor_without_vnni_is_found_out():
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("limits", ["[1, 2, 0]", "[0, 0, 0]", "[-1, 1]", "[0, NaN, 1]"])
+@pytest.mark.parametrize("limits", ["[1, 2, 0, 0]", "[0, 0, 0, 0]", "[-1, 1, 1]", "[0, NaN, 1, 1]"])
 def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
     """In one line, as any other part of a header."""
     metadata, tensors = weights.read_tensors(calibrated[0])
@@ -189,13 +190,16 @@ def test_damaged_ranges_are_refused(calibrated, tmp_path, limits):
         weights.read_header(path)
 
 
-@pytest.mark.parametrize(("sharpness", "flags"), [(0.5, [2, 2, 3, 0]), (0.75, [2, 2, 2, 0])])
-def test_a_mixture_has_ranges_that_hold_both(monkeypatch, calibrated, tmp_path, sharpness, flags):
-    """The wider of both; in one pass is what both have so whatever sums are like."""
+@pytest.mark.parametrize(("sharpness", "wide"), [(0.5, [2, 2, 0, 1]), (0.75, [2, 2, 2, 1])])
+def test_a_mixture_has_ranges_that_hold_both(monkeypatch, calibrated, tmp_path, sharpness, wide):
+    """The wider of both; in one pass is what both have so."""
     sharp = tmp_path / "sharp.safetensors"
     for path, ranges in (
-        (calibrated[0], {"a": [-1, 1, 0], "b": [-3, 1, 1], "c": [0, 1, 3], "d": [0, 1, 0]}),
-        (sharp, {"a": [0, 2, 1], "b": [-2, 2, 0], "c": [0, 1, 0], "d": [0, 1, 0]}),
+        (
+            calibrated[0],
+            {"a": [-1, 1, 1, 1], "b": [-3, 1, 2, 0], "c": [0, 1, 0, 1], "d": [0, 1, 1, 1]},
+        ),
+        (sharp, {"a": [0, 2, 2, 0], "b": [-2, 2, 1, 1], "c": [0, 1, 1, 1], "d": [0, 1, 1, 0]}),
     ):
         if path == sharp:
             sharp.write_bytes(calibrated[0].read_bytes())
@@ -205,7 +209,9 @@ def test_a_mixture_has_ranges_that_hold_both(monkeypatch, calibrated, tmp_path, 
     found = load_mixed(sharp, sharpness)[1].ranges
 
     limits = ([-1, 2], [-3, 2], [0, 1], [0, 1])
-    assert list(found.values()) == [[*one, flag] for one, flag in zip(limits, flags, strict=True)]
+    narrow = 0, 0, 1, 0
+    counts = zip(wide, narrow, strict=True)
+    assert [*found.values()] == [[*one, *two] for one, two in zip(limits, counts, strict=True)]
 
 
 @needs_openvino

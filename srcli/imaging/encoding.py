@@ -1,7 +1,7 @@
 """Pictures into the bytes of a format that can hold them, by Pillow; GIF by libvips."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final
@@ -78,16 +78,19 @@ def encode(
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
         return
-    options |= {"save_all": True, "append_images": images[1:], **_timing(pictures, how)}
+    stream.write(_animation(name, images, options | _timing(pictures, how)))
+
+
+def _animation(name: str, images: Sequence[Image.Image], options: Mapping[str, Any]) -> bytes:
     encoded = BytesIO()
-    images[0].save(encoded, format=name, **options)
+    images[0].save(encoded, format=name, save_all=True, append_images=images[1:], **options)
     data = encoded.getvalue()
     if name == "AVIF":  # without the times, so that the same frames give the same bytes
-        data = _TIMES.sub(lambda found: found[0][:8].ljust(len(found[0]), b"\0"), data)
-    elif name == "WEBP" and images[0].mode == "RGBA" and data[12:16] == b"VP8X":
+        return _TIMES.sub(lambda found: found[0][:8].ljust(len(found[0]), b"\0"), data)
+    if name == "WEBP" and images[0].mode == "RGBA" and data[12:16] == b"VP8X":
         # libwebp does not say so where clear pixels are left out of every frame.
-        data = clear_webp(data)
-    stream.write(data)
+        return clear_webp(data)
+    return data
 
 
 def _timing(pictures: Sequence[Picture], how: Encoding) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srcli.model.config import ScalePath
-from srcli.model.int8 import convolutions, input_ranges, passes, weight_steps
+from srcli.model.int8 import convolutions, input_ranges, weight_steps
 from srcli.model.network import ConvolutionUnit, ResidualAutoencoder
 from srcli.model.weights import Ranges
 from srcli.ops.engines import Compute, without_converter
@@ -75,7 +75,7 @@ class _Graph:
         self._ranges = {
             layer: [*input_ranges(ranges[name], count)]
             for name, layer in convolutions(net, path)
-            if name in ranges and (count := passes(ranges[name][2], wide=self._wide))
+            if name in ranges and (count := int(ranges[name][2 if self._wide else 3]))
         }
         self._config = net.config.at(path.scale) if path else net.config
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from srcli.model.config import ScalePath
 from srcli.model.network import ResidualAutoencoder, ResidualUnit
 
-__all__ = ["aligned", "convolutions", "input_ranges", "passes", "weight_steps"]
+__all__ = ["aligned", "convolutions", "input_ranges", "weight_steps"]
 
 
 def convolutions(
@@ -41,18 +41,6 @@ def aligned(limits: Sequence[float]) -> tuple[float, float]:
     step = (limits[1] - limits[0]) / 255
     zero = round(-limits[0] / step)
     return -zero * step, (255 - zero) * step
-
-
-def passes(kind: float, *, wide: bool) -> int:
-    """Return how often a convolution runs in int8; 0 is once in fp32.
-
-    Args:
-        kind: The third number of its :data:`srcli.model.weights.Ranges`.
-        wide: Whether sums have 32 bits.
-    """
-    if kind <= wide:
-        return 1
-    return 2 if wide and kind == 2 else 0
 
 
 def input_ranges(limits: Sequence[float], count: int) -> Iterator[tuple[float, float]]:

@@ -109,18 +109,24 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
     """Return the ranges of a mixture: wide enough for both ends.
 
-    A mixture was not calibrated itself. One pass of int8 is enough where it is for both ends,
-    whatever sums are like; elsewhere it is as in the nearer one, but never one pass:
-    ``benchmarks/results/engines.md``.
+    A mixture was not calibrated itself. One pass of int8 is enough where it is for both ends;
+    elsewhere there are two, or none, as in the nearer one: ``benchmarks/results/engines.md``.
     """
     nearer = below if sharpness <= 0.5 else above
+
+    def passes(name: str, sums: int) -> int:
+        if below[name][sums] == above[name][sums] == 1:
+            return 1
+        return 2 if sums == 2 and nearer[name][sums] else 0
+
     return {
         name: [
             min(low, above[name][0]),
             max(high, above[name][1]),
-            max(2, nearer[name][2]) if kind or above[name][2] else 0,
+            passes(name, 2),
+            passes(name, 3),
         ]
-        for name, (low, high, kind) in below.items()
+        for name, (low, high, *_) in below.items()
         if name in above
     }
 

@@ -50,9 +50,9 @@ _DEFAULT_SCALES = (2.0, 3.0, 4.0)
 
 
 Ranges = Mapping[str, Sequence[float]]
-"""The smallest and the largest input of each residual convolution, and what may compute it: 0 for
-int8, 1 for int8 with sums of 32 bits, 2 for two passes of int8 with such sums, 3 for fp32 alone;
-what a kind leaves out is in fp32. Named as by :func:`srcli.model.int8.convolutions`."""
+"""Of each residual convolution: its smallest and its largest input, and in how many passes of int8
+it is computed with sums of 32 bits and of 16 bits, 0 being fp32; named as by
+:func:`srcli.model.int8.convolutions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class Weights:
         if not is_list or not all(_is_number(one) and 1.01 <= one <= 16 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
         for name, limits in self.ranges.items():
-            is_range = isinstance(limits, list) and len(limits) == 3
+            is_range = isinstance(limits, list) and len(limits) == 4
             if not is_range or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
                 raise ValueError(f"its range of {name:.80} is {limits!r:.80}")
 

@@ -83,10 +83,11 @@ def calibrate(
         pairs = list(zip(patches, exact, strict=True))
         wide, narrow = (_harmless(net, way, found, pairs, wide=one) for one in (True, False))
         for name, limits in found.items():
-            kinds = {1: int(narrow[name] != 1), 2: 2, 0: 3}
-            ranges[name] = [*limits, kinds[wide[name]]]
-        once, twice = ([*wide.values()].count(count) for count in (1, 2))
-        narrow_once = sum(ranges[name][2] == 0 for name in found)
+            ranges[name] = [*limits, wide[name], narrow[name]]
+        once, twice, narrow_once = (
+            [*counts.values()].count(number)
+            for counts, number in ((wide, 1), (wide, 2), (narrow, 1))
+        )
         report(
             f"x{factors[0]:g}: {len(found)} convolutions, {once} of them in one pass of int8 and "
             f"{twice} in two, {narrow_once} where sums have 16 bits"
