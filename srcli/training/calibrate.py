@@ -48,8 +48,8 @@ _COST = {0: 3.5, 1: 1, 2: 2}
 """What a convolution takes in so many passes with VNNI; none is fp32."""
 
 _HARD, _HARDEST = 96, 16
-"""Patches, those that all together change most: on which it is tried which convolutions are
-harmless together, and on which they are compared singly."""
+"""Patches, those that change most if all is rounded once, or twice: on which it is tried which
+convolutions are harmless together, and on which they are compared singly."""
 
 
 def calibrate(
@@ -142,22 +142,26 @@ def _harmless(
         # What changes by 2.3 levels changes by 3 in eight bits in three cases of ten.
         return (changed - _LEVELS).clamp(0, 1)
 
-    together = changes(dict.fromkeys(found, 1), pairs)
-    order_of_harm = beyond(together).sum(1).argsort(descending=True)[:_HARD].tolist()
-    hard = [pairs[place] for place in order_of_harm]
-    hardest, at_stake = hard[:_HARDEST], together[order_of_harm[:_HARDEST]] > _LEVELS
+    # Where one pass changes most, two need not: both kinds of patches are looked at.
+    once, *twice = (
+        changes(dict.fromkeys(found, count), pairs) for count in ((1, 2) if wide else (1,))
+    )
+    orders = [beyond(one).sum(1).argsort(descending=True).tolist() for one in (once, *twice)]
+    hard = [pairs[place] for place in {place for order in orders for place in order[:_HARD]}]
+    hardest = [pairs[place] for place in orders[0][:_HARDEST]]
+    at_stake = once[orders[0][:_HARDEST]] > _LEVELS
 
     def harm(name: str) -> float:
         return float((changes({name: 1}, hardest) * at_stake).square().sum())
 
     order = sorted(found, key=harm)
 
-    def counts(once: int, others: int) -> dict[str, int]:
-        return {name: 1 if place < once else others for place, name in enumerate(order)}
+    def counts(most: int, others: int) -> dict[str, int]:
+        return {name: 1 if place < most else others for place, name in enumerate(order)}
 
-    def is_harmless(once: int, others: int) -> bool:
-        changed = changes(counts(once, others), hard)
-        return float(beyond(changed).sum()) <= _SHARE * together.numel()
+    def is_harmless(most: int, others: int) -> bool:
+        changed = changes(counts(most, others), hard)
+        return float(beyond(changed).sum()) <= _SHARE * once.numel()
 
     def rounded(others: int) -> dict[str, int]:
         """Round as many once as can be, and all others so often."""
