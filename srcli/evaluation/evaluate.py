@@ -19,7 +19,7 @@ from srcli.evaluation.pairs import Pair, list_pairs
 from srcli.evaluation.perceptual import METRICS, PerceptualScorer
 from srcli.evaluation.report import EvalReport, Score, short_labels
 from srcli.files import is_folder
-from srcli.imaging.images import Picture
+from srcli.imaging.images import Picture, eight_bits
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.metrics import agreement, crop_border, psnr, ssim
 from srcli.ops.resample import axis_weights
@@ -62,10 +62,7 @@ def evaluate(
         high, low = pair.read()
         size = high.height, high.width
         results = {name: _filtered(low, size, name) for name in config.baselines}
-        results |= {
-            name: _picture(dequantize(_tensor(model.upscale(low, size))))
-            for name, model in upscalers.items()
-        }
+        results |= {name: eight_bits(model.upscale(low, size)) for name, model in upscalers.items()}
         own = [
             Score(pair.name, name, *_compare(pair.label, result, high, config, scorer))
             for name, result in results.items()
@@ -96,7 +93,8 @@ def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
     across = axis_weights(low.width, size[1], Span(0, size[1]), FILTERS[name])
     tall = down.apply(dequantize(_tensor(low)))
     # Rows are gathered several times faster than columns.
-    return _picture(across.apply(tall.mT.contiguous()).mT)
+    larger = quantize(across.apply(tall.mT.contiguous()).mT)
+    return Picture(pixels=larger.permute(1, 2, 0).contiguous().numpy())
 
 
 def _compare(
@@ -157,11 +155,6 @@ def _caption(score: Score) -> str:
     """Return the scores of one result as a panel has them."""
     added = [f"{METRICS[name].label} {value:z.4f}" for name, value in score.added.items()]
     return " / ".join([f"{score.psnr:.2f} dB", f"{score.ssim:.4f}", *added])
-
-
-def _picture(image: Tensor) -> Picture:
-    """Round to 8 bits, whatever LR has."""
-    return Picture(pixels=quantize(image).permute(1, 2, 0).contiguous().numpy())
 
 
 def _tensor(picture: Picture) -> Tensor:

@@ -17,7 +17,7 @@ from srcli.imaging.formats import (
     streams,
 )
 from srcli.imaging.opening import MAX_PIXELS
-from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture
+from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture, eight_bits
 from srcli.imaging.profiles import bare_metadata, stripped
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
 from srcli.imaging.writing import (
@@ -41,6 +41,7 @@ __all__ = [
     "Scan",
     "bare_metadata",
     "check_size",
+    "eight_bits",
     "files_in",
     "format_of",
     "from_pillow",

@@ -84,6 +84,7 @@ class PillowFile:
         self.turned: int | None = image.info.get("original_orientation")
         """The orientation by which the decoder itself has turned the pixels, as of a HEIC."""
 
+        self._jxl_bits = 8
         if self.format == "JXL" and not getattr(image, "jpeg", False):
             self._look_through_jxl()
         self.crop: tuple[int, int, int, int] | None = None
@@ -122,7 +123,7 @@ class PillowFile:
         """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
         data = self._content()
         self.image.info["xmp"] = dict(boxes_of(data)).get(b"xml ", b"")
-        _, orientation, moves, _ = jxl_header(data)
+        _, orientation, moves, self._jxl_bits = jxl_header(data)
         self.turned = orientation if orientation > 1 else None
         if moves:
             self.notes["JPEG XL: the first frame of its animation is read"] = None
@@ -194,9 +195,8 @@ class PillowFile:
         description = None
         for number in self.frames:
             self.position = number - self.frames[0] + 1
-            if (
-                number != self.image.tell() and self.format != "HEIF"
-            ):  # the first is not the main one
+            # Of a HEIC the first need not be the main one, which is read.
+            if number != self.image.tell() and self.format != "HEIF":
                 self.image.seek(number)
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
@@ -232,7 +232,7 @@ class PillowFile:
         if self.format in {"AVIF", "HEIF"}:
             return av1_bits(self._content(_MOST_BOXES))
         if self.format == "JXL" and not self.image.mode.startswith("I"):
-            return jxl_header(self._content())[3]
+            return self._jxl_bits
         return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
 
     @cached_property

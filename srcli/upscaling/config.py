@@ -189,7 +189,12 @@ class BatchConfig:
             return coding.format == images.format_of(target)
         if self.format is None:
             return coding.format in FORMATS
-        return coding.format == images.format_of(Path(f"a.{self.format}"))
+        return coding.format == self.wanted_format
+
+    @property
+    def wanted_format(self) -> str | None:
+        """The format that ``format`` asks for; None where it keeps the input's."""
+        return images.format_of(Path(f"a.{self.format}"))
 
     @property
     def given_model(self) -> str | None:

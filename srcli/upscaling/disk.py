@@ -38,7 +38,7 @@ def estimated_size(header: images.Header, pixels: int, target: Path, config: Bat
 
     For a photograph that is within a factor of two as a rule.
     """
-    named = images.format_of(target) or images.format_of(Path(f"a.{config.format}"))  # stdout
+    named = images.format_of(target) or config.wanted_format  # of stdout
     name, planes = named or header.format, header.channels + header.alpha
     if name not in _LOSSLESS | _LOSSY:
         return round(pixels * planes * header.bits / 8)

@@ -236,8 +236,7 @@ def _file_target(config: BatchConfig, given: _Given, *, alone: bool) -> Path:
     if not alone:
         shown = one_line(str(output))
         raise UsageError(f"--output {shown} is a file name; several inputs need a folder")
-    wanted = format_of(Path(f"a.{config.format}"))
-    if config.format is not None and format_of(output) not in {None, wanted}:
+    if config.format is not None and format_of(output) not in {None, config.wanted_format}:
         shown = one_line(str(output))
         raise UsageError(f"--format {config.format} and --output {shown} differ; give one of them")
     return output

@@ -310,7 +310,7 @@ class Steps:
         begun, config, target = time.perf_counter(), self.config, work.job.target
         quality, lossless = config.quality, config.lossless
         if target == STREAM:
-            name = images.format_of(Path(f"a.{config.format}")) or album.format or "PNG"
+            name = config.wanted_format or album.format or "PNG"
             out = sys.stdout.buffer
             notes = images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
         else:
