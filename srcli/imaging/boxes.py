@@ -47,36 +47,6 @@ def parts_beside(data: bytes) -> Iterator[str]:
         yield "data behind its end mark"
 
 
-def clap_in(start: bytes, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Find what of an AVIF is to be seen, which Pillow does not ask for (ISO/IEC 14496-12, 12.1.4).
-
-    Args:
-        start: Its first boxes.
-        size: Width and height that are decoded.
-
-    Returns:
-        Left, top, right and bottom; ``None``: all.
-    """
-    box = start.partition(b"clap")[2][:32]
-    if len(box) < 32:
-        return None
-    numbers = struct.unpack(">8i", box)
-    width, height, *offsets = (
-        over / under for over, under in zip(*[iter(numbers)] * 2, strict=True)
-    )
-    left = round((size[0] - width) / 2 + offsets[0])
-    top = round((size[1] - height) / 2 + offsets[1])
-    right, bottom = left + round(width), top + round(height)
-    fits = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
-    return (left, top, right, bottom) if fits else None
-
-
-def pasp_in(start: bytes) -> tuple[int, ...]:
-    """Find how wide and how high a pixel of an AVIF is, where it says that."""
-    box = start.partition(b"pasp")[2][:8]
-    return struct.unpack(">II", box) if len(box) == 8 else ()
-
-
 _RATIOS: Final = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Width to height, as a JPEG XL may state it instead of its width."""
 

@@ -98,8 +98,7 @@ def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
         yield DAMAGED
     if "icc_profile" in info and not metadata.icc_profile:  # Pillow leaves None of a damaged one
         yield NO_PROFILE
-    aspect = info.get("aspect") or info.get("pixel_aspect_ratio", ())[::-1]
-    aspect = aspect or (not info.get("jfif_unit") and info.get("jfif_density"))
+    aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
     if aspect and aspect[0] != aspect[1]:
         yield f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
     if _extension_of(packet) and _extended_xmp(packet, segments) is None:
@@ -239,6 +238,7 @@ _PARTS: Final = {
     "the video of a motion photo": re.compile(rb"MotionPhoto\W{1,4}1|MicroVideo\W{1,4}1"),
     "content credentials": re.compile(rb"dcterms:provenance"),
     "a gain map": re.compile(rb"(?s)hdrgm:|(?i:GainMap)|infe.{8}tmap"),
+    "the shape of its pixels": re.compile(rb"(?s)\0\0\0\x10pasp(.{4})(?!\1)"),
     "a depth map": re.compile(rb"GDepth:|Semantic\W{1,3}Depth|auxid:2\0|auxiliary:depth"),
 }
 """Parts that XMP announces, or the boxes of an AVIF or HEIC (ISO/IEC 23008-12, 6.5.8)."""

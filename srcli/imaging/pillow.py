@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from srcli.imaging import colour
 from srcli.imaging.arrays import CONVERTED, levels_of
-from srcli.imaging.boxes import boxes_of, clap_in, jxl_header, parts_beside, pasp_in
+from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import Chunks, plain, png_chunks
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
@@ -36,6 +36,9 @@ from srcli.imaging.vips import decoded
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
+
+_CLEAN_APERTURE: Final = b"\0\0\0\x28clap"
+"""How a box begins that says what of an AVIF is to be seen, which Pillow does not ask for."""
 
 _NO_END: Final = "its end mark is missing; every pixel is there"
 
@@ -87,11 +90,6 @@ class PillowFile:
         self._jxl_bits = 8
         if self.format == "JXL" and not getattr(image, "jpeg", False):
             self._look_through_jxl()
-        self.crop: tuple[int, int, int, int] | None = None
-        if self.format == "AVIF":
-            start = self._content(_MOST_BOXES)
-            self.crop = sound(lambda: clap_in(start, image.size))
-            image.info["pixel_aspect_ratio"] = pasp_in(start)
         self._applications: set[bytes] = set()
         if self.format == "GIF":
             self._look_through_gif()
@@ -111,8 +109,6 @@ class PillowFile:
         position, data = self.stream.tell(), self._content()
         if data.rstrip(b"\0\r\n")[-1:] != b";":
             self.notes["it has no end mark: frames may be missing"] = None
-        if data[12:13] not in {b"\0", b"1"}:  # pixels are (aspect + 15) / 64 as wide as high
-            self.image.info["aspect"] = (64, data[12] + 15)
         # XMP stands there as it is, before bytes for those who take it for blocks.
         packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
         self.image.info["xmp"] = packet
@@ -175,8 +171,6 @@ class PillowFile:
     def upright_size(self) -> tuple[int, int]:
         """Width and height once it is turned."""
         width, height = self.image.size
-        if self.crop is not None:
-            width, height = self.crop[2] - self.crop[0], self.crop[3] - self.crop[1]
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
@@ -216,7 +210,10 @@ class PillowFile:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
-        parts = left_behind(self.holder, further, self._content(_MOST_BOXES) if boxed else b"")
+        boxes = self._content(_MOST_BOXES) if boxed else b""
+        parts = left_behind(self.holder, further, boxes)
+        if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
+            parts.append("its clean aperture: all of it is shown")
         parts += [f"data of {name.decode()}" for name in sorted(self._applications)]
         parts += parts_beside(self._content()) if boxed else []
         parts += self.chunks.unknown if self.chunks else []
@@ -260,7 +257,6 @@ class PillowFile:
             if completed is None:
                 raise
             image = completed
-        image = image if self.crop is None else image.crop(self.crop)
         if image.mode in CONVERTED:
             image, note = rgb_of(image)
             self.notes[note] = None
