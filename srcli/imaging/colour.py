@@ -75,16 +75,11 @@ def from_png(chunks: Chunks, channels: int) -> bytes | None:
     """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2)."""
     if chunks.find(b"sRGB") is not None:
         return None
-    gamma, places = chunks.find(b"gAMA"), chunks.find(b"cHRM")
-    power = int.from_bytes(gamma[:4]) / 100_000 if gamma else 0.0
+    stated, places = int.from_bytes((chunks.find(b"gAMA") or b"")[:4]), chunks.find(b"cHRM")
+    gamma = 100_000 / stated if stated else 0.0
     primaries: Primaries = _SRGB
     if places is not None and len(places) >= 32:
         primaries = tuple(number / 100_000 for number in struct.unpack(">8I", places[:32]))
-    return _stated(primaries, 1 / power if power else 0, channels)
-
-
-def _stated(primaries: Primaries, gamma: float, channels: int) -> bytes | None:
-    """Make the profile of a gamma, 0: sRGB's curve; ``None`` where sRGB is meant."""
     if (not gamma or abs(gamma - 2.2) < 0.005) and np.allclose(primaries, _SRGB, atol=0.002):
         return None
     return _profile(primaries, (gamma,) if gamma else _SRGB_CURVE, channels)
@@ -106,19 +101,6 @@ def nclx_in(start: bytes) -> bytes:
     """
     box = start.partition(b"colrnclx")[2][:4]
     return box[1::2] if len(box) == 4 else b""
-
-
-def in_bmp(data: bytes, channels: int) -> bytes | None:
-    """Return the profile that a BMP embeds (BITMAPV5HEADER), or states (BITMAPV4HEADER)."""
-    if data[14:15] in {b"\x6c", b"\x7c"} and not any(data[70:74]):
-        *places, power = struct.unpack_from("<10I", data, 74)
-        sums = [sum(places[at : at + 3]) for at in (0, 3, 6)]  # of X, Y and Z of a primary
-        points = [places[3 * n + side] / sums[n] for n in range(3) for side in (0, 1)]
-        return _stated((*_D65, *points), power / 65536, channels)
-    if data[70:74] != b"DEBM":
-        return None
-    start, size = struct.unpack_from("<II", data, 126)
-    return data[14 + start : 14 + start + size]
 
 
 # ---- ICC profiles -------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from srcli.imaging.metadata import (
     losses_of,
     metadata_of,
     orientation_of,
-    profile_for,
     sound,
 )
 from srcli.imaging.pictures import Levels, Metadata, Picture, upright
@@ -221,6 +220,8 @@ class PillowFile:
             self.notes[_NO_END] = None
         elif self.behind and (self.chunks or not parts):  # in a JPEG it may be what is named
             parts.append("data behind its end mark")
+        if self.format == "BMP" and self._content(74)[70:] == b"DEBM":
+            parts.append("an ICC profile")
         if parts:
             self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
 
@@ -312,9 +313,6 @@ class PillowFile:
             described = colour.from_png(self.chunks, channels)
         elif profile is None and self.format in {"AVIF", "HEIF"}:
             points = colour.nclx_in(self._content(_MOST_BOXES))
-        elif profile is None and self.format == "BMP":
-            data = self._content()
-            profile = profile_for(sound(lambda: colour.in_bmp(data, channels)), channels)
         if profile is not None and chunks:
             chunks += ((b"iCCP", profile),)
         if len(points) >= 2:
