@@ -75,12 +75,8 @@ def plain_tiff(bits, photometric, samples, data, **more):
         (plain_tiff(12, 2, 3, bytes(72)), "3 samples of 12 bits in this way are not read; save"),
         (plain_tiff(8, 8, 4, bytes(64)), "4 samples of 8 bits in this way are not read; save"),
         (plain_tiff(16, 9, 3, bytes(96)), "photometric interpretation 9, which is not read; save"),
-        (
-            b"\xff\xd8\xff\xc0\0\x0b\x0c\0\2\0\x08\1\1\x11\0",
-            "of a kind that is not read (cannot handle 12-bit layers); convert it to PNG",
-        ),
     ],
-    ids=["grey of 10 bits", "RGB of 12", "CIELAB with opacity", "CIELAB of ICC", "JPEG of 12"],
+    ids=["grey of 10 bits", "RGB of 12", "CIELAB with opacity", "CIELAB of ICC"],
 )
 def test_what_is_not_read_is_not_called_damaged(data, line):
     """What nobody can decode is named, and what to do."""

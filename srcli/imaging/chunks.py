@@ -12,9 +12,6 @@ _OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM"}
 _OF_PIXELS: Final = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IEND"}
 _OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
 
-_LEAST: Final = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"pHYs": 9, b"iCCP": 4}
-"""Bytes without which Pillow refuses a picture for what stands beside it."""
-
 _UNNAMED: Final = {
     *(_OF_COLOURS | _OF_PIXELS | _OF_TEXTS),
     *(b"iCCP", b"eXIf", b"pHYs", b"tIME"),
@@ -81,17 +78,12 @@ class Chunks:
         return b"\x89PNG\r\n\x1a\n" + b"".join(_assembled(*part) for part in parts)
 
 
-def plain(data: bytes, *, texts: bool) -> bytes:
-    """Copy a PNG without what is too short beside its pixels, and perhaps without its texts.
-
-    A chunk that the file breaks off in stays, and is found.
-    """
+def without_texts(data: bytes) -> bytes:
+    """Copy a PNG without its texts."""
     parts, place = [data[:8]], 8
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4])
-        name = data[place + 4 : place + 8]
-        is_sound = end - place - 12 >= _LEAST.get(name, 0) and (texts or name not in _OF_TEXTS)
-        if is_sound or end > len(data):
+        if data[place + 4 : place + 8] not in _OF_TEXTS:
             parts.append(data[place:end])
         place = end
     return b"".join(parts)

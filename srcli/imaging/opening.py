@@ -66,9 +66,7 @@ _TRUNCATION: Final = re.compile(
 )
 
 
-_FOREIGN: Final = re.compile(
-    "^unsupported|not configured|whole number of bytes|cannot handle", re.IGNORECASE
-)
+_FOREIGN: Final = re.compile("^unsupported|not configured|whole number of bytes", re.IGNORECASE)
 
 
 def _is_of_system(error: Exception) -> bool:

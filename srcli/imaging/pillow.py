@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from srcli.imaging import colour
 from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
-from srcli.imaging.chunks import Chunks, plain, png_chunks
+from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
     NO_PROFILE,
@@ -76,7 +76,7 @@ class PillowFile:
             if block := sound(lambda: exif_block(self.holder.info)):
                 self.holder.info.setdefault("exif", block)  # where Pillow does not look for it
             if not self.is_still_png:
-                frames = io.BytesIO(plain(self._content(), texts=False))
+                frames = io.BytesIO(without_texts(self._content()))
                 image = Image.open(frames, formats=["PNG"])
         elif self.format == "WEBP" and image.mode == "RGB" and getattr(image, "n_frames", 1) > 1:
             # What the frames leave out is clear, though the file may say that nothing is.

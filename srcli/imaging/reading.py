@@ -13,14 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
 from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import pages
 from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.boxes import jxl_header
-from srcli.imaging.chunks import plain
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
 from srcli.imaging.kinds import kind_of, registered
@@ -75,28 +74,12 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
     try:
         image = Image.open(stream, formats=formats)
     except Exception as error:
-        if start[:4] == b"\x89PNG" and not is_no_damage(error):
-            stream.seek(0)
-            stream = io.BytesIO(plain(stream.read(), texts=True))
-            image = Image.open(stream, formats=["PNG"])
-            notes["chunks beside its pixels are damaged: dropped"] = None
-        elif kind is None or is_no_damage(error):
-            raise (_refusal(stream) if start[:3] == b"\xff\xd8\xff" else None) or error from None
-        else:
-            raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
+        if kind is None or is_no_damage(error):
+            raise
+        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     with image:
         check_pixels(image.size, 1, limit)
         yield PillowFile(image, stream, limit, notes)
-
-
-def _refusal(stream: BinaryIO) -> Exception | None:
-    """Return why Pillow refuses a JPEG that is not damaged, such as one of 12 bits."""
-    stream.seek(0)
-    try:
-        JpegImagePlugin.JpegImageFile(stream)
-    except SyntaxError as error:
-        return error if "cannot handle" in str(error) else None
-    return None
 
 
 def _numbered(file: _File) -> Iterator[Picture]:
