@@ -8,7 +8,7 @@ from typing import Final
 from srcli.errors import ImageError
 from srcli.files import is_file
 from srcli.imaging.formats import BUILT, EXTRAS, FORMATS, format_of
-from srcli.imaging.pages import RAW, SUB_DIRECTORIES, is_tiff, pages_of
+from srcli.imaging.pages import RAW, is_tiff, pages_of
 
 __all__ = ["format_at", "kind_of", "registered", "suffix_of_result"]
 
@@ -93,9 +93,7 @@ def format_at(path: str | Path) -> str | None:
         with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a third faster, for many
             start = stream.read(_START)
             if is_tiff(start):
-                first = next(pages_of(stream))
-                if first.is_reduced and SUB_DIRECTORIES in first.entries:
-                    raise ImageError(RAW)
+                next(pages_of(stream))  # which knows a camera raw
                 return "TIFF"
     except OSError:
         return None

@@ -21,7 +21,7 @@ UNPACKED, JPEG = 1, 7
 FOR_PILLOW: Final = {6, 34925, 50000}
 """Old JPEG, LZMA and Zstandard, which libvips does not decode."""
 
-INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR, LAB = READ = (0, 1, 2, 3, 5, 6, 8)
 _SENSOR: Final = {32803, 34892}
 """Photometric interpretations of camera raws: a mosaic, and one that is taken apart."""
 
@@ -155,9 +155,9 @@ class Page:
 
     @property
     def is_raw(self) -> bool:
-        """Whether it belongs to a camera raw whose picture is not ready to be looked at."""
-        is_one = self.photometric in _SENSOR or (self.is_reduced and DNG_VERSION in self.entries)
-        return is_one or any(below.photometric in _SENSOR for below in self.below)
+        """Whether it belongs to a camera raw: a mosaic, or a copy of what lies elsewhere."""
+        is_copy = self.is_reduced and not {DNG_VERSION, SUB_DIRECTORIES}.isdisjoint(self.entries)
+        return is_copy or any(part.photometric in _SENSOR for part in (self, *self.below))
 
     @cached_property
     def below(self) -> list["Page"]:

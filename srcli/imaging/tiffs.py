@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
+from srcli.imaging import pages
 from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.coding import Header
 from srcli.imaging.colour import adobe_rgb_of
@@ -24,26 +25,7 @@ from srcli.imaging.metadata import (
     whole_records,
 )
 from srcli.imaging.opening import check_pixels, too_many
-from srcli.imaging.pages import (
-    CMYK,
-    COLOUR_MAP,
-    FOR_PILLOW,
-    GREY,
-    INVERTED_GREY,
-    LAB,
-    PALETTE,
-    RAW,
-    RGB,
-    SAMPLE_FORMAT,
-    STRIP_ROWS,
-    STRIPS,
-    SUB_DIRECTORIES,
-    SUBSAMPLING,
-    TILE_WIDTH,
-    YCBCR,
-    Page,
-    pages_of,
-)
+from srcli.imaging.pages import Page, pages_of
 from srcli.imaging.pictures import Coding, Metadata, Picture, upright
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
@@ -58,16 +40,10 @@ _LEFT_OUT: Final = {
     52545: "content credentials",
 }
 
-_UNBOUNDED: Final = {3, 5, 6}
-"""Sample formats: floating point, and complex numbers of both kinds."""
+_BOUNDED: Final = {1, 4}
+"""Sample formats: whole numbers without a sign, and what is not said."""
 
-_READ: Final = {INVERTED_GREY, GREY, RGB, PALETTE, CMYK, YCBCR, LAB}
 _OUT: Final = "save it as RGB or grey of 8 or 16 bits, by Deflate or LZW"
-
-# ---- pixels -------------------------------------------------------------------------------
-
-_JPEGS: Final = {6, 7}
-"""Compressions of TIFF that are JPEG, the old way and the new one."""
 
 
 class TiffFile:
@@ -80,23 +56,18 @@ class TiffFile:
         """Read its directories; reduced copies and masks are no pages.
 
         ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
-
-        Raises:
-            ImageError: If there is only a copy of what lies elsewhere, as in a camera raw.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
         self.position = 1
         """Which page is being decoded, from 1."""
 
-        pages = list(pages_of(stream))
-        self._shown = [page for page in pages if not page.is_reduced] or pages[:1]
+        found = list(pages_of(stream))
+        self._shown = [page for page in found if not page.is_reduced] or found[:1]
         self.first = self._shown[0]
-        if self.first.is_reduced and SUB_DIRECTORIES in self.first.entries:
-            raise ImageError(RAW)
         below = (copy for page in self._shown for copy in page.below)
-        if len(self._shown) < len(pages) or any(copy.is_reduced for copy in below):
+        if len(self._shown) < len(found) or any(copy.is_reduced for copy in below):
             notes["reduced copies of its pages are left out"] = None
-        self.is_moving = len(pages) > 1
+        self.is_moving = len(found) > 1
         """Whether it has more than one directory."""
 
         check_pixels(self.first.size, 1, limit)
@@ -133,11 +104,11 @@ class TiffFile:
             pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
             metadata = page_metadata(page, self.notes)
             if page.bits == 8 < page.depth:
-                what = "CMYK" if page.photometric == CMYK else "TIFF"
+                what = "CMYK" if page.photometric == pages.CMYK else "TIFF"
                 self.notes[f"{what} of {page.depth} bits read at 8 bits"] = None
             if note is not None:
                 self.notes[note] = None
-            if page.photometric in {CMYK, LAB}:
+            if page.photometric in {pages.CMYK, pages.LAB}:
                 metadata = replace(metadata, icc_profile=None)
             yield Picture(
                 pixels=upright(pixels, page.orientation),
@@ -163,31 +134,32 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         Grey or RGB of 8 or 16 bits, its opacity, if any, and a line about a conversion, if any.
         White is the largest value, and no opacity is multiplied into the colours.
     """
-    page.raw(COLOUR_MAP)  # libtiff would do without one that is cut off
-    if {*page.numbers(SAMPLE_FORMAT, 1)} & _UNBOUNDED:  # some of which libvips calls damaged
-        raise ImageError("pixels of kind F have no fixed range; convert it to 8 or 16 bits")
-    if page.photometric not in _READ:
+    page.raw(pages.COLOUR_MAP)  # libtiff would do without one that is cut off
+    if {*page.numbers(pages.SAMPLE_FORMAT, 1)} - _BOUNDED or page.depth > 16:
+        kind = "floating-point, signed or 32-bit"
+        raise ImageError(f"{kind} levels have no fixed range; convert it to 8 or 16 bits")
+    if page.photometric not in pages.READ:
         raise ImageError(
             f"photometric interpretation {page.photometric}, which is not read; {_OUT}"
         )
-    lab, tiled = page.photometric == LAB, TILE_WIDTH in page.entries
-    whole = page.photometric == YCBCR and page.numbers(SUBSAMPLING, 2, 2) == (1, 1)
-    unpacked = whole and page.packing not in _JPEGS
-    if page.packing in FOR_PILLOW or page.depth == 12:
+    lab, tiled = page.photometric == pages.LAB, pages.TILE_WIDTH in page.entries
+    whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
+    unpacked = whole and page.packing != pages.JPEG
+    if page.packing in pages.FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
         return _by_pillow(page, data)
-    rows, strips = page.number(STRIP_ROWS, 1), len(page.numbers(STRIPS))
+    rows, strips = page.number(pages.STRIP_ROWS, 1), len(page.numbers(pages.STRIPS))
     odd = tiled or (rows >= page.size[1] and strips > page.samples)
     if page.is_separate and (odd or page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
     space = {"space": "rgb16"} if lab else {}
-    pixels = _in_sixteen(decoded("tiffload_buffer", data, page.size, page=page.index, **space))
+    pixels = decoded("tiffload_buffer", data, page.size, page=page.index, **space)
     note = "CIELAB converted to sRGB" if lab else None
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
-    if page.photometric == CMYK:
+    if page.photometric == pages.CMYK:
         flat = np.ascontiguousarray(_eight(pixels[..., :4]))
         image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
         image.info["icc_profile"] = page.raw(_PROFILE)
@@ -213,19 +185,6 @@ def _by_pillow(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         return *levels_of(converted), note
 
 
-def _in_sixteen(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Take what fits into 16 bits for what it is."""
-    if pixels.dtype in (np.uint8, np.uint16):
-        return pixels
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        depth = 8 * pixels.itemsize
-        raise ImageError(
-            f"{depth}-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
-        )
-    return pixels.astype(np.uint8 if pixels.itemsize == 1 else np.uint16)
-
-
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
@@ -245,7 +204,7 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     sound(lambda: exif.load(block or b""))
     data = sound(lambda: page.raw(_PROFILE)) or b""
     profile = profile_for(data, page.channels)
-    if data and profile is None and page.photometric not in {CMYK, LAB}:
+    if data and profile is None and page.photometric not in {pages.CMYK, pages.LAB}:
         notes[NO_PROFILE] = None
     parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
     if page.further > 0:
