@@ -108,8 +108,6 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         ),
         (bmp(), "left out: an ICC profile"),
         (png(b"caBX"), "left out: chunk caBX"),
-        (jpeg((0xE1, b"Exif\0\0garbage!!")), "EXIF is damaged: dropped"),
-        (jpeg((0xE1, block()[:60])), "EXIF is damaged: dropped"),
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
@@ -132,10 +130,13 @@ def test_what_does_not_travel_is_named(data, note):
     assert read_album(NAME, data).notes == ((note,) if note else ())
 
 
-def test_what_a_cmyk_jpeg_loses_is_named_too():
-    """Its profile is used and goes; broken EXIF is no less broken."""
-    data = as_bytes(Image.new("CMYK", (8, 8)), "JPEG", exif=b"Exif\0\0garbage!!")
-    assert "EXIF is damaged: dropped" in read_album(NAME, data).notes
+@pytest.mark.parametrize("name", ["JPEG", "TIFF", "AVIF"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage!!", block()[:60]], ids=["garbage", "cut"])
+def test_broken_exif_is_named_when_it_is_written(exif, name):
+    """Reading hands it on."""
+    picture = read(NAME, as_bytes(Image.new("CMYK", (8, 8)), "JPEG", exif=exif))
+
+    assert encoded(picture, name)[1] == ("EXIF is damaged: dropped",)
 
 
 @pytest.mark.parametrize(

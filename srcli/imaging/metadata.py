@@ -5,14 +5,13 @@ What is broken is left out: metadata never costs the picture.
 
 import math
 import re
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image
 
+from srcli.imaging.arrays import CONVERTED
 from srcli.imaging.chunks import TEXT_MARK
-from srcli.imaging.exif import DAMAGED
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined, utf8_of
 
@@ -62,22 +61,35 @@ def sound(get: Callable[[], _T]) -> _T | None:
         return None
 
 
-def metadata_of(image: Image.Image, channels: int) -> Metadata:
+def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Metadata:
     """Collect what is sound of all that an open image says besides its pixels.
 
     Args:
         image: An image as Pillow opened it, its file still open; of several frames, the current
             one.
         channels: 1 where its pixels are going to be grey, 3 where they are RGB.
+        notes: Takes what has to be left out as broken.
     """
     info = image.info
     # Of a JPEG that does not say Pillow would make up 72.
     said = info.get("jfif_unit") or image.format not in {"JPEG", "MPO"}
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
+    profile = profile_for(info.get("icc_profile"), channels)
+    if image.mode in CONVERTED:  # through it
+        profile = None
+    elif "icc_profile" in info and not profile:  # Pillow leaves None of a damaged one
+        notes[NO_PROFILE] = None
+    aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
+    if aspect and aspect[0] != aspect[1]:
+        line = f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
+        notes[line] = None
+    packet = sound(lambda: _xmp_packet(image))
+    if packet and _extension_of(packet) and _extended_xmp(packet, image) is None:
+        notes["XMP is not whole: what is in its extension dropped"] = None
     return Metadata(
-        icc_profile=profile_for(info.get("icc_profile"), channels),
-        exif=sound(lambda: exif_block(info)),
-        xmp=sound(lambda: _xmp_packet(image)),
+        icc_profile=profile,
+        exif=exif_block(info),
+        xmp=packet,
         iptc=sound(lambda: _iptc_records(image)),
         dpi=(sound(lambda: dpi_of(info.get("dpi"))) if said else None)
         or sound(lambda: exif_dpi(image.getexif())),
@@ -88,21 +100,6 @@ def metadata_of(image: Image.Image, channels: int) -> Metadata:
         ),
         comment=_comment(image),
     )
-
-
-def losses_of(image: Image.Image, metadata: Metadata) -> Iterator[str]:
-    """Say what is in an open image that :func:`metadata_of` had to leave out as broken."""
-    packet, segments = metadata.xmp or b"", getattr(image, "applist", [])
-    info = image.info
-    if info.get("exif") and not metadata.exif:
-        yield DAMAGED
-    if "icc_profile" in info and not metadata.icc_profile:  # Pillow leaves None of a damaged one
-        yield NO_PROFILE
-    aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
-    if aspect and aspect[0] != aspect[1]:
-        yield f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
-    if _extension_of(packet) and _extended_xmp(packet, segments) is None:
-        yield "XMP is not whole: what is in its extension dropped"
 
 
 def _comment(image: Image.Image) -> bytes | None:
@@ -135,15 +132,9 @@ def _raw_profile(info: dict[Any, Any], *names: str) -> bytes | None:
 
 
 def exif_block(info: dict[Any, Any]) -> bytes | None:
-    """Return the EXIF among what Pillow knows of a file; it raises anything if that is broken."""
-    block = info.get("exif") or _raw_profile(info, "exif", "APP1")
-    if not isinstance(block, bytes):
-        return None
-    block = block.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}[block[:4]]
-    (where,) = struct.unpack_from(f"{order}L", block, 4)
-    (count,) = struct.unpack_from(f"{order}H", block, where)
-    return b"Exif\0\0" + block if where + 2 + 12 * count <= len(block) else None
+    """Return the EXIF among what Pillow knows of a file, sound or not: writing looks into it."""
+    block = info.get("exif") or sound(lambda: _raw_profile(info, "exif", "APP1"))
+    return b"Exif\0\0" + block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
 
 
 def _xmp_packet(image: Image.Image) -> bytes | None:
@@ -153,7 +144,7 @@ def _xmp_packet(image: Image.Image) -> bytes | None:
     if not isinstance(packet, bytes) or not packet.rstrip(b"\0") or packet[:4] == b"Exif":
         return None
     packet = utf8_of(packet.removeprefix(_XMP))
-    extension = _extended_xmp(packet, getattr(image, "applist", []))
+    extension = _extended_xmp(packet, image)
     return packet if extension is None else joined(packet, extension)
 
 
@@ -163,11 +154,11 @@ def _extension_of(packet: bytes) -> bytes | None:
     return found[1] if found else None
 
 
-def _extended_xmp(packet: bytes, segments: list[tuple[str, bytes]]) -> bytes | None:
+def _extended_xmp(packet: bytes, image: Image.Image) -> bytes | None:
     """Put the parts of a JPEG's extended XMP together; ``None`` where one is missing."""
     parts: dict[int, bytes] = {}
     total, start = 0, _EXTENSION + (_extension_of(packet) or b"none")
-    for name, content in segments:
+    for name, content in getattr(image, "applist", []):
         if name == "APP1" and content.startswith(start):
             head = content[len(_EXTENSION) + 32 :]
             total = int.from_bytes(head[:4])

@@ -20,10 +20,8 @@ from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
 from srcli.imaging.metadata import (
-    NO_PROFILE,
     exif_block,
     left_behind,
-    losses_of,
     metadata_of,
     orientation_of,
     sound,
@@ -73,7 +71,7 @@ class PillowFile:
             self.chunks = png_chunks(stream)
             self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
             self.holder.load()
-            if block := sound(lambda: exif_block(self.holder.info)):
+            if block := exif_block(self.holder.info):
                 self.holder.info.setdefault("exif", block)  # where Pillow does not look for it
             if not self.is_still_png:
                 frames = io.BytesIO(without_texts(self._content()))
@@ -280,11 +278,7 @@ class PillowFile:
 
     def metadata(self, channels: int) -> Metadata:
         """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""
-        metadata = metadata_of(self.holder, channels)
-        lost = dict.fromkeys(losses_of(self.holder, metadata))
-        if self.image.mode in CONVERTED:  # through it
-            lost.pop(NO_PROFILE, None)
-        self.notes |= lost
+        metadata = metadata_of(self.holder, channels, self.notes)
         if (block := self._avif_exif()) and metadata.exif:
             metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
         metadata = replace(
@@ -292,9 +286,7 @@ class PillowFile:
             orientation=self.turned or self.orientation,
             size=self.upright_size if metadata.exif or metadata.xmp else None,
         )
-        if self.image.mode in CONVERTED:
-            return replace(metadata, icc_profile=None)
-        return self._coloured(metadata, channels)
+        return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
     def _avif_exif(self) -> bytes | None:
         """Return EXIF as stored: Pillow lays it out anew to put another orientation into it."""

@@ -242,9 +242,7 @@ def from_pillow(image: Image.Image) -> Picture:
         converted = rgb_of(image)[0] if image.mode in CONVERTED else image
         orientation = orientation_of(image)
         pixels, alpha = levels_of(converted, orientation)
-        metadata = metadata_of(image, pixels.shape[2])
-        if converted is not image:
-            metadata = replace(metadata, icc_profile=None)
+        metadata = metadata_of(image, pixels.shape[2], {})
         size = (pixels.shape[1], pixels.shape[0]) if metadata.exif or metadata.xmp else None
         metadata = replace(metadata, orientation=orientation, size=size)
         return Picture(pixels=pixels, alpha=alpha, metadata=metadata)
