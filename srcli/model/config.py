@@ -237,8 +237,6 @@ class ModelConfig:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
-        if isinstance(values, dict) and values.pop("gated", False):
-            raise UsageError("gated units are no longer supported; use weights without them")
         values = _checked(values, cls, "configuration")
         paths = tuple(ScalePath(**_checked(path, ScalePath, "path")) for path in values["paths"])
         return cls(**values | {"paths": paths})
