@@ -89,15 +89,6 @@ def randomised(config, dtype=torch.float32):
     return net
 
 
-@torch.no_grad()
-def transparent(config):
-    """Build a net through which everything shows: weights positive, so no ReLU is shut."""
-    net = ResidualAutoencoder(config).double()
-    for parameter in net.parameters():
-        parameter.uniform_(0.5, 1.0).div_(parameter[0].numel())
-    return net
-
-
 def layers(net, image):
     """Run a net and list its layers in execution order, with their outputs."""
     seen = []
@@ -161,7 +152,7 @@ def test_the_papers_skips_join_where_it_says(join):
     assert (net(image) - paper_by_hand(net, image, other)).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("scale", [1.5, 2, 3, 4, 7])
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_base_keeps_within_its_budget(scale):
     """The default net has no more parameters than the paper's and at most 1.5 GMAC a patch."""
     assert sum(p.numel() for p in ResidualAutoencoder(BASE).parameters()) <= PAPER_PARAMETERS
@@ -219,7 +210,10 @@ def reach(config, axis):
     stride, far = config.stride, config.receptive_margin + 2 * config.stride
     shape = [1, 3, stride, stride]
     shape[axis] = 2 * far + stride
-    net, used = transparent(config), torch.zeros(shape[axis], dtype=torch.bool)
+    net, used = ResidualAutoencoder(config).double(), torch.zeros(shape[axis], dtype=torch.bool)
+    with torch.no_grad():  # weights are positive, so that no ReLU is shut
+        for parameter in net.parameters():
+            parameter.uniform_(0.5, 1.0).div_(parameter[0].numel())
     for _ in range(3):  # a max-pool uses one of its pixels: several pictures use them all
         image = 0.5 + torch.rand(shape, dtype=torch.float64)
         image.requires_grad_()

@@ -4,39 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from srcli.model.patches import Grid, enlarge_rows
 from srcli.model.rows import Rows
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import plan_axis
-
-CPU = torch.device("cpu")
-
-
-def noise(channels, height, width, seed=1):
-    """Make a picture of noise in [0, 1]."""
-    return torch.rand(channels, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-def grid_of(size, **plan):
-    """Cover a result with blocks for a net of stride 6."""
-    rows, columns = (plan_axis(length, **{"stride": 6, **plan}) for length in size)
-    return Grid(rows, columns)
-
-
-def pointwise(windows):
-    """A net that looks at each pixel alone."""
-    return windows * 0.5 + 0.25
-
-
-def run(image, size, net, *, batch_size=1, **plan):
-    """Enlarge in blocks and join the rows, checking that they come in the plan's order."""
-    grid = grid_of(size, **plan)
-    found = enlarge_rows(Rows.of(image), grid, net, CPU, batch_size=batch_size, finish=torch.clone)
-    spans, bands = zip(*found, strict=True)
-    assert list(spans) == [block.keep for block in grid.rows]
-    return torch.cat(bands, 1)
 
 
 @settings(max_examples=60)
@@ -55,40 +27,20 @@ def run(image, size, net, *, batch_size=1, **plan):
     ),
 )
 def test_a_pointwise_net_is_stitched_exactly(height, width, scale, channels, plan):
-    """Whatever the plan, tiling a pointwise net gives bit for bit the untiled result."""
-    image, size = noise(channels, height, width, height), (int(height * scale), int(width * scale))
+    """Whatever the plan, tiling a pointwise net gives bit for bit the untiled result, in order."""
+    image, size = torch.rand(channels, height, width), (int(height * scale), int(width * scale))
+    batch_size = plan.pop("batch_size")
+    grid = Grid(*(plan_axis(length, stride=6, **plan) for length in size))
 
-    assert torch.equal(pointwise(bicubic(image, size)), run(image, size, pointwise, **plan))
+    def pointwise(windows):
+        return windows * 0.5 + 0.25
 
+    cpu, finish = torch.device("cpu"), torch.clone
+    found = enlarge_rows(Rows.of(image), grid, pointwise, cpu, batch_size=batch_size, finish=finish)
+    spans, bands = zip(*found, strict=True)
 
-@settings(max_examples=30)
-@given(height=st.integers(4, 60), width=st.integers(4, 60), fuse=st.integers(1, 3))
-def test_the_nets_phase_is_the_same_in_every_block(height, width, fuse):
-    """A net that pools cells of one stride sees the same cells in a block as in the whole."""
-    image, size = noise(3, height, width, width), (3 * height, 3 * width)
-
-    def net(windows):
-        pooled = functional.avg_pool2d(windows, 6)
-        return functional.interpolate(pooled, scale_factor=6, mode="nearest")
-
-    whole = run(image, size, net, patch=600, overlap=6)
-    tiled = run(image, size, net, patch=12, overlap=0, fuse=fuse, batch_size=4)
-
-    # The last cell of an axis may reach over the edge: both continue by reflection.
-    assert float((whole - tiled).abs().max()) < 1e-5
-
-
-def test_a_net_that_looks_sideways_needs_its_margin():
-    """With a margin of its radius a blur is stitched exactly, with none it is not."""
-    image, size = noise(3, 40, 50), (120, 150)
-
-    def net(windows):
-        return functional.avg_pool2d(windows, 7, stride=1, padding=3)
-
-    whole = run(image, size, net, patch=600, overlap=6)
-
-    assert float((whole - run(image, size, net, patch=30, overlap=6)).abs().max()) < 1e-6
-    assert float((whole - run(image, size, net, patch=30, overlap=0)).abs().max()) > 0.05
+    assert list(spans) == [block.keep for block in grid.rows]
+    assert torch.equal(pointwise(bicubic(image, size)), torch.cat(bands, 1))
 
 
 # ---- rows ---------------------------------------------------------------------------------
