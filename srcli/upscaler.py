@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srcli.errors import UsageError
-from srcli.files import AUTO, shipped
+from srcli.files import shipped
 from srcli.imaging.bands import Rows as PictureRows
 from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, read, to_pillow
 from srcli.model import weights
-from srcli.model.batches import BatchPlans, Counting, ShareMeter, SpeedMeasure, estimated_bytes
+from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.patches import Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged

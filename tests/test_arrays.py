@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from importlib.util import find_spec
 
 import numpy as np
@@ -51,6 +50,8 @@ def test_every_kind_comes_back_as_it_was_given(upscaler, pixels, tmp_path):
         image = upscaler(given, scale=2)
         assert isinstance(image, Image.Image)
         assert np.array_equal(np.asarray(image), array)
+    view = np.asarray(Image.open(path))  # read-only, of which torch would warn
+    assert np.array_equal(upscaler(view, scale=2), array)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -83,22 +84,15 @@ def test_depths_and_channels_are_kept(upscaler, pixels, dtype, channels):
         (np.full((4, 4), np.nan, np.float32), r"\[0, 1\], not nan"),
         (torch.zeros(2, 3, 4, 4), r"one picture of a batch at a time"),
         (torch.zeros(5, 4, 3), r"C 1, 3 or 4, not"),
-        (torch.zeros(3, 4, 4, device="meta"), "must hold its pixels"),
-        (torch.zeros(3, 4, 4).to_sparse(), r"call to_dense\(\)"),
         ([[1, 2], [3, 4]], r"not list: open .*, convert others with numpy\.asarray"),
         (io.BytesIO(), r"not BytesIO: open a file or bytes with PIL\.Image\.open"),
+        (Image.new("RGB", (0, 5)), "it has no pixels"),
     ],
 )
 def test_what_is_no_picture_is_refused(upscaler, image, message):
     """Kind, shape, dtype or range, and what to do."""
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises((TypeError, ImageError), match=message):
         upscaler(image)
-
-
-def test_a_pillow_image_without_pixels_is_refused(upscaler):
-    """It is not damaged."""
-    with pytest.raises(ImageError, match="it has no pixels"):
-        upscaler(Image.new("RGB", (0, 5)))
 
 
 def test_its_own_size_changes_nothing(upscaler, pixels):
@@ -108,65 +102,26 @@ def test_its_own_size_changes_nothing(upscaler, pixels):
     assert np.array_equal(upscaler(given, 1), given)
 
 
-def test_scale_and_size_are_one_too_many(upscaler, pixels):
-    """Either says how large; without both it is three times."""
-    with pytest.raises(UsageError, match="give one of them"):
-        upscaler(pixels, 2, size=(100, 100))
-    assert upscaler(pixels).shape == (93, 123, 3)
-
-
 @pytest.mark.parametrize(
-    "asked",
+    ("asked", "message"),
     [
-        *({"scale": wrong} for wrong in (math.nan, math.inf, "x", [2, 2])),
-        *({"size": wrong} for wrong in (90, "90x90", (90.5, 90), (90, None), (90,))),
+        ({"scale": 2, "size": (90, 90)}, "give one of them"),
+        *(
+            (wrong, "give a number as scale, or two whole numbers")
+            for wrong in ({"scale": math.nan}, {"scale": "x"}, {"size": 90}, {"size": (90.5, 90)})
+        ),
+        *(
+            (large, "choose at most 16 times its sides")
+            for large in ({"scale": 17}, {"size": (41, 10**6)})
+        ),
+        ({"scale": 0.5}, "that is smaller"),
     ],
+    ids=str,
 )
-def test_a_size_that_is_none_is_named(upscaler, pixels, asked):
+def test_a_size_that_cannot_be_is_refused(upscaler, pixels, asked, message):
     """A service hands on what it was asked for; see docs/python.md."""
-    with pytest.raises(UsageError, match="give a number as scale, or two whole numbers"):
-        upscaler(pixels, **asked)
-
-
-@pytest.mark.parametrize("asked", [{"scale": 17}, {"size": (10**6, 90)}, {"size": (41, 10**6)}])
-def test_a_size_without_end_is_refused(upscaler, pixels, asked):
-    """What the command line refuses would take days."""
-    with pytest.raises(UsageError, match="choose at most 16 times its sides"):
-        upscaler(pixels, **asked)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        *(
-            (wrong, "must be a whole number or None, not")
-            for wrong in ({"tile": "auto"}, {"overlap": 16.5}, {"batch_size": "2"})
-        ),
-        ({"sharpness": "0.5"}, "sharpness must be a number or None, not '0.5'"),
-        *(
-            ({"device": wrong}, "device must be a text such as 'cpu' or 'cuda:0', not")
-            for wrong in (None, torch.device("cpu"))
-        ),
-    ],
-)
-def test_a_setting_of_another_kind_is_named(wrong, message):
-    """The command line's words are not Python's."""
     with pytest.raises(UsageError, match=message):
-        Settings(**wrong)
-
-
-def test_numbers_of_numpy_are_numbers():
-    """A patch size may be computed."""
-    assert Settings(tile=np.int64(120), sharpness=np.float32(0.5)).tile == 120
-
-
-def test_a_read_only_array_is_as_good(upscaler, pixels, recwarn):
-    """NumPy's view of a Pillow image is one."""
-    locked = pixels.copy()
-    locked.flags.writeable = False
-
-    assert np.array_equal(upscaler(locked), upscaler(pixels))
-    assert not recwarn
+        upscaler(pixels, **asked)
 
 
 def test_it_can_be_sent_to_another_process(upscaler, tiny_weights, pixels, monkeypatch, tmp_path):
@@ -205,19 +160,10 @@ def test_a_fork_does_not_wait_for_threads_that_it_has_not(tiny_weights, engine):
 
 
 def test_a_closed_one_says_so(tiny_weights, pixels):
-    """At the end of its block, however often, and in other threads."""
+    """At the end of its block, however often."""
     with Upscaler(tiny_weights) as closing:
-        closing(pixels, 2)
+        assert closing(pixels).shape == (93, 123, 3)
     closing.close()
-    caught = []
 
-    def use():
-        try:
-            closing(pixels, 2)
-        except UsageError as error:
-            caught.append(str(error))
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
-    assert caught == ["this upscaler is closed: make another one"]
+    with pytest.raises(UsageError, match="this upscaler is closed: make another one"):
+        closing(pixels, 2)

@@ -1,7 +1,6 @@
 """How a net computes: what a person may set, whatever the picture."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 from srcli.errors import UsageError, require_at_least
 from srcli.model.config import ModelConfig
@@ -48,15 +47,6 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("tile", "overlap", "batch_size", "sharpness"):
-            value = getattr(self, name)
-            kind, what = (Real, "number") if name == "sharpness" else (Integral, "whole number")
-            if not isinstance(value, kind | None):
-                raise UsageError(f"{name} must be a {what} or None, not {value!r}")
-        if not isinstance(self.device, str):
-            raise UsageError(
-                f"device must be a text such as 'cpu' or 'cuda:0', not {self.device!r}"
-            )
         if self.sharpness is not None and not 0 <= self.sharpness <= 1:
             raise UsageError(f"--sharpness must lie in 0..1, not {self.sharpness:g}")
         require_at_least(1, tile=self.tile, batch_size=self.batch_size)

@@ -49,8 +49,6 @@ def planes_of(image: object) -> Planes:
                 f"a tensor must be (C, H, W) with C 1, 3 or 4, not {shape}: permute it, or call "
                 "for one picture of a batch at a time"
             )
-        if image.is_meta or image.layout != torch.strided:
-            raise TypeError("a tensor must hold its pixels: call to_dense(), or use no meta device")
         device = image.device
         return _planes(image.detach().cpu(), lambda result: result.to(device))
     raise TypeError(
