@@ -53,8 +53,7 @@ class Upscaler:
     Raises:
         WeightsError: If there are no such weights, they are damaged, or have no sibling that a
             sharpness would mix them with.
-        UsageError: If the tile does not fit the net's stride, or for ``auto``, which is about
-            files: see :func:`srcli.choose_weights`.
+        UsageError: If the tile does not fit the net's stride.
         DeviceError: If the device is not there.
 
     Example:
@@ -73,11 +72,6 @@ class Upscaler:
     ) -> None:
         if isinstance(model, PathLike):
             model = fspath(model)
-        if model == AUTO:
-            raise UsageError(
-                "auto chooses weights for a file: give a name such as base, or that of "
-                "srcli.choose_weights(path)"
-            )
         self.settings = settings or Settings()
         sharpness = self.settings.sharpness
         if isinstance(model, ResidualAutoencoder):
@@ -316,19 +310,23 @@ class Upscaler:
                 on_progress(span.stop / height)
             return
         *steps, last = all_steps = self._layout.steps((height, width), size)
-        works = [self._layout.grid(step, self._plans.current.fuse).area for step in all_steps]
-        meter = ShareMeter(on_progress, works)
-        for number, step in enumerate(steps):
+        areas = [self._layout.grid(step, self._plans.current.fuse).area for step in all_steps]
+        total, done = self._runner.passes * sum(areas), 0
+
+        def computed(pixels: int) -> None:
+            nonlocal done
+            done += pixels
+            # Where memory runs out, rows begin anew with smaller windows: there are more pixels.
+            on_progress(min(1.0, done / total))
+
+        for step in steps:
             # Kept as float: rounding to integers happens once, at the very end.
-            clamped = partial(torch.clamp, min=0, max=1)
-            rest = partial(meter.rest, number)
-            bands = (band for _, band in self._enlarge_once(rows, step, clamped, rest))
+            bands = (band for _, band in self._enlarge_once(rows, step, _clamped, computed))
             rows = Rows(bands, (rows.channels, *step.size))
-        rest = partial(meter.rest, len(steps))
         if last.size == size:
-            yield from self._enlarge_once(rows, last, finish, rest)
+            yield from self._enlarge_once(rows, last, finish, computed)
             return
-        larger = self._enlarge_once(rows, last, dequantize, rest)
+        larger = self._enlarge_once(rows, last, dequantize, computed)
         for span, band in reduced(larger, last.size, size):
             yield span, finish(band)
 
@@ -337,14 +335,13 @@ class Upscaler:
         rows: Rows,
         step: Step,
         finish: Callable[[Tensor], Tensor],
-        counting: Counting = lambda _rows, _work: lambda _pixels: None,
+        computed: Callable[[int], None] = lambda _: None,
     ) -> Iterator[tuple[Span, Tensor]]:
         """Enlarge by one step; where memory runs out, a smaller plan does the rows left."""
         done = 0
         while done < step.size[0]:
             plan = self._plans.current
             grid = self._layout.grid(step, plan.fuse, done)
-            computed = counting((done, step.size[0]), self._runner.passes * grid.area)
             net = partial(self._runner.run, scale=step.scale, on_pass=computed)
             try:
                 with memory_errors():

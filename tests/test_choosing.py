@@ -9,8 +9,6 @@ from reading_files import as_bytes
 
 import srcli
 from srcli import files
-from srcli.errors import UsageError
-from srcli.files import AUTO
 from srcli.imaging.coding import jpeg_quality
 from srcli.imaging.reading import read_album, read_header
 from srcli.upscaler import Upscaler
@@ -169,14 +167,3 @@ def test_a_program_chooses_by_a_path(small, tmp_path, monkeypatch, tiny_weights)
     assert choice == Choice(name="photo", reason="JPEG of quality 60: photo")
     assert choose_weights(str(path)) == choice
     assert Upscaler(choice.name)(small, scale=2).size == (80, 48)
-
-
-def test_an_upscaler_is_not_automatic():
-    """It has no file to go by; the error names the alternatives."""
-    with pytest.raises(UsageError) as caught:
-        Upscaler(AUTO)
-
-    assert str(caught.value) == (
-        "auto chooses weights for a file: give a name such as base, or that of "
-        "srcli.choose_weights(path)"
-    )

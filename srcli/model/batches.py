@@ -5,14 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import mul
 
 import torch
 
 from srcli.model.patches import Layout, Step
 from srcli.model.rows import SLICE_ROWS, Rows
 
-__all__ = ["BatchPlan", "BatchPlans", "Counting", "ShareMeter", "SpeedMeasure", "estimated_bytes"]
+__all__ = ["BatchPlan", "BatchPlans", "SpeedMeasure", "estimated_bytes"]
 
 _FUSE = {"cpu": 6, "gpu": 8}
 """Patches per side of a block with ``tile=auto``: the larger the block, the less context is
@@ -189,44 +188,3 @@ class SpeedMeasure:
             taken.append(time.perf_counter() - begun)
         windows = self._layout.windows(step, self._plans.current.fuse)
         return min(taken) / sum(area * times for area, times in windows.items())
-
-
-Counting = Callable[[tuple[int, int], int], Callable[[int], None]]
-"""What :meth:`ShareMeter.rest` is for one step."""
-
-
-class ShareMeter:
-    """Reports which share of an enlargement the net has computed.
-
-    Args:
-        report: Called with the share, 0 to 1, which never falls.
-        works: Pixels of the windows of each step.
-    """
-
-    def __init__(self, report: Callable[[float], None], works: Sequence[int]) -> None:
-        self._report, self._works = report, works
-        self._shares = [0.0] * len(works)
-
-    def rest(self, step: int, rows: tuple[int, int], work: int) -> Callable[[int], None]:
-        """Count what is computed of the rest of a step.
-
-        Args:
-            step: Its number.
-            rows: Those that are done already, and all.
-            work: Pixels that the net computes for the others.
-
-        Returns:
-            What is to be called with the pixels of each window that has been computed.
-        """
-        before, height = rows
-        done = 0
-
-        def computed(pixels: int) -> None:
-            nonlocal done
-            done += pixels
-            share = (before * work + (height - before) * done) / (height * work)
-            # Where memory has run out, rows begin anew with smaller windows.
-            self._shares[step] = max(self._shares[step], share)
-            self._report(sum(map(mul, self._works, self._shares)) / sum(self._works))
-
-        return computed
