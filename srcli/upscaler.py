@@ -18,7 +18,7 @@ from torch import Tensor
 from srcli.errors import UsageError
 from srcli.files import shipped
 from srcli.imaging.bands import Rows as PictureRows
-from srcli.imaging.images import Levels, Picture, PillowImage, Scan, from_pillow, read, to_pillow
+from srcli.imaging.images import Picture, PillowImage, Scan, from_pillow, read, to_pillow
 from srcli.model import weights
 from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.network import ResidualAutoencoder
@@ -27,7 +27,7 @@ from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
 from srcli.model.settings import Settings, check_settings, layout_of
 from srcli.model.sharpness import load_mixed
-from srcli.ops.arrays import planes_of
+from srcli.ops.arrays import interleaved, planes, planes_of
 from srcli.ops.color import bleed, dequantize, quantize
 from srcli.ops.devices import memory_errors
 from srcli.ops.spans import MAX_SCALE, Span, output_length
@@ -160,13 +160,13 @@ class Upscaler:
             picture = from_pillow(image) if isinstance(image, PillowImage) else read(Path(image))
             width, height = _size_of((picture.width, picture.height), scale, size)
             return to_pillow(self.upscale(picture, (height, width)))
-        planes = planes_of(image)
-        _, *lengths = planes.color.shape
+        given = planes_of(image)
+        _, *lengths = given.color.shape
         width, height = _size_of((lengths[1], lengths[0]), scale, size)
-        finish = partial(quantize, bits=planes.bits) if planes.bits else _clamped
-        bands = self._masked_bands(planes.color, planes.alpha, (height, width), finish)
+        finish = partial(quantize, bits=given.bits) if given.bits else _clamped
+        bands = self._masked_bands(given.color, given.alpha, (height, width), finish)
         parts = [band if mask is None else torch.cat([band, mask]) for _, band, mask in bands]
-        return planes.packed(torch.cat(parts, 1))
+        return given.packed(torch.cat(parts, 1))
 
     def upscale(
         self,
@@ -206,16 +206,16 @@ class Upscaler:
         if isinstance(picture, Scan):
             bits = 8 * np.dtype(picture.dtype).itemsize
             shape = picture.channels, picture.height, picture.width
-            color: Tensor | Rows = Rows(map(_planes, picture.rows), shape)
+            color: Tensor | Rows = Rows(map(planes, picture.rows), shape)
         else:
             bits = 8 * picture.pixels.itemsize
-            color = _planes(picture.pixels)
-            alpha = None if picture.alpha is None else _planes(picture.alpha)
+            color = planes(picture.pixels)
+            alpha = None if picture.alpha is None else planes(picture.alpha)
         finish = partial(quantize, bits=bits)
         for _, band, mask in self._masked_bands(color, alpha, size, finish, on_progress):
             yield Picture(
-                pixels=_interleaved(band),
-                alpha=None if mask is None else _interleaved(mask),
+                pixels=interleaved(band),
+                alpha=None if mask is None else interleaved(mask),
                 metadata=picture.metadata,
                 duration=None if isinstance(picture, Scan) else picture.duration,
             )
@@ -381,14 +381,3 @@ def _size_of(before: tuple[int, int], scale: Any, size: Any) -> tuple[int, int]:
 
 def _clamped(band: Tensor) -> Tensor:
     return band.clamp(0, 1)
-
-
-def _planes(pixels: Levels) -> Tensor:
-    """View ``HxWxC`` pixels as ``(C, H, W)``."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _interleaved(planes: Tensor) -> Levels:
-    """Lay ``(C, H, W)`` integers out as ``HxWxC``."""
-    pixels: Levels = np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
-    return pixels

@@ -96,7 +96,7 @@ def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
         own = [score for score in report.scores if score.image == name]
         assert [cell.title for cell in cells] == ["LR", *baselines, "tiny.safetensors", "HR"]
         assert [cell.caption for cell in cells[1:-1]] == [
-            f"{score.psnr:.2f} dB / {score.ssim:.4f}" for score in own
+            f"{score.values['psnr']:.2f} dB / {score.values['ssim']:.4f}" for score in own
         ]
         assert cells[-1].caption == size
         assert np.array_equal(cells[-1].image, opened(f"HR/{name}"))

@@ -172,7 +172,7 @@ def test_the_shipped_weights_score_what_they_must(name, limit, least):
         for row in rows("scores")
         if (row["dataset"], row["scale"]) == (name.capitalize(), 3.0)
     )
-    found = {score.image: score.psnr for score in report.scores if score.method == "base"}
+    found = {score.image: score.values["psnr"] for score in report.scores if score.method == "base"}
     assert len(found) == limit
     assert report.mean("base")["psnr"] >= least
     for image, psnr in found.items():  # another number format, another machine

@@ -238,7 +238,7 @@ def evaluate(
         lr=lr,
         models=tuple(dict.fromkeys(model or ("base",))),
         sharpness=tuple(sharpness or ()),
-        baselines=_baselines(baseline or ["bicubic"]),
+        baselines=tuple(name for name in dict.fromkeys(baseline or ["bicubic"]) if name != "none"),
         metrics=_metrics(metric or ()),
         panels=panels,
         scale=_only_scale(scale or [3.0]),
@@ -294,18 +294,6 @@ def _evaluate(config: "EvalConfig", *, quiet: bool) -> "EvalReport":
         return run(config, advance, warn)
 
 
-def _baselines(given: Sequence[str]) -> tuple[str, ...]:
-    """Return the filters, each once; ``none`` alone is no filter."""
-    names = tuple(dict.fromkeys(given))
-    if names == ("none",):
-        return ()
-    if "none" in names:
-        raise UsageError(
-            f"--baseline none goes with no other, not with {', '.join(names)}; leave one out"
-        )
-    return names
-
-
 def _metrics(given: Sequence[str]) -> tuple[str, ...]:
     """Return the metrics to add, each once; a comma separates names as well."""
     names = [name.strip() for text in given for name in text.split(",")]
@@ -316,7 +304,7 @@ def _print_scores(report: "EvalReport") -> None:
     from srcli.evaluation.report import short_labels
 
     table = Table(
-        title=escape(one_line(report.dataset)),
+        title=escape(one_line(str(report.config.dataset))),
         caption=escape(report.protocol),
         caption_justify="left",
     )
@@ -327,7 +315,7 @@ def _print_scores(report: "EvalReport") -> None:
 
     def cell(values: dict[str, float]) -> str:
         psnr, ssim, accuracy, *added = values.values()
-        return format_scores(psnr, ssim, accuracy if report.has_accuracy else None, added)
+        return format_scores(psnr, ssim, accuracy if report.config.is_named else None, added)
 
     rows: dict[str, list[str]] = {}
     for score in report.scores:

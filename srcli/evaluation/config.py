@@ -98,15 +98,6 @@ class EvalConfig:
             if name not in FILTERS:
                 known = ", ".join(FILTERS)
                 raise UsageError(f"--baseline must be one of {known} or none, not {name!r}")
-        if "auto" in self.models:
-            raise UsageError(
-                "-m auto chooses for each file of srcli upscale; srcli eval needs weights by "
-                "name, e.g. -m base -m photo"
-            )
-        for name in self.nets.keys() & set(self.baselines):
-            raise UsageError(
-                f"-m {name} is the name of a --baseline too; give the file as ./{name}"
-            )
 
     @property
     def nets(self) -> dict[str, tuple[str, Settings]]:

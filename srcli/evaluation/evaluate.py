@@ -9,9 +9,6 @@ that the source paper trains on; its "accuracy" is measured on RGB, the border c
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from srcli.errors import DataError, UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.config import BASELINE, FILTERS, EvalConfig
@@ -20,6 +17,7 @@ from srcli.evaluation.perceptual import METRICS, PerceptualScorer
 from srcli.evaluation.report import EvalReport, Score, short_labels
 from srcli.files import is_folder
 from srcli.imaging.images import Picture, eight_bits
+from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.metrics import agreement, crop_border, psnr, ssim
 from srcli.ops.resample import axis_weights
@@ -64,57 +62,43 @@ def evaluate(
         results = {name: _filtered(low, size, name) for name in config.baselines}
         results |= {name: eight_bits(model.upscale(low, size)) for name, model in upscalers.items()}
         own = [
-            Score(pair.name, name, *_compare(pair.label, result, high, config, scorer))
+            Score(pair.name, name, _compare(pair.label, result, high, config, scorer))
             for name, result in results.items()
         ]
         scores += own
         if target is not None:
             _draw_panel(target, (high, low), results, own, config)
         on_progress(done, len(pairs))
-    return EvalReport(
-        dataset=str(config.dataset),
-        scale=config.scale,
-        lr=lr_source,
-        channel=config.channel,
-        crop_border=config.border,
-        device=str(first.device),
-        dtype=str(first.dtype).removeprefix("torch."),
-        methods=(*config.baselines, *upscalers),
-        scores=tuple(scores),
-        baselines=config.baselines,
-        metrics=config.metrics,
-        has_accuracy=config.is_named,
-    )
+    return EvalReport(config=config, lr=lr_source, compute=first.compute, scores=tuple(scores))
 
 
 def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
     """Enlarge to a height and width by one of :data:`FILTERS`, rounded once."""
     down = axis_weights(low.height, size[0], Span(0, size[0]), FILTERS[name])
     across = axis_weights(low.width, size[1], Span(0, size[1]), FILTERS[name])
-    tall = down.apply(dequantize(_tensor(low)))
+    tall = down.apply(dequantize(planes(low.pixels)))
     # Rows are gathered several times faster than columns.
     larger = quantize(across.apply(tall.mT.contiguous()).mT)
-    return Picture(pixels=larger.permute(1, 2, 0).contiguous().numpy())
+    return Picture(pixels=interleaved(larger))
 
 
 def _compare(
     label: str, result: Picture, high: Picture, config: EvalConfig, scorer: PerceptualScorer
-) -> tuple[float, float, float, dict[str, float]]:
+) -> dict[str, float]:
     """Return PSNR, SSIM, accuracy and the added metrics of a result by the configured protocol."""
-    colors, compared = [], []
-    for picture in (result, high):
-        image = dequantize(_tensor(picture)).double()
-        try:
-            cropped = crop_border(image, config.border)[None]
-        except ValueError as error:
-            raise DataError(f"{label} is too small to be scored: {error}") from error
-        colors.append(cropped.expand(-1, 3, -1, -1))
-        compared.append(luma(cropped) if config.channel == "y" else colors[-1])
+    images = [dequantize(planes(picture.pixels)).double() for picture in (result, high)]
     try:
-        usual = float(psnr(*compared)), float(ssim(*compared)), float(agreement(*colors))
-    except ValueError as error:
+        cropped = [crop_border(image, config.border)[None] for image in images]
+        colors = [image.expand(-1, 3, -1, -1) for image in cropped]
+        compared = [luma(image) for image in cropped] if config.channel == "y" else colors
+        usual = {
+            "psnr": float(psnr(*compared)),
+            "ssim": float(ssim(*compared)),
+            "accuracy": float(agreement(*colors)),
+        }
+    except ValueError as error:  # it is too small
         raise DataError(f"{label} cannot be scored: {error}") from error
-    return *usual, scorer.scores(label, result, high)
+    return usual | scorer.scores(label, result, high)
 
 
 def _panel_files(folder: Path | None, pairs: Sequence[Pair]) -> list[Path | None]:
@@ -145,17 +129,13 @@ def _draw_panel(
     labels = short_labels(list(results))
     views: list[panels.View] = [
         ("LR", _filtered(low, size, "nearest"), f"{low.width}x{low.height}, x{config.scale:g}"),
-        *((labels[one.method], results[one.method], _caption(one)) for one in scores),
+        *((labels[one.method], results[one.method], _caption(one.values)) for one in scores),
         ("HR", high, f"{high.width}x{high.height}"),
     ]
     panels.draw(target, views, panels.worst_window(high, plain))
 
 
-def _caption(score: Score) -> str:
+def _caption(values: Mapping[str, float]) -> str:
     """Return the scores of one result as a panel has them."""
-    added = [f"{METRICS[name].label} {value:z.4f}" for name, value in score.added.items()]
-    return " / ".join([f"{score.psnr:.2f} dB", f"{score.ssim:.4f}", *added])
-
-
-def _tensor(picture: Picture) -> Tensor:
-    return torch.from_numpy(picture.pixels).permute(2, 0, 1)
+    added = [f"{METRICS[name].label} {values[name]:z.4f}" for name in values if name in METRICS]
+    return " / ".join([f"{values['psnr']:.2f} dB", f"{values['ssim']:.4f}", *added])

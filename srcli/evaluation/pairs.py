@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from srcli.data.degrading import degrade
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
@@ -16,6 +14,7 @@ from srcli.evaluation.config import EvalConfig
 from srcli.files import one_line
 from srcli.imaging import images
 from srcli.imaging.images import Picture
+from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degrade import PHASE_DRAWS
 
@@ -65,8 +64,8 @@ def _pool_pair(pool: Pool, place: int, config: EvalConfig) -> Pair:
     name, label = pool.key(place), pool.label(place)
 
     def read() -> tuple[Picture, Picture]:
-        pixels = center_patch(pool.read(place)).permute(1, 2, 0).contiguous().numpy()
-        return _degraded(Picture(pixels=pixels), name, label, config)
+        high = Picture(pixels=interleaved(center_patch(pool.read(place))))
+        return _degraded(high, name, label, config)
 
     return Pair(name, label, read, (Path(label).parent,))
 
@@ -138,12 +137,12 @@ def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple
     high = _cut(high, height, width)
     draws = named_draws(config.seed, name)[None]
     draws[:, PHASE_DRAWS] = 0.0  # a whole picture
-    image = dequantize(torch.from_numpy(high.pixels).permute(2, 0, 1))[None]
+    image = dequantize(planes(high.pixels))[None]
     try:
         low = quantize(degrade(image, scale, config.degradation, draws))[0]
     except ImageError as error:
         raise ImageError(f"{one_line(label)}: {error}") from error
-    return high, Picture(pixels=low.permute(1, 2, 0).contiguous().numpy())
+    return high, Picture(pixels=interleaved(low))
 
 
 def _cut(picture: Picture, height: int, width: int) -> Picture:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional
 from srcli.errors import OutputError
 from srcli.files import one_line, reason
 from srcli.imaging.pictures import Picture
+from srcli.ops.arrays import planes
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.spans import Span
 from srcli.training.curves import Cell, sheet
@@ -30,18 +30,16 @@ View = tuple[str, Picture, str]
 
 
 def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
-    """Make the folder of the panels, check that files can be written there, and name them.
+    """Make the folder of the panels, and name them.
 
     Panels are named after the stems of images such as ``baby.png`` or ``stl10/test/7``, or by
     their whole names where two share a stem.
 
     Raises:
-        OutputError: If the folder cannot be made or written to.
+        OutputError: If the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
     except OSError as error:
         raise OutputError(
             f"cannot write panels into {one_line(str(folder))}: {reason(error)}; "
@@ -84,13 +82,13 @@ def _detail(picture: Picture, window: tuple[Span, Span]) -> NDArray[np.uint8]:
     """Cut a window out as a screen shows it, ``(H, W, C)`` ``uint8``."""
     rows, columns = window
     part = picture.pixels[rows.start : rows.stop, columns.start : columns.stop]
-    pixels: NDArray[np.uint8] = quantize(dequantize(torch.from_numpy(part))).numpy()
-    return pixels
+    detail: NDArray[np.uint8] = quantize(dequantize(torch.from_numpy(part))).numpy()
+    return detail
 
 
 def _luma(picture: Picture) -> Tensor:
     """Return luma, ``(1, H, W)`` ``float64``."""
-    return luma(dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)).double())
+    return luma(dequantize(planes(picture.pixels)).double())
 
 
 def _names(images: Sequence[str]) -> list[str]:

@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from srcli.errors import DataError, OutputError, UsageError, WeightsError
-from srcli.files import is_there, one_line, reason
+from srcli.errors import DataError, UsageError, WeightsError
+from srcli.files import is_there, one_line
 from srcli.imaging.images import Picture
+from srcli.ops.arrays import planes
 from srcli.ops.color import dequantize
 from srcli.ops.devices import memory_errors, on_device
 
@@ -102,8 +103,7 @@ def fetch(names: Sequence[str], *, quiet: bool) -> None:
     """Download the files that metrics need and that are not there yet.
 
     Raises:
-        OutputError: If the file cannot be written.
-        WeightsError: If the host refuses, or sends something else.
+        WeightsError: If the host refuses or sends something else, or it cannot be written.
     """
     for backbone in {METRICS[name].backbone for name in names} - {None}:
         file, digest = _BACKBONES[str(backbone)]
@@ -114,11 +114,6 @@ def fetch(names: Sequence[str], *, quiet: bool) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(f"{_HOST}/{file}", str(path), digest, not quiet)
         except (OSError, RuntimeError) as error:
-            # What urllib raises is an OSError as well, but one without a number.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise OutputError(
-                    f"cannot write {one_line(path)}: {reason(error)}; make room, or set TORCH_HOME"
-                ) from error
             why = _first_line(getattr(error, "reason", error))
             raise WeightsError(
                 f"cannot download {_HOST}/{file}: {why}; try again later, or put the file into "
@@ -177,8 +172,6 @@ def _check(name: str, backbone: str) -> None:
             f"--metric {name} needs {shown}, which is not there; add --download, or get it from "
             f"{_HOST}/{file}"
         ) from error
-    except OSError as error:
-        raise WeightsError(f"cannot read {shown}: {reason(error)}") from error
     if found != digest:
         raise WeightsError(
             f"{shown} is not the published file (its SHA-256 begins with {found[:8]}, not "
@@ -193,8 +186,7 @@ def _path(file: str) -> Path:
 
 def _rgb(picture: Picture) -> Tensor:
     """Return a picture as a batch of one, ``(1, 3, H, W)``; grey as three equal channels."""
-    image = dequantize(torch.from_numpy(picture.pixels).permute(2, 0, 1)).float()
-    return image[None].expand(-1, 3, -1, -1)
+    return dequantize(planes(picture.pixels)).float()[None].expand(-1, 3, -1, -1)
 
 
 def _first_line(error: object) -> str:

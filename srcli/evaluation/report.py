@@ -4,14 +4,15 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from srcli.evaluation.config import BASELINE
+from srcli.evaluation.config import EvalConfig
 from srcli.evaluation.perceptual import METRICS
 from srcli.files import one_line
+from srcli.ops.engines import Compute
 
 __all__ = ["EvalReport", "Score", "short_labels"]
 
@@ -19,54 +20,36 @@ _COLUMNS = ("dataset", "image", "method", "scale", "psnr", "ssim", "accuracy")
 """The columns of the scores as CSV; those of added metrics follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """The scores of one method on one image."""
 
     image: str
     method: str
-    psnr: float
-    """dB."""
-
-    ssim: float
-    accuracy: float
-    """Share of pixels whose largest channel is the original's."""
-
-    added: dict[str, float] = field(default_factory=dict)
-    """The metrics beside these, by name."""
-
-    @property
-    def values(self) -> dict[str, float]:
-        """All of them by name."""
-        return {"psnr": self.psnr, "ssim": self.ssim, "accuracy": self.accuracy, **self.added}
+    values: dict[str, float]
+    """By name: ``psnr`` in dB, ``ssim``, ``accuracy`` (the share of pixels whose largest channel is
+    the original's), then the added metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalReport:
     """All scores, and the protocol they were measured by."""
 
-    dataset: str
-    scale: float
+    config: EvalConfig
     lr: str
     """The origin of LR: a folder's name, or the degradation that made it."""
 
-    channel: str
-    crop_border: int
-    device: str
-    dtype: str
-    methods: tuple[str, ...]
-    """The baselines, then the models, in the order asked for."""
-
+    compute: Compute
     scores: tuple[Score, ...]
 
-    baselines: tuple[str, ...] = (BASELINE,)
-    """Those of the methods that are filters."""
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The methods that are weights, in the order asked for."""
+        return tuple(self.config.nets)
 
-    metrics: tuple[str, ...] = ()
-    """Metrics beside PSNR and SSIM, in the order asked for."""
-
-    has_accuracy: bool = False
-    """Whether accuracy belongs to the data set's protocol, as it does to the source paper's."""
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The baselines, then the models, in the order asked for."""
+        return (*self.config.baselines, *self.models)
 
     def mean(self, method: str) -> dict[str, float]:
         """Mean of each of a method's scores over the images, by name."""
@@ -74,43 +57,51 @@ class EvalReport:
         return {name: fmean(values[name] for values in own) for name in own[0]}
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """Those of the methods that are weights, in the order asked for."""
-        return tuple(name for name in self.methods if name not in self.baselines)
-
-    @property
     def protocol(self) -> str:
         """The protocol in one line."""
-        what = "luma (BT.601 studio range)" if self.channel == "y" else "RGB"
-        if self.has_accuracy:
+        config = self.config
+        what = "luma (BT.601 studio range)" if config.channel == "y" else "RGB"
+        if config.is_named:
             what += ", accuracy on RGB, of the middle 120x120 pixels"
         added = ""
-        if self.metrics:
-            added = f", {'/'.join(map(_marked, self.metrics))} on RGB, uncut"
+        if config.metrics:
+            added = f", {'/'.join(map(_marked, config.metrics))} on RGB, uncut"
         if self._lower_is_better:
             added += " (*: lower is better)"
         return (
-            f"PSNR/SSIM on {what}, {self.crop_border} px border cut{added}, x{self.scale:g}, "
-            f"LR: {self.lr}, {self.dtype} on {self.device}"
+            f"PSNR/SSIM on {what}, {config.border} px border cut{added}, x{config.scale:g}, "
+            f"LR: {self.lr}, {self.compute.format} on {self.compute.device}"
         )
 
     @property
     def heading(self) -> str:
         """What the numbers of a cell are, or nothing where they are the usual two or three."""
-        usual = ["PSNR", "SSIM", *(["accuracy"] if self.has_accuracy else [])]
-        return " / ".join([*usual, *map(_marked, self.metrics)]) if self.metrics else ""
+        usual = ["PSNR", "SSIM", *(["accuracy"] if self.config.is_named else [])]
+        added = [*map(_marked, self.config.metrics)]
+        return " / ".join([*usual, *added]) if added else ""
 
     @property
     def _lower_is_better(self) -> list[str]:
-        return [name for name in self.metrics if METRICS[name].lower_is_better]
+        return [name for name in self.config.metrics if METRICS[name].lower_is_better]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values, the means included; what is not finite is None."""
-        return asdict(self) | {
+        return {
+            "dataset": str(self.config.dataset),
+            "scale": self.config.scale,
+            "lr": self.lr,
+            "channel": self.config.channel,
+            "crop_border": self.config.border,
+            "device": str(self.compute.device),
+            "dtype": self.compute.format,
+            "methods": self.methods,
             "scores": [
-                {"image": one.image, "method": one.method, **_finite(one.values)}
-                for one in self.scores
+                {"image": image, "method": method, **_finite(values)}
+                for image, method, values in self.scores
             ],
+            "baselines": self.config.baselines,
+            "metrics": self.config.metrics,
+            "has_accuracy": self.config.is_named,
             "lower_is_better": self._lower_is_better,
             "protocol": self.protocol,
             "mean": {method: _finite(self.mean(method)) for method in self.methods},
@@ -123,28 +114,21 @@ class EvalReport:
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow((*_COLUMNS, *self.metrics))
-        lines = [(one.image, one.method, one.values) for one in self.scores]
-        lines += [("mean", method, self.mean(method)) for method in self.methods]
-        for image, method, values in lines:
-            names = map(one_line, (self.dataset, image, method))
-            writer.writerow((*names, f"{self.scale:g}", *values.values()))
+        writer.writerow((*_COLUMNS, *self.config.metrics))
+        means = (Score("mean", method, self.mean(method)) for method in self.methods)
+        for image, method, values in (*self.scores, *means):
+            names = map(one_line, (str(self.config.dataset), image, method))
+            writer.writerow((*names, f"{self.config.scale:g}", *values.values()))
         return text.getvalue()
 
 
 def short_labels(methods: Sequence[str]) -> dict[str, str]:
-    """Return a label of each method, by its name: the shortest end of its path no other has.
-
-    Every run has a ``model.safetensors``.
-    """
-    parts = {method: Path(method).parts for method in methods}
-    labels: dict[str, str] = {}
-    for length in range(1, max(map(len, parts.values()), default=0) + 1):
-        ends = {method: "/".join(found[-length:]) for method, found in parts.items()}
-        for method, end in ends.items():
-            if list(ends.values()).count(end) == 1:
-                labels.setdefault(method, end)
-    return {method: labels.get(method, method) for method in methods}
+    """Return a label of each method, by its name: that of its file if no other has it."""
+    names = [Path(method).name for method in methods]
+    return {
+        method: name if names.count(name) == 1 else method
+        for method, name in zip(methods, names, strict=True)
+    }
 
 
 def _marked(name: str) -> str:

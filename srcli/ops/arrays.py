@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Pixels", "Planes", "planes_of"]
+__all__ = ["Pixels", "Planes", "interleaved", "planes", "planes_of"]
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32] | Tensor
 """``HxW``, ``HxWx3`` or ``HxWx4`` as an array, ``(C, H, W)`` with C 1, 3 or 4 as a tensor."""
@@ -32,6 +32,16 @@ class Planes(NamedTuple):
 
     packed: Callable[[Tensor], Any]
     """Turns a result ``(C, H, W)``, alpha behind the colour, into the kind that was given."""
+
+
+def planes(pixels: NDArray[Any]) -> Tensor:
+    """View an array ``HxWxC`` as ``(C, H, W)``."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def interleaved(tensor: Tensor) -> NDArray[Any]:
+    """Lay ``(C, H, W)`` out as an array ``HxWxC``."""
+    return np.ascontiguousarray(tensor.permute(1, 2, 0).numpy())
 
 
 def planes_of(image: object) -> Planes:
@@ -72,23 +82,23 @@ def _planes_of_array(image: NDArray[Any]) -> Planes:
         )
     flat = image.ndim == 2
     # A view of a Pillow image is read-only, which torch would warn of.
-    planes = torch.from_numpy(np.require(image[..., None] if flat else image, None, ["C", "W"]))
+    writable = np.require(image[..., None] if flat else image, None, ["C", "W"])
 
     def packed(result: Tensor) -> NDArray[Any]:
-        pixels = np.ascontiguousarray(result.permute(1, 2, 0).numpy())
+        pixels = interleaved(result)
         return pixels[..., 0] if flat else pixels
 
-    return _planes(planes.permute(2, 0, 1), packed)
+    return _planes(planes(writable), packed)
 
 
-def _planes(planes: Tensor, packed: Callable[[Tensor], Any]) -> Planes:
-    if planes.dtype not in _BITS:
-        raise TypeError(f"a tensor must be {_KINDS}, not {planes.dtype}: convert it with .to()")
+def _planes(tensor: Tensor, packed: Callable[[Tensor], Any]) -> Planes:
+    if tensor.dtype not in _BITS:
+        raise TypeError(f"a tensor must be {_KINDS}, not {tensor.dtype}: convert it with .to()")
     # A range is true of no NaN.
-    if planes.is_floating_point() and not bool(((planes >= 0) & (planes <= 1)).all()):
+    if tensor.is_floating_point() and not bool(((tensor >= 0) & (tensor <= 1)).all()):
         raise TypeError(
-            f"float pixels must lie in [0, 1], not {float(planes.min()):g} to "
-            f"{float(planes.max()):g}: divide or clip them"
+            f"float pixels must lie in [0, 1], not {float(tensor.min()):g} to "
+            f"{float(tensor.max()):g}: divide or clip them"
         )
-    color, alpha = (planes[:3], planes[3:]) if len(planes) == 4 else (planes, None)
-    return Planes(color, alpha, _BITS[planes.dtype], packed)
+    color, alpha = (tensor[:3], tensor[3:]) if len(tensor) == 4 else (tensor, None)
+    return Planes(color, alpha, _BITS[tensor.dtype], packed)
