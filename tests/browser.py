@@ -60,13 +60,8 @@ class Browser:
 
     def open(self, path, width, height, *, phone=False, scheme="light"):
         """Show a file."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=phone,
-        )
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.send("Emulation.setEmulatedMedia", features=features)
         self.send("Emulation.setTouchEmulationEnabled", enabled=phone)
@@ -96,19 +91,9 @@ class Browser:
             self.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[_point(end)])
             self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
             return
-        for kind, point in (
-            ("mousePressed", start),
-            ("mouseMoved", end),
-            ("mouseReleased", end),
-        ):
-            self.send(
-                "Input.dispatchMouseEvent",
-                type=kind,
-                button="left",
-                buttons=int(kind != "mouseReleased"),
-                clickCount=1,
-                **_point(point),
-            )
+        for kind, point in (("Pressed", start), ("Moved", end), ("Released", end)):
+            more = {"button": "left", "buttons": int(kind != "Released"), "clickCount": 1}
+            self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", **more, **_point(point))
 
     def screenshot(self):
         """Return what is seen, as PNG."""

@@ -15,8 +15,8 @@ from srcli import files
 from srcli.errors import DeviceError, UsageError, WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
-from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch, nets
+from srcli.upscaler import Settings
+from srcli.upscaling import batch
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
 
@@ -45,20 +45,6 @@ def two_nets(tiny_config, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """The names of the weights that a batch loads, in order."""
-    names = []
-
-    class Watched(Upscaler):
-        def __init__(self, model, **options):
-            names.append(model)
-            super().__init__(model, **options)
-
-    monkeypatch.setattr(nets, "Upscaler", Watched)
-    return names
-
-
-@pytest.fixture
 def desk(tmp_path, monkeypatch, small):
     """A working directory with a degraded photo, a clean one and a broken one."""
     monkeypatch.chdir(tmp_path)
@@ -77,42 +63,31 @@ def pixels(path):
 
 
 @pytest.mark.usefixtures("two_nets")
-def test_a_batch_chooses_for_each_file(made):
-    """Each result is that of the chosen weights, named with the reason; each is loaded once."""
-    results = enlarge(
-        "in/a.png", "in/b.jpg", "in/c.jpg", "in/b.jpg", "in/d.jpg", output=Path("out")
-    )
+def test_a_batch_chooses_for_each_file():
+    """Each result is that of the chosen weights, named with the reason, also in a dry run."""
+    config, loaded = configured("in", output=Path("out")), []
+    jobs = plan(config)
 
-    assert [(one.model, one.model_reason) for one in results] == [
+    results = list(batch.run(config, jobs, on_ready=lambda name, _: loaded.append(name)))
+    estimated = list(estimate(config, jobs))
+
+    found = [(one.model, one.model_reason) for one in results]
+    assert found == [
         ("base", "PNG: base"),
         ("photo", "JPEG of quality 50: photo"),
         ("base", "JPEG of quality 98: base"),
         (None, None),
     ]
-    assert made == ["base", "photo"]
-    given = enlarge("in/a.png", "in/b.jpg", output=Path("base"), model="base")
-    assert [(one.model, one.model_reason) for one in given] == [("base", None)] * 2
-    assert np.array_equal(pixels("out/a.png"), pixels("base/a.png"))
-    assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
-    enlarge("in/b.jpg", output=Path("photo"), model="photo")
-    assert np.array_equal(pixels("out/b.jpg"), pixels("photo/b.jpg"))
-
-
-@pytest.mark.usefixtures("two_nets")
-def test_a_dry_run_chooses_as_the_run_does(made):
-    """The forecast of each file names the weights and the reason of its result."""
-    config = configured("in", output=Path("out"))
-    jobs = plan(config)
-
-    estimated = list(estimate(config, jobs))
-    results = list(batch.run(config, jobs))
-
+    assert loaded == ["base", "photo"], "each once"
+    assert [(one.model, one.model_reason) for one in estimated] == found
     assert [one.status for one in estimated] == ["planned"] * 3 + ["failed"]
-    assert [(one.model, one.model_reason) for one in estimated] == [
-        (one.model, one.model_reason) for one in results
-    ]
-    assert made == ["base", "photo"] * 2
     assert not [one for one in estimated[:3] if one.patches < 1 or one.memory < 1]
+    for name, source in (("base", "a.png"), ("photo", "b.jpg")):
+        (given,) = enlarge(f"in/{source}", output=Path(name), model=name)
+        assert (given.model, given.model_reason) == (name, None)
+        assert np.array_equal(pixels(f"out/{source}"), pixels(f"{name}/{source}"))
+    enlarge("in/b.jpg", output=Path("base"), model="base")
+    assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
 
 
 @pytest.mark.parametrize("name", ["base", "photo"])
@@ -125,16 +100,6 @@ def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, na
         next(batch.run(config, plan(config)))
     with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
         next(estimate(config, plan(config)))
-
-    assert not Path("out").exists()
-
-
-def test_without_base_nothing_is_begun(monkeypatch, tiny_weights):
-    """Auto falls back on base, so it must be there."""
-    monkeypatch.setattr(files, "shipped", lambda: {"photo": tiny_weights})
-
-    with pytest.raises(WeightsError, match="no weights called base"):
-        enlarge("in", output=Path("out"))
 
     assert not Path("out").exists()
 
@@ -155,43 +120,28 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
 
 @pytest.mark.usefixtures("two_nets")
 @pytest.mark.parametrize(
-    ("settings", "error", "message"),
-    [
-        ({"device": "cuda:77"}, DeviceError, "cuda:77"),
-        ({"device": "tpu"}, UsageError, "tpu"),
-        ({"dtype": "fp8"}, UsageError, "fp8"),
-        ({"tile": 7}, UsageError, "7"),
-    ],
+    ("settings", "error"), [({"device": "cuda:77"}, DeviceError), ({"tile": 7}, UsageError)]
 )
-def test_settings_that_cannot_be_end_it_before_the_first_file(made, settings, error, message):
-    """A device or tile that cannot be is reported once, before any weights are loaded."""
-    with pytest.raises(error, match=message):
+def test_settings_that_cannot_be_end_it_before_the_first_file(settings, error):
+    """A device or tile that cannot be is reported once."""
+    with pytest.raises(error, match=str(*settings.values())):
         enlarge("in", output=Path("out"), settings=Settings(**settings))
 
-    assert made == []
     assert not Path("out").exists()
-
-
-def run(*arguments):
-    """Run ``srcli upscale`` in this process without a choice of weights."""
-    return command_runs.run("upscale", *arguments, *EXACT[2:])
 
 
 @pytest.mark.usefixtures("two_nets")
 def test_the_default_is_auto_and_says_why():
     """``-v`` names the weights of each file and the reason, and what was loaded when it was."""
-    result = run("in", "-o", "out", "-v")
+    result = command_runs.run("upscale", "in", "-o", "out", "-v", *EXACT[2:])
 
     assert result.exit_code == 1
     ready = [line for line in result.stderr.splitlines() if " on cpu in " in line]
     assert ready == ["base on cpu in float32", "photo on cpu in float32"]
-    for line in (
-        r"out/a.png  120x72  from in/a.png 40x24 in ",
-        r"out/b.jpg  120x72  from in/b.jpg 40x24 in ",
-    ):
-        assert line in result.stderr
+    assert "out/b.jpg  120x72  from in/b.jpg 40x24 in " in result.stderr
     assert result.stderr.count("(PNG: base)\n") == 1
     assert result.stderr.count("(JPEG of quality 50: photo)\n") == 1
-    assert "quality" not in run("in", "-o", "quiet").stderr
-    estimated = run("in/b.jpg", "-n", "-v")
+    quiet = command_runs.run("upscale", "in", "-o", "quiet", *EXACT[2:])
+    assert "quality" not in quiet.stderr
+    estimated = command_runs.run("upscale", "in/b.jpg", "-n", *EXACT[2:])
     assert estimated.stderr.splitlines()[0].endswith(" s  (JPEG of quality 50: photo)")

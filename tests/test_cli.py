@@ -49,6 +49,7 @@ def test_help_says_all_there_is_to_say(name, columns):
     result = run(name, "-h", env={"COLUMNS": columns})
 
     assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{name} {words(ROOT.commands[name].help.splitlines()[0])}" in words(run("-h").stdout)
     assert not re.search(r"…|<(bool|str|path|list\[)", result.stdout)
     shown = words(result.stdout)
     for parameter in ROOT.commands[name].params:
@@ -58,32 +59,6 @@ def test_help_says_all_there_is_to_say(name, columns):
         assert words(parameter.help) in shown
         if isinstance(parameter.show_default, str):
             assert words(parameter.show_default) in shown
-
-
-def test_the_programs_help_lists_the_commands():
-    """Each command stands in the overview with the first line of its help."""
-    result = run("--help")
-
-    assert (result.exit_code, result.stderr) == (0, "")
-    for name, command in ROOT.commands.items():
-        assert f"{name} {words(command.help.splitlines()[0])}" in words(result.stdout)
-
-
-def test_a_narrow_terminal_cuts_nothing():
-    """Without room for boxes the help is plain text."""
-    done = subprocess.run(
-        [sys.executable, "-m", "srcli", "train", "--help"],
-        env=os.environ | PYTHONPATH | {"COLUMNS": "45"},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-
-    assert max(map(len, done.stdout.splitlines())) <= 45
-    assert not re.search(r"…|│|\[bold\]|\[/\]", done.stdout)
-    for parameter in ROOT.commands["train"].params:
-        assert parameter.opts[0] in done.stdout
-    assert "recursively" in done.stdout  # no column so narrow that words are broken
 
 
 def test_train_has_few_options_in_panels():
@@ -123,35 +98,17 @@ def test_verbose_reports_from_what_and_how_fast():
     """``-v`` says what computes, and adds the input, its size, the seconds and their rate."""
     Path("photo.png").rename("a [red] photo.png")  # no markup
 
-    result = run("upscale", "a [red] photo.png", "-v", *MODEL)
+    result = run("upscale", "a [red] photo.png", "cut.png", "-v", *MODEL)
 
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert re.fullmatch(
         r"tiny on cpu in float32\n"
         r"a \[red\] photo_x3\.png  291x183  from a \[red\] photo\.png 97x61 "
-        r"in (\d+\.\d\d) s \(\d+\.\d\d s/MP\)\n",
+        r"in (\d+\.\d\d) s \(\d+\.\d\d s/MP\)\n"
+        r"error: cut\.png: truncated, its end is missing; fetch the file again\n"
+        r"0\.053 megapixels in [\d.]+ s: 1 done, 0 skipped, 1 failed: cut\.png\n",
         result.stderr,
     )
-
-
-@pytest.mark.usefixtures("desk")
-def test_the_exit_code_says_that_one_of_many_failed():
-    """The others are done, every file has its line, and a last one counts them."""
-    Image.new("L", (5, 4)).save("grey.png")
-
-    result = run("upscale", "photo.png", "cut.png", "grey.png", "-o", "out", "-s", "2", *MODEL)
-
-    assert result.exit_code == 1
-    *lines, summary = result.stderr.splitlines()
-    assert lines == [
-        "out/photo.png  194x122",
-        "error: cut.png: truncated, its end is missing; fetch the file again",
-        "out/grey.png  10x8",
-    ]
-    assert re.fullmatch(
-        r"0\.024 megapixels in [\d.]+ s: 2 done, 0 skipped, 1 failed: cut\.png", summary
-    )
-    assert sorted(path.name for path in Path("out").iterdir()) == ["grey.png", "photo.png"]
 
 
 @pytest.mark.usefixtures("desk")
@@ -234,10 +191,8 @@ def test_train_eval_upscale(image_folder, tiny_config):
         result.stderr,
     )
     options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-    chosen = ("datasets", "scales", "steps", "batch_size", "warmup", "loss", "ema", "seed", "dtype")
-    assert [options[name] for name in chosen] == [
-        *([str(image_folder)], [2.0, 3.0], 12, 2, 1, "mse", 0.0, 4, "fp32")
-    ]
+    chosen = ("scales", "batch_size", "warmup", "loss", "ema", "seed", "dtype")
+    assert [options[name] for name in chosen] == [[2.0, 3.0], 2, 1, "mse", 0.0, 4, "fp32"]
     model = folder / "model.safetensors"
     header = weights.read_header(model)
     assert header.config == tiny_config

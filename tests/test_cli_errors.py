@@ -74,12 +74,8 @@ def refused(desk):
         result = CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
 
         assert (result.exit_code, result.stdout) == (code, "")
-        if text.endswith("…"):
-            assert result.stderr.startswith(f"error: {text[:-1]}")
-        else:
-            assert result.stderr == f"error: {text}\n"
-        assert result.stderr.count("\n") == 1
-        assert result.stderr.endswith("\n")
+        rest = r".*" if text.endswith("…") else ""
+        assert re.fullmatch(f"error: {re.escape(text.removesuffix('…'))}{rest}\n", result.stderr)
         assert WAY_OUT.search(result.stderr), f"no way out: {result.stderr}"
         assert tree(desk) == before
 
@@ -92,12 +88,9 @@ gone.png | 1 | gone.png: no such file; check the path
 notes.png | 1 | notes.png: not an image in a known format, or damaged at its start; convert it to …
 cut.png | 1 | cut.png: truncated, its end is missing; fetch the file again
 photo.png -o blocker/large.png | 1 | cannot write blocker/large.png: blocker is not a folder…
-photo.png -o cut.png | 1 | photo.png: cut.png is there already; use --overwrite or --skip-existing
-photo.png --scale 0 | 2 | --scale must lie in 1..16, not 0
 photo.png --tile 100 | 2 | --tile must be a multiple of the net's stride 12, not 100
 photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
 photo.png --batch-size 0 | 2 | --batch-size must be at least 1, not 0
-photo.png --suffix /a | 2 | --suffix '/a' must not contain a path separator
 photo.png --skip-existing --overwrite | 2 | --skip-existing and --overwrite exclude each …
 photo.png --scale 2 --size 9x9 | 2 | --scale and --size exclude each other; give one
 photo.png --quiet -v | 2 | --quiet and --verbose exclude each other; give one
@@ -105,8 +98,10 @@ photo.png -f jpg -o a.PNG | 2 | --format jpg and --output a.PNG differ; give one
 photo.png --size wide | 2 | --size …
 photo.png --output= | 2 | --output is empty; give a value or leave it out
 photo.png --json -o - | 2 | --json and --output - both want stdout; give one
-empty -o cut.png | 2 | --output cut.png is a file; a folder's results need a folder
 empty | 3 | no image found in empty; check the path
+photo.png --failed-list empty | 1 | cannot write empty: it is a folder; give the name of a file
+photo.png --failed-list no/a.txt | 1 | cannot write no/a.txt: no is no folder; make it first
+photo.png --failed-list raw.CR2 | 2 | --failed-list raw.CR2 is named like an image; give another …
 """
 )
 def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
@@ -121,31 +116,25 @@ def no_cuda(monkeypatch):
 
 
 @pytest.fixture
-def damaged(desk, tiny_weights):
+def damaged(desk, tiny_weights):  # noqa: ARG001
     """Weights files that cannot be used, beside the photo."""
     with safe_open(tiny_weights, framework="pt") as file:
         header = file.metadata()
     tensors = load_file(tiny_weights)
     save_file(tensors, "foreign.safetensors")
     save_file(tensors | {"head.bias": tensors["head.bias"] * torch.nan}, "nan.safetensors", header)
-    del tensors["head.bias"]
-    save_file(tensors, "missing.safetensors", header)
     Path("text.safetensors").write_text("no weights", encoding="utf-8")
-    Path("notes.png").unlink()
-    Path("cut.png").unlink()
-    return desk
+    for name in ("notes.png", "cut.png"):
+        Path(name).unlink()
 
 
 @pytest.mark.parametrize("command", [["upscale", "photo.png"], ["eval", "."]])
 @cases(
     """
 empty | 4 | no weights called empty: give a .safetensors file or a name (tiny)
-other | 4 | no weights called other: give a .safetensors file or a name (tiny)
 foreign.safetensors | 4 | foreign.safetensors is not a weights file of srcli (no 'srcli/1' in its …
-missing.safetensors | 4 | missing.safetensors does not fit its header: Missing …
 nan.safetensors | 4 | nan.safetensors: tensor head.bias holds NaN or infinity; use another file
 text.safetensors | 4 | cannot read weights text.safetensors: …
-photo.png | 4 | cannot read weights photo.png: …
 """
 )
 @pytest.mark.usefixtures("damaged")
@@ -166,8 +155,6 @@ def test_weights_that_cannot_be_used_are_one_line(refused, command, arguments, c
 @cases(
     """
 --device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, cuda:N, mps or xpu
---device cuda:x | 2 | --device 'cuda:x' is unknown: use auto, cpu, cuda, cuda:N, mps or xpu
---device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; use --device cpu …
 --device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device torch can use; use --device …
 """
 )
@@ -182,12 +169,9 @@ gone | 4 | gone is not a folder of images…
 photo.png | 4 | photo.png is not a folder of images…
 empty | 4 | empty holds no image; give the folder of the HR images
 . --scale 1 | 2 | --scale must lie in (1, 16], not 1
-. --crop-border -1 | 2 | --crop-border must be at least 0, not -1
-. --tile 7 | 2 | --tile must be a multiple of the net's stride 12, not 7
 good -o blocker/scores.json | 1 | cannot write blocker/scores.json: …
 good -o empty | 1 | cannot write empty: …
 good --min-psnr nan | 2 | --min-psnr …
-. | 1 | cut.png: truncated, its end is missing; fetch the file again
 """
 )
 def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
@@ -250,25 +234,17 @@ def test_a_package_that_is_missing_is_named(refused, monkeypatch, arguments, cod
 upscale photo.png --scale x | 2 | --scale must be a number, not 'x'
 upscale photo.png --threads 0 | 2 | --threads must be at least 1, not 0
 upscale photo.png --dtype fp8 | 2 | --dtype must be one of auto, fp32, bf16, fp16, int8, not 'fp8'
-upscale photo.png --metadata drop | 2 | --metadata must be one of keep, no-location, strip, not …
 upscale photo.png -f doc | 2 | --format must be one of auto, png, jpg, jpeg, webp, avif, tiff, …
 upscale photo.png --scale | 2 | --scale needs a value; give one
-upscale photo.png -x=3 | 2 | -=: there is no such option; see srcli upscale --help
 upscale photo.png --tta=3 | 2 | --tta takes no value; leave it out
 upscale photo.png --sharp | 2 | --sharp: there is no such option (do you mean --sharpness?); …
-upscale photo.png -Q | 2 | -Q: there is no such option; see srcli upscale --help
 upscale | 2 | INPUT is missing; see srcli upscale --help
 eval . --channel cb | 2 | --channel must be one of y, rgb, not 'cb'
 eval "" | 2 | an argument is empty; give a value or leave it out
-eval . -o "" | 2 | -o is empty; give a value or leave it out
 train --dataset= | 2 | --dataset is empty; give a value or leave it out
-eval . -o photo.png | 2 | --output photo.png is named like an image; give another name
 eval . -o a.safetensors | 2 | --output a.safetensors is named like weights; give another name
 eval . other | 2 | other: it is an argument too many; see srcli eval --help
 eval . --min-psrn 3 | 2 | --min-psrn: there is no such option (do you mean --min-psnr?); see srcli …
-models tiny --jsn | 2 | --jsn: there is no such option (do you mean --json?); see srcli …
-train --quite | 2 | --quite: there is no such option (do you mean --quiet?); see srcli train --help
-train photos | 2 | photos: it is an argument too many; see srcli train --help
 upscal photo.png | 2 | upscal: there is no such command (do you mean upscale?); give one of …
 enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, models, export, train
 --quiet | 2 | --quiet: there is no such option; see srcli --help
@@ -278,15 +254,3 @@ enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, mode
 def test_a_command_line_that_cannot_be_parsed_is_one_line(refused, arguments, code, text):
     """What is no number, no choice, no option or no command is named with what there is."""
     refused(arguments, code, text)
-
-
-def test_a_working_directory_that_is_gone_is_named(desk, monkeypatch):
-    """Another program has removed it."""
-    Path("gone").mkdir()
-    monkeypatch.chdir("gone")
-    Path("../gone").rmdir()
-
-    result = CliRunner().invoke(app, ["upscale", str(desk / "photo.png")], catch_exceptions=False)
-
-    assert result.exit_code == 2
-    assert result.stderr == "error: the working directory is gone; change to another one\n"

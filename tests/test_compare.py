@@ -15,6 +15,7 @@ from PIL import Image
 from upscale_runs import EXACT, run
 
 from srcli.cli import enlarging
+from srcli.files import one_line
 from srcli.upscaling import compare
 
 URL = re.compile(r'src="data:image/jpeg;base64,([^"]+)"')
@@ -59,7 +60,7 @@ def test_a_page_has_what_was_enlarged_and_counts_the_rest():
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("a.png", "RGB"), ("a.webp", "RGB"), ("a.png", "RGBA"), ("a.tif", "L"), ("a.png", "I;16")],
+    [("a.png", "RGB"), ("a.webp", "RGBA"), ("a.tif", "L"), ("a.png", "I;16")],
 )
 @pytest.mark.usefixtures("here")
 def test_the_middle_of_a_large_result_is_shown_as_it_is(plain_weights, name, mode):
@@ -87,7 +88,7 @@ def test_the_middle_of_a_large_result_is_shown_as_it_is(plain_weights, name, mod
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs names that are no text")
-@pytest.mark.parametrize("name", [b"<b>&amp;\"'.png", b"$name ${x} $$.png", b"\xff\xfe.png"])
+@pytest.mark.parametrize("name", [b"<b>&amp;\"'$name ${x} $$.png", b"\xff\xfe.png"])
 @pytest.mark.usefixtures("here")
 def test_odd_names_are_shown_and_mean_nothing(tiny_weights, name):
     """Neither markup nor a place of the template nor what is no UTF-8 breaks the page."""
@@ -96,13 +97,9 @@ def test_odd_names_are_shown_and_mean_nothing(tiny_weights, name):
 
     assert enlarge(tiny_weights, os.fsdecode(name), "--compare", "page.html").exit_code == 0
 
-    text = Path("page.html").read_text("utf-8")
-    (shown,) = re.findall(r"<h2>(.*)</h2>", text)
-    assert html.unescape(shown) == (
-        os.fsdecode(name) if b"\xff" not in name else r"\udcff\udcfe.png"
-    )
-    assert '"' not in shown
-    assert "<" not in shown
+    (shown,) = re.findall(r"<h2>(.*)</h2>", Path("page.html").read_text("utf-8"))
+    assert html.unescape(shown) == one_line(os.fsdecode(name))
+    assert not {'"', "<"} & set(shown)
 
 
 @pytest.mark.usefixtures("here")
@@ -137,14 +134,12 @@ def test_what_has_gone_meanwhile_is_named(monkeypatch):
     assert len(pairs(Path("page.html"))) == 1
 
 
-@pytest.mark.parametrize("arguments", [["in/broken.png"], ["in/a.png", "--skip-existing"]])
 @pytest.mark.usefixtures("desk")
-def test_no_picture_is_no_page(arguments):
+def test_no_picture_is_no_page():
     """One line says so, and what was there stays."""
-    run("in/a.png")
     Path("page.html").write_text("old")
 
-    result = run(*arguments, "--compare", "page.html")
+    result = run("in/broken.png", "--compare", "page.html")
 
     assert result.stderr.splitlines()[-1] == "no picture was enlarged: page.html is not written"
     assert Path("page.html").read_text() == "old"
@@ -154,20 +149,15 @@ def test_no_picture_is_no_page(arguments):
     ("inputs", "page", "code", "message"),
     [
         (["in/a.png"], "page.jpg", 2, "--compare page.jpg must end in .html; give a name such …"),
-        (["in/a.png"], "in", 2, "--compare in must end in .html; …"),
-        (["in/a.png"], "d.html", 1, "cannot write d.html: it is a folder; give the name …"),
         (["in/a.png"], "no/p.html", 1, "cannot write no/p.html: no is no folder; make it …"),
-        (["in/p.html"], "in/p.html", 2, "--compare in/p.html is an input or a result of this …"),
         (["in/p.html"], "in/../in/p.html", 2, "--compare in/../in/p.html is an input or a …"),
         (["@l.html"], "l.html", 2, "--compare l.html is an input or a result of this run; …"),
         (["in/a.png", "-o", "p.html"], "p.html", 2, "--compare p.html is an input or a result …"),
         (["in/a.png", "-o", "-"], "p.html", 2, "--compare reads files again, which no pipe …"),
-        (["-", "-o", "a.png"], "p.html", 2, "--compare reads files again, which no pipe …"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused_at_once(desk, inputs, page, code, message):
     """In one line, before anything is computed."""
-    Path("d.html").mkdir()
     Path("in/p.html").write_bytes(Path("in/a.png").read_bytes())
     Path("l.html").write_text("in/a.png\n")
     before = sorted(path for path in desk.rglob("*"))
@@ -269,8 +259,11 @@ def test_dragging_moves_the_divider_and_a_zoomed_picture(browser, page, touch):
     assert shown(browser)[0][0] == pytest.approx(50, abs=0.2)
 
 
-@pytest.mark.parametrize("window", [(1280, 800), (390, 844)], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("window", "scheme"),
+    [((1280, 800), "light"), ((390, 844), "dark")],
+    ids=["desk", "phone"],
+)
 def test_a_page_fits_its_window_in_either_scheme(browser, page, window, scheme):
     """Nothing sticks out at the side, no request and no complaint is made, colours follow."""
     width, height = window

@@ -1,14 +1,12 @@
 """A run that is killed, stopped or run twice at once: nothing is lost."""
 
 import os
-import random
 import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from batch_files import picture
 from run_files import await_that, contents
 
 from srcli.files import TEMPORARY_SUFFIX
@@ -64,13 +62,10 @@ SWALLOW_AT_THE_START = f"{SWALLOW}\nupscaling.weights.load = swallow"
 def photos(tmp_path_factory):
     """A tree of small noisy pictures in several formats."""
     folder = tmp_path_factory.mktemp("night") / "photos"
-    draw = np.random.default_rng(1)
-    for name in NAMES:
+    for index, name in enumerate(NAMES):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        height, width = draw.integers(30, 90, 2)
-        levels = draw.integers(0, 256, (height // 6 + 1, width // 6 + 1, 3), dtype=np.uint8)
-        Image.fromarray(levels).resize((width, height)).save(path)
+        picture(30 + 7 * index, 90 - 7 * index).save(path)
     return folder
 
 
@@ -103,6 +98,9 @@ def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights,
         assert contents(out) == expected
 
     assert len(set(found)) > 2, "the moments lie all over the run"
+    (out / "sub" / f".e1bfefa774fd{TEMPORARY_SUFFIX}").touch()  # killed behind the last result
+    assert server.run(photos, *options, "--output", out)[1] == 0
+    assert contents(out) == expected
 
 
 def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu, server):
@@ -123,10 +121,7 @@ def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu
 
 # ---- stopped ------------------------------------------------------------------------------
 
-SIGNALS = [
-    pytest.param(signal.SIGINT, 130, id="SIGINT"),
-    pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
-]
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +152,6 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
 
     assert process.wait() == code
     files, summary = process.lines
-    assert [Path(file["input"]).name for file in files] == ["0.png", "1.png", "2.png"]
     assert [file["status"] for file in files] == ["done", "failed", "done"]
     assert [summary[name] for name in ("done", "failed", "unfinished", "exit_code")] == [
         *(2, 1, 3, code)
@@ -185,10 +179,9 @@ def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, on
     assert server.run(row, *on_cpu, "-o", "whole")[1] == 1
     seconds = time.perf_counter() - begun
     expected = contents(here / "whole")
-    moments = random.Random(1)  # noqa: S311 - not a secret
-    for number in range(8):
+    for number in range(MOMENTS):
         process = server.start(row, *on_cpu, "-o", f"out{number}", "--json")
-        time.sleep(seconds * (number + moments.random()) / 8)
+        time.sleep(seconds * (number + 0.5) / MOMENTS)
         process.send((signal.SIGINT, signal.SIGTERM)[number % 2])
 
         # Negative: before the command begins, or when all is reported and torch tidies up.
@@ -200,15 +193,13 @@ def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, on
             assert process.lines[1]["done"] == len(left)
 
 
-@pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_a_run_may_be_stopped_before_it_began(row, on_cpu, server, number, code):
+def test_a_run_may_be_stopped_before_it_began(here, row, on_cpu, server):
     """While files are being looked for there is nothing to count: one word and the code."""
-    here = row.parent
     process = server.start(row, *on_cpu, "-o", "out", first=HOLD_THE_PLAN)
     await_that((here / "held").exists)
-    process.send(number)
+    process.send(signal.SIGTERM)
 
-    assert process.wait() == code
+    assert process.wait() == 143
     assert (process.stdout, process.stderr) == ("", "interrupted\n")
     assert not (here / "out").exists()
 
@@ -235,44 +226,17 @@ def test_a_second_signal_ends_a_run_that_still_writes(here, row, on_cpu, server)
 def test_a_stdin_that_does_not_end_can_be_left(here, on_cpu, server):
     """Ctrl-C ends a run whose thread still waits for the picture to come."""
     os.mkfifo("pipe")
-    process = server.start(
-        "-",
-        *on_cpu,
-        "-f",
-        "png",
-        stdin=here / "pipe",
-        first=(
-            "real = upscaling.Upscaler.__init__\n"
-            "def made(self, *args, **kwargs):\n"
-            "    real(self, *args, **kwargs)\n"
-            "    Path('ready').touch()\n"
-            "upscaling.Upscaler.__init__ = made\n"
-        ),
-    )
-    await_that((here / "ready").exists)
+    process = server.start("-", *on_cpu, "-v", stdin=here / "pipe")
+    await_that(lambda: " on cpu in " in process.stderr)
     time.sleep(0.2)
     process.send(signal.SIGINT)
 
     assert process.wait() == 130
     assert process.stdout == ""
-    assert process.stderr.startswith("interrupted: 0 done, 0 skipped, 0 failed, 1 not begun")
+    assert "\ninterrupted: 0 done, 0 skipped, 0 failed, 1 not begun" in process.stderr
 
 
 # ---- shared -------------------------------------------------------------------------------
-
-
-def test_two_commands_share_one_folder(here, photos, tiny_weights, server):
-    """Started at once with ``--skip-existing``: each file is done once, by one of them."""
-    options = ["-r", "--model", tiny_weights, "--engine", "torch", "--skip-existing", "--json"]
-    assert server.run(photos, *options, "-o", "whole")[1] == 0
-
-    pair = [server.start(photos, *options, "-o", "out", "-j", "1") for _ in range(2)]
-
-    assert [process.wait() for process in pair] == [0, 0]
-    assert [process.stderr for process in pair] == ["", ""]
-    done = [line["input"] for one in pair for line in one.lines[0] if line["status"] == "done"]
-    assert sorted(done) == sorted(str(photos / name) for name in NAMES)
-    assert contents(here / "out") == contents(here / "whole")
 
 
 def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
@@ -296,15 +260,3 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
 
     assert [line["status"] for line in third.lines[0]].count("done") == 1
     assert sorted(contents(here / "out")) == [f"deeper/{index}.png" for index in (0, 2, 3, 4, 5)]
-
-
-def test_what_a_run_left_behind_its_last_result_is_removed(here, photos, tiny_weights, server):
-    """Killed when all results of a folder were there, and its claim too."""
-    options = ["--model", tiny_weights, "--engine", "torch", "--recursive", "--skip-existing", "-q"]
-    assert server.run(photos, *options, "--output", here / "out")[1] == 0
-    expected = contents(here / "out")
-    (here / "out" / "sub" / f".e1bfefa774fd{TEMPORARY_SUFFIX}").touch()
-
-    assert server.run(photos, *options, "--output", here / "out")[1] == 0
-
-    assert contents(here / "out") == expected

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from srcli import __version__
 from srcli.cli.app import app
 from srcli.training.recipe import settings
 
@@ -110,11 +109,3 @@ def test_the_man_page_has_every_option_and_is_well_formed():
         ["groff", "-man", "-ww", "-z"], input=page, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stderr) == (0, b"")
-
-
-def test_the_changes_name_this_version():
-    """The first entry is what comes next, or this version; this version has an entry."""
-    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-
-    assert headings[0] == "Unreleased" or headings[0] == __version__
-    assert __version__ in headings

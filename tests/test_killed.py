@@ -1,12 +1,9 @@
 """Runs of training that get a signal, as processes: killed anywhere, they are resumed."""
 
 import os
-import random
 import signal
-import time
 
 import pytest
-from run_files import await_that
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -114,24 +111,4 @@ def test_a_run_killed_at_any_moment_ends_like_an_undisturbed_one(
     assert train("--resume", run, "--quiet") == (0, "")
 
     assert ends.count(-signal.SIGKILL) > len(MOMENTS) // 2
-    resumable.check_same(run, undisturbed["area"])
-
-
-def test_a_run_killed_at_random_ends_like_an_undisturbed_one(
-    train, server, resumable, undisturbed, saving
-):
-    """From outside, whenever it happens to be, with a checkpoint at every step."""
-    run = saving[-1]
-    order = [*saving, "--set", "keep_last=1"]
-    for _ in range(3):
-        process = server.start(*order, command="train", first=STRIKE)
-        await_that(lambda: any(run.glob("state/step-*")))
-        time.sleep(random.uniform(0, 0.1))  # noqa: S311 - any moment will do
-        process.send(signal.SIGKILL)
-        assert process.wait() in {-signal.SIGKILL, 0}, process.stderr
-        assert any(run.glob("state/step-*"))
-        order = ["--resume", run, "--set", "save_every=1", "--set", "keep_last=1"]
-
-    assert train("--resume", run, "--quiet") == (0, "")
-
     resumable.check_same(run, undisturbed["area"])

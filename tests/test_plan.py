@@ -29,7 +29,6 @@ KNOWN = " ".join(sorted(READABLE_SUFFIXES))
     ("options", "message"),
     [
         ({"scale": 0.999}, "--scale must lie in 1..16, not 0.999"),
-        ({"scale": 16.01}, "--scale must lie in 1..16, not 16.01"),
         ({"scale": float("nan")}, "--scale must lie in 1..16, not nan"),
         ({"suffix": "a/b"}, "--suffix 'a/b' must not contain a path separator"),
         *(
@@ -40,8 +39,7 @@ KNOWN = " ".join(sorted(READABLE_SUFFIXES))
                     "{stem}, {model}, {scale}, {width} or {height}"
                 ),
             )
-            for option in ("suffix", "name")
-            for text in ("{size}", "{", "{scale", "{{scale}}", "{Scale}", "{}", "{scale:g}")
+            for option, text in (("suffix", "{size}"), ("name", "{"), ("name", "{scale:g}"))
         ),
         ({"name": "../{stem}"}, "--name '../{stem}' must not contain a path separator"),
         ({"name": "{stem}\0"}, r"--name '{stem}\x00' must not contain a NUL; use other characters"),
@@ -54,16 +52,11 @@ KNOWN = " ".join(sorted(READABLE_SUFFIXES))
             ),
         ),
         ({"name": "{stem}", "suffix": ""}, "--suffix and --name exclude each other; give one"),
-        ({"quality": 0}, "--quality must lie in 1..100, not 0"),
         ({"quality": 101}, "--quality must lie in 1..100, not 101"),
         ({"max_pixels": 0}, "--max-pixels must be at least 1, not 0"),
-        ({"jobs": 0}, "--jobs must lie in 1..256, not 0"),
         ({"jobs": 257}, "--jobs must lie in 1..256, not 257"),
-        *(
-            ({option: (pattern,)}, f"--{option} is empty; give a pattern such as *.jpg")
-            for option in ("include", "exclude")
-            for pattern in ("", "/", "./")
-        ),
+        ({"include": ("",)}, "--include is empty; give a pattern such as *.jpg"),
+        ({"exclude": ("./",)}, "--exclude is empty; give a pattern such as *.jpg"),
     ],
 )
 def test_an_option_out_of_range_is_refused(options, message):
@@ -82,20 +75,17 @@ def test_an_option_out_of_range_is_refused(options, message):
     [
         ("photo.jpg", {}, "photo_x3.jpg"),
         ("photo.jpg", {"scale": 1.5}, "photo_x1.5.jpg"),
-        ("photo.jpg", {"suffix": "_large"}, "photo_large.jpg"),
-        ("photo.jpg", {"format": "png"}, "photo_x3.png"),
+        ("photo.jpg", {"size": TargetSize.parse(">=x1080")}, "photo_x1080.jpg"),
+        ("photo.jpg", {"suffix": "_{scale}", "size": TargetSize.parse("9x8")}, "photo_9x8.jpg"),
+        ("photo.jpg", {"suffix": "{scale}{scale}", "scale": 2.5}, "photo2.52.5.jpg"),
+        ("photo.jpg", {"name": "{stem}_{model}.", "model": "{stem}"}, "photo_{stem}..jpg"),
         ("photo.jpg", {"format": "png", "suffix": ""}, "photo.png"),
-        ("PHOTO.JPG", {}, "PHOTO_x3.JPG"),
-        ("photo.v1.png", {}, "photo.v1_x3.png"),
+        ("PHOTO.V1.JPG", {}, "PHOTO.V1_x3.JPG"),
         ("notes.txt", {}, "notes_x3.png"),
-        ("photo", {}, "photo_x3.png"),
-        ("deep/down/photo.jpg", {}, "deep/down/photo_x3.jpg"),
-        ("photo.jpg", {"output": "large.png"}, "large.png"),
+        ("deep/down/photo", {}, "deep/down/photo_x3.png"),
         ("photo.jpg", {"output": "deep/large.webp"}, "deep/large.webp"),
         ("photo.jpg", {"output": "new"}, "new/photo.jpg"),
-        ("photo.jpg", {"output": "new", "suffix": "_b"}, "new/photo_b.jpg"),
-        ("photo.jpg", {"output": "new", "format": "tiff"}, "new/photo.tiff"),
-        ("photo.jpg", {"output": "made"}, "made/photo.jpg"),
+        ("photo.jpg", {"output": "new", "suffix": "_b", "format": "tiff"}, "new/photo_b.tiff"),
         ("photo.jpg", {"output": "new.png", "into_folder": True}, "new.png/photo.jpg"),
         ("photo.jpg", {"output": "made.d"}, "made.d/photo.jpg"),
         ("gone.jpg", {}, "gone_x3.jpg"),
@@ -105,8 +95,7 @@ def test_a_file_has_its_result_named(here, source, options, target):
     """Beside the input with a suffix, in the folder given, or under the file name given."""
     if source != "gone.jpg":
         touch(source)
-    for folder in ("made", "made.d"):
-        Path(folder).mkdir()
+    Path("made.d").mkdir()
     before = listing(here)
     jobs = plan(selected(source, **options))
 
@@ -133,44 +122,22 @@ def test_a_folder_gets_a_sibling_with_the_same_names(here, recursive, found):
     assert problems(selected("photos", recursive=recursive)) == [None] * len(found)
 
 
-@pytest.mark.parametrize(("start", "argument"), [("photos", "."), ("photos/sub", "..")])
-def test_a_folder_named_by_dots_gets_a_sibling_too(here, monkeypatch, start, argument):
-    """``.`` and ``..`` stand for the folder's real name."""
-    touch("photos/a.jpg", "photos/sub/b.jpg")
-    monkeypatch.chdir(start)
-
-    jobs = plan(selected(argument, scale=2))
-
-    assert [job.target for job in jobs] == [here / "photos_x2" / "a.jpg"]
-
-
 @pytest.mark.parametrize(
-    ("options", "file", "folder"),
+    ("folder", "options", "target"),
     [
-        ({"size": "1920x1080"}, "a_1920x1080.png", "photos_1920x1080/a.png"),
-        ({"size": "1920x"}, "a_1920x.png", "photos_1920x/a.png"),
-        ({"size": ">=x1080"}, "a_x1080.png", "photos_x1080/a.png"),
-        ({"suffix": "-{scale}"}, "a-3.png", "photos_x3/a-3.png"),
-        ({"suffix": "{scale}{scale}", "scale": 2.5}, "a2.52.5.png", "photos_x2.5/a2.52.5.png"),
-        ({"suffix": "_{scale}", "size": ">=9x8"}, "a_9x8.png", "photos_9x8/a_9x8.png"),
-        ({"suffix": "_{model}", "model": "base"}, "a_base.png", "photos_x3/a_base.png"),
-        (
-            {"name": "{stem}_{model}_x{scale}", "model": "{stem}"},
-            "a_{stem}_x3.png",
-            "photos_x3/a_{stem}_x3.png",
-        ),
-        ({"name": "{scale} {stem}.", "size": "9x8"}, "9x8 a..png", "photos_9x8/9x8 a..png"),
-        ({"name": "new", "format": "webp"}, "new.webp", "photos_x3/new.webp"),
+        ("photos", {"size": TargetSize.parse("1920x")}, "photos_1920x/a.png"),
+        ("photos", {"suffix": "-{scale}"}, "photos_x3/a-3.png"),
+        ("./photos/sub/..", {"scale": 2}, "photos_x2/a.png"),
+        ("photos/.", {"name": "new", "format": "webp"}, "photos_x3/new.webp"),
     ],
 )
-def test_names_have_the_size(here, options, file, folder):
-    """A size marks names and folders as a factor does, and both can stand inside a suffix."""
-    touch("a.png", "photos/a.png")
-    if "size" in options:
-        options = options | {"size": TargetSize.parse(options["size"])}
+def test_a_folder_of_results_is_marked_by_the_size(here, monkeypatch, folder, options, target):
+    """``.`` and ``..`` stand for the folder's real name; a suffix is of the names inside."""
+    touch("photos/a.png", "photos/sub/b.png")
+    start, _, argument = folder.rpartition("/")
+    monkeypatch.chdir(start or ".")
 
-    assert targets("a.png", **options) == {"a.png": file}
-    assert targets("photos", **options) == {"photos/./a.png": str(here / folder)}
+    assert [job.target for job in plan(selected(argument, **options))] == [here / target]
 
 
 @pytest.mark.parametrize("name", ["{stem}_{model}_x{scale}", "{stem} {stem}-{scale}", "x{stem}"])
@@ -217,8 +184,6 @@ def test_a_name_that_grows_too_long_is_reported():
 # ---- what cannot be ---------------------------------------------------------------------
 
 
-INPUT = "its result {} is an input; use --output or --suffix"
-THERE = "{} is there already; use --overwrite or --skip-existing"
 TWICE = "its result {} is also that of {}; rename one of them"
 
 
@@ -230,16 +195,17 @@ TWICE = "its result {} is also that of {}; rename one of them"
             {"output": "a.doc"},
             [f"its result a.doc has no known image suffix; use one of {KNOWN}"],
         ),
-        (["there.png", "a.png"], {}, [THERE.format("there_x3.png"), None]),
+        (
+            ["there.png", "a.png"],
+            {},
+            ["there_x3.png is there already; use --overwrite or --skip-existing", None],
+        ),
         (["there.png", "a.png"], {"existing": "skip"}, [None, None]),
         (["there.png", "a.png"], {"existing": "overwrite"}, [None, None]),
-        *(
-            (
-                ["folder.png"],
-                {"existing": existing},
-                ["its result folder_x3.png is a folder; give another --output"],
-            )
-            for existing in ("error", "skip", "overwrite")
+        (
+            ["folder.png"],
+            {"existing": "overwrite"},
+            ["its result folder_x3.png is a folder; give another --output"],
         ),
         # Whoever wants one place: none of them is done, the rest is.
         (
@@ -292,43 +258,32 @@ def test_what_cannot_be_is_known_before_anything_is_begun(here, inputs, options,
     [
         (["a.png", "a_x3.png"], {}, "a_x3.png"),
         (["a.png"], {"suffix": ""}, "a.png"),
-        (["a.png"], {"output": "a.png"}, "a.png"),
-        (["a.png"], {"output": "link.png"}, "link.png"),
         (["link.png"], {"output": "a.png"}, "a.png"),
         (["photos/b.png"], {"output": "alias"}, "alias/b.png"),
         (["h.png", "a.png"], {"output": "hard"}, "hard/h.png"),
-        (["s.png", "a.png"], {"output": "hard"}, "hard/s.png"),
     ],
 )
 @pytest.mark.parametrize("existing", ["error", "overwrite"])
 def test_an_input_is_never_a_target(inputs, options, target, existing):
     """No option lets a result take the place of any input, and no link hides it."""
-    touch("a.png", "a_x3.png", "photos/b.png", "h.png", "s.png", "hard/other")
+    touch("a.png", "a_x3.png", "photos/b.png", "h.png", "hard/other")
     Path("link.png").symlink_to("a.png")
     Path("alias").symlink_to("photos", target_is_directory=True)
     os.link("a.png", "hard/h.png")
-    Path("hard/s.png").symlink_to("../a.png")
 
     (job, *_) = plan(selected(*inputs, **options, existing=existing))
 
-    assert job.problem == INPUT.format(target)
+    assert job.problem == f"its result {target} is an input; use --output or --suffix"
     assert not job.again, "given back alone it would replace the other"
 
 
 @pytest.mark.parametrize(
     ("inputs", "output", "message"),
     [
-        (
-            ["a.png", "b.png"],
-            "x.png",
-            "--output x.png is a file name; several inputs need a folder",
-        ),
-        (["*.png"], "x.png", "--output x.png is a file name; several inputs need a folder"),
         (["photos", "a.png"], "x.png", "--output x.png is a file name; several inputs need"),
         (["@list.txt"], "x.png", "--output x.png is a file name; several inputs need a folder"),
         (["photos"], "there.png", "--output there.png is a file; a folder's results need a folder"),
         (["/./gone/a.png"], None, "/ has no folder beside it; give an --output"),
-        (["/"], None, "/ has no folder beside it; give an --output"),
         ([""], None, "an input is empty; give a file, a folder or a pattern"),
     ],
 )
@@ -359,20 +314,10 @@ def test_names_that_the_system_takes_for_one_clash(monkeypatch, folding):
 
 
 STEMS = st.sampled_from(["a", "b", "a_x3", "A", "a_x3_x3", "\udcff", "n\n"])
-
-
 FILES = st.builds("{}{}".format, STEMS, st.sampled_from([".png", ".jpg", ".PNG", ".txt"]))
-
-
 FOLDERS = st.sampled_from(["", "p/", "p/q/", "p_x3/", "out/", "p/out/", "p/.h/"])
-
-
 PATHS = st.builds("{}{}".format, FOLDERS, FILES)
-
-
 LINKS = st.tuples(PATHS, PATHS, st.booleans())
-
-
 INPUTS = st.one_of(
     PATHS,
     st.sampled_from(

@@ -54,13 +54,11 @@ def test_links_to_files_are_files():
     touch("a.bin", "photos/folder.png/b.txt")
     Path("photos/a.png").symlink_to("../a.bin")
     Path("photos/b.png").symlink_to("nowhere")
-    Path("photos/c.png").symlink_to("c.png")
     os.mkfifo("photos/d.png")
 
     assert [(job.source.name, job.problem is None) for job in plan(selected("photos"))] == [
         ("a.png", True),
         ("b.png", False),
-        ("c.png", False),
         ("d.png", False),
     ]
 
@@ -85,21 +83,6 @@ def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
         ("photos/locked", problem),
         ("photos/z.png", None),
     ]
-    again = plan(selected(jobs[1].entry, recursive=True))
-    assert [job.problem for job in again] == [problem]
-
-
-@pytest.mark.parametrize(("recursive", "found"), [(True, ["photos/away"]), (False, [])])
-def test_a_link_to_a_disk_that_is_not_there_is_reported(recursive, found):
-    """What seems to be a folder and leads nowhere is not taken for an empty one."""
-    touch("photos/a.png")
-    Path("photos/away").symlink_to("/media/not mounted")
-    Path("photos/notes.txt").symlink_to("/media/notes.txt")
-
-    jobs = plan(selected("photos", recursive=recursive))
-
-    assert [str(job.source) for job in jobs if job.problem is not None] == found
-    assert [str(job.source) for job in jobs if job.problem is None] == ["photos/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +106,10 @@ def test_results_of_one_folder_are_no_inputs_of_another():
     found = sources("photos", "photos/2019", recursive=True)
 
     assert found == ["photos/2019/b.png", "photos/a.png"]
+    assert sources("photos", "photos_x3") == ["photos/a.png", "photos_x3/a.png"], "named itself"
 
 
-def test_results_that_are_given_are_inputs():
-    """A folder of results is searched where it is named itself."""
-    touch("photos/a.png", "photos_x3/a.png", "real/deep/b.png", "real/c.png")
-    Path("alias").symlink_to("real/deep")
-
-    assert sources("photos", "photos_x3") == ["photos/a.png", "photos_x3/a.png"]
-    assert sources("real/c.png", "alias/../c.png") == ["real/c.png"]
-
-
-@pytest.mark.parametrize(
-    "text", ["x/" * 2000 + "a.png", "y" * 300 + "/a.png", "y" * 300, "loop/a.png", "a.png/b.png"]
-)
+@pytest.mark.parametrize("text", ["x/" * 2000 + "a.png", "y" * 300, "loop/a.png", "a.png/b.png"])
 def test_a_path_that_leads_nowhere_is_a_job(text):
     """What is wrong with it is found when it is read; the plan does not fall over it."""
     touch("a.png")
@@ -151,18 +124,15 @@ def test_a_path_that_leads_nowhere_is_a_job(text):
 # ---- patterns ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-def test_a_pattern_is_expanded(here, absolute):
+def test_a_pattern_is_expanded(here):
     """What the shell left alone is expanded, sorted, hidden files left out."""
     touch("photos/b1.jpg", "photos/a1.jpg", "photos/a2.png", "photos/.c1.jpg")
-    start = f"{here}/" if absolute else ""
 
-    jobs = plan(selected(f"{start}photos/*1.jp[ge]"))
-
-    assert names(jobs) == [
-        (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
-    ]
-    assert sources(f"{start}photos/.c*") == [f"{start}photos/.c1.jpg"], "as the shell has it"
+    for start in ("", f"{here}/"):
+        assert names(plan(selected(f"{start}photos/*1.jp[ge]"))) == [
+            (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
+        ]
+    assert sources("photos/.c*") == ["photos/.c1.jpg"], "as the shell has it"
 
 
 def test_two_stars_continue_from_folders_alone():
@@ -171,7 +141,6 @@ def test_two_stars_continue_from_folders_alone():
 
     assert sources("*/**/*.png", "gone/**") == ["one/b.png", "one/two/c.png"]
     assert sources("**/*.png", "*/**") == ["a.png", "one/b.png", "one/two/c.png"]
-    assert sources("**/two/**") == ["one/two/c.png"]
     assert sources("one/**/**/**/c.png") == ["one/two/c.png"]
 
 
@@ -205,22 +174,14 @@ def test_names_mean_what_is_there(here, pattern, found):
         assert sorted(sources(start + pattern)) == sorted(start + name for name in expected)
 
 
-@pytest.mark.parametrize(
-    ("include", "found"),
-    [
-        ("IMG [1].jpg", ["IMG 1.jpg", "IMG [1].jpg"]),
-        ("img [1]*", ["IMG 1.jpg", "IMG [1].jpg", "IMG [1]b.jpg"]),
-        ("s [a]/", ["s [a]/c.jpg"]),
-    ],
-)
-def test_brackets_of_a_filter_may_be_what_they_are(include, found):
+def test_brackets_of_a_filter_may_be_what_they_are():
     """A choice of letters, and the name that reads the same."""
     touch("p/IMG [1].jpg", "p/IMG 1.jpg", "p/IMG [1]b.jpg", "p/IMG 2.jpg", "p/s [a]/c.jpg")
-    every = set(sources("p", recursive=True))
+    left = ["p/IMG 2.jpg", "p/IMG [1]b.jpg"]
 
-    chosen = [f"p/{name}" for name in found]
-    assert sorted(sources("p", recursive=True, include=(include,))) == sorted(chosen)
-    assert set(sources("p", recursive=True, exclude=(include,))) == every - set(chosen)
+    chosen = sources("p", recursive=True, include=("img [1].jpg", "s [a]/"))
+    assert chosen == ["p/IMG 1.jpg", "p/IMG [1].jpg", "p/s [a]/c.jpg"]
+    assert sources("p", recursive=True, exclude=("IMG [1].jpg", "s [a]/")) == left
 
 
 TREE = ("a.JPG", "b.png", "raw/c.jpg", "2019/raw/d.png", "2019/e.jpg", "2019/07/f.jpg", "é.png")
@@ -232,22 +193,16 @@ TREE = ("a.JPG", "b.png", "raw/c.jpg", "2019/raw/d.png", "2019/e.jpg", "2019/07/
         (("*.jpg",), (), "a.JPG 2019/07/f.jpg 2019/e.jpg raw/c.jpg"),
         (("*.jpg",), ("RAW",), "a.JPG 2019/07/f.jpg 2019/e.jpg"),
         (("[ab].*", "f.*"), (), "a.JPG b.png 2019/07/f.jpg"),
-        (("2019/*.jpg",), (), "2019/e.jpg"),
         (("2019/**",), (), "2019/raw/d.png 2019/e.jpg 2019/07/f.jpg"),
-        (("2019/",), (), "2019/raw/d.png 2019/e.jpg 2019/07/f.jpg"),
         (("07/",), (), "2019/07/f.jpg"),
         (("2019/**/*.jpg",), (), "2019/e.jpg 2019/07/f.jpg"),
         (("**/raw/*",), (), "raw/c.jpg 2019/raw/d.png"),
-        (("/b.png",), (), "b.png"),
         (("./*.png",), (), "b.png é.png"),
-        (("*/*",), (), "raw/c.jpg 2019/e.jpg"),
         (("*/*/*",), ("**/**/[e-z].*",), "2019/raw/d.png"),
         (("E\u0301.png",), (), "é.png"),
-        ((), ("raw/",), "a.JPG b.png é.png 2019/e.jpg 2019/07/f.jpg"),
         ((), ("2019/raw", "*.jpg"), "b.png é.png"),
         ((), ("/raw",), "a.JPG b.png é.png 2019/e.jpg 2019/07/f.jpg 2019/raw/d.png"),
         ((), ("**/raw/**", "2019/*/f.jpg"), "a.JPG b.png é.png 2019/e.jpg"),
-        ((), ("2019/**",), "a.JPG b.png é.png raw/c.jpg"),
         (("**",), ("**/*.jpg",), "b.png é.png 2019/raw/d.png"),
     ],
 )
@@ -285,45 +240,33 @@ def test_many_stars_take_no_time():
         plan(selected("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
 
 
-DEEPER = "pictures in folders below photos left out; search them with -r"
-
-
 # ---- nothing to do ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("inputs", "recursive", "message"),
+    ("inputs", "options", "message"),
     [
         (
             ("photos",),
-            False,
-            f"no image found in photos; {DEEPER}",
+            {},
+            "photos; pictures in folders below photos left out; search them with -r",
         ),
-        (("bare",), True, "no image found in bare; check the path"),
-        (("*.gif", "bare"), False, "no image found in *.gif, bare; check the path"),
+        (("*.gif", "bare"), {"recursive": True}, "*.gif, bare; check the path"),
+        (
+            ("photos",),
+            {"include": ("*.jpg", "b*"), "exclude": ("c",), "recursive": True},
+            "photos that fits --include *.jpg --include b* --exclude c; check the patterns",
+        ),
     ],
 )
-def test_nothing_to_do_says_where_it_looked(inputs, recursive, message):
-    """Where no image matched, the way to look deeper is said if there are some."""
+def test_nothing_to_do_says_where_it_looked(inputs, options, message):
+    """Where no image matched, the way to look deeper is said, or the patterns are."""
     touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
 
     with pytest.raises(NothingToDoError) as caught:
-        plan(selected(*inputs, recursive=recursive))
+        plan(selected(*inputs, **options))
 
-    assert str(caught.value) == message
-
-
-def test_patterns_that_leave_nothing_are_named():
-    """Where no image fits, the patterns are what to look at."""
-    touch("photos/a.png")
-
-    with pytest.raises(NothingToDoError) as caught:
-        plan(selected("photos", include=("*.jpg", "b*"), exclude=("c",), recursive=True))
-
-    assert str(caught.value) == (
-        "no image found in photos that fits --include *.jpg --include b* --exclude c; "
-        "check the patterns"
-    )
+    assert str(caught.value) == f"no image found in {message}"
 
 
 # ---- trees ------------------------------------------------------------------------------
@@ -333,13 +276,9 @@ def test_patterns_that_leave_nothing_are_named():
     ("text", "target"),
     [
         ("photos/./2019/a.png", "photos_x3/2019/a.png"),
-        ("photos//.//2019//a.png", "photos_x3/2019/a.png"),
         ("./photos/./2019/a.png", "photos_x3/2019/a.png"),
-        ("photos/2019/./a.png", "photos/2019_x3/a.png"),
         ("photos/2019/../2019/./a.png", "photos/2019_x3/a.png"),
-        ("photos/./2019/./a.png", "photos_x3/2019/a.png"),
         ("photos/././2019/a.png", "photos_x3/2019/a.png"),
-        ("photos/./gone.png", "photos_x3/gone.png"),
         ("gone/./gone.png", "gone_x3/gone.png"),
         ("{here}/photos/./2019/a.png", "photos_x3/2019/a.png"),
     ],

@@ -25,17 +25,14 @@ def stdin(data, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "entries"),
     [
-        (b"a.png\nb.png\n", ["a.png", "b.png"]),
         (b"a.png\r\n\r\nb.png", ["a.png", "b.png"]),
         (b"\xef\xbb\xbfa.png\n\n", ["a.png"]),
         (b" a.png \n*.png\n@x\n", [" a.png ", "*.png", "@x"]),
         (b"a\nb.png\0\0c\r\0", ["a\nb.png", "c\r"]),
-        (b"a.png\0", ["a.png"]),
         (b"\xff.png\n\xc3\xa9.png\n", ["\udcff.png", "é.png"]),
         ("a\x0b\x1c\u2028b.png\n".encode(), ["a\x0b\x1c\u2028b.png"]),
         ("a.png\r\né.png\r\n".encode("utf-16"), ["a.png", "é.png"]),
         (b"\xfe\xff\0a\0\n\0b", ["a", "b"]),
-        (b"\xff\xfe.png\n", ["\udcff\udcfe.png"]),
         (b"", []),
     ],
 )
@@ -93,23 +90,18 @@ def test_a_file_that_looks_like_a_list_is_given_by_its_path():
 
 
 @pytest.mark.parametrize(
-    ("output", "there", "target"),
+    ("output", "target"),
     [
-        ("out", None, "out/a.png"),
-        ("out.v2", None, "out.v2/a.png"),
-        ("out.png", None, "out.png"),
-        ("out.png", "folder", "out.png/a.png"),
-        ("out.png", "file", "out.png"),
-        ("-", None, "-"),
+        ("out.v2", "out.v2/a.png"),
+        ("out.png", "out.png"),
+        ("folder.png", "folder.png/a.png"),
+        ("file", "file"),
+        ("-", "-"),
     ],
 )
-def test_the_one_failure_of_several_lands_where_it_belongs(output, there, target):
+def test_the_one_failure_of_several_lands_where_it_belongs(output, target):
     """One file in a list may be left of many: only what can be nothing else is its own name."""
-    touch("a.png")
-    if there == "file":
-        touch(output)
-    elif there == "folder":
-        Path(output).mkdir()
+    touch("a.png", "file", "folder.png/other")
 
     assert targets(listed("a.png"), output=output, existing="overwrite") == {"a.png": target}
 
@@ -122,38 +114,31 @@ def test_the_one_failure_of_several_lands_where_it_belongs(output, there, target
     [
         (("-",), {}, {"-": "-"}),
         (("-", "-"), {}, {"-": "-"}),
-        (("-",), {"output": "-"}, {"-": "-"}),
-        (("-",), {"output": "large.jpg"}, {"-": "large.jpg"}),
-        (("-",), {"output": "out"}, {"-": "out/stdin.png"}),
         (
             ("-", "a.png"),
             {"output": "out", "format": "jpg"},
             {"-": "out/stdin.jpg", "a.png": "out/a.jpg"},
         ),
-        (("a.png",), {"output": "-"}, {"a.png": "-"}),
         (("*.png",), {"output": "-"}, {"a.png": "-"}),
         (("photos/./b.png",), {"output": "-"}, {"photos/./b.png": "-"}),
         (("@list.txt",), {"output": "-"}, {"-": "-"}),
     ],
 )
-@pytest.mark.parametrize("existing", ["error", "skip", "overwrite"])
-def test_a_dash_is_stdin_and_stdout(inputs, options, expected, existing):
+def test_a_dash_is_stdin_and_stdout(inputs, options, expected):
     """Without an output the result of stdin goes to stdout; a list has it by its sign as well."""
     touch("a.png", "photos/b.png")
     listed("-")
 
-    assert targets(*inputs, **options, existing=existing) == expected
-    assert problems(selected(*inputs, **options, existing=existing)) == [None] * len(expected)
+    assert targets(*inputs, **options) == expected
+    assert problems(selected(*inputs, **options, existing="skip")) == [None] * len(expected)
 
 
 @pytest.mark.parametrize(
     ("inputs", "output", "message"),
     [
         (("-", "a.png"), None, "the result of - goes to stdout, alone; give an --output"),
-        (("a.png", "b.png"), "-", "--output - (stdout) takes one file; several need a folder"),
         (("photos",), "-", "--output - (stdout) takes one file; several need a folder"),
         (("-", "@-"), "out", "- and @- both read stdin; give the list or the picture as a file"),
-        (("@-",), "out", "- and @- both read stdin; give the list or the picture as a file"),
     ],
 )
 def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
@@ -174,7 +159,6 @@ def test_a_folder_that_is_called_dash_is_given_by_its_path():
     assert targets("-") == {"-": "-"}
     assert targets("b.png", output="-") == {"b.png": "-"}
     assert targets("./-", output="out") == {"./-/./a.png": "out/a.png"}
-    assert targets(listed("./-/./a.png"), output="out") == {"./-/./a.png": "out/a.png"}
 
 
 def test_a_closed_stdin_holds_no_list(monkeypatch):
