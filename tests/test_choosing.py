@@ -80,8 +80,6 @@ def test_foreign_tables_are_ordered_by_how_coarse_they_are(small):
         found = [coding(as_bytes(small, "JPEG", qtables=table)).quality for table in tables]
 
         assert found == sorted(set(found))
-        assert found[0] < 70
-        assert found[-1] > 90
 
 
 def test_only_a_jpeg_says_how_much_it_has_lost(small):

@@ -159,11 +159,3 @@ def test_a_folder_that_is_called_dash_is_given_by_its_path():
     assert targets("-") == {"-": "-"}
     assert targets("b.png", output="-") == {"b.png": "-"}
     assert targets("./-", output="out") == {"./-/./a.png": "out/a.png"}
-
-
-def test_a_closed_stdin_holds_no_list(monkeypatch):
-    """Where there is no stdin at all, that is said."""
-    monkeypatch.setattr(sys, "stdin", None)
-
-    with pytest.raises(UsageError, match=r"^there is no stdin to read the list @- from; give "):
-        plan(selected("@-"))

@@ -36,9 +36,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the console script's entry."""
-    _occupy_closed()
-    if sys.stderr is None:  # started with it closed, as some daemons do
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+    _open_closed()
     try:
         app()
     except KeyboardInterrupt:  # before a command has begun
@@ -54,14 +52,14 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _occupy_closed() -> None:
-    """Open closed standard streams, or a picture would be opened as what torch takes for stdout."""
-    for number in range(3):
-        with suppress(OSError):  # a full table of open files is reported later
-            try:
-                os.fstat(number)
-            except OSError:
-                os.open(os.devnull, os.O_RDWR)
+def _open_closed() -> None:
+    """Open closed streams, as of some daemons: a picture might be opened as what torch prints to.
+
+    Nothing comes from them and what goes to them is lost, as of the null device.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _is_waited_for() -> bool:

@@ -45,7 +45,8 @@ def enlarge(
     with terminating() as stopper:
         with waiting("looking for images", shown=verbosity.bar):
             jobs, left_out = _own_jobs(config, share)
-        _check_streams(jobs)
+        if any(job.target == STREAM for job in jobs) and sys.stdout.isatty():
+            raise UsageError("stdout is a terminal; redirect it or give --output")
         check_page(page, jobs, config.inputs)
         progress = None
         if not verbosity.quiet:
@@ -130,17 +131,6 @@ def _own_jobs(config: BatchConfig, share: Share) -> tuple[list[Job], LeftOut]:
     left_out = LeftOut()
     jobs = deal(plan(config, left_out), share, max_pixels=config.max_pixels)
     return jobs, left_out if share.rank == 0 else LeftOut()
-
-
-def _check_streams(jobs: list[Job]) -> None:
-    """Refuse to pour a picture into a terminal, or to read or write where nothing is open."""
-    if any(job.source == STREAM for job in jobs) and sys.stdin is None:
-        raise UsageError("- reads stdin, and it is closed; give a file")
-    if any(job.target == STREAM for job in jobs):
-        if sys.stdout is None:
-            raise UsageError("stdout is closed; redirect it or give --output")
-        if sys.stdout.isatty():
-            raise UsageError("stdout is a terminal; redirect it or give --output")
 
 
 def _on_own_device(config: BatchConfig, share: Share) -> BatchConfig:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,9 +29,6 @@ from srcli.cli.options import (
 from srcli.errors import UsageError
 from srcli.files import DEFAULT_SHARPNESS, one_line
 from srcli.ops.spans import TargetSize
-
-if TYPE_CHECKING:
-    from srcli.upscaling.config import BatchConfig
 
 __all__ = ["UPSCALE_HELP", "upscale"]
 
@@ -309,7 +306,7 @@ def upscale(
         from srcli.cli import enlarging
         from srcli.cli.reporter import Verbosity
         from srcli.imaging import images
-        from srcli.upscaling.config import BatchConfig
+        from srcli.upscaling.config import STREAM, BatchConfig
 
     if skip_existing and overwrite:
         raise UsageError("--skip-existing and --overwrite exclude each other; give one")
@@ -350,8 +347,8 @@ def upscale(
         ),
     )
     _check_reports(failed_list, compare)
-    if as_json:
-        _check_stdout(config)
+    if as_json and config.output == STREAM:
+        raise UsageError("--json and --output - both want stdout; give one")
     use_threads(threads)
     quiet = quiet or (as_json and not verbose)
     verbosity = Verbosity(as_json=as_json, verbose=verbose, quiet=quiet, bar=bar)
@@ -365,16 +362,6 @@ def _output_of(text: str) -> Path:
     """Read a path; ``-/`` is a folder, not stdout."""
     path = Path(text)
     return path.absolute() if str(path) == "-" != text else path
-
-
-def _check_stdout(config: "BatchConfig") -> None:
-    """Refuse JSON where there is no room for it."""
-    from srcli.upscaling.config import STREAM
-
-    if config.output == STREAM:
-        raise UsageError("--json and --output - both want stdout; give one")
-    if sys.stdout is None:
-        raise UsageError("--json needs a stdout, and it is closed; give one")
 
 
 def _check_reports(failed_list: Path | None, page: Path | None) -> None:

@@ -378,8 +378,6 @@ def read_list(source: str) -> list[str]:
 
 
 def _bytes_of(source: str) -> bytes:
-    if source == "-" and sys.stdin is None:  # started with it closed, as some daemons do
-        raise UsageError("there is no stdin to read the list @- from; give @LIST")
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
