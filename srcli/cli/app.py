@@ -1,7 +1,6 @@
 """The program: its commands and its entry point."""
 
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -18,17 +17,10 @@ from srcli.cli.usage import Command, Program, WithFields
 
 __all__ = ["app", "main", "root"]
 
-_COLUMNS = shutil.get_terminal_size().columns
-_BOXES = _COLUMNS >= 80
-"""Whether the help has room for its boxes: they would cut words and option names."""
-
 app = typer.Typer(
     cls=Program,
-    rich_markup_mode="rich" if _BOXES else None,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "terminal_width": None if _BOXES else _COLUMNS,
-    },
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Enlarge real photographs with one residual convolutional autoencoder.",
 )
@@ -96,15 +88,8 @@ def root(
     """Enlarge real photographs with one residual convolutional autoencoder."""
 
 
-def _text(markup: str) -> str:
-    """Return a text of the help, without its markup where nothing renders it."""
-    return markup if _BOXES else markup.replace("[bold]", "").replace("[/]", "")
-
-
-app.command(cls=Command, help=_text(upscale.UPSCALE_HELP))(upscale.upscale)
-app.command("eval", cls=Command, help=_text(evaluate.EVAL_HELP))(evaluate.evaluate)
+app.command(cls=Command, help=upscale.UPSCALE_HELP)(upscale.upscale)
+app.command("eval", cls=Command, help=evaluate.EVAL_HELP)(evaluate.evaluate)
 app.command(cls=Command)(models.models)
 app.command(cls=Command)(export.export)
-app.command(cls=WithFields, help=_text(train.TRAIN_HELP), epilog=_text(train.TRAIN_EPILOG))(
-    train.train
-)
+app.command(cls=WithFields, help=train.TRAIN_HELP, epilog=train.TRAIN_EPILOG)(train.train)

@@ -4,7 +4,6 @@
 import os
 import re
 import sys
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -46,11 +45,6 @@ class _Help:
                 one.display_type_rich = lambda **_: None
         return params
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the plain help: long names get a line of their own, and leave the texts room."""
-        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 4)
-        super().format_options(ctx, formatter)  # type: ignore[misc]
-
 
 class Program(_Help, TyperGroup):
     """The commands, with Typer's errors in the form of our own."""
@@ -69,17 +63,7 @@ class Program(_Help, TyperGroup):
         with reporting(
             lambda text: text + _variables(self.commands.get(ctx.invoked_subcommand), text)
         ):
-            try:  # torch's library would end the process without a word of what is wrong
-                os.getcwd()  # noqa: PTH109
-            except FileNotFoundError:
-                raise UsageError("the working directory is gone; change to another one") from None
             return super().invoke(ctx)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the plain list of commands: what is called a short help is not cut."""
-        for one in self.commands.values():
-            one.short_help = (one.help or "").partition("\n")[0]
-        super().format_commands(ctx, formatter)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command, and let ``SRCLI_COMMAND_OPTION`` give what its command line does not."""
