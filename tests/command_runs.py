@@ -4,6 +4,8 @@ from typer.testing import CliRunner
 
 from srcli.cli.app import app
 
+EXACT = ("--device", "cpu", "--dtype", "fp32")
+
 
 def run(*arguments, **options):
     """Run a command line; an error that is not ours fails the test."""
@@ -13,4 +15,4 @@ def run(*arguments, **options):
 
 def run_eval(*arguments):
     """Run ``srcli eval`` in fp32 on the CPU."""
-    return run("eval", *arguments, "--device", "cpu", "--dtype", "fp32")
+    return run("eval", *arguments, *EXACT)

@@ -382,6 +382,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def paired(here, photo):
+    """A working directory with a folder ``HR`` of two pictures, no side a multiple of 3."""
+    (here / "HR").mkdir()
+    Image.fromarray(photo).save("HR/a.png")
+    Image.fromarray(photo[:50, :70]).save("HR/b.png")
+    return here
+
+
 # ---- real processes ----------------------------------------------------------------------
 
 

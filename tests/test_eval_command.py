@@ -1,5 +1,6 @@
-"""``srcli eval`` on data sets: by name, degraded, and with an LR folder of their own."""
+"""``srcli eval``: what it prints, what it writes, and how it ends; data sets that have a name."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,59 +9,219 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_runs import run
+from command_runs import run_eval
 from PIL import Image
 
-from srcli import files
-from srcli.evaluation import evaluate
+from srcli.evaluation import evaluate as module
+from srcli.evaluation.config import BASELINE, EvalConfig
+from srcli.evaluation.evaluate import evaluate
+from srcli.upscaler import Settings
 
-EXACT = ("--device", "cpu", "--dtype", "fp32", "--threads", "1")
-
-NOTICE = "warning: celeba: 12 of the 202,599 images are in data/celeba; continuing with these\n"
-"""What every command says of this little CelebA."""
+pytestmark = pytest.mark.usefixtures("paired")
 
 
 @pytest.fixture
-def desk(here, monkeypatch, tiny_weights, celeba):
-    """A working directory with twelve faces of CelebA's layout in ``data/celeba``."""
-    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
-    shutil.copytree(celeba, "data/celeba")
-    return here
+def report(tiny_weights):
+    """What the tiny net scores on ``HR``."""
+    settings = Settings(device="cpu", dtype="fp32")
+    return evaluate(EvalConfig(dataset="HR", models=(str(tiny_weights),), settings=settings))
 
 
-@pytest.mark.usefixtures("desk")
-def test_faces_are_scored_on_the_test_partition():
-    """``eval celeba`` scores the middles of the four test images, with the paper's accuracy."""
-    result = run("eval", "celeba", "-m", "tiny", *EXACT)
+def strictly(text):
+    """Parse JSON as every other program does: without NaN and Infinity."""
 
-    assert (result.exit_code, result.stderr) == (0, NOTICE)
-    rows = re.findall(r"│ (\S+)\s+│ (\S+) / (\S+) / (\S+)% │", result.stdout)
+    def refuse(constant):
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_holds_scores_means_and_protocol(tiny_weights, report):
+    """One object on stdout, nothing else on either stream; ``-o`` writes the same."""
+    Path("scores.json").write_text("older", encoding="utf-8")
+
+    result = run_eval("HR", "-m", tiny_weights, "--json", "-o", "scores.json")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert Path("scores.json").read_text(encoding="utf-8") == result.stdout
+    assert sorted(path.name for path in Path().iterdir()) == ["HR", "scores.json"]
+    assert strictly(result.stdout) == {
+        "dataset": "HR",
+        "scale": 3.0,
+        "lr": "bicubic",
+        "channel": "y",
+        "crop_border": 3,
+        "device": "cpu",
+        "dtype": "float32",
+        "methods": [BASELINE, str(tiny_weights)],
+        "baselines": [BASELINE],
+        "scores": [
+            {"image": score.image, "method": score.method, **score.values}
+            for score in report.scores
+        ],
+        "mean": {method: report.mean(method) for method in report.methods},
+        "metrics": [],
+        "lower_is_better": [],
+        "has_accuracy": False,
+        "protocol": (
+            "PSNR/SSIM on luma (BT.601 studio range), 3 px border cut, x3, LR: bicubic, "
+            "float32 on cpu"
+        ),
+    }
+
+
+def test_a_csv_file_has_a_row_for_every_score(tiny_weights, report):
+    """A file that is called .csv is a table: each image and method, then the means."""
+    result = run_eval("HR", "-m", tiny_weights, "-o", "SCORES.CSV", "-q")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    header, *rows = csv.reader(Path("SCORES.CSV").read_text(encoding="utf-8").splitlines())
+    assert header == ["dataset", "image", "method", "scale", "psnr", "ssim", "accuracy"]
+    values = [(s.image, s.method, *s.values.values()) for s in report.scores]
+    values += [("mean", name, *report.mean(name).values()) for name in report.methods]
+    assert rows == [
+        ["HR", image, method, "3", *map(str, numbers)] for image, method, *numbers in values
+    ]
+
+
+def test_any_name_and_an_infinite_score_can_be_written(plain_weights):
+    """A name that is no text or has a line break, and equal pictures, fit into CSV and JSON."""
+    Path("flat").mkdir()
+    Image.new("RGB", (60, 48), (10, 200, 30)).save("flat/a,\n\udcff.png", "PNG")
+
+    result = run_eval("flat", "-m", plain_weights, "-o", "scores.csv", "--json")
+
+    assert result.exit_code == 0
+    lines = Path("scores.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 2 + 2
+    assert lines[1].startswith(r'flat,"a,\n\udcff.png",bicubic,3,inf,1.0,')
+    score = strictly(result.stdout)["scores"][0]
+    assert (score["psnr"], score["ssim"]) == (None, 1.0)
+
+
+def rows_of(text):
+    """The cells of each line of the table in a text."""
+    return [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in text.splitlines()
+        if line[:1] in {"│", "┃"}
+    ]
+
+
+def test_the_table_shows_every_score(tiny_weights, report):
+    """A row for each image and one for the mean, the protocol below; names are no markup."""
+    Path("HR/b.png").rename("HR/b [red] 1.png")
+
+    result = run_eval("HR", "-m", tiny_weights)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    values = [score.values for score in report.scores] + [*map(report.mean, report.methods)]
+    cells = [f"{one['psnr']:.2f} / {one['ssim']:.4f}" for one in values]
+    assert rows_of(result.stdout) == [
+        ["image", BASELINE, "tiny.safetensors"],
+        ["a.png", *cells[:2]],
+        ["b [red] 1.png", *cells[2:4]],
+        ["mean", *cells[4:]],
+    ]
+    assert report.protocol in " ".join(result.stdout.split())
+
+
+def test_a_gate_that_a_model_misses_ends_with_six(tiny_weights, plain_weights, report):
+    """Scores are printed and written all the same; one line says which model failed.
+
+    The baseline may lie below the gate or above it; every model must reach it.
+    """
+    plain, tiny = (report.mean(name)["psnr"] for name in (BASELINE, str(tiny_weights)))
+    assert tiny < plain - 0.02
+    gate = ("--min-psnr", f"{(plain + tiny) / 2:.4f}")
+    both = ("-m", plain_weights, "-m", tiny_weights)
+
+    result = run_eval("HR", *both, "--json", "-o", "a.json", *gate)
+    quiet = run_eval("HR", "-m", tiny_weights, "-q", "--min-psnr", "60", "--baseline", "none")
+
+    assert result.exit_code == 6
+    assert result.stderr.startswith(f"error: {tiny_weights} has {tiny:.2f} dB, --min-psnr asks for")
+    assert json.loads(result.stdout)["mean"][str(tiny_weights)]["psnr"] == tiny
+    assert Path("a.json").read_text(encoding="utf-8") == result.stdout
+    assert run_eval("HR", "-m", plain_weights, *gate).exit_code == 0
+    assert (quiet.exit_code, quiet.stdout) == (6, "")
+    assert quiet.stderr == f"error: {tiny_weights} has {tiny:.2f} dB, --min-psnr asks for 60\n"
+
+
+def test_a_signal_unwinds_the_work(tiny_weights, monkeypatch):
+    """SIGTERM does as Ctrl-C: a line, and no unfinished panel is left behind."""
+
+    def stopped(*_):  # the handler itself: no worker of the suite dies if there is none
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+
+    monkeypatch.setattr(module, "evaluate", stopped)
+
+    result = run_eval("HR", "-m", tiny_weights)
+
+    assert (result.exit_code, result.stderr) == (143, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("HR -s 2 --scale 2.5", 2, "--scale is given 2 times (2, 2.5); run srcli eval for each"),
+        ("HR --baseline cubic", 2, "--baseline must be one of bicubic, lanczos, bilinear, nearest"),
+        ("HR --lr low", 4, "low is no folder of images; give that of the LR images as --lr"),
+        ("HR --lr HR --degradation jpeg=50", 2, "--lr HR gives the LR images, so --degradation "),
+        ("celeba --lr HR", 2, "--lr HR: LR of celeba is made here; leave it out"),
+        ("HR --metric lpip", 2, "--metric must be one of psnr, ssim, lpips, lpips-vgg, dists, "),
+        ("set5", 4, "set5 is not a folder of images; give a folder of HR images, or one with the "),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
+    """The line says what, the value and the way out; nothing is printed on stdout."""
+    result = run_eval(*arguments.split(), "-m", tiny_weights)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert arguments != "set5" or "DatasetPreparation.md has the links" in result.stderr
+
+
+# ---- data sets that have a name -----------------------------------------------------------
+
+
+@pytest.fixture
+def faces(paired, celeba):
+    """Twelve faces of CelebA's layout in ``data/celeba``; return the folder of the images."""
+    shutil.copytree(celeba, paired / "data/celeba")
+    return Path("data/celeba/img_align_celeba")
+
+
+def test_faces_are_scored_on_the_test_partition(faces, tiny_weights):
+    """The middles of the four test images, with the paper's accuracy, as computed by hand."""
+    table = run_eval("celeba", "-m", tiny_weights)
+    report = json.loads(run_eval("celeba", "-m", tiny_weights, "--json").stdout)
+
+    assert table.exit_code == 0
+    assert table.stderr == (
+        "warning: celeba: 12 of the 202,599 images are in data/celeba; continuing with these\n"
+    )
+    rows = re.findall(r"│ (\S+)\s+│ (\S+) / (\S+) / (\S+)% │", table.stdout)
     assert [row[0] for row in rows] == [f"{n:06d}.jpg" for n in range(9, 13)] + ["mean"]
-    assert "accuracy on RGB, of the middle 120x120 pixels" in " ".join(result.stdout.split())
-
-
-@pytest.mark.usefixtures("desk")
-def test_accuracy_is_the_share_of_agreeing_pixels():
-    """The numbers of ``--json`` are those of the definition, computed by hand."""
-    report = json.loads(run("eval", "celeba", "-m", "tiny", "--json", *EXACT).stdout)
-
-    with Image.open("data/celeba/img_align_celeba/000009.jpg") as image:
+    assert "accuracy on RGB, of the middle 120x120 pixels" in " ".join(table.stdout.split())
+    with Image.open(faces / "000009.jpg") as image:
         high = np.asarray(image)[49:169, 29:149]
     low = Image.fromarray(high).resize((40, 40), Image.Resampling.BICUBIC)
     filtered = np.asarray(low.resize((120, 120), Image.Resampling.BICUBIC))
     agree = filtered.argmax(-1)[3:-3, 3:-3] == high.argmax(-1)[3:-3, 3:-3]
-    found = next(score for score in report["scores"] if score["image"] == "000009.jpg")
-    assert found["method"] == "bicubic"
+    found = report["scores"][0]
+    assert (found["image"], found["method"]) == ("000009.jpg", "bicubic")
     assert found["accuracy"] == pytest.approx(agree.mean(), abs=0.01)
 
 
-@pytest.mark.usefixtures("desk")
-def test_lr_can_be_made_worse():
+@pytest.mark.usefixtures("faces")
+def test_lr_can_be_made_worse(tiny_weights):
     """A degradation costs PSNR, is named in the protocol, and follows from the seed."""
 
     def scored(*options):
-        text = run("eval", "celeba", "-m", "tiny", "--json", *options, *EXACT).stdout
-        return json.loads(text)
+        return json.loads(run_eval("celeba", "-m", tiny_weights, "--json", *options).stdout)
 
     clean, worse = scored(), scored("--degradation", "blur=1..2,noise=5..9,jpeg=20..40")
     again = scored("--degradation", "noise=5..9,blur=1..2,jpeg=20..40")
@@ -72,42 +233,14 @@ def test_lr_can_be_made_worse():
     assert other["scores"] != worse["scores"]
 
 
-@pytest.mark.usefixtures("desk")
-def test_a_given_lr_is_not_made_worse():
-    """``--lr`` and ``--degradation`` contradict each other, as do ``--lr`` and a named set."""
-    faces = "data/celeba/img_align_celeba"
-    both = run("eval", faces, "--lr", faces, "--degradation", "jpeg=50", "-m", "tiny")
-    named = run("eval", "celeba", "--lr", faces, "-m", "tiny")
-
-    assert (both.exit_code, named.exit_code) == (2, 2)
-    assert "--degradation jpeg=50 would do nothing" in both.stderr
-    assert "LR of celeba is made here" in named.stderr
-
-
-def test_a_degradation_goes_before_the_sets_own_lr(desk):
+def test_a_degradation_goes_before_the_sets_own_lr(tiny_weights):
     """A set's LR folder is not what ``--degradation`` asks for: LR is made of HR then."""
-    faces = sorted((desk / "data/celeba/img_align_celeba").iterdir())
-    for folder in ("set/HR", "set/LRx3"):
-        Path(folder).mkdir(parents=True)
-    with Image.open(faces[0]) as image:
-        image.crop((0, 0, 120, 120)).save("set/HR/a.png")
-        image.crop((0, 0, 120, 120)).resize((40, 40)).save("set/LRx3/a.png")
+    Path("LRx3").mkdir()
+    for name in ("a", "b"):
+        with Image.open(f"HR/{name}.png") as image:
+            image.resize((image.width // 3, image.height // 3)).save(f"LRx3/{name}.png")
 
-    plain = json.loads(run("eval", "set", "-m", "tiny", "--json", *EXACT).stdout)
-    worse = run("eval", "set", "-m", "tiny", "--json", "--degradation", "noise=9", *EXACT)
+    plain = json.loads(run_eval(".", "-m", tiny_weights, "--json").stdout)
+    worse = run_eval(".", "-m", tiny_weights, "--json", "--degradation", "noise=9")
 
     assert (plain["lr"], json.loads(worse.stdout)["lr"]) == ("LRx3", "noise=9")
-
-
-@pytest.mark.usefixtures("desk")
-def test_a_signal_unwinds_the_work(monkeypatch):
-    """SIGTERM does as Ctrl-C: a line, and no unfinished panel is left behind."""
-
-    def stopped(*_):  # the handler itself: no worker of the suite dies if there is none
-        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
-
-    monkeypatch.setattr(evaluate, "evaluate", stopped)
-
-    result = run("eval", "celeba", "-m", "tiny", *EXACT)
-
-    assert (result.exit_code, result.stderr) == (143, "interrupted\n")

@@ -20,14 +20,11 @@ from srcli.upscaler import Settings
 EXACT = Settings(device="cpu", dtype="fp32")
 
 
-@pytest.fixture
-def paired(tmp_path, monkeypatch, photo):
+@pytest.fixture(autouse=True)
+def _paired(paired, photo):
     """A working directory with a folder ``HR``: a picture in colour and a grey one."""
-    monkeypatch.chdir(tmp_path)
-    Path("HR").mkdir()
-    Image.fromarray(photo[:60, :96]).save("HR/a.png")
-    Image.fromarray(photo[:48, :60]).convert("L").save("HR/b.png")
-    return tmp_path
+    Image.fromarray(photo[:60, :96]).save(paired / "HR/a.png")
+    Image.fromarray(photo[:48, :60]).convert("L").save(paired / "HR/b.png")
 
 
 @pytest.fixture
@@ -56,11 +53,6 @@ def opened(path):
         return np.atleast_3d(np.asarray(image))
 
 
-def names_in(folder):
-    """List everything in a folder, hidden files included."""
-    return sorted(path.name for path in Path(folder).iterdir())
-
-
 # ---- the detail ---------------------------------------------------------------------------
 
 
@@ -84,14 +76,13 @@ def test_the_detail_is_where_the_difference_is(spot, corner):
 # ---- what is drawn ------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("paired")
 @pytest.mark.parametrize("baselines", [("lanczos", "nearest"), ()], ids=len)
 def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
     """Each method has its name above and the report's scores below, each image its own panel."""
     report = scored("HR", tiny_weights, baselines=baselines)
 
     assert [path for path, _ in drawn] == [Path("out/a.png"), Path("out/b.png")]
-    assert names_in("out") == ["a.png", "b.png"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png"]
     for (_, cells), name, size in zip(drawn, ("a.png", "b.png"), ("96x60", "60x48"), strict=True):
         own = [score for score in report.scores if score.image == name]
         assert [cell.title for cell in cells] == ["LR", *baselines, "tiny.safetensors", "HR"]
@@ -103,7 +94,6 @@ def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
     assert [cells[0].caption for _, cells in drawn] == ["32x20, x3", "20x16, x3"]
 
 
-@pytest.mark.usefixtures("paired")
 def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch):
     """LR's squares, the filter, the net and HR show the same pixels, those most in error."""
     monkeypatch.setattr(panels.worst_window, "__defaults__", (30,))
@@ -160,7 +150,6 @@ def test_every_image_has_a_panel_of_its_own(tmp_path, images, names):
     assert paths == [tmp_path / "out" / f"{name}.png" for name in names]
 
 
-@pytest.mark.usefixtures("paired")
 def test_the_images_are_not_written_over(tiny_weights):
     """A panel has its image's name, so it may not lie beside it, by a link either."""
     Path("linked").symlink_to("HR")

@@ -118,17 +118,6 @@ def test_a_net_compares_as_others_do(name, expected):
 # ---- what is missing ----------------------------------------------------------------------
 
 
-def test_an_unknown_metric_is_refused(tiny_weights):
-    """One line with the known names and the nearest."""
-    result = run_eval("HR", "-m", tiny_weights, "--metric", "lpip")
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "error: --metric must be one of psnr, ssim, lpips, lpips-vgg, dists, ms-ssim, vif, "
-        "not 'lpip' (do you mean lpips?)\n"
-    )
-
-
 @pytest.mark.usefixtures("set_of_one")
 @pytest.mark.parametrize("module", ["torchmetrics.functional", "torchvision"])
 def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):
