@@ -4,22 +4,19 @@ import dataclasses
 import json
 from pathlib import Path
 
+import command_runs
 import pytest
 import torch
 from PIL import Image
 from torch import nn
-from typer.testing import CliRunner
 
 from srcli import Settings, Upscaler, files
-from srcli.cli.app import app
 from srcli.errors import UsageError, WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.sharpness import load_mixed, siblings
 from srcli.training.trainer import train
 from srcli.upscaling import nets
-
-EXACT = ("--device", "cpu", "--dtype", "fp32")
 
 
 def record(name, origin=None):
@@ -60,26 +57,19 @@ def save(path, config, training):
 
 
 def run(*arguments):
-    """Run srcli in this process; an error that is not ours fails the test."""
-    arguments = [*map(str, arguments), *EXACT]
-    return CliRunner().invoke(app, arguments, catch_exceptions=False, prog_name="srcli")
+    """Run srcli in fp32 on the CPU."""
+    return command_runs.run(*arguments, *command_runs.EXACT)
 
 
 # ---- siblings -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "pair"),
-    [
-        ("base", ("base", "sharp")),
-        ("sharp", ("base", "sharp")),
-        ("photo", ("photo", "sharp-photo")),
-        ("sharp-photo", ("photo", "sharp-photo")),
-    ],
-)
-def test_shipped_siblings_find_each_other(shipped, name, pair):
+@pytest.mark.parametrize("pair", [("base", "sharp"), ("photo", "sharp-photo")])
+def test_shipped_siblings_find_each_other(shipped, pair):
     """By the record of what a training started from; ``faces`` is no sibling of ``base``."""
-    assert siblings(shipped[name]) == tuple(shipped[one] for one in pair)
+    paths = tuple(shipped[name] for name in pair)
+
+    assert [siblings(path) for path in paths] == [paths, paths]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -93,20 +83,13 @@ def test_a_run_from_shipped_weights_mixes_with_them(shipped, options, same):
     assert not same(load_mixed(own, 0.5)[0].state_dict(), weights.load(own)[0].state_dict())
 
 
-@pytest.mark.parametrize("name", ["faces", "paper"])
-def test_weights_without_a_sibling_are_refused(shipped, name):
-    """The line names them, and those that can be mixed."""
-    with pytest.raises(WeightsError) as caught:
-        siblings(shipped[name])
-
-    assert str(caught.value) == (
-        f"--sharpness cannot mix {name}: no sharp weights are shipped that were trained from it; "
-        "leave it out or give -m base or photo"
-    )
-
-
 def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
-    """Sharp weights of an older base mix with nothing, and the new one has no sharp sibling."""
+    """Sharp weights of an older base mix with nothing, and the new one has no sharp sibling.
+
+    The line names those that can be mixed.
+    """
+    with pytest.raises(WeightsError, match=r"mix faces: no sharp .* or give -m base or photo$"):
+        siblings(shipped["faces"])
     save(shipped["base"], tiny_config, record("base") | {"steps": 8})
 
     with pytest.raises(WeightsError, match=r"mix base: no sharp .* or give -m photo$"):
@@ -123,12 +106,10 @@ def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, same):
     base, sharp = (weights.load(shipped[name])[0].state_dict() for name in ("base", "sharp"))
 
     for name in ("base", "sharp"):
-        for share in (0.0, 0.25, 0.8, 1.0):
-            mixed = load_mixed(shipped[name], share)[0].state_dict()
-            expected = {key: (1 - share) * base[key] + share * sharp[key] for key in base}
-            torch.testing.assert_close(mixed, expected)
-        assert same(load_mixed(shipped[name], 0.0)[0].state_dict(), base)
-        assert same(load_mixed(shipped[name], 1.0)[0].state_dict(), sharp)
+        none, some, all_ = (load_mixed(shipped[name], s)[0].state_dict() for s in (0.0, 0.3, 1.0))
+        torch.testing.assert_close(some, {key: 0.7 * base[key] + 0.3 * sharp[key] for key in base})
+        assert same(none, base)
+        assert same(all_, sharp)
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -164,29 +145,31 @@ def desk(shipped, photo):
     small.save(folder / "b.jpg", quality=50)
 
 
-def enlarged(name, **settings):
-    """What an upscaler of these weights makes of ``a.png``."""
-    settings = Settings(device="cpu", dtype="fp32", **settings)
-    with Image.open("a.png") as image:
-        return Upscaler(name, settings=settings)(image, scale=3).tobytes()
-
-
-@pytest.mark.usefixtures("desk")
 @pytest.mark.parametrize("dry", [True, False])
-def test_auto_mixes_what_suits_each_file(dry):
-    """``-v``, ``-n`` and ``--json`` say which weights, why, and how far."""
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.usefixtures("desk")
+def test_auto_mixes_what_suits_each_file(shipped, dry, alone):
+    """``-v``, ``-n`` and ``--json`` say which weights, why, and how far; some have no sibling."""
+    if alone:
+        del shipped["sharp-photo"]
     more = ["-n"] if dry else []
     result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-v", *more)
 
     assert result.exit_code == 0
     lines = [json.loads(line) for line in result.stdout.splitlines()][:2]
-    assert [(line["model"], line["sharpness"]) for line in lines] == [("base", 0.5), ("photo", 0.5)]
-    for text in ("(PNG: base with sharpness 0.5)", "50: photo with sharpness 0.5)"):
-        assert text in result.stderr
+    assert [(line["model"], line["sharpness"]) for line in lines] == [
+        ("base", 0.5),
+        ("photo", None if alone else 0.5),
+    ]
+    assert "(PNG: base with sharpness 0.5)" in result.stderr
+    assert ("50: photo with sharpness 0.5)" in result.stderr) != alone
+    assert ("photo has no sharp sibling: it is taken as it is" in result.stderr) == alone
     if not dry:
         assert "base with sharpness 0.5 on cpu in float32\n" in result.stderr
+        settings = Settings(device="cpu", dtype="fp32", sharpness=0.5)
+        enlarged = Upscaler("sharp", settings=settings)("a.png", scale=3)
         with Image.open("a_x3.png") as image:
-            assert image.tobytes() == enlarged("sharp", sharpness=0.5)
+            assert image.tobytes() == enlarged.tobytes()
 
 
 @pytest.mark.usefixtures("desk")
@@ -218,23 +201,6 @@ def test_what_cannot_be_mixed_is_refused_in_one_line(arguments, code, message, c
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.usefixtures("desk")
-def test_auto_mixes_what_can_be_mixed(shipped, photo):
-    """Where the weights for a file have no sibling they are taken as they are, with one notice."""
-    del shipped["sharp-photo"]
-    Image.fromarray(photo).save("b.jpg", quality=60)
-
-    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-v")
-
-    lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(line["model"], line["sharpness"]) for line in lines[:2]] == [
-        ("base", 0.5),
-        ("photo", None),
-    ]
-    assert "photo has no sharp sibling: it is taken as it is" in result.stderr
-    assert result.exit_code == 0
 
 
 @pytest.mark.usefixtures("desk")

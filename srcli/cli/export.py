@@ -89,13 +89,10 @@ def export(
 
 
 def _whole_factor(scale: float, known: tuple[float, ...], model: str) -> int:
-    whole = [int(one) for one in known if one == int(one)]
-    if scale not in whole:
-        factors = " or ".join(map(str, whole))
-        way_out = (
-            f"for {factors}; give that" if whole else "for no whole factor; give other weights"
-        )
-        raise UsageError(f"--scale {scale:g}: {model} can be exported {way_out}")
+    whole = [str(int(one)) for one in known if one == int(one)]
+    if f"{scale:g}" not in whole:
+        factors = " or ".join(whole) or "no factor"
+        raise UsageError(f"--scale {scale:g}: {model} can be exported for {factors}; give that")
     return int(scale)
 
 

@@ -52,9 +52,15 @@ def models(
     from srcli.model.weights import resolve
 
     chosen = files.shipped() if model is None else {Path(model).name: resolve(model)}
-    rows, faults = _described(chosen)
-    if model is not None and faults:
-        raise faults[0]
+    rows: list[dict[str, Any]] = []
+    faults: list[SrcliError] = []
+    for name, path in chosen.items():
+        try:
+            rows.append(_model_row(name, path))
+        except SrcliError as error:
+            if model is not None:
+                raise
+            faults.append(error)
     if as_json:
         # Numbers that JSON does not have become null.
         finite = json.loads(json.dumps(rows), parse_constant=lambda _: None)
@@ -66,17 +72,6 @@ def models(
         say(f"error: {fault}")
     if faults:
         raise typer.Exit(faults[0].exit_code)
-
-
-def _described(chosen: dict[str, Path]) -> tuple[list[dict[str, Any]], list[SrcliError]]:
-    rows: list[dict[str, Any]] = []
-    faults: list[SrcliError] = []
-    for name, path in chosen.items():
-        try:
-            rows.append(_model_row(name, path))
-        except SrcliError as error:
-            faults.append(error)
-    return rows, faults
 
 
 def _model_row(name: str, path: Path) -> dict[str, Any]:
