@@ -47,35 +47,33 @@ def test_the_command_writes_and_checks_a_file(exported):
     assert b"site-packages" not in path.read_bytes(), "where the exporter lies is nobody's business"
 
 
+def larger(model, image, scale):
+    """What the upscaler makes of ``(3, H, W)`` in fp32."""
+    upscaler = Upscaler(model, settings=Settings(device="cpu", dtype="fp32"))
+    size = scale * image.shape[1], scale * image.shape[2]
+    return torch.cat([band for _, band in upscaler.enlarge(image, size)], 1)
+
+
 @pytest.mark.parametrize("size", [(1, 2), (5, 3), (33, 29)])
 def test_the_graph_gives_what_the_upscaler_gives(exported, tiny_weights, photo, size):
     """At any size, edges included."""
-    image = np.float32(photo[: size[0], : size[1]].transpose(2, 0, 1)) / 255
-    upscaler = Upscaler(tiny_weights, settings=Settings(device="cpu", dtype="fp32"))
-    wanted = [
-        band for _, band in upscaler.enlarge(torch.from_numpy(image), (3 * size[0], 3 * size[1]))
-    ]
+    image = torch.from_numpy(photo[: size[0], : size[1]]).permute(2, 0, 1).float() / 255
 
-    (found,) = onnxruntime.InferenceSession(exported[0]).run(["hr"], {"lr": image[None]})
+    (found,) = onnxruntime.InferenceSession(exported[0]).run(["hr"], {"lr": image[None].numpy()})
 
-    np.testing.assert_allclose(found[0], torch.cat(wanted, 1), atol=1e-4)
+    np.testing.assert_allclose(found[0], larger(tiny_weights, image, 3), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["base", "paper"])
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("name", "scale"), [("base", 2), ("base", 3), ("base", 4), ("paper", 3)])
 def test_every_path_of_the_shipped_nets_is_the_same(name, scale, photo):
     """The module that is exported, without the exporter: it is slow."""
-    net, header = weights.load(files.shipped()[name])
-    if scale not in header.scales:
-        pytest.skip("paper was trained for one factor")
+    net, _ = weights.load(files.shipped()[name])
     image = torch.from_numpy(photo[:21, :26]).permute(2, 0, 1).float() / 255
-    upscaler = Upscaler(name, settings=Settings(device="cpu", dtype="fp32"))
-    wanted = [band for _, band in upscaler.enlarge(image, (21 * scale, 26 * scale))]
 
     with torch.no_grad():
         found = exporting.Enlargement(net, scale)(image[None])[0]
 
-    torch.testing.assert_close(found, torch.cat(wanted, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, larger(name, image, scale), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
