@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from srcli.errors import ImageError
 from srcli.imaging.reading import read
 
 HEIGHT, WIDTH = 5, 7
+NAME = Path("a")
+"""What the bytes that a test makes are called."""
 
 
 def noise(channels, dtype=np.uint8, seed=0, height=HEIGHT, width=WIDTH):
@@ -34,9 +37,13 @@ def as_image(levels):
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
-def as_bytes(image, kind, **options):
-    """Encode an image through Pillow."""
+def as_bytes(picture, kind, **options):
+    """Encode an image, an array, or the frames of an animation through Pillow."""
+    first, *others = picture if isinstance(picture, list) else [picture]
+    if others:
+        options |= {"save_all": True, "append_images": others}
     stream = io.BytesIO()
+    image = as_image(first) if isinstance(first, np.ndarray) else first
     image.save(stream, kind, **options)
     return stream.getvalue()
 
@@ -58,6 +65,12 @@ def png(bits, kind, row, *early, late=()):
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def png_with(*chunks, mode="RGB", **options):
+    """Put chunks, each a name and its content, before the pixels of a PNG."""
+    data = as_bytes(as_image(smooth()).convert(mode), "PNG", **options)
+    return data[:33] + b"".join(chunk(*each) for each in chunks) + data[33:]
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -130,10 +143,10 @@ def drawn(clear):
     return frames
 
 
-def message_of(path, verb=read):
+def message_of(path, verb=read, data=None):
     """Read a bad file and give the message, after checking that it is one line."""
     with pytest.raises(ImageError) as caught:
-        verb(path)
+        verb(path, data)
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{path}: ")

@@ -119,6 +119,8 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
             saved("GIF").replace(b",", b"!\xff\x0bICCRGBG1012\1x\0,", 1),
             "left out: data of ICCRGBG1",
         ),
+        (saved("GIF")[:-1], "it has no end mark: frames may be missing"),
+        (saved("GIF") + b"\r\n\0", None),
         (photoshop(), "left out: settings of Photoshop, layers of Photoshop"),
         (jpeg(shape=(32, 48))[:-2], NO_END),
         (jpeg((0xEC, b"Ducky\0\1")), None),

@@ -1,5 +1,8 @@
 """Pictures of every mode, as they were written."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import pyvips
@@ -9,10 +12,12 @@ from reading_files import (
     GREY,
     INDICES,
     LA,
+    NAME,
     RGB,
     RGBA,
     SRGB,
     UPRIGHT,
+    as_bytes,
     as_image,
     exif_block,
     lab_of,
@@ -32,8 +37,8 @@ OPACITIES = np.array([255, 128, 0, 7], dtype=np.uint8)
 
 MODES = {
     "1.png": (Image.fromarray(GREY[..., 0] > 99), {}, (GREY > 99) * np.uint8(255), None),
-    "LA.png": (as_image(LA), {}, LA[..., :1], LA[..., 1:]),
-    "RGBA.png": (as_image(RGBA), {}, RGBA[..., :3], RGBA[..., 3:]),
+    "LA.png": (LA, {}, LA[..., :1], LA[..., 1:]),
+    "RGBA.png": (RGBA, {}, RGBA[..., :3], RGBA[..., 3:]),
     "P.gif": (palette_image(), {}, COLOURS[INDICES], None),
     "P.tiff": (palette_image(), {}, COLOURS[INDICES], None),
     "P-bytes.png": (
@@ -46,39 +51,32 @@ MODES = {
         palette_image(),
         {"transparency": 2},
         COLOURS[INDICES],
-        np.where(INDICES == 2, 0, 255).astype(np.uint8)[..., None],
+        ((INDICES != 2) * np.uint8(255))[..., None],
     ),
     "L-key.png": (
-        as_image(GREY),
+        GREY,
         {"transparency": int(GREY[0, 0, 0])},
         GREY,
-        np.where(GREY[0, 0] == GREY, 0, 255).astype(np.uint8),
+        (GREY[0, 0] != GREY) * np.uint8(255),
     ),
     "RGB-key.png": (
-        as_image(RGB),
+        RGB,
         {"transparency": tuple(RGB[1, 2].tolist())},
         RGB,
-        np.where((RGB[1, 2] == RGB).all(2, keepdims=True), 0, 255).astype(np.uint8),
-    ),
-    "PA.tiff": (
-        Image.merge("LA", [Image.fromarray(INDICES), Image.fromarray(GREY[..., 0])]),
-        {},
-        INDICES[..., None],
-        GREY,
+        (RGB[1, 2] != RGB).any(2, keepdims=True) * np.uint8(255),
     ),
 }
+"""A picture, how it is saved, and the pixels and the opacity that it has."""
 
 
 CMYK_PROFILE = bytes(pyvips.Image.profile_load("cmyk"))
 """A press profile that comes with libvips."""
 
 
-def inks():
-    """Draw smooth CMYK, of which no channel is clipped in RGB."""
-    rows, columns = np.mgrid[:24, :32]
-    planes = [rows * 4, columns * 3, 90 - rows * 2, rows + columns]
-    levels = np.stack(planes, -1).astype(np.uint8)
-    return Image.frombytes("CMYK", (32, 24), levels.tobytes())
+ROWS, COLUMNS = np.mgrid[:24, :32]
+INK = np.dstack([ROWS * 4, COLUMNS * 3, 90 - ROWS * 2, ROWS + COLUMNS]).astype(np.uint8)
+INKS = Image.frombytes("CMYK", (32, 24), INK.tobytes())
+"""Smooth CMYK, of which no channel is clipped in RGB."""
 
 
 def lab_like_print(image, embedded):
@@ -90,19 +88,19 @@ def lab_like_print(image, embedded):
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(saved, name):
+def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(name):
     """Pixels and opacity are those that went into the file, and a program's image has them too.
 
     They are contiguous and writable, so that torch shares them without a warning.
     """
-    image, options, pixels, alpha = MODES[name]
-    path = saved(image, name, **options)
-    with Image.open(path) as opened:
+    source, options, pixels, alpha = MODES[name]
+    data = as_bytes(source, Path(name).suffix[1:], **options)
+    with Image.open(io.BytesIO(data)) as opened:
         same = from_pillow(opened)
-    header = read_header(path)
+    header = read_header(NAME, data)
 
     assert (header.channels, header.alpha) == (pixels.shape[2], alpha is not None)
-    for picture in (read(path), same):
+    for picture in (read(NAME, data), same):
         assert (picture.alpha is None) == (alpha is None)
         for expected, found in ((pixels, picture.pixels), (alpha, picture.alpha)):
             if expected is not None:
@@ -134,26 +132,22 @@ def test_other_colour_models_become_rgb(mode, colour, pixels, alpha):
     assert alpha == (None if opacity is None else opacity.item())
 
 
-# ---- what every picture is ----------------------------------------------------------------
-
-
 # ---- colour spaces ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.tiff"])
-def test_cmyk_is_converted_through_its_profile(saved, name):
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_converted_through_its_profile(kind):
     """The colours look as the press profile says, within one CIE76 on average; it is noted."""
-    options = {"quality": 100} if "jpg" in name else {}
-    path = saved(inks(), name, icc_profile=CMYK_PROFILE, **options)
+    data = as_bytes(INKS, kind, icc_profile=CMYK_PROFILE, quality=100)
 
-    album = read_album(path)
+    album = read_album(NAME, data)
 
     found = lab_like_print(album.pictures[0].pixels, SRGB)
-    difference = np.linalg.norm(found - lab_like_print(inks(), CMYK_PROFILE), axis=2)
+    difference = np.linalg.norm(found - lab_like_print(INKS, CMYK_PROFILE), axis=2)
     assert difference.mean() < 1.5
     assert album.notes == ("CMYK converted to sRGB through its profile",)
     assert album.pictures[0].metadata.icc_profile is None
-    assert read_header(path).channels == 3
+    assert read_header(NAME, data).channels == 3
 
 
 @pytest.mark.parametrize(
@@ -162,28 +156,25 @@ def test_cmyk_is_converted_through_its_profile(saved, name):
         (None, "it has no profile"),
         (CMYK_PROFILE[:4000], "its profile is unusable"),
         (SRGB, "its profile is unusable"),
-        (b"nonsense", "its profile is unusable"),
     ],
-    ids=["none", "cut", "of RGB", "nonsense"],
+    ids=["none", "cut", "of RGB"],
 )
-def test_cmyk_without_a_sound_profile_is_converted_plainly(saved, embedded, reason):
+def test_cmyk_without_a_sound_profile_is_converted_plainly(embedded, reason):
     """A bad profile does not cost the picture, and what was done instead is noted."""
-    path = saved(inks(), "a.tiff", icc_profile=embedded)
-
-    album = read_album(path)
+    album = read_album(NAME, as_bytes(INKS, "TIFF", icc_profile=embedded))
 
     assert album.notes == (f"CMYK converted to sRGB by a plain formula: {reason}",)
-    np.testing.assert_array_equal(np.array(inks().convert("RGB")), album.pictures[0].pixels)
+    np.testing.assert_array_equal(np.array(INKS.convert("RGB")), album.pictures[0].pixels)
     assert album.pictures[0].metadata.icc_profile is None
 
 
-def test_lab_is_converted(saved):
+def test_lab_is_converted():
     """CIELAB becomes the sRGB that looks the same, which is noted."""
     lab = Image.new("LAB", (8, 8), (160, 128 + 20, 128 - 30))
 
-    album = read_album(saved(lab, "a.tiff"))
+    album = read_album(NAME, as_bytes(lab, "TIFF"))
 
-    (found,) = {tuple(row) for row in lab_like_print(album.pictures[0].pixels, SRGB)[0]}
+    found = lab_like_print(album.pictures[0].pixels, SRGB)[0, 0]
     np.testing.assert_allclose(found, (160 * 100 / 255, 20, -30), atol=1)
     assert album.notes == ("CIELAB converted to sRGB",)
 
@@ -195,10 +186,8 @@ def test_lab_is_converted(saved):
     ("pixels", "alpha", "expected"),
     [
         (noise(2), None, "pixels must be HxWx1 or HxWx3 and not empty, not (5, 7, 2)"),
-        (noise(3)[:0], None, "pixels must be HxWx1 or HxWx3 and not empty, not (0, 7, 3)"),
         (noise(3) / 255, None, "pixels must be uint8 or uint16, not float64"),
         (noise(3), noise(1)[1:], "alpha must be 5x7x1 uint8 like its pixels"),
-        (noise(3), noise(1, np.uint16), "alpha must be 5x7x1 uint8 like its pixels"),
     ],
 )
 def test_arrays_that_are_no_picture_are_refused(pixels, alpha, expected):
@@ -212,41 +201,35 @@ def test_arrays_that_are_no_picture_are_refused(pixels, alpha, expected):
 # ---- orientation --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tiff", "deflate.tiff", "a.webp", "a.jpg"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_orientation_is_applied(saved, name, orientation):
-    """Pixels are turned upright and the size is swapped; the EXIF block stays as it was."""
-    stored = smooth()
-    options = {"lossless": True} if "webp" in name else {"quality": 100, "subsampling": 0}
-    if "tiff" in name:
-        options = {"compression": "tiff_adobe_deflate"} if "deflate" in name else {}
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    exif[ExifTags.Base.Make] = "Maker"
-    path = saved(as_image(stored), name, exif=exif.tobytes(), **options)
+def test_exif_orientation_is_applied(kind, orientation):
+    """Pixels and opacity are turned upright, the size is swapped; EXIF stays as it was."""
+    stored, options = np.dstack([smooth(), smooth(1) + 9]), {"lossless": True, "exact": True}
+    if kind == "JPEG":
+        stored, options = smooth(), {"quality": 100, "subsampling": 0}
+    data = as_bytes(stored, kind, exif=exif_block(orientation), **options)
 
-    picture = read(path)
+    picture = read(NAME, data)
 
     expected = UPRIGHT[orientation](stored)
-    tolerance = 3 if "jpg" in name else 0
-    np.testing.assert_allclose(picture.pixels.astype(int), expected, rtol=0, atol=tolerance)
-    assert (expected.shape[1], expected.shape[0]) == read_size(path)
+    found = picture.pixels if kind == "JPEG" else np.dstack([picture.pixels, picture.alpha])
+    tolerance = 3 if kind == "JPEG" else 0
+    np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=tolerance)
+    assert (expected.shape[1], expected.shape[0]) == read_size(NAME, data)
     expected_tags = {ExifTags.Base.Make: "Maker", ExifTags.Base.Orientation: orientation}
-    assert expected_tags == parsed(picture.metadata.exif)[0]
+    assert expected_tags.items() <= parsed(picture.metadata.exif)[0].items()
     assert picture.metadata.orientation == orientation
     assert picture.metadata.size == (picture.width, picture.height)
 
 
-@pytest.mark.parametrize("late", [True, False], ids=["behind", "before"])
-def test_png_orientation_is_found_on_either_side_of_the_pixels(saved, late):
-    """EXIF may follow the pixels of a PNG; reading and measuring agree about it."""
-    chunk = (b"eXIf", exif_block(orientation=8)[6:])
-    text = (b"tEXt", b"Comment\0hello")
-    data = png(8, 0, b"abc", text, late=(text, chunk)) if late else png(8, 0, b"abc", chunk)
-    path = saved(data, "a.png")
+def test_exif_may_follow_the_pixels_of_a_png():
+    """Reading and measuring agree about its orientation."""
+    text, exif = (b"tEXt", b"Comment\0hello"), (b"eXIf", exif_block(orientation=8)[6:])
+    data = png(8, 0, b"abc", text, late=(text, exif))
 
-    assert read(path).pixels.tolist() == [[[99]], [[98]], [[97]]]
-    assert read_size(path) == (1, 3)
+    assert read(NAME, data).pixels.tolist() == [[[99]], [[98]], [[97]]]
+    assert read_size(NAME, data) == (1, 3)
 
 
 # ---- memory -------------------------------------------------------------------------------
@@ -261,9 +244,7 @@ def test_strips_are_put_together(mode, orientation):
     levels = noise(3, height=1001, width=1300)
     image = as_image(levels).convert("I" if mode == "I;16" else mode).convert(mode)
     whole = np.asarray(image.convert("RGB") if mode == "P" else image).reshape(1001, 1300, -1)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    image.info["exif"] = exif.tobytes()
+    image.info["exif"] = exif_block(orientation)
     found = from_pillow(image)
     expected = UPRIGHT[orientation](whole)
     np.testing.assert_array_equal(found.pixels, expected[..., : 1 if mode in {"L", "I;16"} else 3])
@@ -274,10 +255,8 @@ def test_strips_are_put_together(mode, orientation):
 @needs_proc
 def test_decoding_takes_what_pillow_takes_and_the_array(tmp_path):
     """Pixels on their side take 4 bytes in Pillow and 3 in the array, and no third copy."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
     tile = noise(3, height=500, width=500)
-    as_image(np.tile(tile, (8, 10, 1))).save(tmp_path / "a.jpg", quality=50, exif=exif)
+    as_image(np.tile(tile, (8, 10, 1))).save(tmp_path / "a.jpg", quality=50, exif=exif_block(6))
 
     work = "assert read(Path(sys.argv[1])).width == 4000"
     grown = growth(work, tmp_path / "a.jpg", first="from srcli.imaging.reading import read")
