@@ -39,12 +39,12 @@ def as_image(levels):
 
 def as_bytes(picture, kind, **options):
     """Encode an image, an array, or the frames of an animation through Pillow."""
-    first, *others = picture if isinstance(picture, list) else [picture]
+    parts = picture if isinstance(picture, list) else [picture]
+    first, *others = (as_image(each) if isinstance(each, np.ndarray) else each for each in parts)
     if others:
         options |= {"save_all": True, "append_images": others}
     stream = io.BytesIO()
-    image = as_image(first) if isinstance(first, np.ndarray) else first
-    image.save(stream, kind, **options)
+    first.save(stream, kind, **options)
     return stream.getvalue()
 
 

@@ -1,57 +1,60 @@
 """Frames and pages: each is what is to be seen."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image
-from reading_files import AVIF, SRGB, as_image, drawn, exif_block, message_of, noise, parsed
+from reading_files import (
+    AVIF,
+    NAME,
+    SRGB,
+    as_bytes,
+    as_image,
+    drawn,
+    exif_block,
+    message_of,
+    noise,
+    parsed,
+)
 
-from srcli.errors import ImageError
 from srcli.imaging.reading import read, read_album, read_header, read_size
 
-
-def lossless_options(name):
-    """What makes an encoder keep every level, if it can."""
-    return {
-        "webp": {"lossless": True, "exact": True},
-        "avif": {"quality": 100, "subsampling": "4:4:4"},
-    }.get(name, {})
-
-
-# ---- frames and pages ---------------------------------------------------------------------
+EXACT = {
+    "WEBP": {"lossless": True, "exact": True},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+    "GIF": {"disposal": 2},
+    "PNG": {"blend": 0, "disposal": 1},
+}
+"""What makes an encoder keep every level, if it can."""
 
 
 @pytest.mark.parametrize("clear", [False, True], ids=["opaque", "clear"])
-@pytest.mark.parametrize("name", ["gif", "png", "webp", pytest.param("avif", marks=AVIF)])
-def test_every_frame_is_what_is_to_be_seen(saved, name, clear):
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", pytest.param("AVIF", marks=AVIF)])
+def test_every_frame_is_what_is_to_be_seen(kind, clear):
     """All frames arrive composed, of one kind, with the time that each is shown."""
-    frames = drawn(clear)
-    times = [100, 50, 2000, 230]
-    options = {"duration": times, "disposal": 2} if name == "gif" else {"duration": times}
-    options |= {"blend": 0, "disposal": 1} if name == "png" else lossless_options(name)
-    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:], **options)
+    frames, times = drawn(clear), [100, 50, 2000, 230]
+    data = as_bytes(frames, kind, duration=times, **EXACT[kind])
 
-    album = read_album(path)
+    album = read_album(NAME, data)
 
     assert [picture.duration for picture in album.pictures] == times
-    assert album.format == name.upper()
+    assert album.format == kind
     for frame, picture in zip(frames, album.pictures, strict=True):
         expected = np.array(frame.convert("RGBA")).astype(int)
         seen = expected[..., 3] > 0
-        tolerance = 3 if name == "avif" else 2 if name == "gif" else 0
+        tolerance = {"AVIF": 3, "GIF": 2}.get(kind, 0)
         np.testing.assert_allclose(picture.pixels[seen], expected[seen][:, :3], atol=tolerance)
         if clear:
             np.testing.assert_array_equal(expected[..., 3:], picture.alpha)
-        elif name != "webp":  # whose animations always have a channel of opacity
+        elif kind != "WEBP":  # whose animations always have a channel of opacity
             assert picture.alpha is None
-    header = read_header(path)
+    header = read_header(NAME, data)
     assert (header.frames, header.width, header.height) == (4, 16, 12)
-    assert (header.channels, header.bits, header.format) == (3, 8, name.upper())
+    assert (header.channels, header.bits, header.format) == (3, 8, kind)
     assert not clear or header.alpha
-    np.testing.assert_array_equal(album.pictures[0].pixels, read(path).pixels)
+    np.testing.assert_array_equal(album.pictures[0].pixels, read(NAME, data).pixels)
 
 
 def test_what_frames_of_a_webp_leave_out_is_clear():
@@ -59,71 +62,61 @@ def test_what_frames_of_a_webp_leave_out_is_clear():
     frames = [Image.new("RGBA", (16, 12)) for _ in "ab"]
     for place, frame in enumerate(frames):
         frame.paste((200, 60, 30, 255), (4 * place, 2, 4 * place + 4, 6))
-    stream = io.BytesIO()
-    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    data = as_bytes(frames, "WEBP", lossless=True)
 
-    assert not stream.getvalue()[20] & 0x10
-    for picture, frame in zip(
-        read_album(Path("a"), stream.getvalue()).pictures, frames, strict=True
-    ):
+    assert not data[20] & 0x10
+    for picture, frame in zip(read_album(NAME, data).pictures, frames, strict=True):
         np.testing.assert_array_equal(picture.alpha[..., 0], np.array(frame)[..., 3])
 
 
-def test_a_still_picture_has_no_time(saved):
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_a_still_picture_has_no_time(kind):
     """One frame is no animation, whatever its file says about time."""
-    for name in ("a.gif", "a.webp", "a.png"):
-        album = read_album(saved(drawn(clear=False)[0], name, duration=80, loop=3))
+    album = read_album(NAME, as_bytes(drawn(clear=False)[0], kind, duration=80, loop=3))
 
-        assert (album.pictures[0].duration, album.loop, album.notes) == (None, None, ())
+    assert (album.pictures[0].duration, album.loop, album.notes) == (None, None, ())
 
 
-def test_the_stand_in_of_an_animated_png_is_left_out(saved):
+def test_the_stand_in_of_an_animated_png_is_left_out():
     """A picture for programs without animations is no frame; that it is gone is told."""
     frames = drawn(clear=False)
-    path = saved(
-        frames[0], "a.png", save_all=True, append_images=frames[1:], default_image=True, duration=9
-    )
+    data = as_bytes(frames, "PNG", default_image=True, duration=9)
 
-    album = read_album(path)
+    album = read_album(NAME, data)
 
-    assert len(album.pictures) == read_header(path).frames == 3
+    assert len(album.pictures) == read_header(NAME, data).frames == 3
     assert album.notes == ("the picture that stands in for the animation is left out",)
-    np.testing.assert_array_equal(np.array(frames[1]), album.pictures[0].pixels)
-    np.testing.assert_array_equal(np.array(frames[1]), read(path).pixels)
+    for first in (album.pictures[0], read(NAME, data)):
+        np.testing.assert_array_equal(np.array(frames[1]), first.pixels)
 
 
-def test_an_animation_is_turned_and_described(saved):
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_an_animation_is_turned_and_described(kind):
     """Orientation and metadata belong to all frames."""
     frames = drawn(clear=False)
-    for name in ("a.png", "a.webp"):
-        options = {"exif": exif_block(6), **({"lossless": True} if "webp" in name else {})}
-        path = saved(frames[0], name, save_all=True, append_images=frames[1:], **options)
+    data = as_bytes(frames, kind, exif=exif_block(6), **EXACT[kind])
 
-        for frame, picture in zip(frames, read_album(path).pictures, strict=True):
-            np.testing.assert_array_equal(np.rot90(np.array(frame), -1), picture.pixels)
-            assert parsed(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
-        assert read_size(path) == (12, 16)
+    for frame, picture in zip(frames, read_album(NAME, data).pictures, strict=True):
+        np.testing.assert_array_equal(np.rot90(np.array(frame), -1), picture.pixels)
+        assert parsed(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
+    assert read_size(NAME, data) == (12, 16)
 
 
-def test_grey_frames_stay_grey_until_one_is_coloured(saved):
-    """All frames are of one kind: grey if all are, RGB if any is."""
-    grey = [Image.new("RGB", (9, 9), (level,) * 3) for level in (10, 90, 200)]
-    for frames, channels in ((grey, 1), ([*grey, Image.new("RGB", (9, 9), "red")], 3)):
-        path = saved(frames[0], "a.gif", save_all=True, append_images=frames[1:])
-
-        kinds = {picture.pixels.shape[2] for picture in read_album(path).pictures}
-
-        assert kinds == {channels}
+GREYS = [Image.new("RGB", (9, 9), (level,) * 3) for level in (10, 90, 200)]
 
 
-def test_grey_frames_with_a_profile_of_colours_stay_rgb():
-    """The profile says nothing of grey."""
-    stream = io.BytesIO()
-    frames = [Image.new("RGB", (9, 9), (level,) * 3) for level in (10, 90)]
-    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:], icc_profile=SRGB)
-
-    first = read_album(Path("a"), stream.getvalue()).pictures[0]
-    assert (first.pixels.shape, first.metadata.icc_profile) == ((9, 9, 3), SRGB)
+@pytest.mark.parametrize(
+    ("data", "channels"),
+    [
+        (as_bytes(GREYS, "GIF"), 1),
+        (as_bytes([*GREYS, Image.new("RGB", (9, 9), "red")], "GIF"), 3),
+        (as_bytes(GREYS, "PNG", icc_profile=SRGB), 3),
+    ],
+    ids=["grey", "one is red", "a profile of colours"],
+)
+def test_grey_frames_stay_grey_until_one_is_coloured(data, channels):
+    """All frames are of one kind; a profile of colours says nothing of grey."""
+    assert {picture.pixels.shape[2] for picture in read_album(NAME, data).pictures} == {channels}
 
 
 def test_every_page_of_a_tiff_is_its_own_picture():
@@ -142,7 +135,7 @@ def test_every_page_of_a_tiff_is_its_own_picture():
         writer.write(turned, photometric="rgb", extratags=[(274, 3, 1, 8, True)])
     data = stream.getvalue()
 
-    album = read_album(Path("a.tiff"), data)
+    album = read_album(NAME, data)
 
     for expected, picture in zip((deep, grey, np.rot90(turned)), album.pictures, strict=True):
         np.testing.assert_array_equal(expected, picture.pixels)
@@ -151,40 +144,30 @@ def test_every_page_of_a_tiff_is_its_own_picture():
     assert [picture.metadata.dpi for picture in album.pictures] == [(300, 300), None, None]
     assert album.notes == ("reduced copies of its pages are left out",)
     assert album.loop is None
-    header = read_header(Path("a.tiff"), data)
+    header = read_header(NAME, data)
     assert (header.frames, header.bits, header.channels) == (3, 16, 3)
 
 
-@pytest.mark.parametrize("name", ["gif", "png"])
-def test_a_damaged_frame_is_named(saved, name):
-    """Which frame of how many is damaged is part of the message."""
+def damaged_frames(kind):
+    """Make an animation or pages of which the last is damaged."""
     frames = [as_image(noise(3, seed=seed, height=30, width=30)) for seed in range(4)]
-    path = saved(frames[0], f"a.{name}", save_all=True, append_images=frames[1:])
-    data = bytearray(path.read_bytes())
-    if name == "png":
-        data[data.rindex(b"fdAT") + 200] ^= 0xFF
-        damage = "broken data stream when reading image file"
-        expected = f"frame 4 of 4 is damaged ({damage}); fetch the file again"
-    else:
-        del data[-50:]
-        expected = "frame 4 of 4 is truncated, its end is missing; fetch the file again"
-    path.write_bytes(data)
-
-    assert message_of(path, read_album) == expected
+    if kind == "GIF":
+        return as_bytes(frames, kind)[:-50]
+    options = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    data = bytearray(as_bytes(frames, kind, **options))
+    where = data.rindex(b"fdAT") if kind == "PNG" else data.rindex(b"\x78\x9c")
+    data[where + 200] ^= 0xFF
+    return bytes(data)
 
 
-def test_a_damaged_page_is_named():
-    """Of a TIFF it is the page."""
-    stream = io.BytesIO()
-    with tifffile.TiffWriter(stream) as writer:
-        for seed in range(3):
-            levels = noise(3, np.uint16, seed=seed, height=30, width=30)
-            writer.write(levels, photometric="rgb", compression="zlib", metadata=None)
-    stream.seek(0)
-    with tifffile.TiffFile(stream) as file:
-        middle = file.pages[1].dataoffsets[0] + 900
-    data = bytearray(stream.getvalue())
-    data[middle] ^= 0xFF
-
-    with pytest.raises(ImageError, match=r"^a: page 2 of 3 is damaged \(.*\); fetch the file"):
-        read_album(Path("a"), bytes(data))
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("GIF", "frame 4 of 4 is truncated, its end is missing"),
+        ("PNG", "frame 4 of 4 is damaged (broken data stream"),
+        ("TIFF", "page 4 of 4 is damaged ("),
+    ],
+)
+def test_a_damaged_frame_is_named(kind, problem):
+    """Which frame or page of how many is damaged is part of the message."""
+    assert message_of(NAME, read_album, damaged_frames(kind)).startswith(problem)

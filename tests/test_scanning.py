@@ -1,13 +1,15 @@
+"""Pictures that are decoded a few rows at a time."""
+
 import os
 import random
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin
-from reading_files import SRGB, as_image
+from PIL import ImageFile, PngImagePlugin
+from reading_files import SRGB, as_bytes, as_image, exif_block, tiff
 from run_files import growth, needs_proc
 
 from srcli.errors import ImageError
@@ -41,28 +43,28 @@ def by_tifffile(levels, path, **options):
     tifffile.imwrite(path, levels if levels.shape[2] == 3 else levels[..., 0], **options)
 
 
-DEEP, GREY, DEEP_GREY = (3, np.uint16), (1, np.uint8), (1, np.uint16)
+COLOUR, DEEP, GREY, DEEP_GREY = (3, np.uint8), (3, np.uint16), (1, np.uint8), (1, np.uint16)
 TILES = {"tile": True, "tile_width": 32, "tile_height": 32}
 
 WAYS = {
-    "png": (by_pillow, "a.png", (3, np.uint8), {}),
+    "png": (by_pillow, "a.png", COLOUR, {}),
     "png-16": (by_vips, "a.png", DEEP, {}),
     "png-grey-16": (by_vips, "a.png", DEEP_GREY, {}),
-    "jpeg-420": (by_pillow, "a.jpg", (3, np.uint8), {"quality": 80}),
-    "jpeg-422": (by_pillow, "a.jpg", (3, np.uint8), {"quality": 60, "subsampling": 1}),
-    "jpeg-rgb": (by_pillow, "a.jpg", (3, np.uint8), {"keep_rgb": True}),
-    "jpeg-restarts": (by_pillow, "a.jpg", (3, np.uint8), {"restart_marker_rows": 1}),
-    "jpeg-progressive": (by_pillow, "a.jpg", (3, np.uint8), {"progressive": True}),
+    "jpeg-420": (by_pillow, "a.jpg", COLOUR, {"quality": 80}),
+    "jpeg-422": (by_pillow, "a.jpg", COLOUR, {"quality": 60, "subsampling": 1}),
+    "jpeg-rgb": (by_pillow, "a.jpg", COLOUR, {"keep_rgb": True}),
+    "jpeg-restarts": (by_pillow, "a.jpg", COLOUR, {"restart_marker_rows": 1}),
+    "jpeg-progressive": (by_pillow, "a.jpg", COLOUR, {"progressive": True}),
     "jpeg-grey": (by_pillow, "a.jpg", GREY, {"quality": 75}),
-    "tiff": (by_tifffile, "a.tif", (3, np.uint8), {}),
+    "tiff": (by_tifffile, "a.tif", COLOUR, {}),
     "tiff-grey": (by_tifffile, "a.tif", GREY, {"rowsperstrip": 3}),
     "tiff-grey-16": (by_tifffile, "a.tif", DEEP_GREY, {"compression": "zlib", "rowsperstrip": 50}),
     "tiff-motorola": (by_tifffile, "a.tif", DEEP, {"byteorder": ">"}),
     "bigtiff": (by_tifffile, "a.tif", GREY, {"bigtiff": True, "compression": "zlib"}),
     "tiff-lzw": (by_vips, "a.tif", DEEP, {"compression": "lzw", "predictor": "horizontal"}),
-    "tiff-tiles": (by_vips, "a.tif", (3, np.uint8), {"compression": "deflate", **TILES}),
-    "tiff-jpeg": (by_pillow, "a.tif", (3, np.uint8), {"compression": "jpeg", "quality": 85}),
-    "tiff-jpeg-tiles": (by_vips, "a.tif", (3, np.uint8), {"compression": "jpeg", **TILES}),
+    "tiff-tiles": (by_vips, "a.tif", COLOUR, {"compression": "deflate", **TILES}),
+    "tiff-jpeg": (by_pillow, "a.tif", COLOUR, {"compression": "jpeg", "quality": 85}),
+    "tiff-jpeg-tiles": (by_vips, "a.tif", COLOUR, {"compression": "jpeg", **TILES}),
 }
 """Who saves a kind of file, its name, its channels and depth, and options."""
 
@@ -102,43 +104,32 @@ def test_the_bands_are_the_picture(way, tmp_path):
         path.unlink()
 
 
-def exif(orientation=1):
-    """Make EXIF with an orientation."""
-    block = Image.Exif()
-    block[ExifTags.Base.Make] = "Maker"
-    block[ExifTags.Base.Orientation] = orientation
-    return block
-
-
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
 def test_metadata_is_that_of_read(name, tmp_path):
     """A profile, EXIF, resolution, comments and texts come along."""
     texts = PngImagePlugin.PngInfo()
     texts.add_text("Title", "before")
     own = {"a.png": {"pnginfo": texts}, "a.jpg": {"comment": b"said"}}.get(name, {})
-    by_pillow(
-        picture(40, 30), tmp_path / name, icc_profile=SRGB, exif=exif(), dpi=(300, 300), **own
-    )
+    own |= {"icc_profile": SRGB, "exif": exif_block(), "dpi": (300, 300)}
+    by_pillow(picture(40, 30), tmp_path / name, **own)
     with scan(tmp_path / name) as found:
         metadata = found.metadata
     assert metadata == read(tmp_path / name).metadata
-    assert metadata.icc_profile
+    assert metadata.icc_profile == SRGB
     assert metadata.exif
     assert metadata.dpi == pytest.approx((300, 300), abs=0.1)
     assert name == "a.tif" or metadata.text or metadata.comment
 
 
-@pytest.mark.parametrize("rows", [1, 3, 100, 128, 129, 272, 700])
-@pytest.mark.parametrize("compression", ["none", "tiff_lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("rows", [1, 3, 128, 129, 272, 700])
+@pytest.mark.parametrize("compression", ["none", "tiff_lzw", "zlib"])
 def test_strips_of_any_height_are_scanned(compression, rows, tmp_path):
     """However many rows a compressed strip has, bands lose none of them."""
     levels, path = picture(60, 700), tmp_path / "a.tif"
     if compression in {"none", "zlib"}:
         by_tifffile(levels, path, compression=compression, rowsperstrip=rows)
     else:
-        by_pillow(
-            levels, path, compression=compression.replace("lzw", "tiff_lzw"), strip_size=rows * 180
-        )
+        by_pillow(levels, path, compression=compression, strip_size=rows * 180)
     np.testing.assert_array_equal(scanned(path), levels)
 
 
@@ -157,39 +148,37 @@ def test_long_rows_come_in_lower_bands(way, tmp_path):
 # ---- what is not scanned ------------------------------------------------------------------
 
 
-def interlaced(image, path):
-    """Save an interlaced PNG, which Pillow cannot."""
-    pyvips.Image.new_from_array(np.asarray(image)).write_to_file(str(path), interlace=True)
+def by_pillow_as(mode):
+    """Return what saves a picture through Pillow in another mode."""
+    return lambda levels, path: as_image(levels).convert(mode).save(path)
 
 
-def frames(image, path):
-    """Save an animation of two frames."""
-    image.save(path, save_all=True, append_images=[image.rotate(90)])
+def frames(levels, path):
+    """Save an animation of two frames, or two pages."""
+    path.write_bytes(
+        as_bytes([levels, levels[::-1].copy()], path.suffix[1:].replace("tif", "tiff"))
+    )
 
 
 REFUSED = {
-    "palette": ("a.png", lambda image, path: image.quantize(8).save(path)),
-    "alpha": ("a.png", lambda image, path: image.convert("RGBA").save(path)),
-    "interlaced": ("a.png", interlaced),
+    "palette": ("a.png", by_pillow_as("P")),
+    "alpha": ("a.png", by_pillow_as("RGBA")),
+    "interlaced": ("a.png", partial(by_vips, interlace=True)),
     "animated": ("a.png", frames),
-    "turned jpeg": ("a.jpg", lambda image, path: image.save(path, exif=exif(6))),
-    "cmyk": ("a.jpg", lambda image, path: image.convert("CMYK").save(path)),
-    "alpha tiff": ("a.tif", lambda image, path: image.convert("RGBA").save(path)),
+    "turned jpeg": ("a.jpg", partial(by_pillow, exif=exif_block(6))),
+    "cmyk": ("a.jpg", by_pillow_as("CMYK")),
+    "alpha tiff": ("a.tif", by_pillow_as("RGBA")),
     "two pages": ("a.tif", frames),
     "white is zero": (
         "a.tif",
-        lambda image, path: tifffile.imwrite(
-            path, np.asarray(image.convert("L")), photometric="miniswhite"
-        ),
+        lambda levels, path: by_tifffile(levels[..., :1], path, photometric="miniswhite"),
     ),
     "planes": (
         "a.tif",
-        lambda image, path: tifffile.imwrite(
-            path, np.moveaxis(np.asarray(image), 2, 0), photometric="rgb", planarconfig="separate"
-        ),
+        lambda levels, path: path.write_bytes(tiff(levels, planar="separate")),
     ),
-    "ppm": ("a.ppm", lambda image, path: image.save(path)),
-    "webp": ("a.webp", lambda image, path: image.save(path)),
+    "ppm": ("a.ppm", by_pillow),
+    "webp": ("a.webp", by_pillow),
 }
 """A name, and who writes there what is to be read in the other way."""
 
@@ -198,7 +187,7 @@ REFUSED = {
 def test_other_kinds_are_left_to_read(kind, tmp_path):
     """Of what needs more than decoding there is no scan, and ``read`` reads it."""
     name, write = REFUSED[kind]
-    write(as_image(picture(40, 30)), tmp_path / name)
+    write(picture(40, 30), tmp_path / name)
     assert scanned(tmp_path / name) is None
     assert read(tmp_path / name).pixels.size
 
@@ -210,7 +199,6 @@ def test_a_large_compressed_strip_is_left_to_read(tmp_path):
     assert scanned(tmp_path / "a.tif") is None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
 def test_a_pipe_is_left_alone(tmp_path):
     """Nothing is taken from a pipe, which could not be read again."""
     os.mkfifo(tmp_path / "pipe")
@@ -238,31 +226,25 @@ DAMAGED = "png png-16 jpeg-420 jpeg-progressive tiff tiff-lzw tiff-tiles tiff-jp
 @pytest.mark.parametrize("way", DAMAGED.split())
 def test_damage_never_gives_other_levels_than_read(way, tmp_path, monkeypatch, capfd):
     """Of a damaged file come the rows of ``read``, or an error, or no scan; nothing is printed."""
-    chance = random.Random(5)  # noqa: S311 - the same damage each time
+    chance, same = random.Random(5), 0  # noqa: S311 - the same damage each time
     whole = save(way, (83, 301), tmp_path).read_bytes()
-    outcomes = []
     # Or what stands behind the last row of a JPEG may be damaged as well.
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", way.startswith("jpeg"))
     for number in range(60):
         path = tmp_path / f"{number}{WAYS[way][1]}"
         path.write_bytes(damaged(whole, chance))
-        levels, problem = attempt(path)
+        levels, problem = None, path.name
+        try:
+            levels = scanned(path)
+        except ImageError as error:
+            problem = str(error)
+        assert path.name in problem
+        assert "\n" not in problem
         if levels is not None:
+            same += 1
             np.testing.assert_array_equal(levels, read(path).pixels)
-        elif problem:
-            assert path.name in problem
-            assert "\n" not in problem
-        outcomes.append("same" if levels is not None else "error" if problem else "none")
-    assert outcomes.count("same") < 55
+    assert same < 55
     assert capfd.readouterr() == ("", "")
-
-
-def attempt(path):
-    """Scan a file, and give its levels, if any, and what is the matter with it, if anything."""
-    try:
-        return scanned(path), ""
-    except ImageError as error:
-        return None, str(error)
 
 
 def damaged(data, chance):
