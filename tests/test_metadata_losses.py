@@ -325,20 +325,6 @@ def test_exif_of_an_avif_is_not_laid_out_anew():
     assert found.exif.removeprefix(b"Exif\0\0") in data
 
 
-@pytest.mark.parametrize("cut", [14 + 12, 14 + 12 + 6, 14 + 12 + 24])
-@pytest.mark.parametrize("whole", [False, True])
-def test_captions_go_on_in_the_next_segment(cut, *, whole):
-    """In the middle of a resource, or in another one."""
-    records = b"\x1c\x02\x05\0\x05Night" + b"\x1c\x02\x78\0\x07Caption" + b"\x1c\x02\x19\0\1k"
-    start, head = b"Photoshop 3.0\0", b"8BIM\4\4\0\0"
-    parts = records[: cut - 26], records[cut - 26 :]
-    first = start + head + struct.pack(">I", len(parts[0] if whole else records)) + parts[0]
-    second = start + (head + struct.pack(">I", len(parts[1])) if whole else b"") + parts[1]
-
-    found = read(NAME, jpeg((0xED, first), (0xED, second))).metadata.iptc
-    assert found == records
-
-
 def test_captions_that_imagemagick_puts_into_a_png_are_kept():
     """As hexadecimal digits of a resource of Photoshop."""
     record = b"\x1c\x02\x05\0\x05Night"
