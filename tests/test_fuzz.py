@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image, features
-from reading_files import as_bytes
+from reading_files import as_bytes, tiff
 
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
@@ -40,29 +39,28 @@ def pillow_files():
     """Make a file of every format and of most of its kinds."""
     rgb, rgba = (Image.fromarray(levels(count)) for count in (3, 4))
     grey = Image.fromarray(levels(1)[..., 0])
+    bilevel, palette = grey.convert("1"), rgb.quantize(16)
     frames = [Image.fromarray(levels(3, seed=seed)) for seed in range(3)]
-    several = {"save_all": True, "append_images": frames[1:]}
     yield "rgb.jpg", as_bytes(rgb, "JPEG", comment=b"night", dpi=(72, 72))
     yield "progressive.jpg", as_bytes(rgb, "JPEG", progressive=True, exif=Image.Exif().tobytes())
     yield "cmyk.jpg", as_bytes(rgb.convert("CMYK"), "JPEG")
     yield "grey.jpg", as_bytes(grey, "JPEG")
-    for name, image in (("rgb", rgb), ("rgba", rgba), ("grey", grey), ("1", grey.convert("1"))):
+    for name, image in (("rgb", rgb), ("rgba", rgba), ("grey", grey), ("1", bilevel)):
         yield f"{name}.png", as_bytes(image, "PNG")
         yield f"{name}.tif", as_bytes(image, "TIFF", compression="tiff_adobe_deflate")
-    yield "palette.png", as_bytes(rgb.quantize(16), "PNG", transparency=3)
-    yield "animated.png", as_bytes(frames[0], "PNG", duration=50, **several)
+    yield "palette.png", as_bytes(palette, "PNG", transparency=3)
+    for kind in ("PNG", "WEBP", "GIF"):
+        yield f"animated.{kind.lower()}", as_bytes(frames, kind, duration=50, loop=2)
     yield "rgba.webp", as_bytes(rgba, "WEBP", lossless=True)
     yield "lossy.webp", as_bytes(rgb, "WEBP", exif=b"Exif\0\0II*\0")
-    yield "animated.webp", as_bytes(frames[0], "WEBP", duration=50, **several)
     yield "grey.gif", as_bytes(grey, "GIF")
-    yield "animated.gif", as_bytes(frames[0], "GIF", duration=50, loop=2, **several)
-    yield "pages.tif", as_bytes(frames[0], "TIFF", compression="tiff_lzw", **several)
-    yield "fax.tif", as_bytes(grey.convert("1"), "TIFF", compression="group4")
+    yield "pages.tif", as_bytes(frames, "TIFF", compression="tiff_lzw")
+    yield "fax.tif", as_bytes(bilevel, "TIFF", compression="group4")
     yield "jpeg.tif", as_bytes(rgb, "TIFF", compression="jpeg")
     yield "rgb.bmp", as_bytes(rgb, "BMP")
-    yield "palette.bmp", as_bytes(rgb.quantize(16), "BMP")
+    yield "palette.bmp", as_bytes(palette, "BMP")
     yield "rgb.ppm", as_bytes(rgb, "PPM")
-    yield "bits.pbm", as_bytes(grey.convert("1"), "PPM")
+    yield "bits.pbm", as_bytes(bilevel, "PPM")
     if "avif" in features.get_supported():
         yield "rgba.avif", as_bytes(rgba, "AVIF", speed=10)
 
@@ -76,10 +74,7 @@ def deep_files():
         images.write_stream(images.Album(pictures=(picture,)), stream, format="PNG")
         yield f"deep{channels}.png", stream.getvalue()
     for planar in ("contig", "separate"):
-        stream, stored = io.BytesIO(), levels(3, **DEEP)
-        stored = stored if planar == "contig" else stored.transpose(2, 0, 1).copy()
-        tifffile.imwrite(stream, stored, photometric="rgb", planarconfig=planar, compression="zlib")
-        yield f"{planar}.tif", stream.getvalue()
+        yield f"{planar}.tif", tiff(levels(3, **DEEP), planar, compression="zlib")
     yield "deep.ppm", b"P6 22 18 65535\n" + levels(3, **DEEP).astype(">u2").tobytes()
 
 

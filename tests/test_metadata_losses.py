@@ -2,19 +2,16 @@
 
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from metadata_blocks import block, encoded, packet, pictured
 from PIL import Image
-from reading_files import SRGB, as_bytes, chunk
+from reading_files import NAME, SRGB, as_bytes, png_with
 
-from srcli.imaging.metadata import whole_records
 from srcli.imaging.reading import read, read_album
 
-NAME = Path("a")
 NO_END = "its end mark is missing; every pixel is there"
 EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -33,17 +30,17 @@ def jpeg(*segments, shape=(32, 48, 3)):
     return data[:2] + b"".join(parts) + data[2:]
 
 
-def png(name, content=b"abcd"):
-    """Put a chunk into a PNG."""
-    data = saved("PNG")
-    return data[:33] + chunk(name, content) + data[33:]
+def says(words):
+    """Put XMP into a JPEG."""
+    return jpeg((0xE1, XMP + packet(words)))
 
 
-def photoshop():
-    """Make a TIFF with resources of Photoshop, and layers that libtiff does not load."""
-    stream, layers = io.BytesIO(), bytes(50 << 20)
-    tags = [(34377, 7, 4, b"8BIM", True), (37724, 7, len(layers), layers, True)]
-    tifffile.imwrite(stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags)
+def described(*tags):
+    """Make a TIFF with tags: number, type, count and value of each."""
+    stream = io.BytesIO()
+    more = [(*tag, True) for tag in tags]
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(stream, pixels, photometric="rgb", extratags=more, metadata=None)
     return stream.getvalue()
 
 
@@ -57,15 +54,6 @@ def riff(name, content):
     data = saved("WEBP") + struct.pack("<4sI", name, len(content)) + content
     data += b"\0" * (len(content) % 2)
     return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
-
-
-def bmp():
-    """Make a BMP with a profile in it (BITMAPV5HEADER)."""
-    size = 8 * 8 * 3
-    sides = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 24, 0, size, 2835, 2835, 0, 0)
-    header = sides + bytes(16) + b"DEBM" + bytes(48)
-    header += struct.pack("<4I", 4, 124 + size, len(SRGB), 0)
-    return b"BM" + struct.pack("<IHHI", 138 + size, 0, 0, 138) + header + bytes(size) + SRGB
 
 
 BEHIND = "left out: data behind its end mark"
@@ -82,6 +70,10 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
             jpeg((0xEB, b"JP\0\1....jumbc2pa"), (0xEB, b"JP\0\1...2more")),
             "left out: content credentials",
         ),
+        (says('GCamera:MotionPhoto="1"'), "left out: the video of a motion photo"),
+        (says('GCamera:MicroVideo="1"'), "left out: the video of a motion photo"),
+        (says('hdrgm:Version="1.0"'), "left out: a gain map"),
+        (says('GDepth:Format="RangeInverse"'), "left out: a depth map"),
         (jpeg((0xE5, b"\1\2\3")), "left out: data in APP5"),
         (
             jpeg((0xED, b"Photoshop 3.0\x008BIM\4\x0b\0\0\0\0\0\4url.")),
@@ -89,14 +81,13 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         ),
         (jpeg() + b"SEFHdataSEFT", BEHIND),
         (jpeg() + jpeg(), BEHIND),
-        (png(b"tIME") + b"PK", BEHIND),
-        (png(b"tIME") + bytes(9), None),
+        (png_with((b"tIME", b"abcd")) + b"PK", BEHIND),
+        (png_with((b"tIME", b"abcd")) + bytes(9), None),
         (riff(b"C2PA", b"jumbc2pa"), "left out: content credentials"),
         (riff(b"junk", b"odd"), "left out: chunk junk"),
         (saved("AVIF") + box(b"uuid", b"jumbc2pa"), "left out: content credentials"),
         (saved("WEBP") + b"PK", BEHIND),
-        (saved("AVIF") + box(b"mpvd", b"video"), "left out: the video of a motion photo"),
-        (saved("AVIF") + box(b"sefd", b"more"), "left out: box sefd"),
+        (saved("AVIF") + box(b"mpvd", b"video"), "left out: box mpvd"),
         (saved("AVIF") + box(b"free", b"infe" + bytes(8) + b"tmap"), "left out: a gain map"),
         (
             saved("AVIF") + box(b"free", box(b"pasp", b"\0\0\0\1\0\0\0\2")),
@@ -106,14 +97,14 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
             saved("AVIF") + box(b"free", box(b"clap", bytes(32))),
             "left out: its clean aperture: all of it is shown",
         ),
-        (bmp(), "left out: an ICC profile"),
-        (png(b"caBX"), "left out: chunk caBX"),
+        (saved("BMP")[:70] + b"DEBM" + saved("BMP")[74:], "left out: an ICC profile"),
+        (png_with((b"caBX", b"abcd")), "left out: chunk caBX"),
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
         (jpeg((0xE2, b"ICC_PROFILE\0\1\2" + SRGB)), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
-        (png(b"pHYs", struct.pack(">IIB", 2, 1, 0)), NOT_SQUARE),
+        (png_with((b"pHYs", struct.pack(">IIB", 2, 1, 0))), NOT_SQUARE),
         (saved("JPEG").replace(b"\0\0\1\0\1\0\0", b"\0\0\2\0\1\0\0", 1), NOT_SQUARE),
         (
             saved("GIF").replace(b",", b"!\xff\x0bICCRGBG1012\1x\0,", 1),
@@ -121,7 +112,10 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         ),
         (saved("GIF")[:-1], "it has no end mark: frames may be missing"),
         (saved("GIF") + b"\r\n\0", None),
-        (photoshop(), "left out: settings of Photoshop, layers of Photoshop"),
+        (
+            described((34377, 7, 4, b"8BIM"), (37724, 7, 50 << 20, bytes(50 << 20))),
+            "left out: settings of Photoshop, layers of Photoshop",  # which libtiff does not load
+        ),
         (jpeg(shape=(32, 48))[:-2], NO_END),
         (jpeg((0xEC, b"Ducky\0\1")), None),
         (jpeg() + bytes(100), None),
@@ -173,10 +167,26 @@ def test_no_resolution_is_made_up():
     assert file.getvalue()[38:46] == bytes(8)
 
 
-def test_what_imagemagick_keeps_of_others_in_a_png_stays():
-    """What is read as EXIF and the like goes where that belongs, and all else is a text."""
-    data = png(b"tEXt", b"Raw profile type xyz\0\nxyz\n 1\n00\n")
-    assert [key for key, _ in read(NAME, data).metadata.text] == ["Raw profile type xyz"]
+RECORD = b"\x1c\x02\x05\0\x05Night"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "field", "expected"),
+    [
+        ("exif", block(), "exif", block()),
+        ("APP1", block(), "exif", block()),
+        ("APP1", XMP + packet(), "xmp", packet()),
+        ("iptc", b"8BIM\4\4\0\0\0\0\0\x0a" + RECORD, "iptc", RECORD),
+        ("xyz", b"\0", "text", (("Raw profile type xyz", "\nxyz\n       1\n00\n"),)),
+    ],
+)
+def test_what_imagemagick_puts_into_a_png_is_kept(name, data, field, expected):
+    """As hexadecimal digits; what is no metadata of ours stays a text."""
+    value = f"Raw profile type {name}\0\n{name}\n{len(data):8d}\n{data.hex()}\n"
+    found = read(NAME, png_with((b"tEXt", value.encode()))).metadata
+
+    assert getattr(found, field) == expected
+    assert found.orientation == (6 if field == "exif" else 1)
 
 
 def test_all_comments_of_a_jpeg_are_kept():
@@ -193,24 +203,6 @@ def test_xmp_in_wide_letters_is_read(order, start):
 
     assert read(NAME, jpeg((0xE1, XMP + wide))).metadata.xmp == given
     assert read(NAME, saved("TIFF", tiffinfo={700: wide})).metadata.xmp == given
-
-
-@pytest.mark.parametrize("name", ["exif", "APP1"])
-def test_exif_that_imagemagick_puts_into_a_png_is_kept(name):
-    """As hexadecimal digits; its orientation holds."""
-    value = f"{name}\0\n{name}\n{len(block()):8d}\n{block().hex()}\n"
-    found = read(NAME, png(b"tEXt", b"Raw profile type " + value.encode()))
-
-    assert (found.metadata.orientation, found.width, found.height) == (6, 32, 48)
-    assert found.metadata.exif == block()
-
-
-def test_xmp_that_imagemagick_puts_into_a_png_is_kept():
-    """Under the same name as EXIF."""
-    data = XMP + packet()
-    value = f"Raw profile type APP1\0\nAPP1\n{len(data):8d}\n{data.hex()}\n"
-
-    assert read(NAME, png(b"tEXt", value.encode())).metadata.xmp == packet()
 
 
 DJI = 'xmlns:d="http://www.dji.com/drone-dji/1.0/" d:GimbalYawDegree="1" d:CalibratedFocalLength'
@@ -241,41 +233,28 @@ def test_what_counts_pixels_in_xmp_is_not_left_wrong(attributes, inside, orienta
     assert not any(word in found for word in (b"FocalPlaneX", b"CalibratedFocal")) or not note
 
 
+OME = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org"/>'
+GONE = "EXIF {} cannot follow the new size: dropped"
+
+
 @pytest.mark.parametrize(
-    ("words", "kept"),
+    ("tag", "note"),
     [
-        ('<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org"/>', False),
-        ("ImageJ=1.54\nimages=2\nunit=micron\n", False),
-        ("ImageJ=1.54\nimages=2\n", True),
-        ("A description", True),
+        ((270, "s", 0, OME), GONE.format("ImageDescription")),
+        ((270, "s", 0, "ImageJ=1.54\nimages=2\nunit=micron\n"), GONE.format("ImageDescription")),
+        ((270, "s", 0, "ImageJ=1.54\nimages=2\n"), None),
+        ((270, "s", 0, "A description"), None),
+        ((33550, "d", 3, (10.0, 10.0, 0.0)), GONE.format("tag 33550")),
+        ((42113, "s", 0, "-1"), None),
     ],
 )
-def test_descriptions_that_state_sizes_do_not_stay_with_other_pixels(words, kept):
-    """Of microscopes: a program would read the new pixels by the old sizes."""
-    stream = io.BytesIO()
-    tags = [(270, "s", 0, words, True)]
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    tifffile.imwrite(stream, pixels, photometric="rgb", extratags=tags, metadata=None)
-    file, notes = encoded(read(NAME, stream.getvalue()), "TIFF")
+def test_what_states_sizes_does_not_stay_with_other_pixels(tag, note):
+    """Descriptions of microscopes, places on the earth: others would be read by the old sizes."""
+    file, notes = encoded(read(NAME, described(tag)), "TIFF")
 
     with Image.open(file) as image:
-        assert image.tag_v2.get(270) == (words if kept else None)
-    assert bool(notes) is not kept
-
-
-def test_places_on_the_earth_do_not_stay_with_other_pixels():
-    """GeoTIFF's tags count in pixels."""
-    stream = io.BytesIO()
-    tags = [(33550, "d", 3, (10.0, 10.0, 0.0), True), (42113, "s", 0, "-1", True)]
-    tifffile.imwrite(
-        stream, np.zeros((8, 8, 3), np.uint8), photometric="rgb", extratags=tags, metadata=None
-    )
-    file, notes = encoded(read(NAME, stream.getvalue()), "TIFF")
-
-    with Image.open(file) as image:
-        assert 33550 not in image.tag_v2
-        assert image.tag_v2[42113] == "-1"
-    assert notes == ("EXIF tag 33550 cannot follow the new size: dropped",)
+        assert image.tag_v2.get(tag[0]) == (None if note else tag[3])
+    assert notes == ((note,) if note else ())
 
 
 def tiff():
@@ -285,19 +264,18 @@ def tiff():
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    "data",
     [
-        (tiff, "Adobe RGB"),
-        (lambda: saved("PNG", exif=block()[6:]), "Adobe RGB"),
-        (lambda: saved("WEBP", exif=block()), "Adobe RGB"),
+        tiff,
+        lambda: saved("PNG", exif=block()[6:]),
+        lambda: saved("WEBP", exif=block()),
     ],
     ids=["TIFF", "PNG", "WebP"],
 )
-def test_colours_are_found_in_every_container(data, words):
-    """Cameras' Adobe RGB."""
+def test_adobe_rgb_of_a_camera_is_found_in_every_container(data):
+    """It is named in EXIF, as DCF has it."""
     profile = read(NAME, data()).metadata.icc_profile
-
-    assert words in profile.decode("utf-16-be", "ignore") + profile.decode("latin-1")
+    assert "Adobe RGB" in profile.decode("utf-16-be", "ignore")
 
 
 def test_the_own_resolution_of_exif_goes_into_a_tiff():
@@ -310,10 +288,11 @@ def test_the_own_resolution_of_exif_goes_into_a_tiff():
 
 
 def test_long_captions_are_kept():
-    """Of which a record states how many bytes state its length."""
+    """Of which a record states how many bytes state its length; padding behind them goes."""
     records = b"\x1c\x02\x78\x80\4\0\0\0\5hello\x1c\x02\5\0\1x"
+    found = read(NAME, described((33723, 7, len(records) + 2, records + b"\0\0")))
 
-    assert whole_records(records + b"\0\0") == records
+    assert found.metadata.iptc == records
 
 
 def test_exif_of_an_avif_is_not_laid_out_anew():
@@ -323,15 +302,6 @@ def test_exif_of_an_avif_is_not_laid_out_anew():
 
     assert found.orientation == 6
     assert found.exif.removeprefix(b"Exif\0\0") in data
-
-
-def test_captions_that_imagemagick_puts_into_a_png_are_kept():
-    """As hexadecimal digits of a resource of Photoshop."""
-    record = b"\x1c\x02\x05\0\x05Night"
-    resource = b"8BIM\4\4\0\0\0\0\0\x0a" + record
-    value = f"\niptc\n{len(resource):8d}\n{resource.hex()}\n".encode()
-
-    assert read(NAME, png(b"tEXt", b"Raw profile type iptc\0" + value)).metadata.iptc == record
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG"])

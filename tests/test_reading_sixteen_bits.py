@@ -77,8 +77,8 @@ def avif(bits):
         (
             lambda: tiff(noise(4, np.uint16), photometric="separated", extrasamples=[]),
             [
-                "CMYK of 16 bits read at 8 bits",
                 "CMYK converted to sRGB by a plain formula: it has no profile",
+                "CMYK of 16 bits read at 8 bits",
             ],
         ),
         pytest.param(lambda: avif(8), [], marks=AVIF),

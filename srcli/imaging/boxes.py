@@ -11,9 +11,6 @@ _READ: Final = {
 }
 """Boxes that decoders or we read, or that say nothing."""
 
-_NAMES: Final = {b"mpvd": "the video of a motion photo", b"jhgm": "a gain map"}
-_PACKED: Final = {b"Exif": "EXIF that is packed", b"xml ": "XMP that is packed"}
-
 
 def boxes_of(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Go through the outermost boxes: their names and contents (ISO/IEC 14496-12, 4.2)."""
@@ -40,9 +37,9 @@ def parts_beside(data: bytes) -> Iterator[str]:
         if name in {b"uuid", b"jumb", b"C2PA"} and b"c2pa" in content:
             yield "content credentials"
         elif name == b"brob":  # ISO/IEC 18181-2, 9.8: by Brotli
-            yield _PACKED.get(content[:4], "data that is packed")
+            yield f"packed {content[:4].decode('latin-1').strip()}"
         elif name.isalnum() and name not in _READ:
-            yield _NAMES.get(name, f"{'chunk' if is_riff else 'box'} {name.decode()}")
+            yield f"{'chunk' if is_riff else 'box'} {name.decode()}"
     if data[end:].strip(b"\0\r\n"):
         yield "data behind its end mark"
 

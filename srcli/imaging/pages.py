@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from srcli.errors import ImageError
 from srcli.imaging.ifd import MAIN, Layout, entries_at, layout_of
 
-SUBFILE_TYPE, OLD_SUBFILE_TYPE, WIDTH, HEIGHT = 254, 255, 256, 257
+SUBFILE_TYPE, WIDTH, HEIGHT = 254, 256, 257
 BITS, COMPRESSION, PHOTOMETRIC = 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, PLANAR = 273, 274, 277, 278, 284
 TILE_WIDTH, TILE_ROWS, SUB_DIRECTORIES, COLOUR_MAP = 322, 323, 330, 320
@@ -145,8 +145,7 @@ class Page:
     @property
     def is_reduced(self) -> bool:
         """Whether it is a smaller copy or the mask of another page."""
-        old = self.number(OLD_SUBFILE_TYPE, 0)
-        return bool(self.number(SUBFILE_TYPE, 0) & 0b101) or old == 2
+        return bool(self.number(SUBFILE_TYPE, 0) & 0b101)
 
     @property
     def is_separate(self) -> bool:

@@ -26,7 +26,7 @@ from srcli.imaging.metadata import (
 )
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import Page, pages_of
-from srcli.imaging.pictures import Coding, Metadata, Picture, upright
+from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, upright
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 from srcli.imaging.xmp import utf8_of
@@ -101,13 +101,11 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha, note = _levels_of(page, _without_bulk(page, data))
+            pixels, alpha = _levels_of(page, _without_bulk(page, data), self.notes)
             metadata = page_metadata(page, self.notes)
             if page.bits == 8 < page.depth:
                 what = "CMYK" if page.photometric == pages.CMYK else "TIFF"
                 self.notes[f"{what} of {page.depth} bits read at 8 bits"] = None
-            if note is not None:
-                self.notes[note] = None
             if page.photometric in {pages.CMYK, pages.LAB}:
                 metadata = replace(metadata, icc_profile=None)
             yield Picture(
@@ -127,13 +125,8 @@ def _without_bulk(page: Page, data: bytes) -> bytes:
     return data
 
 
-def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
-    """Decode a page as it is stored, not turned.
-
-    Returns:
-        Grey or RGB of 8 or 16 bits, its opacity, if any, and a line about a conversion, if any.
-        White is the largest value, and no opacity is multiplied into the colours.
-    """
+def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
+    """Decode a page to grey or RGB, and its opacity, if any; not turned, white is the largest."""
     page.raw(pages.COLOUR_MAP)  # libtiff would do without one that is cut off
     if {*page.numbers(pages.SAMPLE_FORMAT, 1)} - _BOUNDED or page.depth > 16:
         kind = "floating-point, signed or 32-bit"
@@ -146,16 +139,17 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
     whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
     unpacked = whole and page.packing != pages.JPEG
     if page.packing in pages.FOR_PILLOW or page.depth == 12:
-        return _by_pillow(page, data)
+        return _by_pillow(page, data, notes)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
-        return _by_pillow(page, data)
+        return _by_pillow(page, data, notes)
     rows, strips = page.number(pages.STRIP_ROWS, 1), len(page.numbers(pages.STRIPS))
     odd = tiled or (rows >= page.size[1] and strips > page.samples)
     if page.is_separate and (odd or page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
     space = {"space": "rgb16"} if lab else {}
     pixels = decoded("tiffload_buffer", data, page.size, page=page.index, **space)
-    note = "CIELAB converted to sRGB" if lab else None
+    if lab:
+        notes["CIELAB converted to sRGB"] = None
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
@@ -164,13 +158,14 @@ def _levels_of(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
         image.info["icc_profile"] = page.raw(_PROFILE)
         rgb, note = rgb_of(image)
+        notes[note] = None
         pixels, opacity = np.array(rgb), None if opacity is None else _eight(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., : page.channels]), opacity, note
+    return np.ascontiguousarray(pixels[..., : page.channels]), opacity
 
 
-def _by_pillow(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | None, str | None]:
+def _by_pillow(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
     """Decode what Pillow knows and libvips does not: LZMA, old JPEG, tiles in planes."""
     try:
         opened = Image.open(io.BytesIO(data), formats=["TIFF"])
@@ -181,8 +176,11 @@ def _by_pillow(page: Page, data: bytes) -> tuple[NDArray[Any], NDArray[Any] | No
         image.seek(page.index)
         image.getexif().clear()  # or it would be turned
         image.load()
-        converted, note = rgb_of(image) if image.mode in CONVERTED else (image, None)
-        return *levels_of(converted), note
+        if image.mode not in CONVERTED:
+            return levels_of(image)
+        converted, note = rgb_of(image)
+        notes[note] = None
+        return levels_of(converted)
 
 
 def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
