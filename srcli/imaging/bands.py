@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Final, NoReturn, cast
+from typing import Final, cast
 
 import numpy as np
 
@@ -31,18 +31,13 @@ class Rows:
         """Ask for the first of the bands.
 
         Args:
-            bands: Full-width parts of the picture from top to bottom, of one kind. What they
-                hold is not read any more once the next one is asked for.
+            bands: Full-width parts of the picture from top to bottom, of one kind, at least one.
+                What they hold is not read any more once the next one is asked for.
             height: Rows of the whole picture.
             fit: What to make of each band; pixel by pixel, so that the cuts do not matter.
         """
         self.height, self._fit, rest = height, fit, iter(bands)
-        self.raised: BaseException | None = None
-        """What the bands raised, which is no fault of the file that is written."""
-
-        first = next(rest, None)
-        if first is None:
-            self._refuse(0)
+        first = next(rest)
         self.raw = self._repeated(part_of(first, slice(1)))
         """The first row as it came, as often as the picture has rows, in the memory of one.
 
@@ -87,70 +82,21 @@ class Rows:
         """Bytes of a row, its opacity included."""
         return self.width * self.channels * self.itemsize
 
-    def blocks(self, rows: int) -> Iterator[Levels]:
-        """Cut the picture anew, into blocks of so many rows; the last may have fewer.
-
-        Yields:
-            Levels with the opacity behind the other channels, C-contiguous; to be used before
-            the next one is asked for, and not to be changed.
-
-        Raises:
-            ValueError: If the bands are not of one kind, or do not add up to the height.
-        """
-        kept: list[Levels] = []
-        count = 0
-        for band in map(self._fit, self._arriving()):
-            top = 0
-            while top < band.height:
-                end = min(top + rows - count, band.height)
-                kept.append(interleaved(part_of(band, slice(top, end))))
-                count += end - top
-                top = end
-                if count == rows:
-                    yield _joined(kept)
-                    kept, count = [], 0
-            kept = [cast("Levels", np.concatenate(kept))] if kept else []
-        if kept:
-            yield _joined(kept)
+    def levels(self) -> Iterator[Levels]:
+        """Give the bands, fitted, with the opacity behind the other channels, C-contiguous."""
+        for band in self._bands:
+            yield interleaved(self._fit(band))
+            del band  # it may be large
 
     def whole(self) -> Picture:
-        """Collect all rows, as they came; raises what :meth:`blocks` raises."""
+        """Collect all rows, as they came."""
         alpha = None if self.raw.alpha is None else self.raw.alpha.copy()
         whole = replace(self.raw, pixels=self.raw.pixels.copy(), alpha=alpha)
         top = 0
-        for band in self._arriving():
+        for band in self._bands:
             whole.pixels[top : top + band.height] = band.pixels
             if alpha is not None and band.alpha is not None:
                 alpha[top : top + band.height] = band.alpha
             top += band.height
+            del band  # it may be large
         return whole
-
-    def _arriving(self) -> Iterator[Picture]:
-        count = 0
-        try:
-            for band in self._bands:
-                count += band.height
-                if count > self.height or _kind_of(band) != _kind_of(self.raw):
-                    self._refuse(count)
-                yield band
-                del band  # it may be large
-            if count < self.height:
-                self._refuse(count)
-        except Exception as error:
-            self.raised = error
-            raise
-
-    def _refuse(self, count: int) -> NoReturn:
-        raise ValueError(
-            f"bands must be of one kind and have {self.height} rows together; "
-            f"{count} rows came, or another kind"
-        )
-
-
-def _joined(parts: list[Levels]) -> Levels:
-    return parts[0] if len(parts) == 1 else cast("Levels", np.concatenate(parts))
-
-
-def _kind_of(picture: Picture) -> tuple[object, ...]:
-    _, width, channels = picture.pixels.shape
-    return width, channels, picture.pixels.dtype, picture.alpha is None

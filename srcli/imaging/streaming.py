@@ -23,7 +23,6 @@ from srcli.imaging.ifd import LONG, LONG8, MAIN, SHORT, Layout, add_tags, laid_o
 from srcli.imaging.pictures import eight_bits
 from srcli.imaging.vips import vips
 
-_BLOCK_BYTES: Final = 1 << 20
 _BIG_HEAD: Final = "2sHHHQ"
 
 _BIG: Final = 2**32 - 2**24
@@ -89,8 +88,8 @@ def _write_ppm(rows: Rows, stream: BinaryIO) -> None:
     """Write PPM or PGM, which store the higher byte of 16 bits first."""
     magic, top = 5 if rows.channels == 1 else 6, 256**rows.itemsize - 1
     stream.write(b"P%d\n%d %d\n%d\n" % (magic, rows.width, rows.height, top))
-    blocks = rows.blocks(max(1, _BLOCK_BYTES // rows.row_bytes))
-    stream.writelines(levels.astype(f">u{rows.itemsize}", copy=False).data for levels in blocks)
+    for levels in rows.levels():
+        stream.write(levels.astype(f">u{rows.itemsize}", copy=False).data)
 
 
 # ---- libvips ------------------------------------------------------------------------------
@@ -173,24 +172,21 @@ def _save(rows: Rows, output: _Output, name: str, folder: Path, **options: objec
 def _write_plain_tiff(rows: Rows, stream: BinaryIO) -> None:
     """Write rows as they are, and behind them a directory that says what they are."""
     layout = Layout("<" if sys.byteorder == "little" else ">", big=True)
-    step = max(1, _BLOCK_BYTES // rows.row_bytes)
     start = struct.calcsize(_BIG_HEAD)
     end = start + rows.row_bytes * rows.height
     mark = b"II" if layout.order == "<" else b"MM"
     stream.write(struct.pack(layout.order + _BIG_HEAD, mark, 43, 8, 0, end))
-    stream.writelines(levels.data for levels in rows.blocks(step))
-    tops = range(0, rows.height, step)
-    sizes = [min(step, rows.height - top) * rows.row_bytes for top in tops]
+    stream.writelines(levels.data for levels in rows.levels())
     directory = {
         256: layout.numbers(LONG, rows.width),
         257: layout.numbers(LONG, rows.height),
         258: layout.numbers(SHORT, *[rows.itemsize * 8] * rows.channels),
         259: layout.numbers(SHORT, 1),
         262: layout.numbers(SHORT, 1 if rows.channels < 3 else 2),
-        273: layout.numbers(LONG8, *(start + top * rows.row_bytes for top in tops)),
+        273: layout.numbers(LONG8, *range(start, end, rows.row_bytes)),
         277: layout.numbers(SHORT, rows.channels),
-        278: layout.numbers(LONG, step),
-        279: layout.numbers(LONG8, *sizes),
+        278: layout.numbers(LONG, 1),
+        279: layout.numbers(LONG8, *[rows.row_bytes] * rows.height),
         **({} if rows.channels in {1, 3} else {338: layout.numbers(SHORT, 2)}),
     }
     stream.write(laid_out({MAIN: directory}, end, layout))

@@ -83,40 +83,31 @@ def write_rows(
     """Encode one picture while it comes, into a file that appears whole or not at all.
 
     The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
-    however the picture was cut. PNG, TIFF, PPM and JPEG are written
-    in 64 MB of memory at most besides the band; for the other formats all bands are collected
-    first. What is not said here is as for :func:`write_album`.
+    however the picture was cut; 64 MB of memory at most are needed besides the band. What is not
+    said here is as for :func:`write_album`.
 
     Args:
         bands: Parts of the picture as wide as the whole, from top to bottom, with the same
-            channels, depth and metadata. It is gone through in this thread; at most one band is
-            held while the next one is asked for, and what it holds is not read again.
-        path: Where.
+            channels, depth and metadata, ``height`` rows together. It is gone through in this
+            thread; at most one band is held while the next one is asked for, and what it holds
+            is not read again.
+        path: Where; its suffix names a format of which :func:`streams` is true.
         height: Rows of the whole picture.
-        quality: For the lossy formats.
-        lossless: For WebP and AVIF.
+        quality: For JPEG.
+        lossless: What JPEG is not, which is said.
 
     Raises:
-        OutputError: As :func:`write_album`.
-        ValueError: If the bands are of different kinds, or are not ``height`` rows together.
-        BaseException: What going through the bands raises, as it is. No file is left then.
+        OutputError: As :func:`write_album`, and where going through the bands fails.
     """
-    name = _format_at(path)
-    rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
-    try:
-        with _named(one_line(str(path))):
-            _check_size(rows.width, height, name)
-            how = Encoding(format=name, quality=quality, lossless=lossless)
-            with _appearing(path, rows.raw.metadata.modified) as stream:
-                if not streams(name):
-                    return _encode(Album(pictures=(rows.whole(),)), stream, how, path.parent)
-                metadata = embedded(rows.raw, name)
-                write_still(rows, stream, how, metadata, path.parent)
-                return _notes_of(Album(pictures=(rows.raw,)), how, [metadata])
-    except OutputError as error:
-        if rows.raised is not None and error.__cause__ is rows.raised:
-            raise rows.raised from None
-        raise
+    with _named(one_line(str(path))):
+        name = _format_at(path)
+        rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
+        _check_size(rows.width, height, name)
+        how = Encoding(format=name, quality=quality, lossless=lossless)
+        metadata = embedded(rows.raw, name)
+        with _appearing(path, rows.raw.metadata.modified) as stream:
+            write_still(rows, stream, how, metadata, path.parent)
+            return _notes_of(Album(pictures=(rows.raw,)), how, [metadata])
 
 
 def write_stream(

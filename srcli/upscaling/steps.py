@@ -172,9 +172,10 @@ class Steps:
             begun = time.perf_counter()
             self.on_progress(work.job, 0.0)
             width, height = sizes[0]
+            name = images.format_of(work.job.target)  # None: the standard output
             large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
             result.notes = source.notes
-            if large and work.job.target != STREAM:
+            if large and name is not None and images.streams(name):
                 work.written = self._stream(work, pictures[0], (height, width), net)
             else:
                 larger = self._enlarge(work, pictures, sizes, net)
