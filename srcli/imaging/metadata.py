@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from srcli.imaging.arrays import CONVERTED
 from srcli.imaging.chunks import TEXT_MARK
 from srcli.imaging.pictures import Metadata
-from srcli.imaging.xmp import joined, utf8_of
+from srcli.imaging.xmp import joined
 
 _T = TypeVar("_T")
 
@@ -143,7 +143,7 @@ def _xmp_packet(image: Image.Image) -> bytes | None:
     packet = found.encode(errors="replace") if isinstance(found, str) else found
     if not isinstance(packet, bytes) or not packet.rstrip(b"\0") or packet[:4] == b"Exif":
         return None
-    packet = utf8_of(packet.removeprefix(_XMP))
+    packet = packet.removeprefix(_XMP).rstrip(b"\0")
     extension = _extended_xmp(packet, image)
     return packet if extension is None else joined(packet, extension)
 

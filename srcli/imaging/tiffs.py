@@ -29,7 +29,6 @@ from srcli.imaging.pages import Page, pages_of
 from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, upright
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
-from srcli.imaging.xmp import utf8_of
 
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _BYTE, _UNDEFINED = 1, 7
@@ -197,7 +196,7 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     of a maker's note too, which is therefore left out.
     """
     block, noted = block_of(page.stream, page.where)
-    xmp = sound(lambda: utf8_of(page.raw(_XMP))) or None
+    xmp = (sound(lambda: page.raw(_XMP)) or b"").rstrip(b"\0") or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
     data = sound(lambda: page.raw(_PROFILE)) or b""

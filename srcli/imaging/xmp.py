@@ -5,14 +5,12 @@ A packet that declares entities is not parsed at all, so that none can blow up.
 """
 
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Iterator
-from itertools import product
 from typing import Final
-from xml.dom import minidom
-from xml.parsers import expat
+from xml.dom import expatbuilder, minidom
+from xml.parsers.expat import ExpatError
 
 from srcli.imaging.pictures import Picture, turned_point
 
@@ -21,12 +19,8 @@ _TIFF: Final = "http://ns.adobe.com/tiff/1.0/"
 _EXIF: Final = "http://ns.adobe.com/exif/1.0/"
 _NOTE: Final = "http://ns.adobe.com/xmp/note/"
 _PANORAMA: Final = "http://ns.google.com/photos/1.0/panorama/"
-_AREAS: Final = (
-    ("http://ns.adobe.com/xap/1.0/sType/Dimensions#", "http://ns.adobe.com/xmp/sType/Area#"),
-    ("http://ns.acdsee.com/sType/Dimensions#", "http://ns.acdsee.com/sType/Area#"),
-)
-"""Name spaces of sizes and of regions in them."""
-
+_DIMENSIONS: Final = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_AREA: Final = "http://ns.adobe.com/xmp/sType/Area#"
 _REGION: Final = "http://ns.microsoft.com/photo/1.2/t/Region#"
 _CROP: Final = "http://ns.adobe.com/camera-raw-settings/1.0/"
 _DJI: Final = "http://www.dji.com/drone-dji/1.0/"
@@ -43,6 +37,14 @@ _FOLLOWING: Final = {
     (_EXIF, "PixelYDimension"): "height",
 }
 """Properties that state a side of the picture."""
+
+_OF_PIXELS: Final = {
+    _EXIF: "SubjectArea|SubjectLocation|FocalPlane[XY]Resolution",
+    _DJI: "CalibratedFocal|CalibratedOptical|DewarpData",
+    _IPTC: "ImageRegion$",
+    _CROP: "Crop(Width|Height)",
+}
+"""How the names of properties begin, by their space, that count in pixels of the old picture."""
 
 _STALE: Final = {
     (_XAP, "Thumbnails"),
@@ -70,9 +72,6 @@ _LEFT_BEHIND: Final = (
 _MOST: Final = 1 << 24
 """Bytes of a packet that is looked into; no sound one comes near."""
 
-_PADDING: Final = re.compile(rb"\s{64,}(?=<\?xpacket end)")
-"""Room that programs leave to change a packet in its place."""
-
 _LOST: Final = "XMP regions cannot follow the pixels: dropped"
 
 _LONG: Final = 1024
@@ -88,41 +87,27 @@ _PLACE: Final = re.compile(
 )
 """What is in the names of properties that say where a picture was taken, also in DJI's way."""
 
+_UNREADABLE: Final = (ValueError, ExpatError, RecursionError)
+"""What is raised where a packet must not, or cannot, be parsed."""
+
 _Node = minidom.Element | minidom.Attr
-
-
-class _UnsafeError(ValueError):
-    """A packet that must not, or cannot, be parsed."""
 
 
 # ---- reading and writing ------------------------------------------------------------------
 
 
+class _Builder(expatbuilder.ExpatBuilderNS):
+    """Builds a document that declares nothing."""
+
+    def start_doctype_decl_handler(self, *_: object) -> None:
+        raise ValueError("entities")
+
+
 def _parsed(packet: bytes) -> minidom.Document:
-    """Parse a packet that declares nothing; _UnsafeError if it is no XML, too long, or does."""
+    """Parse a packet; it raises one of :data:`_UNREADABLE` if it is too long or no such XML."""
     if len(packet) > _MOST:
-        raise _UnsafeError("too long")
-    checker = expat.ParserCreate()
-    checker.StartDoctypeDeclHandler = _refuse
-    try:
-        data = packet.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf")
-        checker.Parse(data, True)
-        return minidom.parseString(data)  # noqa: S318 - the checker has refused what could harm
-    except (expat.ExpatError, RecursionError) as error:
-        raise _UnsafeError("no XML") from error
-
-
-def _refuse(*_: object) -> None:
-    raise _UnsafeError("entities")
-
-
-def utf8_of(packet: bytes) -> bytes:
-    """Return a packet in UTF-8, and without zeros behind it, whatever its letters are."""
-    name = json.detect_encoding(packet)  # by where its first zeros are
-    if name.startswith("utf-8"):
-        return packet.rstrip(b"\0")
-    text = packet.decode(name, errors="ignore").strip("\0\ufeff \r\n\t")
-    return re.sub(r"^<\?xml\s[^>]*>", "", text).encode()
+        raise ValueError("too long")
+    return _Builder().parseString(packet.strip(b"\0 \r\n\t").removeprefix(b"\xef\xbb\xbf"))
 
 
 def _serialised(document: minidom.Document) -> bytes:
@@ -196,10 +181,8 @@ def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
         notes = dict.fromkeys(_fitted(document, picture))
         after = _serialised(document)
         return (packet if after == before else after), tuple(notes)
-    except _UnsafeError as error:
-        return None, (f"XMP cannot be read safely ({error}): dropped",)
-    except RecursionError:
-        return None, ("XMP is nested too deeply: dropped",)
+    except _UNREADABLE:
+        return None, ("XMP cannot be read safely: dropped",)
 
 
 def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -212,10 +195,10 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
             _put(node, "1")
         elif (space, name) in _FOLLOWING:
             _put(node, str(getattr(picture, _FOLLOWING[space, name])))
-        elif _is_of_pixels(space, name):
+        elif _is_of_pixels(space, name, turned=picture.metadata.orientation != 1):
             _take_out(node)
-            yield f"XMP {name} cannot follow the new size: dropped"
-    for follow in (_panorama, _crop, _areas, _regions, _image_regions):
+            yield f"XMP {'crop' if space == _CROP else name} cannot follow the pixels: dropped"
+    for follow in (_panorama, _areas, _regions):
         yield from follow(document, picture)
 
 
@@ -225,61 +208,51 @@ def _is_left_behind(space: str, name: str) -> bool:
     return bool(video) or (space, name) in _STALE or space.startswith(_LEFT_BEHIND)
 
 
-def _is_of_pixels(space: str, name: str) -> bool:
-    """Whether a property counts in pixels of the old picture; DJI's are of its camera."""
-    places = {"SubjectArea", "SubjectLocation", "FocalPlaneXResolution", "FocalPlaneYResolution"}
-    if space == _DJI:
-        return name.startswith(("CalibratedFocal", "CalibratedOptical", "DewarpData"))
-    return space == _EXIF and name in places
+def _is_of_pixels(space: str, name: str, *, turned: bool) -> bool:
+    """Whether a property speaks of the old pixels: DJI's of its camera, crops of a raw's parts."""
+    pattern = _OF_PIXELS.get(space)
+    if space == _CROP and turned:
+        pattern = "Crop(?!ConstrainToWarp)"
+    return pattern is not None and re.match(pattern, name) is not None
 
 
 def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Scale the sizes of a photo sphere, in pixels."""
-    size, nodes = picture.metadata.size, _nodes(document, _PANORAMA)
-    pixels = re.compile(r"(Cropped|Full|LargestValid).*(Left|Width|Top|Height)(Pixels)?$")
-    for node, found in [(each, pixels.match(_local(each))) for each in nodes]:
-        if found and (size is None or picture.metadata.orientation != 1):
-            yield "the sizes of a photo sphere (GPano) cannot follow the pixels: dropped"
-            _take_out(*nodes)
-            return
-        if found and size is not None:
-            across = found[2] in {"Left", "Width"}
-            ratio = picture.width / size[0] if across else picture.height / size[1]
-            try:
-                _put(node, str(round(float(_text(node)) * ratio)))
-            except (ValueError, OverflowError):
-                _take_out(node)
-
-
-def _crop(document: minidom.Document, picture: Picture) -> Iterator[str]:
-    """Drop the crop of a raw developer where it does not fit turned pixels."""
-    found = [each for each in _nodes(document, _CROP) if _local(each).startswith("Crop")]
-    found = [each for each in found if _local(each) != "CropConstrainToWarp"]
-    sized = {"CropWidth", "CropHeight"} & {*map(_local, found)}
-    if found and (picture.metadata.orientation != 1 or sized):
-        yield "XMP crop cannot follow the pixels: dropped"
-        _take_out(*found)
+    width, height = picture.metadata.size or (picture.width, picture.height)
+    nodes = _nodes(document, _PANORAMA)
+    pixels = re.compile(r"(?:Cropped|Full|LargestValid).*(Left|Width|Top|Height)(?:Pixels)?$")
+    found = [(node, match[1]) for node in nodes if (match := pixels.match(_local(node)))]
+    if found and picture.metadata.orientation != 1:
+        yield "the sizes of a photo sphere (GPano) cannot follow the pixels: dropped"
+        _take_out(*nodes)
+        return
+    for node, side in found:
+        ratio = picture.width / width if side in {"Left", "Width"} else picture.height / height
+        try:
+            _put(node, str(round(float(_text(node)) * ratio)))
+        except (ValueError, OverflowError):
+            _take_out(node)
 
 
 def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
     """Turn the regions of the Metadata Working Group, and state the size they apply to."""
-    size, orientation = picture.metadata.size, picture.metadata.orientation
-    for element, (dimensions, area) in product(document.getElementsByTagName("*"), _AREAS):
-        values = _numbers(element, dimensions, "w", "h")
-        measure = _property(element, dimensions, "unit")
+    orientation = picture.metadata.orientation
+    for element in document.getElementsByTagName("*"):
+        values = _numbers(element, _DIMENSIONS, "w", "h")
+        measure = _property(element, _DIMENSIONS, "unit")
         if values and (measure is None or _text(measure).lower().startswith("pixel")):
-            _set(element, dimensions, w=picture.width, h=picture.height)
-        places = _numbers(element, area, "x", "y")
+            _set(element, _DIMENSIONS, w=picture.width, h=picture.height)
+        places = _numbers(element, _AREA, "x", "y")
         if places is None or orientation == 1:
             continue
-        unit = _property(element, area, "unit")
-        if size is None or (unit is not None and _text(unit) != "normalized"):
+        unit = _property(element, _AREA, "unit")
+        if unit is not None and _text(unit) != "normalized":
             yield _LOST
             _take_out(element)
             continue
         x, y = turned_point(*places, orientation)
-        sides = _numbers(element, area, "w", "h") if orientation >= 5 else None
-        _set(element, area, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
+        sides = _numbers(element, _AREA, "w", "h") if orientation >= 5 else None
+        _set(element, _AREA, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
 
 
 def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -297,15 +270,6 @@ def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
         x, y = turned_point(left + width / 2, top + height / 2, orientation)
         width, height = (height, width) if orientation >= 5 else (width, height)
         _put(node, ", ".join(f"{v:.6g}" for v in (x - width / 2, y - height / 2, width, height)))
-
-
-def _image_regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
-    """Drop the regions of IPTC where they count pixels, or lie in a picture that is turned."""
-    found = [each for each in _nodes(document, _IPTC) if _local(each) == "ImageRegion"]
-    units = [_text(each) for each in _nodes(document, _IPTC) if _local(each) == "rbUnit"]
-    if found and (picture.metadata.orientation != 1 or "pixel" in units):
-        yield _LOST
-        _take_out(*found)
 
 
 def _property(element: minidom.Element, space: str, name: str) -> _Node | None:
@@ -345,7 +309,7 @@ def without_location(packet: bytes) -> bytes | None:
         document = _parsed(packet)
         _take_out(*(e for e in _nodes(document) if is_place(_local(e)) or e.namespaceURI == _GEO))
         return _serialised(document)
-    except (_UnsafeError, RecursionError):
+    except _UNREADABLE:
         return None
 
 
@@ -362,7 +326,7 @@ def joined(packet: bytes, extension: bytes) -> bytes:
             _declare(description)
             roots[0].appendChild(document.importNode(description, True))
         return _serialised(document)
-    except (_UnsafeError, RecursionError):
+    except _UNREADABLE:
         return packet
 
 
@@ -387,14 +351,13 @@ def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
         The main packet, with the properties that are short attributes, and the contents of the
         segments that hold the others; None where it cannot be divided.
     """
-    packet = _PADDING.sub(b"\n", packet)
     if len(packet) <= most:
         return packet, ()
     try:
         document, rest = _parsed(packet), _parsed(packet)
         (root,) = rest.getElementsByTagNameNS(_RDF, "RDF")
         first, *_ = _descriptions(document)
-    except (_UnsafeError, ValueError):
+    except _UNREADABLE:
         return None
     for kept, moved in zip(_descriptions(document), _descriptions(rest), strict=True):
         for child in list(kept.childNodes):
