@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from PIL.PngImagePlugin import PngInfo, iTXt
+from PIL.PngImagePlugin import PngInfo
 
 from srcli.imaging.colour import hdr_of
 from srcli.imaging.exif import (
@@ -22,7 +22,6 @@ from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import MAIN, Directory
 from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of, whole_records
 from srcli.imaging.pictures import Album, Metadata, Picture
-from srcli.imaging.profiles import to_srgb
 from srcli.imaging.xmp import fitted_xmp, is_place, split
 from srcli.imaging.xmp import without_location as xmp_without_location
 
@@ -95,11 +94,7 @@ class Embedded:
         if self.metadata.xmp:
             info.add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.metadata.xmp)
         for key, text in self.metadata.text:
-            value = text.replace("\0", "").encode(errors="replace").decode()
-            if isinstance(text, iTXt):  # which knows its language
-                info.add_itxt(key, value, text.lang or "", text.tkey or "")
-            else:
-                info.add_text(key, value)
+            info.add_text(key, text)
         return info
 
     def tiff_tags(self, order: str) -> dict[int, Directory]:
@@ -145,7 +140,8 @@ def embedded(picture: Picture, name: str) -> Embedded:
         if field not in keeps and getattr(given, field)
     ]
     if given.icc_profile and not holds_profile(picture, name):
-        notes.append(_lost_profile(picture, name))
+        kind = "grey ICC profile" if "icc_profile" in keeps else "ICC profile"
+        notes.append(f"{name} holds no {kind}: converted to sRGB")
         given = replace(given, icc_profile=None, colour_chunks=())
     if name != "PNG" and given.icc_profile is None and (hdr := hdr_of(given.colour_chunks)):
         notes.append(f"HDR ({hdr}) is kept in a PNG alone: elsewhere it looks flat")
@@ -157,16 +153,12 @@ def embedded(picture: Picture, name: str) -> Embedded:
         for field in [each for each, data in kept.items() if len(data or b"") > _JPEG_MOST[each]]:
             notes.append(f"JPEG holds 64 KiB of {_WORDS[field]}: dropped")
             del kept[field]
-    texts = given.text if "text" in keeps else ()
-    sound = tuple((key, text) for key, text in texts if _is_keyword(key))
-    if len(sound) < len(texts):
-        notes.append(f"{name} holds no text under such keywords as these: dropped")
     metadata = Metadata(
         icc_profile=given.icc_profile,
         exif=exif,
         xmp=packet,
         dpi=given.dpi if "dpi" in keeps else None,
-        text=sound,
+        text=given.text if "text" in keeps else (),
         colour_chunks=given.colour_chunks,
         **kept,
     )
@@ -177,7 +169,7 @@ def embedded(picture: Picture, name: str) -> Embedded:
 def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
     try:
         return _fitted_exif(picture, name)
-    except (ValueError, OverflowError, struct.error):  # what was changed in place was not all
+    except (ValueError, OverflowError, struct.error):
         bare = replace(picture, metadata=replace(picture.metadata, exif=None))
         return _fitted_exif(bare, name)[0], (DAMAGED,)
 
@@ -205,25 +197,12 @@ def _xmp(picture: Picture, name: str) -> tuple[bytes | None, tuple[bytes, ...], 
     return *parts, notes
 
 
-def _is_keyword(key: str) -> bool:
-    """Whether a PNG can hold a text under a keyword (PNG, section 11.3.3)."""
-    latin = all(ord(letter) < 256 for letter in key)
-    return latin and 0 < len(key) < 80 and key.isprintable() and key == " ".join(key.split())
-
-
 def _words_of(comment: bytes) -> str:
     """Decode a comment, whose letters no format names: UTF-8, or those of old programs."""
     try:
         return comment.decode()
     except UnicodeDecodeError:
         return comment.decode("latin-1")
-
-
-def _lost_profile(picture: Picture, name: str) -> str:
-    probe = replace(picture, pixels=picture.pixels[:1, :1], alpha=None)
-    kind = "grey ICC profile" if "icc_profile" in FORMATS[name].keeps else "ICC profile"
-    done = "converted to sRGB" if to_srgb(probe).pixels is not probe.pixels else "dropped"
-    return f"{name} holds no {kind}: {done}"
 
 
 def without_location(album: Album) -> Album:

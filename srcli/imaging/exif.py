@@ -57,7 +57,6 @@ _RESOLUTION: Final = (0x11A, 0x11B, 0x128)
 _PACKETS: Final = (0x2BC, 0x83BB, 0x8649)
 """XMP, IPTC and resources of Photoshop, which may name a place."""
 
-_THUMBNAIL: Final = (0x201, 0x202)
 _INLINE: Final = 4
 """Bytes of a value that stands in its entry itself."""
 
@@ -185,6 +184,8 @@ class _Block:
         self.data = bytearray(block.removeprefix(_PREFIX))
         stream = io.BytesIO(self.data)
         self.layout, self.first = first_of(stream)
+        if self.layout.big:
+            raise ValueError("a BigTIFF")
         self.found, bad = walk(stream, self.layout, self.first)
         self.bad = {each.place for each in bad}
 
@@ -215,6 +216,7 @@ class _Block:
     def follow(self, entry: Entry, picture: Picture) -> bool:
         """Change a value that speaks of pixels; False where that cannot be done."""
         where, size = (entry.directory, entry.tag), picture.metadata.size
+        size = size or (picture.width, picture.height)
         if where == (MAIN, _ORIENTATION):
             self.put(entry, 1)
         elif where in _WIDTHS:
@@ -227,9 +229,9 @@ class _Block:
             words = self.data[entry.start : entry.start + entry.size]
             return _OF_MICROSCOPES.search(words) is None
         elif entry.directory == EXIF and entry.tag in _PLACES:
-            return size is not None and self._follow_place(entry, picture, size)
+            return self._follow_place(entry, picture, size)
         elif entry.directory == EXIF and entry.tag in _DENSITIES:
-            return size is not None and self._follow_density(entry, picture, size)
+            return self._follow_density(entry, picture, size)
         return True
 
     def _follow_density(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
@@ -238,10 +240,10 @@ class _Block:
         over, under = self.unpack("II", entry.start)
         across = entry.tag == _DENSITIES[0]
         ratio = picture.width / size[0] if across else picture.height / size[1]
-        while round(over * ratio) >= 1 << 32:
-            over, under = over // 2, under // 2
+        if not under or round(over * ratio) >= 1 << 32:
+            return False
         self.pack("II", entry.start, round(over * ratio), under)
-        return under > 0
+        return True
 
     def _follow_place(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
         """Scale and turn SubjectArea or SubjectLocation."""
@@ -272,27 +274,10 @@ class _Block:
         for entry in adobe:
             self.data[entry.start : entry.start + 3] = b"R98"
 
-    def drop_thumbnail(self) -> None:
-        """Unlink the second directory, and cut or blank the picture that it points at."""
+    def unlink_thumbnail(self) -> None:
+        """Let no directory follow the first one; what it held stays, and nothing leads there."""
         layout = self.layout
-        link = self.first + layout.first + len(self.found[MAIN]) * layout.step
-        (place,) = self.unpack("I", link)
-        self.pack("I", link, 0)
-        try:
-            stream = io.BytesIO(self.data)
-            entries = {each.tag: each for each in entries_at(stream, layout, place, MAIN)}
-            start, size = (self.unpack("I", entries[tag].start)[0] for tag in _THUMBNAIL)
-        except (ValueError, OverflowError, KeyError, struct.error):
-            return
-        every = [each for part in self.found.values() for each in part]
-        taken = [(each.start, each.start + each.size) for each in every]
-        taken += [(each.place, each.place + layout.step + layout.room) for each in every]
-        if not place or start < 8 or any(a < start + size and start < b for a, b in taken):
-            return
-        if start + size >= len(self.data):
-            del self.data[start:]
-        else:
-            self.data[start : start + size] = bytes(size)
+        self.pack("I", self.first + layout.first + len(self.found[MAIN]) * layout.step, 0)
 
 
 def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None, tuple[str, ...]]:
@@ -302,25 +287,14 @@ def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None
 
     Returns:
         The block, or None where there is none; and what was lost, a line each.
+
+    Raises:
+        ValueError: If it is damaged, as are OverflowError and struct.error.
     """
     if picture.metadata.exif is None:
         return None, ()
-    try:
-        block = _Block(picture.metadata.exif)
-        if block.layout.big:
-            return None, (DAMAGED,)
-        left, notes = _fit(block, picture, _STORAGE if upright else _STORAGE | {_ORIENTATION})
-        _Block(bytes(block.data))  # values that lie in one another may have spoilt it
-    except (ValueError, OverflowError, struct.error):
-        return None, (DAMAGED,)
-    return _PREFIX + bytes(block.data) if left - PARENTS.keys() else None, notes
-
-
-def _fit(
-    block: _Block, picture: Picture, left_out: Collection[int]
-) -> tuple[set[int], tuple[str, ...]]:
-    """Change a block; return the tags that are left, and what was lost."""
-    found = block.found
+    block = _Block(picture.metadata.exif)
+    found, left_out = block.found, _STORAGE if upright else _STORAGE | {_ORIENTATION}
     notes = [_PARTLY] if block.bad else []
     gone = block.bad | {each.place for each in found[MAIN] if each.tag in left_out}
     for entry in [each for part in found.values() for each in part if each.place not in gone]:
@@ -330,11 +304,13 @@ def _fit(
             notes.append(f"EXIF {name} cannot follow the new size: dropped")
     if picture.metadata.icc_profile is None:
         block.say_srgb()
-    block.drop_thumbnail()
+    block.unlink_thumbnail()
     for entries in found.values():
         block.take_out(entries, gone)
     left = {each.tag for part in found.values() for each in part if each.place not in gone}
-    return left, tuple(dict.fromkeys(notes))
+    _Block(bytes(block.data))  # values that lie in one another may have spoilt it
+    whole = _PREFIX + bytes(block.data) if left - PARENTS.keys() else None
+    return whole, tuple(dict.fromkeys(notes))
 
 
 def without_location(block: bytes) -> bytes | None:
