@@ -36,11 +36,9 @@ def refusal_of(path, picture=SMALL):
 def test_pictures_too_large_for_a_format(tmp_path, name, limit, format_name):
     """The limit is named, and is the real one: a picture of that side can be written and read."""
     problem = f"pixels exceed the {limit} a side that {format_name} can hold; write PNG or TIFF"
-    for height, width in ((1, limit + 1), (limit + 1, 1)):
-        picture = Picture(pixels=np.zeros((height, width, 1), np.uint8))
+    picture = Picture(pixels=np.zeros((limit + 1, 1, 1), np.uint8))
 
-        assert refusal_of(tmp_path / name, picture) == f"{width}x{height} {problem}"
-
+    assert refusal_of(tmp_path / name, picture) == f"1x{limit + 1} {problem}"
     write(Picture(pixels=np.zeros((1, limit, 1), np.uint8)), tmp_path / name)
     assert (limit, 1) == read_size(tmp_path / name)
 
@@ -49,8 +47,7 @@ def test_pictures_too_large_for_a_format(tmp_path, name, limit, format_name):
     ("code", "expected"),
     [
         (errno.ENOSPC, "the disk is full; free some space or choose another folder"),
-        (errno.EACCES, "no permission to write there; choose another folder"),
-        (errno.EROFS, "the disk is read-only; choose another folder"),
+        (errno.EPIPE, "its reader has gone; check the command behind the pipe"),
         (errno.EIO, f"cannot be written ({os.strerror(errno.EIO)}); choose another folder"),
     ],
 )

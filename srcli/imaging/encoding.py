@@ -1,13 +1,11 @@
 """Pictures into the bytes of a format that can hold them, by Pillow; GIF by libvips."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.imaging.coding import clear_webp
@@ -20,12 +18,6 @@ _PAGE_MILLISECONDS: Final = 1000.0
 
 _LONGEST: Final = {"PNG": 65_535_000, "WEBP": 0xFFFFFF, "GIF": 655_350, "AVIF": 2**31 - 1}
 """Milliseconds that a frame may be shown."""
-
-_TIMES: Final = re.compile(rb"(?s)(?:mvhd|tkhd|mdhd)(?:\x00.{11}|\x01.{19})")
-"""When a sequence and its parts were made and changed, of 32 or 64 bits (ISO/IEC 14496-12)."""
-
-MOST_COLOURS: Final = 255
-"""How many colours a frame of a GIF keeps: libvips needs one for what does not change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +64,6 @@ def encode(
         stream.write(_gif(pictures, how, metadata.metadata))
         return
     images = [image_of(eight_bits(picture)) for picture in pictures]
-    wider = _WIDENED.get((name, images[0].mode))
-    images = [image.convert(wider) if wider else image for image in images]
     options = how.options(images[0].mode) | metadata.pillow_options(name)
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
@@ -85,9 +75,7 @@ def _animation(name: str, images: Sequence[Image.Image], options: Mapping[str, A
     encoded = BytesIO()
     images[0].save(encoded, format=name, save_all=True, append_images=images[1:], **options)
     data = encoded.getvalue()
-    if name == "AVIF":  # without the times, so that the same frames give the same bytes
-        return _TIMES.sub(lambda found: found[0][:8].ljust(len(found[0]), b"\0"), data)
-    if name == "WEBP" and images[0].mode == "RGBA" and data[12:16] == b"VP8X":
+    if name == "WEBP" and images[0].has_transparency_data and data[12:16] == b"VP8X":
         # libwebp does not say so where clear pixels are left out of every frame.
         return clear_webp(data)
     return data
@@ -111,28 +99,17 @@ def image_of(picture: Picture) -> Image.Image:
     return Image.fromarray(interleaved(eight_bits(picture)))
 
 
-_WIDENED: Final = {("WEBP", "L"): "RGB", ("WEBP", "LA"): "RGBA", ("AVIF", "LA"): "RGBA"}
-"""Where a format lacks a mode of ours, the one that holds it."""
-
-
 # ---- GIF ----------------------------------------------------------------------------------
-
-
-def clear_of(picture: Picture) -> NDArray[np.bool_]:
-    """Tell which pixels a GIF shows as clear, ``HxW``: those less than half opaque."""
-    if picture.alpha is None:
-        return np.zeros(picture.pixels.shape[:2], np.bool_)
-    return picture.alpha[..., 0] < np.iinfo(picture.alpha.dtype).max / 2
 
 
 def _gif(pictures: Sequence[Picture], how: Encoding, metadata: Metadata) -> bytes:
     """Let libvips choose palettes and write the frames: what does not move does not flicker."""
-    through = any(picture.alpha is not None for picture in pictures)
     frames = []
     for picture in pictures:
-        colours = np.broadcast_to(rounded(picture.pixels), (picture.height, picture.width, 3))
-        opacity = np.where(clear_of(picture), 0, 255).astype(np.uint8)[..., None]
-        frames.append(np.concatenate([colours, opacity], axis=2) if through else colours)
+        planes = [np.broadcast_to(rounded(picture.pixels), (picture.height, picture.width, 3))]
+        if picture.alpha is not None:
+            planes.append(np.where(rounded(picture.alpha) < 128, 0, 255).astype(np.uint8))
+        frames.append(np.concatenate(planes, axis=2))
     pyvips = vips()
     image = pyvips.Image.new_from_array(np.concatenate(frames)).copy(interpretation="srgb")
     if len(frames) > 1:

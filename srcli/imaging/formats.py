@@ -151,11 +151,6 @@ def streams(name: str) -> bool:
     return FORMATS[name].rows
 
 
-def is_image(path: Path) -> bool:
-    """Whether a path leads to a file with the suffix of a format that is read here."""
-    return path.suffix.lower() in FOUND_SUFFIXES and is_file(path)
-
-
 def files_in(folder: Path, *, recursive: bool) -> list[Path]:
     """List the images of a folder, sorted by path; hidden files and folders are left out.
 
@@ -170,7 +165,8 @@ def files_in(folder: Path, *, recursive: bool) -> list[Path]:
     return sorted(
         path
         for path in found
-        if is_image(path)
+        if path.suffix.lower() in FOUND_SUFFIXES
+        and is_file(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 

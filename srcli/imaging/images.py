@@ -13,7 +13,6 @@ from srcli.imaging.formats import (
     PillowImage,
     files_in,
     format_of,
-    is_image,
     streams,
 )
 from srcli.imaging.opening import MAX_PIXELS
@@ -45,7 +44,6 @@ __all__ = [
     "files_in",
     "format_of",
     "from_pillow",
-    "is_image",
     "metadata_without_location",
     "read",
     "read_album",

@@ -88,8 +88,8 @@ def _write_ppm(rows: Rows, stream: BinaryIO) -> None:
     """Write PPM or PGM, which store the higher byte of 16 bits first."""
     magic, top = 5 if rows.channels == 1 else 6, 256**rows.itemsize - 1
     stream.write(b"P%d\n%d %d\n%d\n" % (magic, rows.width, rows.height, top))
-    for levels in rows.levels():
-        stream.write(levels.astype(f">u{rows.itemsize}", copy=False).data)
+    dtype = f">u{rows.itemsize}"
+    stream.writelines(levels.astype(dtype, copy=False).data for levels in rows.levels())
 
 
 # ---- libvips ------------------------------------------------------------------------------

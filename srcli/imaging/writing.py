@@ -17,14 +17,14 @@ from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
 from srcli.imaging.bands import Rows
 from srcli.imaging.embedding import Embedded, embedded, holds_profile
-from srcli.imaging.encoding import MOST_COLOURS, Encoding, clear_of, encode, image_of
+from srcli.imaging.encoding import Encoding, encode, image_of
 from srcli.imaging.formats import (
     FORMAT_BY_SUFFIX,
     FORMATS,
     PILLOW_SILENCE,
     streams,
 )
-from srcli.imaging.pictures import Album, Picture, eight_bits, over_white, rounded
+from srcli.imaging.pictures import Album, Picture, eight_bits, over_white
 from srcli.imaging.profiles import to_srgb
 from srcli.imaging.streaming import write_pages, write_still
 
@@ -36,7 +36,7 @@ def check_size(path: Path, width: int, height: int) -> None:
         OutputError: If a side exceeds the format's limit.
     """
     with _named(one_line(str(path))):
-        _check_size(width, height, _format_at(path))
+        _check_size(width, height, FORMAT_BY_SUFFIX[path.suffix.lower()])
 
 
 def write_album(
@@ -65,9 +65,8 @@ def write_album(
         OutputError: If a picture is too large for the format, or the file cannot be written.
     """
     with _named(one_line(str(path))):
-        name = _format_at(path)
-        _check_sizes(album, name)
-        how = _encoding(album, Encoding(format=name, quality=quality, lossless=lossless))
+        name = FORMAT_BY_SUFFIX[path.suffix.lower()]
+        how = Encoding(format=name, quality=quality, lossless=lossless)
         with _appearing(path, album.pictures[0].metadata.modified) as stream:
             return _encode(album, stream, how, path.parent)
 
@@ -100,7 +99,7 @@ def write_rows(
         OutputError: As :func:`write_album`, and where going through the bands fails.
     """
     with _named(one_line(str(path))):
-        name = _format_at(path)
+        name = FORMAT_BY_SUFFIX[path.suffix.lower()]
         rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
         _check_size(rows.width, height, name)
         how = Encoding(format=name, quality=quality, lossless=lossless)
@@ -126,9 +125,8 @@ def write_stream(
     """
     where = one_line(str(getattr(stream, "name", "stream")))
     with _named(where):
-        _check_sizes(album, format)
         whole = io.BytesIO()
-        how = _encoding(album, Encoding(format=format, quality=quality, lossless=lossless))
+        how = Encoding(format=format, quality=quality, lossless=lossless)
         with PILLOW_SILENCE.up_to():
             notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
         stream.write(whole.getbuffer())
@@ -152,15 +150,6 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 # ---- before the encoding ------------------------------------------------------------------
-
-
-def _format_at(path: Path) -> str:
-    return FORMAT_BY_SUFFIX[path.suffix.lower()]  # others are refused when results get their names
-
-
-def _check_sizes(album: Album, name: str) -> None:
-    for picture in _held_by(album, name):
-        _check_size(picture.width, picture.height, name)
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -228,16 +217,13 @@ class _Sink(io.FileIO):
 # ---- what a format can hold ---------------------------------------------------------------
 
 
-def _encoding(album: Album, how: Encoding) -> Encoding:
-    """Add what an album decides: how often it plays, and that lossless WebP stays so."""
-    coding = album.coding
-    kept = coding is not None and coding.lossless and how.format == "WEBP"
-    return replace(how, lossless=how.lossless or kept, loop=album.loop)
-
-
 def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:
     """Encode what a format holds of an album; return what it could not hold."""
     held, fit = _held_by(album, how.format), partial(_fitted, name=how.format)
+    for picture in held:
+        _check_size(picture.width, picture.height, how.format)
+    kept = how.format == "WEBP" and album.coding is not None and album.coding.lossless
+    how = replace(how, lossless=how.lossless or kept, loop=album.loop)
     metadata = [embedded(picture, how.format) for picture in held]
     if how.format == "TIFF":
         write_pages([Rows.of(each, fit=fit) for each in held], stream, metadata, folder)
@@ -294,12 +280,12 @@ def _notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tupl
         "no timing: frames become pages": several and form.pages and timed,
         "no pages: shown for a second each": several and form.frames and not timed,
         "no transparency: laid over white": clear and not form.alpha,
-        "transparency that is on or off: rounded": gif and any(map(_is_half, held)),
+        "transparency that is on or off: rounded": gif and clear,
         "8 bits a channel: rounded from 16": deep and not form.sixteen,
         "animations of 8 bits a channel: rounded from 16": (
             deep and form.sixteen and len(held) > 1 and not form.pages
         ),
-        "255 colours a frame: reduced": gif and not all(map(_has_few_colours, held)),
+        "255 colours a frame: reduced": gif,
         "hundredths of a second: durations rounded": (
             gif and any((each.duration or 0) % 10 for each in held)
         ),
@@ -317,15 +303,3 @@ _NEVER_LOSSLESS: Final = {
     "JPEG": "JPEG is never lossless: written at its quality",
     "AVIF": "AVIF is never quite lossless: off by a few levels",
 }
-
-
-def _is_half(picture: Picture) -> bool:
-    alpha = np.zeros(0, np.uint8) if picture.alpha is None else picture.alpha
-    return bool(((alpha > 0) & (alpha < np.iinfo(alpha.dtype).max)).any())
-
-
-def _has_few_colours(picture: Picture) -> bool:
-    clear = clear_of(picture)
-    pixels = rounded(picture.pixels)[~clear][None]
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return not pixels.size or image.getcolors(MOST_COLOURS - bool(clear.any())) is not None
