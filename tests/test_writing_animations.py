@@ -210,9 +210,9 @@ EVERYTHING = Metadata(
 )
 
 
-def one(pixels=smooth(), **more):
+def one(**more):
     """Make an album of one picture."""
-    return Album(pictures=(Picture(pixels=pixels, **more),))
+    return Album(pictures=(Picture(**{"pixels": smooth(), **more}),))
 
 
 ALPHA = np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None, :, None], 24, axis=0)
@@ -236,7 +236,7 @@ REDUCED = "GIF holds 255 colours a frame: reduced"
         (MIXED, "WEBP", False, ["WEBP holds frames of one size and kind: the first of 2 pages"]),
         (one(metadata=SWAPPED), "BMP", False, ["BMP holds no ICC profile: converted to sRGB"]),
         (
-            one(noise(1), metadata=GREY),
+            one(pixels=noise(1), metadata=GREY),
             "WEBP",
             False,
             ["WEBP holds no grey ICC profile: converted to sRGB"],
