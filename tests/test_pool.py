@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.data import pool as pool_module
+from srcli.data.folders import Folder
 from srcli.data.pool import Pool, open_pool, split
-from srcli.data.sources import Folder
 from srcli.errors import DataError
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic

@@ -7,21 +7,17 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from srcli.data.choices import DATASETS
 from srcli.data.downloads import PAGES
+from srcli.data.folders import Files
 from srcli.errors import DataError, ImageError
 from srcli.files import is_file, is_folder, one_line, reason
 from srcli.imaging import images
 
-__all__ = ["IMAGES", "PARTITIONS", "CelebA"]
+__all__ = ["IMAGES", "CelebA"]
 
 IMAGES = 202_599
 """Images of the whole data set."""
-
-PARTITIONS = ("train", "valid", "test")
-"""What 0, 1 and 2 in ``list_eval_partition.txt`` stand for."""
 
 _ZIP_DAMAGE = (
     OSError,
@@ -40,7 +36,7 @@ _MEMBER = re.compile(r"(?:.*/)?img_align_celeba/([^./][^/]*\.jpg)")
 _GET = f"with --download, or from {PAGES['celeba']}"
 
 
-class CelebA:
+class CelebA(Files):
     """The aligned faces of CelebA, 178x218, out of the folder or the untouched archive.
 
     Liu, Luo, Wang, Tang: Deep Learning Face Attributes in the Wild, ICCV 2015.
@@ -58,14 +54,14 @@ class CelebA:
     def __init__(
         self, root: Path, partitions: Sequence[str], notice: Callable[[str], None]
     ) -> None:
-        self._holder = root / "img_align_celeba"
+        holder = root / "img_align_celeba"
         self._zip: zipfile.ZipFile | None = None
-        files = images.files_in(self._holder, recursive=False) if is_folder(self._holder) else []
+        files = images.files_in(holder, recursive=False) if is_folder(holder) else []
         self._members = {path.name: path.name for path in files}
         """An image's name, and what it is called in the archive."""
         archive = root / "img_align_celeba.zip"
         if not files and is_file(archive):
-            self._holder, self._zip = archive, _open_zip(archive)
+            holder, self._zip = archive, _open_zip(archive)
             found = filter(None, map(_MEMBER.fullmatch, self._zip.namelist()))
             self._members = {match[1]: match[0] for match in found}
         if not self._members:
@@ -74,11 +70,11 @@ class CelebA:
                 f"img_align_celeba.zip, and list_eval_partition.txt: get them {_GET}, and give "
                 "their folder as --data-dir"
             )
-        self._names = sorted(self._members)
-        if partitions and set(partitions) != set(PARTITIONS):
+        names = sorted(self._members)
+        if partitions and set(partitions) != set(DATASETS["celeba"]):
             part_of = _read_partitions(root / "list_eval_partition.txt")
-            self._names = [name for name in self._names if part_of.get(name) in partitions]
-        if not self._names:
+            names = [name for name in names if part_of.get(name) in partitions]
+        if not names:
             raise DataError(
                 f"celeba in {one_line(root)} holds no image of the partition "
                 f"{' or '.join(partitions)}, by list_eval_partition.txt, among its "
@@ -89,32 +85,13 @@ class CelebA:
                 f"celeba: {len(self._members):,} of the {IMAGES:,} images are in "
                 f"{one_line(root)}; continuing with these"
             )
+        super().__init__([holder / name for name in names])
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def key(self, index: int) -> str:
-        """Name an image as the official lists do."""
-        return self._names[index]
-
-    def label(self, index: int) -> str:
-        """Say where an image is."""
-        return str(self._holder / self._names[index])
-
-    def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
-        """Decode an image."""
-        return images.read(Path(self.label(index)), self._bytes(index)).pixels
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return width and height without decoding."""
-        return images.read_size(Path(self.label(index)), self._bytes(index))
-
-    def _bytes(self, index: int) -> bytes | None:
-        """Read a file out of the archive, if there is one."""
+    def _content(self, index: int) -> bytes | None:
         if self._zip is None:
             return None
         try:  # several threads may read one archive: it locks what has to be locked
-            return self._zip.read(self._members[self._names[index]])
+            return self._zip.read(self._members[self.key(index)])
         except _ZIP_DAMAGE as error:
             raise ImageError(
                 f"{one_line(self.label(index))}: cannot be read out of the archive "
@@ -134,7 +111,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _read_partitions(path: Path) -> dict[str, str]:
     """Read which partition each image is of."""
-    partition = dict(zip("012", PARTITIONS, strict=True))
+    partition = dict(zip("012", DATASETS["celeba"], strict=True))
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         fields = (line.split() for line in lines if line.strip())

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from srcli.data import celeba, stl10
 from srcli.data.choices import Splitting
+from srcli.data.folders import Pairs
 from srcli.data.sampling import derive_seed
-from srcli.data.sources import Pairs, Source, open_source
+from srcli.data.sources import Source, open_source
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH

@@ -14,12 +14,10 @@ from srcli.data.downloads import PAGES
 from srcli.errors import DataError, OutputError
 from srcli.files import is_file, one_line, reason, replacing
 
-__all__ = ["IMAGES", "SPLITS", "STL10"]
+__all__ = ["IMAGES", "STL10"]
 
 IMAGES = 100_000
 """Images of the unlabelled split."""
-
-SPLITS = ("unlabeled", "train", "test")
 
 _SIDE = 96
 _BYTES = 3 * _SIDE**2

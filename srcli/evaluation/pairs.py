@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srcli.data.degrading import degrade
+from srcli.data.folders import lr_image
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
 from srcli.data.pool import Pool, open_pool
-from srcli.data.sources import DATASETS, lr_image, parse
+from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError, ImageError
 from srcli.evaluation.config import EvalConfig
 from srcli.files import one_line
