@@ -6,10 +6,8 @@ extra and slow to import, so it is imported when something is to be downloaded.
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from srcli.errors import DataError, OutputError, require_package
@@ -78,30 +76,19 @@ def download(
         UsageError: If the package that downloads is missing.
         DataError: If a host refuses or breaks off, or if a file, downloaded or found, is not the
             published one.
-        OutputError: If the folder cannot be written to.
+        OutputError: If the folder, or a file in it, cannot be written or read.
     """
     remotes = REMOTES[dataset]
     names = " and ".join(remote.name for remote in remotes)
     by_hand = f"put {names} from {PAGES[dataset]} into {one_line(folder)} by hand"
-    for remote in [remote for remote in remotes if not _is_whole(remote, folder, notice)]:
-        require_package("gdown", "train", "--download")
-        import gdown  # noqa: PLC0415 - an extra, and slow to import
-
-        try:
-            _fetch(gdown, remote, folder, quiet=quiet)
-        except (gdown.DownloadError, OSError) as error:
-            path = one_line(folder / remote.name)
-            # What requests raises is an OSError as well, but one without a number.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise OutputError(
-                    f"cannot write {path}: {reason(error)}; make room or choose another folder"
-                ) from error
-            raise DataError(
-                f"cannot download {remote.name}: {_first_sentence(error)}; try again later, "
-                f"delete {path}.download*.part to start anew, or {by_hand}"
-            ) from error
-        except DataError as error:
-            raise DataError(f"{error}; try again, or {by_hand}") from None
+    try:
+        for remote in [remote for remote in remotes if not _is_whole(remote, folder, notice)]:
+            _fetch(remote, folder, by_hand, quiet=quiet)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write or read {one_line(folder)}: {reason(error)}; make room or choose "
+            "another folder"
+        ) from error
 
 
 def _is_whole(remote: Remote, folder: Path, notice: Callable[[str], None]) -> bool:
@@ -109,43 +96,50 @@ def _is_whole(remote: Remote, folder: Path, notice: Callable[[str], None]) -> bo
     path = folder / remote.name
     if not is_there(path):
         return False
-    shown = one_line(path)
-    try:
-        found = _md5(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {shown}: {reason(error)}; check it or choose another folder"
-        ) from error
+    found = _md5(path)
     if found != remote.md5:
         raise DataError(
-            f"{shown} is not the published file (its MD5 is {found}, not {remote.md5}); "
+            f"{one_line(path)} is not the published file (its MD5 is {found}, not {remote.md5}); "
             "delete it to have it downloaded again"
         )
-    notice(f"{shown} is already there")
+    notice(f"{one_line(path)} is already there")
     return True
 
 
-def _fetch(gdown: ModuleType, remote: Remote, folder: Path, *, quiet: bool) -> None:
+def _fetch(remote: Remote, folder: Path, by_hand: str, *, quiet: bool) -> None:
     """Download one file, from where an earlier call stopped, and name it if its MD5 is right."""
+    require_package("gdown", "train", "--download")
+    import gdown  # noqa: PLC0415 - an extra, and slow to import
+
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{remote.name}.download"
-    # It is there if a call was stopped after the last byte and before the check.
-    if not is_there(unfinished):
-        gdown.download(
-            remote.url,
-            str(unfinished),
-            quiet=quiet,
-            use_cookies=False,
-            resume=True,
-            timeout=_TIMEOUT,
-            retries=_RETRIES,
-        )
+    try:
+        # It is there if a call was stopped after the last byte and before the check.
+        if not is_there(unfinished):
+            gdown.download(
+                remote.url,
+                str(unfinished),
+                quiet=quiet,
+                use_cookies=False,
+                resume=True,
+                timeout=_TIMEOUT,
+                retries=_RETRIES,
+            )
+    except (gdown.DownloadError, OSError) as error:
+        # What requests raises is an OSError as well, but one without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = one_line(" ".join(str(error).split()).rstrip("."))
+        raise DataError(
+            f"cannot download {remote.name}: {why}; try again later, delete "
+            f"{one_line(unfinished)}*.part to start anew, or {by_hand}"
+        ) from error
     found = _md5(unfinished)
     if found != remote.md5:
         unfinished.unlink()
         raise DataError(
             f"what {remote.url} sent is not the published {remote.name} (its MD5 is {found}, "
-            f"not {remote.md5}) and was removed"
+            f"not {remote.md5}) and was removed; try again, or {by_hand}"
         )
     unfinished.chmod(0o644)  # gdown's files are readable by their owner alone
     unfinished.replace(folder / remote.name)
@@ -155,10 +149,3 @@ def _md5(path: Path) -> str:
     # The sum detects damage, not malice; declared so, it is computed under FIPS rules as well.
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _first_sentence(error: Exception) -> str:
-    """Pick what is wrong out of gdown's message, without its heading and its advice."""
-    text = str(error).removeprefix("Failed to retrieve file url:").strip()
-    first, *_ = re.split(r"\n\n|\.\n", text)
-    return one_line(" ".join(first.split()).rstrip(".")) or type(error).__name__
