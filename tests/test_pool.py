@@ -6,11 +6,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from source_files import Album, keys, planar
 
-from srcli.data import pool as pool_module
 from srcli.data.folders import Folder
-from srcli.data.pool import Pool, open_pool, split
-from srcli.errors import DataError
+from srcli.data.pool import Pool, split
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -18,49 +17,19 @@ from srcli.ops.spans import PATCH
 SPLITTINGS = pytest.mark.parametrize("kind", ["held-out", "paper"])
 
 
-class Names:
-    """A source of names alone: what is not asked for pixels needs none."""
-
-    def __init__(self, names):
-        self.names = names
-
-    def __len__(self):
-        return len(self.names)
-
-    def key(self, index):
-        """Name an image."""
-        return self.names[index]
-
-    def label(self, index):
-        """Say where an image is."""
-        return f"names/{self.names[index]}"
+def pool_of(*arrays, seed=0):
+    """Make a list of pictures."""
+    return Pool([Album(arrays)], seed)
 
 
-class Pictures(Names):
-    """A source of ``(H, W, C)`` arrays."""
-
-    def __init__(self, arrays, prefix="picture"):
-        super().__init__([f"{prefix} {number}" for number in range(len(arrays))])
-        self.arrays = arrays
-
-    def read(self, index):
-        """Return a copy of an image."""
-        return self.arrays[index].copy()
-
-    def size(self, index):
-        """Return width and height."""
-        height, width, _ = self.arrays[index].shape
-        return width, height
+def named(names, seed=0):
+    """Make a list of names."""
+    return Pool([Album(names=names)], seed)
 
 
 def numbered(count):
     """Make a list of ``count`` names."""
-    return Pool([Names([f"{number:06}.jpg" for number in range(count)])], seed=0)
-
-
-def names(pool):
-    """List the names of a pool's images."""
-    return [pool.key(place) for place in range(len(pool))]
+    return named([f"{number:06}.jpg" for number in range(count)])
 
 
 def noise(height, width, channels=3, dtype=np.uint8, seed=0):
@@ -78,36 +47,28 @@ def survey(height, width):
     )
 
 
-def planar(pixels):
-    """Turn ``(H, W, C)`` into a tensor ``(C, H, W)``."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def save(path, pixels, **options):
-    """Write ``(H, W)`` or ``(H, W, 3)`` pixel values as an image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
-    return path
-
-
 # ---- the list -----------------------------------------------------------------------------
 
 
 def test_sources_are_one_list_in_the_order_given():
     """Names, labels, sizes and images run on from each source to the next; a part counts anew."""
     arrays = [noise(120 + number, 130 - number, seed=number) for number in range(6)]
-    parts = [Pictures(arrays[:2], "a"), Pictures(arrays[2:3], "b"), Pictures(arrays[3:], "c")]
+    parts = [
+        Album(arrays[:2], ["a 0", "a 1"]),
+        Album(arrays[2:3], ["b 0"]),
+        Album(arrays[3:], ["c 0", "c 1", "c 2"]),
+    ]
 
     pool = Pool(parts, seed=0)
 
-    assert names(pool) == ["a 0", "a 1", "b 0", "c 0", "c 1", "c 2"]
-    assert [pool.label(place) for place in (1, 2, 5)] == ["names/a 1", "names/b 0", "names/c 2"]
+    assert keys(pool) == ["a 0", "a 1", "b 0", "c 0", "c 1", "c 2"]
+    assert [pool.label(place) for place in (1, 2, 5)] == ["album/a 1", "album/b 0", "album/c 2"]
     for place, array in enumerate(arrays):
         assert pool.size(place) == array.shape[:2]
         assert torch.equal(pool.read(place), planar(array))
     some = pool.only(np.array([0, 2, 3, 5]))
-    assert names(some) == ["a 0", "b 0", "c 0", "c 2"]
-    assert names(some.only(np.array([1, 3]))) == ["b 0", "c 2"]
+    assert keys(some) == ["a 0", "b 0", "c 0", "c 2"]
+    assert keys(some.only(np.array([1, 3]))) == ["b 0", "c 2"]
 
 
 SIDES = st.integers(1, 300) | st.integers(1000, 1100)
@@ -125,7 +86,7 @@ SIDES = st.integers(1, 300) | st.integers(1000, 1100)
 )
 def test_an_image_has_the_size_reported_before(height, width, channels, dtype):
     """Read, an image is RGB of 8 bits as large as reported, within a patch and 1024 pixels."""
-    pool = Pool([Pictures([noise(height, width, channels, dtype)])], seed=0)
+    pool = pool_of(noise(height, width, channels, dtype))
 
     image = pool.read(0)
 
@@ -144,7 +105,7 @@ def test_small_images_are_enlarged_to_a_patch(size, enlarged):
     """A side under 120 pixels becomes 120, bicubic, and the other follows in proportion."""
     pixels = noise(*size)
 
-    image = Pool([Pictures([pixels])], seed=0).read(0)
+    image = pool_of(pixels).read(0)
 
     assert torch.equal(image, quantize(bicubic(planar(pixels), enlarged)))
 
@@ -157,7 +118,7 @@ def test_small_images_are_enlarged_to_a_patch(size, enlarged):
 def test_huge_images_keep_a_bounded_crop(size, kept):
     """Of a side beyond 1024 pixels so many are kept, as they lie, from where the seed says."""
     pixels = survey(*size)
-    crops = [Pool([Pictures([pixels])], seed).read(0) for seed in (0, 0, 1, 2, 3)]
+    crops = [pool_of(pixels, seed=seed).read(0) for seed in (0, 0, 1, 2, 3)]
 
     corners = []
     for crop in crops:
@@ -173,8 +134,8 @@ def test_huge_images_keep_a_bounded_crop(size, kept):
 def test_the_crop_follows_the_name_and_not_the_place():
     """An image keeps the same crop whatever else is in the list; others keep other ones."""
     picture = noise(130, 3000)
-    alone = Pool([Pictures([picture])], seed=4)
-    among = Pool([Pictures([noise(120, 120)], "other"), Pictures([picture, picture])], seed=4)
+    alone = pool_of(picture, seed=4)
+    among = Pool([Album([noise(120, 120)], ["other"]), Album([picture, picture])], seed=4)
 
     assert torch.equal(among.read(1), alone.read(0))
     assert not torch.equal(among.read(2), alone.read(0))
@@ -185,9 +146,9 @@ def test_files_are_upright_and_of_eight_bits(tmp_path):
     pixels = noise(130, 151)
     exif = Image.Exif()
     exif[0x0112] = 6
-    save(tmp_path / "1.png", pixels, exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
     values = np.linspace(0, 65535, 130 * 140).reshape(130, 140).astype(np.uint16)
-    save(tmp_path / "2.png", values)
+    Image.fromarray(values).save(tmp_path / "2.png")
 
     pool = Pool([Folder(tmp_path)], seed=0)
 
@@ -196,46 +157,20 @@ def test_files_are_upright_and_of_eight_bits(tmp_path):
     assert (pool.read(1).double() - torch.from_numpy(values / 257.0)).abs().max() <= 0.5
 
 
-def test_data_sets_are_opened_as_one_union(tmp_path):
-    """Folders, and what has a name, are opened in the order given; notices are passed on."""
-    save(tmp_path / "photos" / "p.png", noise(4, 4))
-    save(tmp_path / "celeba" / "img_align_celeba" / "000001.jpg", noise(218, 178))
-    notices = []
-
-    pool = open_pool(["celeba", str(tmp_path / "photos")], tmp_path, 0, notices.append)
-
-    assert names(pool) == ["000001.jpg", "p.png"]
-    assert len(notices) == 1
-    assert notices[0].startswith("celeba: 1 of the 202,599 images")
-    with pytest.raises(DataError, match="nowhere does not exist"):
-        open_pool([str(tmp_path / "photos"), str(tmp_path / "nowhere")], tmp_path, 0)
-
-
 # ---- training, evaluation, test -----------------------------------------------------------
-
-
-def test_the_whole_union_is_split_as_the_paper_has_it(monkeypatch):
-    """Of CelebA and STL-10 together 4,000 are for test, 86,799 for training, 211,800 between."""
-    cheap = iter(range(302_599))
-    monkeypatch.setattr(pool_module, "derive_seed", lambda *_: next(cheap))
-
-    parts = split(Pool([Names(["a"] * 202_599), Names(["b"] * 100_000)], seed=0), 0, "paper")
-
-    assert len(parts.test) == 4_000
-    assert len(parts.train) == 86_799
-    assert len(parts.evaluation) == 211_800
 
 
 @pytest.mark.parametrize(
     ("kind", "count", "train", "evaluation", "test"),
     [
+        ("paper", 302_599, 86_799, 211_800, 4_000),
         *[("paper", 1, 1, 0, 0), ("paper", 2, 1, 1, 0), ("paper", 1000, 287, 700, 13)],
         *[("held-out", 1, 1, 0, 0), ("held-out", 2, 1, 1, 0), ("held-out", 99, 98, 1, 0)],
         ("held-out", 1000, 980, 20, 0),
     ],
 )
-def test_fewer_images_are_split_in_the_same_shares(kind, count, train, evaluation, test):
-    """The paper's shares hold for any number, one for training at least; else a fiftieth."""
+def test_images_are_split_in_the_paper_s_shares(kind, count, train, evaluation, test):
+    """Of any number of images, one for training at least; or a fiftieth is held out."""
     parts = split(numbered(count), 0, kind)
 
     found = len(parts.train), len(parts.evaluation), len(parts.test)
@@ -247,7 +182,7 @@ def test_fewer_images_are_split_in_the_same_shares(kind, count, train, evaluatio
 @given(count=st.integers(1, 200), seed=st.integers(0, 2**63 - 1), different=st.integers(1, 200))
 def test_no_image_is_lost_or_in_two_parts(kind, count, seed, different):
     """Each image is in one part, some of one name too, each part in order, one for training."""
-    pool = Pool([Names([f"{number % different:06}" for number in range(count)])], seed=0)
+    pool = named([f"{number % different:06}" for number in range(count)])
 
     parts = split(pool, seed, kind)
 
@@ -261,9 +196,9 @@ def test_no_image_is_lost_or_in_two_parts(kind, count, seed, different):
 def test_the_split_follows_the_names_and_the_seed(kind):
     """The same names are held out however listed, and whatever the pool's seed."""
     here = numbered(200)
-    reversed_ = Pool([Names(names(here)[::-1])], seed=2)
+    reversed_ = named(keys(here)[::-1], seed=2)
 
-    held = names(split(here, 0, kind).evaluation)
+    held = keys(split(here, 0, kind).evaluation)
 
-    assert names(split(reversed_, 0, kind).evaluation) == held[::-1]
-    assert names(split(here, 1, kind).evaluation) != held
+    assert keys(split(reversed_, 0, kind).evaluation) == held[::-1]
+    assert keys(split(here, 1, kind).evaluation) != held

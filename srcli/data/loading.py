@@ -206,14 +206,10 @@ class Centers:
         self.count = len(places)
         self._pool, self._places, self._device = pool, list(places), device
         self._workers, self._size = workers, size
-        self._failures: dict[int, str] = {}
+        self.failures: dict[int, str] = {}
+        """Why images could not be read, by their place; of those tried so far."""
         self._cached: dict[tuple[tuple[float, ...], int], list[Batch]] = {}
         self._keep = 3 * PATCH**2 * self.count <= _room(device) / 2
-
-    @property
-    def failures(self) -> list[str]:
-        """Why images could not be read, of those tried so far."""
-        return list(self._failures.values())
 
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
         """Read all patches in the order of the places; unreadable images are left out.
@@ -259,9 +255,9 @@ class Centers:
             low = self._pool.read_low(place, scale)
             return center_patch(image, grid), center_patch(low, side=PATCH // grid)
         except ImageError as error:
-            self._failures[place] = str(error)
+            self.failures[place] = str(error)
             # One failure among the few images read here says little about the set.
-            _check_failures(self._failures, len(self._pool))
+            _check_failures(self.failures, len(self._pool))
             return None
 
 

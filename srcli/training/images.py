@@ -129,8 +129,8 @@ class TrainingImages:
     @property
     def failures(self) -> list[str]:
         """Why images could not be read, as far as this process wanted them."""
-        held_out = [] if self.held_out is None else self.held_out.failures
-        return [*self.loader.failures.values(), *held_out]
+        held_out = {} if self.held_out is None else self.held_out.failures
+        return [*self.loader.failures.values(), *held_out.values()]
 
 
 def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | None:
