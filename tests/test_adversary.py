@@ -1,6 +1,5 @@
 """What ``sharp`` adds to a run: the discriminator, the features, and what they give to the net."""
 
-import json
 import re
 
 import pytest
@@ -11,7 +10,6 @@ from srcli.errors import DataError, TrainingError
 from srcli.ops.devices import on_device
 from srcli.training import adversary
 from srcli.training.adversary import Adversary, SpectralConvolution, excess, lattice
-from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 from srcli.training.features import _SHAPES, Features
 from srcli.training.trainer import train
@@ -142,15 +140,6 @@ def test_dots_that_have_no_mean_stand_out_of_the_spectrum(scale, cell):
     assert found > 0.5
     assert chance < found / 2
     assert excess(target, target, [scale]) == 0
-
-
-def test_a_run_without_a_discriminator_is_resumed_from_before_there_was_one(options):
-    """The options of an earlier version lack its fields."""
-    values = json.loads(options().to_json())
-    for name in ("adversarial", "perceptual", "spectrum", "features"):
-        del values[name]
-
-    assert TrainConfig.from_json(json.dumps(values)).adversarial == 0
 
 
 def test_the_log_and_the_record_have_each_loss(options, saved_run):

@@ -311,7 +311,7 @@ def test_a_run_of_two_is_continued_by_one(pair, resumable, check_same_curve, mon
         (
             "unshareable",
             2,
-            r"--resume .*: its batch of 7 patches cannot be shared by 2 processes; use a number .*",
+            r"the run's batch of 7 patches cannot be shared by 2 processes; use a number .*",
         ),
         ("refused", 1, r".* already holds a run: continue it with --resume .*"),
         ("nan", 1, r"the loss is no longer finite at step 3: .*"),

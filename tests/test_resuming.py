@@ -150,6 +150,7 @@ def stopped_copy(stopped, saved_run, tmp_path):
 
 
 OTHERWISE = {
+    "output": ["-o", "other"],
     "datasets": ["--dataset", "stl10"],
     "recipe": ["--recipe", "paper"],
     "model": ["--set", "model=base"],

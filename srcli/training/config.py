@@ -7,7 +7,6 @@ Plain Python without torch, so that the command line can complete and list their
 import ast
 import inspect
 import json
-import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from srcli.data.choices import Augmentation, Sampling, Splitting
-from srcli.errors import UsageError
+from srcli.errors import UsageError, require_at_least
 from srcli.model.config import BASE, ModelConfig
 from srcli.ops.degradation import Degradation
 
@@ -38,29 +37,12 @@ Precision = Literal["auto", "fp32", "bf16"]
 """No ``fp16``: it cannot hold the gradients."""
 
 CHANGEABLE = frozenset(
-    {"data_dir", "device", "keep_last", "output", "patience", "save_every", "tensorboard"}
-    | {"workers"}
+    {"data_dir", "device", "keep_last", "patience", "save_every", "tensorboard", "workers"}
 )
 """Fields that a resumed run may have otherwise: no step depends on them."""
 
-_OPTION_OF = {
-    "datasets": "--dataset",
-    "data_dir": "--data-dir",
-    "output": "--output",
-    "recipe": "--recipe",
-    "scales": "--scale",
-    "degradation": "--degradation",
-    "epochs": "--epochs",
-    "steps": "--steps",
-    "max_seconds": "--max-time",
-    "batch_size": "--batch-size",
-    "seed": "--seed",
-    "init_from": "--init-from",
-    "valid": "--valid",
-    "device": "--device",
-    "dtype": "--dtype",
-}
-"""The fields that have an option of ``srcli train``; all others are set by ``--set``."""
+_OPTION_OF = {"datasets": "--dataset", "scales": "--scale", "max_seconds": "--max-time"}
+"""The fields whose option has another name than they."""
 
 _NOT_SET = frozenset({"output", "processes", "recipe"})
 """Fields that belong to a single run: no recipe and no ``--set`` has them."""
@@ -232,15 +214,16 @@ class TrainConfig:
         self._check_length()
         self._check_scales()
         counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
-        self._check_least(1, *counts, "patience", "save_every", "keep_last", "workers")
-        self._check_least(0, "warmup", "clip", "weight_decay")
-        self._check_least(0, "adversarial", "perceptual", "spectrum")
+        counts += ("patience", "save_every", "keep_last", "workers")
+        require_at_least(1, **{name: getattr(self, name) for name in counts})
+        weights = ("warmup", "clip", "weight_decay", "adversarial", "perceptual", "spectrum")
+        require_at_least(0, **{name: getattr(self, name) for name in weights})
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name in ("lr", "epochs", "max_seconds"):
             number = getattr(self, name)
             if number is not None and not 0 < number < 1e9:
-                raise UsageError(f"{_shown(name)} must lie between 0 and 1e9, not {number}")
+                raise UsageError(f"{option_of(name)} must lie between 0 and 1e9, not {number}")
         if not self.adversarial and (self.features or self.perceptual or self.spectrum):
             raise UsageError(
                 "features, perceptual and spectrum need a discriminator beside them: use --recipe "
@@ -257,12 +240,6 @@ class TrainConfig:
         for scale in self.scales:
             if not 1.01 <= scale <= 8:
                 raise UsageError(f"--scale must lie in 1.01..8 for training, not {scale:g}")
-
-    def _check_least(self, low: int, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= low):
-                raise UsageError(f"{_shown(name)} must be at least {low}, not {value:g}")
 
     def _check_length(self) -> None:
         if self.steps is None and self.epochs is None and self.max_seconds is None:
@@ -303,13 +280,8 @@ class TrainConfig:
 
 
 def option_of(name: str) -> str:
-    """Return how a field is given on the command line: its option, or ``--set`` and its name."""
-    return _OPTION_OF.get(name, f"--set {name}")
-
-
-def _shown(name: str) -> str:
-    """Return what a message calls a field: its option if it has one, else its name."""
-    return _OPTION_OF.get(name, name)
+    """Return the option of a field on the command line."""
+    return _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML

@@ -22,7 +22,7 @@ from srcli.errors import SrcliError, TrainingError, UsageError
 from srcli.ops.devices import resolve_device
 from srcli.training.config import TrainConfig
 
-__all__ = ["ProcessGroup", "join_process_group", "torchrun_ranks"]
+__all__ = ["ProcessGroup", "join_process_group", "share_batch", "torchrun_ranks"]
 
 _JOINED = count()
 """Numbers the groups that a process joins one after the other: each has its own store."""
@@ -39,21 +39,6 @@ class ProcessGroup:
     size: int = 1
     store: Store | None = None
     """Text that the processes share; None for a single one."""
-
-    def share(self, config: TrainConfig, *, resume: bool) -> TrainConfig:
-        """Split the batch among the processes; that of a resumed run stays, whoever shares it.
-
-        Raises:
-            UsageError: If the batch of a resumed run cannot be split evenly.
-        """
-        if not resume:
-            return replace(config, processes=self.size)
-        if config.batch % self.size:
-            raise UsageError(
-                f"--resume {config.output}: its batch of {config.batch} patches cannot be shared "
-                f"by {self.size} processes; use a number of processes that divides it"
-            )
-        return replace(config, batch_size=config.batch // self.size, processes=self.size)
 
     @property
     def is_main_process(self) -> bool:
@@ -155,6 +140,20 @@ def torchrun_ranks() -> tuple[int, int, int]:
         raise UsageError(f"{', '.join(names)} cannot be {', '.join(texts)}: use torchrun")
     rank, local_rank, size = map(int, texts)
     return rank, local_rank, size
+
+
+def share_batch(config: TrainConfig, size: int) -> TrainConfig:
+    """Let ``size`` processes share the batch of a run that others may have begun.
+
+    Raises:
+        UsageError: If they cannot share it evenly.
+    """
+    if config.batch % size:
+        raise UsageError(
+            f"the run's batch of {config.batch} patches cannot be shared by {size} processes; use "
+            "a number of processes that divides it"
+        )
+    return replace(config, batch_size=config.batch // size, processes=size)
 
 
 def _shared_store(size: int) -> Store:

@@ -19,7 +19,7 @@ from srcli.errors import UsageError, suggestion
 from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.model.weights import read_header, resolve
 from srcli.training.config import CHANGEABLE, TrainConfig, option_of, settings, typed
-from srcli.training.distributed import torchrun_ranks
+from srcli.training.distributed import share_batch, torchrun_ranks
 from srcli.training.run_directory import load_options
 
 __all__ = ["Recipe", "from_recipe", "load", "recipe_names", "resumed"]
@@ -86,7 +86,7 @@ def from_recipe(
         options: Fields that replace both.
 
     Raises:
-        UsageError: If a name or a value is none, or an assignment contradicts an option.
+        UsageError: If a name or a value is none.
     """
     given = _given(assignments, options)
     source = load(recipe or _default(given.get("datasets", ())))
@@ -113,12 +113,6 @@ def resumed(
     """
     config = load_options(directory)
     given = _given(assignments, options)
-    output = given.pop("output", directory)
-    if output.absolute() != directory.absolute():
-        raise UsageError(
-            f"--output {output} is not the run directory {directory}: give --resume without it; "
-            "the directory may be moved before"
-        )
     if recipe is not None:
         given["recipe"] = load(recipe).name
     if "datasets" in given:
@@ -179,42 +173,14 @@ def _from_toml(name: str, text: str) -> Recipe:
 
 def _from_options(text: str) -> Recipe:
     """Read the options of a run: the same run again, its batch shared by the processes of now."""
-    config = TrainConfig.from_json(text)
+    config = share_batch(TrainConfig.from_json(text), torchrun_ranks()[2])
     values = {one.name: getattr(config, one.name) for one in settings()}
-    size = torchrun_ranks()[2]
-    if config.batch % size:
-        raise UsageError(
-            f"its batch of {config.batch} patches cannot be shared by {size} processes; use a "
-            "number of processes that divides it"
-        )
-    values |= {"batch_size": config.batch // size, "model": asdict(config.model)}
-    return Recipe(config.recipe, values)
+    return Recipe(config.recipe, values | {"model": asdict(config.model)})
 
 
 def _given(assignments: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Join assignments and options, unless they contradict each other."""
-    given: dict[str, Any] = {}
-    for text in assignments:
-        name, value = _assigned(text)
-        before = given.get(name)
-        if name == "model":
-            shape = before or {}
-            clash = any(shape.get(key, item) != item for key, item in value.items())
-            given[name] = shape | value
-        else:
-            clash = name in given and before != value
-            given[name] = value
-        if clash:
-            raise UsageError(f"--set {name} is given twice with different values; give one")
-    if isinstance(options.get("model"), ModelConfig):
-        options = {**options, "model": asdict(options["model"])}
-    for name, value in options.items():
-        if name in given and given[name] != value:
-            raise UsageError(
-                f"--set {name}={_shown(given[name])} and {option_of(name)} {_shown(value)} differ; "
-                "give one of them"
-            )
-    return {**given, **options}
+    """Join assignments, of which the later ones count, and options, which count more."""
+    return _combined(*(dict([_assigned(text)]) for text in assignments), options)
 
 
 def _assigned(text: str) -> tuple[str, Any]:
@@ -308,7 +274,6 @@ def _shown(value: object) -> str:
         case tuple():
             return ", ".join(str(item) for item in value)
         case ModelConfig():
-            names = [name for name, known in CONFIGS.items() if known == value]
-            return names[0] if names else "another net"
+            return "another net"
         case _:
             return str(value)

@@ -28,7 +28,7 @@ from srcli.training.compute import (
     starting_net,
 )
 from srcli.training.config import TrainConfig
-from srcli.training.distributed import ProcessGroup, join_process_group
+from srcli.training.distributed import ProcessGroup, join_process_group, share_batch
 from srcli.training.images import TrainingImages, input_and_target
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.optimizers import Optimizer, learning_rate
@@ -111,7 +111,9 @@ class Trainer:
         *,
         resume: bool = False,
     ) -> None:
-        self.config = config = group.share(config, resume=resume)
+        if resume:
+            config = share_batch(config, group.size)
+        self.config = config = replace(config, processes=group.size)
         self.group, self._notice, self._resumes = group, notice, resume
         self.directory = RunDirectory(config.output, config)
         self.dtype = resolve_dtype(config.dtype, group.device)
