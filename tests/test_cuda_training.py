@@ -36,7 +36,9 @@ def config(image_folder, tiny_config, output, **options):
 def curve(output):
     """The losses of a run's log, training and evaluation."""
     rows = RunDirectory(output).rows()
-    return torch.tensor([(row.loss, row.eval_loss or 0) for row in rows], dtype=torch.float64)
+    return torch.tensor(
+        [(row["loss"], row.get("eval_loss", 0)) for row in rows], dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-3), ("bf16", 3e-2)])

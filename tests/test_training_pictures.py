@@ -11,7 +11,6 @@ from srcli.training import curves
 from srcli.training.distributed import ProcessGroup
 from srcli.training.images import TrainingImages
 from srcli.training.pictures import draw_curves, draw_samples
-from srcli.training.run_directory import Row
 
 PLAIN = {"patches": 40, "seconds": 1.25, "lr": 1e-3}
 SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
@@ -19,63 +18,43 @@ SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baselin
 
 def row(step, loss=0.1, accuracy=0.9, **changes):
     """Make a line of the log at an epoch of ten steps."""
-    values = {"epoch": step / 10, "loss": loss, "accuracy": accuracy}
-    return Row(step=step, **(PLAIN | values | changes))
+    values = {"step": step, "epoch": step / 10, "loss": loss, "accuracy": accuracy}
+    return PLAIN | values | changes
 
 
-def images_of(config):
-    """Open the images of a run."""
-    return TrainingImages(config, ProcessGroup(torch.device("cpu")), print)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Return a function that gives the curves that are drawn of a log."""
-
-    def draw(*rows):
-        calls = []
-        monkeypatch.setattr(curves, "curves", lambda *a, **k: calls.append((a, k)))
-        draw_curves(Path("runs/one/curves.png"), rows, "mse")
-        ((path, panels), named) = calls[0]
-        assert (path, named) == (Path("runs/one/curves.png"), {"title": "one"})
-        return {
-            (panel, curve.label): (curve.x, curve.y)
-            for panel, lines in panels.items()
-            for curve in lines
-        }
-
-    return draw
-
-
-def test_curves_show_both_losses_and_accuracies(drawn):
+def test_curves_show_both_losses_and_accuracies(monkeypatch):
     """Training values are means between evaluations, weighted by their steps."""
-    found = drawn(
+    calls = []
+    monkeypatch.setattr(curves, "curves", lambda *a, **k: calls.append((a, k)))
+    rows = (
         row(1, loss=1.0, accuracy=0.5),
         row(10, loss=0.4, accuracy=0.7, **SCORED),
         row(20, loss=0.2, accuracy=0.8, **(SCORED | {"eval_loss": 0.3})),
     )
 
-    assert list(found) == [
-        ("loss (mse)", "training"),
-        ("loss (mse)", "evaluation"),
-        ("accuracy", "training"),
-        ("accuracy", "evaluation"),
-        ("PSNR, dB", "evaluation"),
-        ("PSNR, dB", "bicubic"),
-    ]
-    x, y = found["loss (mse)", "training"]
-    assert x == [1.0, 2.0]
-    assert y == pytest.approx([(1.0 + 9 * 0.4) / 10, 0.2])
-    assert found["loss (mse)", "evaluation"] == ([1.0, 2.0], [0.08, 0.3])
-    assert found["accuracy", "training"][1] == pytest.approx([(0.5 + 9 * 0.7) / 10, 0.8])
-    assert found["PSNR, dB", "bicubic"] == ([1.0, 2.0], [29.5, 29.5])
+    draw_curves(Path("runs/one/curves.png"), rows, "mse")
+
+    ((path, panels), named) = calls[0]
+    assert (path, named) == (Path("runs/one/curves.png"), {"title": "one"})
+    epochs = [1.0, 2.0]
+    assert panels == {
+        "loss (mse)": [
+            ("training", epochs, pytest.approx([(1.0 + 9 * 0.4) / 10, 0.2])),
+            ("evaluation", epochs, [0.08, 0.3]),
+        ],
+        "accuracy": [
+            ("training", epochs, pytest.approx([(0.5 + 9 * 0.7) / 10, 0.8])),
+            ("evaluation", epochs, [0.92, 0.92]),
+        ],
+        "PSNR, dB": [("evaluation", epochs, [30.25] * 2), ("bicubic", epochs, [29.5] * 2)],
+    }
 
 
 def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
     monkeypatch.setattr(curves, "sheet", lambda *sheet: sheets.append(sheet))
-    images = images_of(finished.config)
+    images = TrainingImages(finished.config, ProcessGroup(torch.device("cpu")), print)
     net, _ = weights.load(Path(finished.report.weights))
 
     draw_samples(Path("samples.png"), images, finished.config.degradation, net)

@@ -213,10 +213,10 @@ class TrainConfig:
             raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
         self._check_length()
         self._check_scales()
-        counts = ("batch_size", "processes", "steps", "limit", "eval_every", "eval_images")
-        counts += ("patience", "save_every", "keep_last", "workers")
+        counts = ["batch_size", "processes", "steps", "limit", "eval_every", "eval_images"]
+        counts += ["patience", "save_every", "keep_last", "workers"]
         require_at_least(1, **{name: getattr(self, name) for name in counts})
-        weights = ("warmup", "clip", "weight_decay", "adversarial", "perceptual", "spectrum")
+        weights = ["warmup", "clip", "weight_decay", "adversarial", "perceptual", "spectrum"]
         require_at_least(0, **{name: getattr(self, name) for name in weights})
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")

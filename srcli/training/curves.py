@@ -9,10 +9,9 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +57,6 @@ _LOG_FACTOR = 5.0
 _PANEL_WIDTH, _PANEL_HEIGHT, _MIN_WIDTH = 640, 576, 1024
 """Pixels of one panel of curves, and the least width of a figure."""
 
-_LABELLED_DECADES = 4
-"""A logarithmic axis over more decades has labels at the powers of ten alone."""
-
 _MAX_MARKERS = 25
 """With more points than these only some carry a marker, or the markers would hide the line."""
 
@@ -75,8 +71,7 @@ _LETTER_WIDTH, _LINE = 0.6 * _FONT * _DPI / 72, 1.3 * _FONT * _DPI / 72
 """Average width of a letter and height of a line, pixels: the words of a sheet are wrapped so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class Curve(NamedTuple):
     """One line of a panel."""
 
     label: str
@@ -86,16 +81,13 @@ class Curve:
     """Epochs."""
 
     y: Sequence[float]
-    """One value per epoch; what is not finite is left out."""
 
 
-# Not compared by value: arrays have no single truth value.
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cell:
+class Cell(NamedTuple):
     """One image of a sheet, and the words around it."""
 
     image: NDArray[np.uint8]
-    """``(H, W, 3)`` RGB or ``(H, W, 1)`` grey, ``uint8``."""
+    """``(H, W, 3)`` RGB or ``(H, W, 1)`` grey."""
 
     title: str = ""
     """Words above it."""
@@ -133,14 +125,10 @@ def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> 
 
 def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
     """Draw the curves of one panel, or the words that there are none."""
-    values: list[float] = []
-    for curve in lines:
-        points = np.array([curve.x, curve.y], np.float64)
-        x, y = points[:, np.isfinite(points).all(0)]
+    for label, x, y in lines:
         # A curve without values is drawn too, unseen, so that the next one keeps its colour.
-        label = curve.label if len(x) else "_"
-        axes.plot(x, y, label=label, markevery=-(-len(x) // _MAX_MARKERS) or 1)
-        values += y.tolist()
+        axes.plot(x, y, label=label if x else "_", markevery=-(-len(x) // _MAX_MARKERS) or 1)
+    values = [value for curve in lines for value in curve.y]
     if not values:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no values yet", ha="center", va="center", transform=axes.transAxes)
@@ -148,8 +136,7 @@ def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     low, high = min(values), max(values)
     if "loss" in axes.get_ylabel().casefold() and 0 < low < high / _LOG_FACTOR:
-        few = high < low * 10**_LABELLED_DECADES
-        axes.set_yscale("log", subs=[2, 5] if few else [])
+        axes.set_yscale("log", subs=[2, 5])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(visible=True, which="both")

@@ -1,8 +1,6 @@
 """The pictures in a run directory: the curves of its log, and samples of what the net makes."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,10 @@ def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
         OutputError: If the file cannot be written.
     """
     trained = _between_evaluations(rows)
-    tested = [row for row in rows if row.eval_loss is not None]
+    tested = [row for row in rows if "eval_loss" in row]
 
     def curve(label: str, rows: Sequence[Row], field: str) -> curves.Curve:
-        values = [getattr(row, field) for row in rows]
-        y = [math.nan if value is None else value for value in values]
-        return curves.Curve(label=label, x=[row.epoch for row in rows], y=y)
+        return curves.Curve(label, [row["epoch"] for row in rows], [row[field] for row in rows])
 
     panels = {
         f"loss ({loss})": [
@@ -51,7 +47,7 @@ def draw_curves(path: Path, rows: Sequence[Row], loss: str) -> None:
             curve("bicubic", tested, "baseline_psnr"),
         ],
     }
-    if any(row.discriminator is not None for row in rows):
+    if any("discriminator" in row for row in rows):
         panels["parts of the loss"] = [
             curve(name, trained, name) for name in ("features", "adversarial", "discriminator")
         ]
@@ -97,14 +93,13 @@ def _pixels(picture: Tensor) -> Any:  # noqa: ANN401 - numpy's array type says n
 def _between_evaluations(rows: Sequence[Row]) -> list[Row]:
     """Average the training values of the lines up to each evaluation, weighted by steps."""
     result: list[Row] = []
-    loss = accuracy = 0.0
-    counted = before = 0
-    evaluated = any(row.eval_loss is not None for row in rows)
+    loss = accuracy = counted = before = 0.0
+    evaluated = any("eval_loss" in row for row in rows)
     for row in rows:
-        steps, before = row.step - before, row.step
-        loss, accuracy = loss + row.loss * steps, accuracy + row.accuracy * steps
+        steps, before = row["step"] - before, row["step"]
+        loss, accuracy = loss + row["loss"] * steps, accuracy + row["accuracy"] * steps
         counted += steps
-        if (row.eval_loss is not None or not evaluated) and counted:
-            result.append(replace(row, loss=loss / counted, accuracy=accuracy / counted))
-            loss, accuracy, counted = 0.0, 0.0, 0
+        if ("eval_loss" in row or not evaluated) and counted:
+            result.append(row | {"loss": loss / counted, "accuracy": accuracy / counted})
+            loss = accuracy = counted = 0.0
     return result

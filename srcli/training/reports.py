@@ -1,7 +1,7 @@
 """What a run measures and reports: steps, scores, its end, and the record in its weights."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,7 @@ __all__ = [
     "TrainReport",
     "recipe_record",
     "require_finite_weights",
-    "skipped_lines",
 ]
-
-_NAMED = 10
-"""Unreadable images that are named at the end of a run; all of them are in skipped.txt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +210,6 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
         "seed": config.seed,
         "init_from": config.init_from.name if config.init_from else None,
     }
-
-
-def skipped_lines(reasons: Sequence[str], path: Path) -> list[str]:
-    """Return the lines that name the first ten unreadable images; ``path`` is the list of all."""
-    lines = [f"{len(reasons)} images could not be read and were left out:"]
-    lines += [f"  {reason}" for reason in reasons[:_NAMED]]
-    if len(reasons) > _NAMED:
-        lines.append(f"  and {len(reasons) - _NAMED} more: {path}")
-    return lines
 
 
 def _losses(config: TrainConfig) -> str:

@@ -18,7 +18,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,54 +37,23 @@ if TYPE_CHECKING:
 __all__ = ["Row", "RunDirectory", "load_options"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A line of ``log.csv``. Losses are those of the run; PSNR is that of RGB, in dB."""
+Row = dict[str, float]
+"""A line of ``log.csv``: what it has of the columns."""
 
-    step: int
-    epoch: float
-    patches: int
-    seconds: float
-    lr: float
-    loss: float
-    """Mean over the steps since the line before, like ``accuracy``."""
-
-    accuracy: float
-    """Share of pixels whose largest channel is the HR patch's."""
-
-    eval_loss: float | None = None
-    eval_accuracy: float | None = None
-    eval_psnr: float | None = None
-    baseline_psnr: float | None = None
-    """The bicubic input's, on the same images."""
-
-    features: float | None = None
-    """Distance of the features, before its weight; like the next two, of a run with a
-    discriminator alone."""
-
-    adversarial: float | None = None
-    """How well results are told from originals: ln 2 where they are not."""
-
-    discriminator: float | None = None
-    """The discriminator's own loss: 2 ln 2 where it only guesses."""
-
-    def cells(self, columns: Sequence[str]) -> list[str]:
-        """Return the values of some columns as text; a missing one is empty."""
-        return [
-            "" if value is None else str(value) if isinstance(value, int) else f"{value:.8g}"
-            for value in (getattr(self, name) for name in columns)
-        ]
-
-    @classmethod
-    def read(cls, cells: Mapping[str, str]) -> "Row":
-        """Read what :meth:`cells` wrote; ``ValueError`` if a cell is no number."""
-        values: dict[str, Any] = {
-            name: float(text) if text else None for name, text in cells.items()
-        }
-        return cls(**{**values, "step": int(cells["step"]), "patches": int(cells["patches"])})
-
+_COLUMNS = (
+    *("step", "epoch", "patches", "seconds", "lr", "loss", "accuracy"),
+    *("eval_loss", "eval_accuracy", "eval_psnr", "baseline_psnr"),
+)
+"""Losses are those of the run; the accuracy is the share of pixels whose largest channel is the HR
+patch's. Both are means over the steps since the line before. PSNR is that of RGB, in dB; the
+baseline's is that of the bicubic input on the same images."""
 
 _OF_DISCRIMINATOR = ("features", "adversarial", "discriminator")
+"""Of a run with a discriminator alone: the distance of the features, before its weight; how well
+results are told from originals, ln 2 where they are not; and the discriminator's own loss, 2 ln 2
+where it only guesses."""
+
+_WHOLE = {"step", "patches"}
 
 
 class RunDirectory:
@@ -97,8 +66,9 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: TrainConfig | None = None) -> None:
         self.path = path
-        left_out = () if config and config.adversarial else _OF_DISCRIMINATOR
-        self._columns = [one.name for one in fields(Row) if one.name not in left_out]
+        self._columns = list(_COLUMNS)
+        if config and config.adversarial:
+            self._columns += _OF_DISCRIMINATOR
         self.weights = path / "model.safetensors"
         self._state = path / "state"
         self._log = path / "log.csv"
@@ -114,13 +84,11 @@ class RunDirectory:
                 f"cannot write the run directory {output}: {blocker} is not a folder; "
                 "give another --output"
             )
-        if self._checkpoints():
+        if self._checkpoints() or is_there(self.weights):
             raise OutputError(
                 f"{output} already holds a run: continue it with --resume {output}, "
                 "or give another --output"
             )
-        if is_there(self.weights):
-            raise OutputError(f"{output} already holds trained weights; give another --output")
 
     def begin(self, config: TrainConfig) -> None:
         """Make the directory with its options and an empty log."""
@@ -136,13 +104,13 @@ class RunDirectory:
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again."""
-        rows = [row for row in self.rows() if row.step <= step]
+        rows = [row for row in self.rows() if row["step"] <= step]
         with self._writing("log.csv"):
             self._remove_leftovers()
             with replacing(self._log) as temporary, temporary.open("w", newline="") as file:
-                lines = csv.writer(file, lineterminator="\n")
-                lines.writerow(self._columns)
-                lines.writerows(row.cells(self._columns) for row in rows)
+                file.write(",".join(self._columns) + "\n")
+                for row in rows:
+                    file.write(self._line(row))
             self._begin_events(rows)
 
     def log(self, row: Row) -> None:
@@ -151,10 +119,14 @@ class RunDirectory:
             self._writing("log.csv"),
             self._log.open("a", newline="", encoding="utf-8") as file,
         ):
-            csv.writer(file, lineterminator="\n").writerow(row.cells(self._columns))
+            file.write(self._line(row))
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
             self._add_event(row)
+
+    def _line(self, row: Row) -> str:
+        cells = ("" if name not in row else _cell(row[name]) for name in self._columns)
+        return ",".join(cells) + "\n"
 
     def _begin_events(self, rows: Sequence[Row]) -> None:
         """Begin TensorBoard's file with the rows of the log; it forgets those that it has."""
@@ -168,10 +140,8 @@ class RunDirectory:
     def _add_event(self, row: Row) -> None:
         if self._events is None:
             return
-        for name in self._columns[1:]:
-            value = getattr(row, name)
-            if value is not None and name not in {"patches", "seconds"}:
-                self._events.add_scalar(name, value, row.step)
+        for name in row.keys() - {"step", "patches", "seconds"}:
+            self._events.add_scalar(name, row[name], int(row["step"]))
         self._events.flush()
 
     def close(self) -> None:
@@ -190,8 +160,11 @@ class RunDirectory:
             # A killed process may leave its last line unfinished.
             lines = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
             whole = [line for line in lines if None not in line and None not in line.values()]
-            return [Row.read(line) for line in whole]
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            return [
+                {name: _number(name, line[name]) for name in self._columns if line[name]}
+                for line in whole
+            ]
+        except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(
                 f"{self._log} cannot be read ({error}); start again with another --output"
             ) from error
@@ -285,6 +258,14 @@ class RunDirectory:
             raise OutputError(
                 f"cannot write {what} in {self.path}: {reason}; make room or give another --output"
             ) from error
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.8g}"
+
+
+def _number(name: str, cell: str) -> float:
+    return int(cell) if name in _WHOLE else float(cell)
 
 
 def load_options(directory: Path) -> TrainConfig:

@@ -41,7 +41,6 @@ from srcli.training.reports import (
     TrainReport,
     recipe_record,
     require_finite_weights,
-    skipped_lines,
 )
 from srcli.training.run_directory import Row, RunDirectory
 from srcli.training.symmetry import Symmetry
@@ -358,17 +357,17 @@ class Trainer:
             self._patience.add(self.scores.psnr)
         if not self.group.is_main_process:
             return
-        self.directory.log(
-            Row(
-                step=self.step,
-                epoch=self.images.epoch(self.step),
-                patches=self.step * self.config.batch,
-                seconds=round(self.seconds, 2),
-                lr=lr,
-                **self._means,
-                **(self.scores.cells() if evaluates and self.scores else {}),
-            )
-        )
+        row: Row = {
+            "step": self.step,
+            "epoch": self.images.epoch(self.step),
+            "patches": self.step * self.config.batch,
+            "seconds": round(self.seconds, 2),
+            "lr": lr,
+            **self._means,
+        }
+        if evaluates and self.scores:
+            row |= self.scores.cells()
+        self.directory.log(row)
         since = self.seconds - self._seconds_drawn
         if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
             self._draw()
@@ -391,8 +390,11 @@ class Trainer:
 
     def _report(self, skipped: list[str]) -> TrainReport:
         if skipped and self.group.is_main_process:
-            for line in skipped_lines(skipped, self.directory.list_skipped(skipped)):
-                self._notice(line)
+            path = self.directory.list_skipped(skipped)
+            self._notice(
+                f"{len(skipped)} images could not be read and were left out, as {path} lists; the "
+                f"first: {skipped[0]}"
+            )
         session = (self.seconds - self._seconds_before) or math.inf
         return TrainReport(
             output=str(self.directory.path),
