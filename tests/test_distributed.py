@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import srcli
 from srcli.errors import UsageError
 from srcli.ops.degradation import Degradation
 from srcli.training.distributed import join_process_group
-from srcli.training.run_directory import load_options
+from srcli.training.run_directory import RunDirectory, load_options
 from srcli.training.trainer import train
 
 STEPS = 10
@@ -35,17 +34,14 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, image_folder):
-    """Twelve images, of which the paper's split leaves nine to evaluate on: an odd number."""
-    folder = tmp_path_factory.mktemp("pictures")
+def make(tmp_path_factory, run_options, image_folder):
+    """Return a function that makes the options of a run of eight patches a step.
+
+    Of twelve images the paper's split leaves nine to evaluate on: an odd number.
+    """
+    pictures = tmp_path_factory.mktemp("pictures")
     for index in range(12):
-        shutil.copy(image_folder / f"{index % 6}.png", folder / f"{index}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory, run_options, pictures):
-    """Return a function that makes the options of a run of eight patches a step."""
+        shutil.copy(image_folder / f"{index % 6}.png", pictures / f"{index}.png")
     folder = tmp_path_factory.mktemp("runs")
 
     def options(name, **changes):
@@ -75,13 +71,8 @@ def make(tmp_path_factory, run_options, pictures):
     [
         ({"RANK": "x"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be x, 0, 1"),
         ({"RANK": "1"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be 1, 0, 1"),
-        ({"LOCAL_RANK": "-1"}, "RANK, LOCAL_RANK, WORLD_SIZE cannot be 0, -1, 1"),
-        (
-            {"RANK": "0", "WORLD_SIZE": "2"},
-            "the 2 processes of WORLD_SIZE cannot find each other: .*MASTER_ADDR.*",
-        ),
+        ({"WORLD_SIZE": "2"}, "the 2 processes of WORLD_SIZE cannot find each other: .*"),
     ],
-    ids=str,
 )
 def test_what_torchrun_would_not_set_is_one_line(monkeypatch, values, text):
     """Ranks that cannot be, or several processes without a place to meet, are named."""
@@ -132,15 +123,11 @@ def counting_destroy():
 distributed.destroy_process_group = counting_destroy
 
 
-def options(name):
-    return TrainConfig.from_json((folder / f"{name}.json").read_text())
-
-
-def attempt(name, call, *arguments, **named):
-    """Call something and note its result, or the error, or that the process ended silently."""
+def attempt(name, config, **named):
+    """Train and note the report, or the error, or that the process ended silently."""
     notices = []
     try:
-        result = asdict(call(*arguments, on_message=notices.append, **named))
+        result = asdict(train(config, on_message=notices.append, **named))
     except SrcliError as error:
         result = {"error": str(error), "code": error.exit_code}
     except SystemExit as end:
@@ -153,17 +140,16 @@ def after(steps, only=None):
     return lambda: next(count) >= steps and only in (None, rank)
 
 
-pair = options("pair")
-attempt("pair", train, pair)
-attempt("sharp", train, options("sharp"))
+pair, sharp = (
+    TrainConfig.from_json((folder / f"{name}.json").read_text()) for name in ("pair", "sharp")
+)
+attempt("pair", pair)
+attempt("sharp", sharp)
 parted = replace(pair, output=folder / "parted")
-attempt("first part", train, parted, should_stop=after(5))
-attempt("second part", train, load_options(parted.output), resume=True)
-halved = replace(pair, output=folder / "halved")
-attempt("halved", train, halved, should_stop=after(7, only=1))
-attempt("refused", train, pair)
-attempt("unshareable", train, load_options(folder / "odd"), resume=True)
-attempt("time", train, replace(pair, output=folder / "time", steps=None, max_seconds=0.2))
+attempt("first part", parted, should_stop=after(5))
+attempt("second part", load_options(parted.output), resume=True)
+attempt("halved", replace(pair, output=folder / "halved"), should_stop=after(7, only=1))
+attempt("refused", pair)
 with join_process_group("cpu") as group:
     seen["gathered"] = group.gather([f"{rank}.png", "both.png"])
 
@@ -173,7 +159,7 @@ def spoiled(run, batch):
     factor = math.nan if next(calls) == 3 and rank == 1 else 1
     return loss * factor, values | dict(loss=values["loss"] * factor)
 Trainer._measure = spoiled
-attempt("nan", train, replace(pair, output=folder / "nan"))
+attempt("nan", replace(pair, output=folder / "nan"))
 Trainer._measure = measure
 
 (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
@@ -186,7 +172,7 @@ def dying(run, batch, lr):
     if run.step == 3 and rank == 1:
         os._exit(77)
 Trainer.train_step = dying
-attempt("lost", train, replace(pair, output=folder / "lost", save_every=2))
+attempt("lost", replace(pair, output=folder / "lost", save_every=2))
 (folder / f"lost-{rank}.json").write_text(json.dumps(seen["lost"]))
 '''
 
@@ -211,13 +197,10 @@ def pair(make, resumable):
     folder = make("x").output.parent
     with pytest.MonkeyPatch.context() as patch:
         resumable.hasten(patch)
-        train(make("whole"))
-        train(make("whole_sharp", **SHARP))
-        train(make("odd", batch_size=7), should_stop=lambda: True)
-    shared = {"pair": make("pair"), "sharp": make("sharp", **SHARP)}
-    options = {name: dataclasses.replace(one, batch_size=4) for name, one in shared.items()}
-    for name, config in options.items():
-        (folder / f"{name}.json").write_text(config.to_json(), encoding="utf-8")
+        for name, changes in (("pair", {}), ("sharp", SHARP)):
+            train(make(f"whole_{name}", **changes))
+            config = make(name, **(changes | {"batch_size": 4}))
+            (folder / f"{name}.json").write_text(config.to_json(), encoding="utf-8")
     (folder / "two_processes.py").write_text(TWO_PROCESSES, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, *TORCHRUN, folder / "two_processes.py", folder],
@@ -227,39 +210,33 @@ def pair(make, resumable):
         timeout=300,
         env=os.environ | ENVIRONMENT,
     )
-    files = [folder / f"seen-{rank}.json" for rank in range(2)]
-    assert all(file.exists() for file in files), done.stderr
-    seen = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    lost = json.loads((folder / "lost-0.json").read_text(encoding="utf-8"))
-    return Pair(folder, seen, lost, done.stderr)
+    names = ("seen-0", "seen-1", "lost-0")
+    assert all((folder / f"{name}.json").exists() for name in names), done.stderr
+    first, second, lost = (json.loads((folder / f"{name}.json").read_text()) for name in names)
+    return Pair(folder, [first, second], lost, done.stderr)
 
 
-@pytest.fixture
-def check_same_curve(saved_run):
-    """Return a function that checks that two logs say the same, to a share of each value."""
-
-    def check(run, other, rel=1e-4):
-        found, expected = ([row.items() for row in saved_run(one).log] for one in (run, other))
-        assert len(found) == len(expected)
-        for line, known in zip(found, expected, strict=True):
-            numbers = {name: float(cell or math.nan) for name, cell in line}
-            like = {name: float(cell or math.nan) for name, cell in known}
-            assert numbers == pytest.approx(like, rel=rel, nan_ok=True)
-
-    return check
+def check_same_curve(run, other, rel=1e-4):
+    """Check that two logs say the same, to a share of each value."""
+    found, expected = (
+        [row | {"seconds": 0} for row in RunDirectory(path, load_options(path)).rows()]
+        for path in (run, other)
+    )
+    assert found == [pytest.approx(row, rel=rel) for row in expected]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("run", "one"), [("pair", "whole"), ("sharp", "whole_sharp")])
-def test_two_processes_train_the_net_of_one(pair, saved_run, check_same_curve, run, one):
+@pytest.mark.parametrize("run", ["pair", "sharp"])
+def test_two_processes_train_the_net_of_one(pair, saved_run, run):
     """Four patches each are the eight of one process: the same curve, and the same weights.
 
     A discriminator is one of both processes as well.
     """
-    check_same_curve(pair.folder / run, pair.folder / one, rel=1e-4 if run == "pair" else 1e-3)
+    one = pair.folder / f"whole_{run}"
+    check_same_curve(pair.folder / run, one, rel=1e-4 if run == "pair" else 1e-3)
 
     found = saved_run(pair.folder / run).state
-    for name, tensor in saved_run(pair.folder / one).state.items():
+    for name, tensor in saved_run(one).state.items():
         # Muon may orthogonalise in bf16, and Adam's first steps have the size of the rate whatever
         # the gradient's: single weights may differ by a step, a whole tensor by little.
         distance = (found[name].double() - tensor).norm() / tensor.double().norm().clamp(min=1e-12)
@@ -281,19 +258,17 @@ def test_two_processes_write_one_run(pair, saved_run):
     assert [seen["pair"]["notices"] for seen in pair.seen] == [[], []]
     assert [seen["gathered"] for seen in pair.seen] == [["0.png", "1.png", "both.png"]] * 2
     first, second = pair.results("pair")
-    assert first["scores"] == second["scores"]
+    assert (first["scores"], first["seconds"]) == (second["scores"], second["seconds"])
 
 
 @pytest.mark.slow
-def test_a_run_of_two_resumed_by_two_ends_like_an_undisturbed_one(pair, resumable):
-    """Weights and moments are the same to the last bit, and the log as it is written."""
+def test_a_run_of_two_is_resumed_by_two_or_by_one(pair, resumable, monkeypatch):
+    """Two end like an undisturbed run, to the bit; one alone continues on the same curve.
+
+    A stop that only one process asked for stops both at one step.
+    """
     assert [result["step"] for result in pair.results("first part")] == [5, 5]
     resumable.check_same(pair.folder / "parted", pair.folder / "pair")
-
-
-@pytest.mark.slow
-def test_a_run_of_two_is_continued_by_one(pair, resumable, check_same_curve, monkeypatch):
-    """A stop that only one process asked for stops both at one step; one alone continues."""
     resumable.hasten(monkeypatch)
     for result in pair.results("halved"):
         assert (result["step"], result["finished"], result["stopped"]) == (7, False, True)
@@ -301,32 +276,26 @@ def test_a_run_of_two_is_continued_by_one(pair, resumable, check_same_curve, mon
     report = train(load_options(pair.folder / "halved"), resume=True)
 
     assert (report.step, report.patches) == (STEPS, 8 * STEPS)
-    check_same_curve(pair.folder / "halved", pair.folder / "whole")
+    check_same_curve(pair.folder / "halved", pair.folder / "whole_pair")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "code", "text"),
+    ("name", "text"),
     [
-        (
-            "unshareable",
-            2,
-            r"the run's batch of 7 patches cannot be shared by 2 processes; use a number .*",
-        ),
-        ("refused", 1, r".* already holds a run: continue it with --resume .*"),
-        ("nan", 1, r"the loss is no longer finite at step 3: .*"),
+        ("refused", r".* already holds a run: continue it with --resume .*"),
+        ("nan", r"the loss is no longer finite at step 3: .*"),
     ],
 )
-def test_one_process_reports_what_went_wrong(pair, saved_run, name, code, text):
+def test_one_process_reports_what_went_wrong(pair, saved_run, name, text):
     """Whichever fails first reports it, whether one or both of them meet the error."""
     results = pair.results(name)
     (reported,) = [result for result in results if "error" in result]
     (silent,) = [result for result in results if "error" not in result]
 
-    assert reported["code"] == code
+    assert reported["code"] == 1
     assert re.fullmatch(text, reported["error"])
-    assert silent.keys() == {"silent"}
-    assert silent["silent"] in {1, code}
+    assert silent == {"silent": 1}
     if name == "nan":  # what one of them saw gets into no log and no weights
         assert [row["step"] for row in saved_run(pair.folder / "nan").log] == ["1"]
         assert not (pair.folder / "nan" / "model.safetensors").exists()
@@ -334,30 +303,17 @@ def test_one_process_reports_what_went_wrong(pair, saved_run, name, code, text):
 
 @pytest.mark.slow
 def test_a_process_that_is_gone_is_missed(pair, saved_run):
-    """The other one says so instead of waiting; the last checkpoint is there to continue from."""
+    """The other one says so instead of waiting; the last checkpoint is there to continue from.
+
+    However a run ends, its gradients' reducer goes first: torch could wait for ever else.
+    """
     assert pair.lost["result"]["error"] == (
         "another process of this run has ended (killed, or out of memory): use --resume to "
         "continue from the last checkpoint"
     )
     assert saved_run(pair.folder / "lost").steps == [2]
-
-
-@pytest.mark.slow
-def test_no_reducer_outlives_its_group(pair):
-    """However a run ends, its gradients' reducer goes first: torch could wait for ever else."""
     for seen in pair.seen:
-        assert len(seen["reducers"]) == 10
-        assert set(seen["reducers"]) == {0}
-
-
-@pytest.mark.slow
-def test_the_clock_stops_both(pair):
-    """A run that is ended by its time ends at one step, by one clock."""
-    first, second = pair.results("time")
-
-    assert first["step"] == second["step"] >= 1
-    assert first["seconds"] == second["seconds"] >= 0.2
-    assert (first["finished"], second["finished"]) == (True, True)
+        assert seen["reducers"] == [0] * 8
 
 
 # The command line under torchrun
@@ -395,6 +351,3 @@ def test_torchrun_can_be_stopped(resumable, saved_run, tmp_path, monkeypatch):
     options = dataclasses.replace(load_options(run), steps=int(found[0]) + 2)
     report = train(options, resume=True)
     assert (report.step, report.finished) == (options.steps, True)
-    assert report.patches == 8 * options.steps
-    steps = [int(row["step"]) for row in saved_run(run).log]
-    assert steps == sorted(set(steps))

@@ -1,7 +1,6 @@
 """A dry run: what it counts and measures, and that it changes nothing."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -67,15 +66,6 @@ def test_a_dry_run_measures_and_writes_nothing(options, tmp_path, tiny_config):
     assert math.isfinite(plan.seconds)
     assert 50e6 < plan.memory < 100e9
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dry_run_of_a_resumed_run_needs_no_weights_to_start_from(options, tmp_path):
-    """They were needed once: the run has its own."""
-    gone = options(init_from=tmp_path / "gone.safetensors", batch_size=3)
-
-    plan = dry_run(replace(gone, processes=2), resume=True)
-
-    assert (plan.processes, plan.batch) == (1, 6)
 
 
 def test_the_burst_changes_no_weights(options, same):
