@@ -41,12 +41,6 @@ def features_file(tmp_path_factory):
     return path
 
 
-def patches(count=2):
-    """Make a net's output, which has a gradient, and its target."""
-    output, target = torch.rand(2, count, 3, 120, 120)
-    return output.requires_grad_(), target
-
-
 # The discriminator
 
 
@@ -65,20 +59,19 @@ def test_the_spectral_norm_of_its_convolutions_is_one():
 
 def test_it_learns_to_tell_what_differs(options):
     """Blurred patches from sharp ones, within some steps."""
-    config = options(**SHARP)
-    one = Adversary(config, GROUP, lambda _: None)
+    one = Adversary(options(**SHARP), GROUP, lambda _: None)
     losses = []
-    for step in range(20):
+    for step in range(12):
         target = torch.rand(2, 3, 120, 120)
         output = torch.nn.functional.avg_pool2d(target, 3, 1, 1)
         one.begin(step)
-        total, parts = one.measure(output, target, [3.0] * len(output))
+        total, parts = one.measure(output, target, [3.0, 3.0])
         total.backward()
         one.step(1e-3)
         losses.append(float(parts["discriminator"].detach()))
 
     assert losses[0] == pytest.approx(1.386, abs=0.1)
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 # What the net and the discriminator learn from one scalar
@@ -90,8 +83,9 @@ def test_neither_descends_on_the_loss_of_the_other(options, features_file, with_
     config = options(**SHARP, features=features_file if with_file else None)
     one = Adversary(config, GROUP, lambda _: None)
     one.begin(step)
-    output, target = patches()
-    total, parts = one.measure(output, target, [3.0] * len(output))
+    output, target = torch.rand(2, 2, 3, 120, 120)
+    output.requires_grad_()
+    total, parts = one.measure(output, target, [3.0, 3.0])
     weights = one.parameters
 
     grid = 10 * lattice(output, target, [3.0, 3.0]) + 0.2 * excess(output, target, [3.0, 3.0])
@@ -142,16 +136,13 @@ def test_dots_that_have_no_mean_stand_out_of_the_spectrum(scale, cell):
     assert excess(target, target, [scale]) == 0
 
 
-def test_the_log_and_the_record_have_each_loss(options, saved_run):
-    """Columns for the parts where there is a discriminator, and the weights say what made them."""
-    plain, sharp = options("plain", steps=2), options("sharp", steps=2, **SHARP)
+def test_the_log_has_each_loss(options, saved_run):
+    """Columns for the parts, and a line that says what is matched without a file of features."""
     messages = []
-    train(plain)
-    train(sharp, on_message=messages.append)
+    train(options(steps=2, **SHARP), on_message=messages.append)
 
-    row = saved_run(sharp.output).log[-1]
+    row = saved_run(options().output).log[-1]
     assert all(float(row[name]) > 0 for name in ("features", "adversarial", "discriminator"))
-    assert "discriminator" not in saved_run(plain.output).log[-1]
     assert [line for line in messages if "there is no --features file" in line]
 
 
@@ -197,26 +188,19 @@ def test_features_are_those_of_vgg16(features_file):
         (lambda t: t.pop("conv3_2.bias"), "conv3_2.bias is missing, not float32 (256,)"),
         (lambda t: t.update({"conv1_1.weight": torch.rand(64, 1, 3, 3)}), "conv1_1.weight is "),
         (lambda t: t["conv4_3.weight"].fill_(torch.nan), "conv4_3.weight is not finite"),
+        (None, ""),
     ],
+    ids=["missing", "shape", "nan", "pickle"],
 )
 def test_a_file_of_other_features_is_refused(features_file, tmp_path, change, message):
-    """What is wrong, and the way out, in one line."""
-    tensors = load_file(features_file)
-    change(tensors)
+    """What is wrong, and the way out, in one line; of a pickle nothing is run."""
     path = tmp_path / "other.safetensors"
-    save_file(tensors, path)
+    path.write_bytes(b"\x80\x04}q\x00.")
+    if change:
+        tensors = load_file(features_file)
+        change(tensors)
+        save_file(tensors, path)
 
     with pytest.raises(DataError, match=re.escape(f"--features {path}: {message}")) as caught:
         Features(path, CPU)
     assert "benchmarks/vgg16_features.py" in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [None, b"\x80\x04}q\x00."])
-def test_a_file_of_no_features_is_refused(tmp_path, content):
-    """Missing, or a pickle: nothing of it is run."""
-    path = tmp_path / "vgg16.ckpt"
-    if content:
-        path.write_bytes(content)
-
-    with pytest.raises(DataError, match=r"--features .*vgg16\.ckpt"):
-        Features(path, CPU)

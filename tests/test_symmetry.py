@@ -95,20 +95,11 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
     assert differ > 10  # so that averaging did something
 
 
-@pytest.fixture
-def symmetric_options(options, undrawn, symmetric_config):  # noqa: ARG001 - nothing is drawn
-    """Return a function that makes the options of a short run of a symmetric net."""
-
-    def make(name, **changes):
-        return options(name, **({"model": symmetric_config, "steps": 8, "lr": 1e-2} | changes))
-
-    return make
-
-
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_training_keeps_a_net_symmetric(symmetric_options, optimizer):
+def test_training_keeps_a_net_symmetric(options, symmetric_config, optimizer):
     """After steps by either optimizer, and its average with it."""
-    config = symmetric_options("run", optimizer=optimizer)
+    config = options(model=symmetric_config, steps=8, lr=1e-2, optimizer=optimizer)
     train(config)
     net, header = weights.load(config.output / "model.safetensors")
     assert header.config.symmetric
@@ -122,31 +113,30 @@ def test_training_keeps_a_net_symmetric(symmetric_options, optimizer):
                 assert torch.allclose(result, turned(straight, turn), atol=2e-5)
 
 
-def test_symmetric_weights_may_be_trained_on_without(symmetric_options, symmetric_config):
+@pytest.mark.usefixtures("undrawn")
+def test_symmetric_weights_may_be_trained_on_without(options, symmetric_config, tmp_path):
     """A run that is not symmetric leaves the symmetry of its weights, at once or after a share."""
-    first = symmetric_options("first")
-    train(first)
-    start = first.output / "model.safetensors"
+    start = tmp_path / "start.safetensors"
+    net = drawn(symmetric_config).float()
+    weights.save(start, net.state_dict(), symmetric_config, {})
     free = replace(symmetric_config, symmetric=False)
     image = torch.rand(1, 3, 24, 24)
-    runs = (("kept", 1e-12, 0.0), ("moved", 1e-2, 0.0), ("whole", 1e-2, 1.0), ("half", 1e-2, 0.5))
-    for name, lr, share in runs:
-        changes = {"lr": lr, "symmetric_share": share, "ema": 0.0}
-        config = symmetric_options(name, model=free, init_from=start, **changes)
+    for share, kept in ((0.0, False), (0.5, False), (1.0, True)):
+        changes = {"lr": 1e-2, "symmetric_share": share, "ema": 0.0, "init_from": start}
+        config = options(str(share), model=free, **changes)
         train(config)
         net, header = weights.load(config.output / "model.safetensors")
         assert not header.config.symmetric
         with torch.no_grad():
             off = net(turned(image, 1)) - turned(net(image), 1)
-        assert (float(off.abs().max()) < 2e-5) == (name in {"kept", "whole"})
+        assert (float(off.abs().max()) < 2e-5) == kept
     # The other way round their symmetry would have to be invented.
-    moved = symmetric_options("moved").output / "model.safetensors"
+    moved = options("0.0").output / "model.safetensors"
     with pytest.raises(UsageError, match="another shape"):
-        train(symmetric_options("back", init_from=moved))
+        train(options("back", model=symmetric_config, init_from=moved))
 
 
 def test_a_shape_that_cannot_be_symmetric_is_refused(tiny_config):
-    """Its channels have to be groups of eight; other shapes say nothing of symmetry."""
-    assert "symmetric" not in tiny_config.to_json()
+    """Its channels have to be groups of eight."""
     with pytest.raises(UsageError, match=r"multiples of 8, not \[8, 12\]"):
         replace(tiny_config, symmetric=True)

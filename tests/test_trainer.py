@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from srcli.model import weights
 from srcli.model.config import PAPER
@@ -17,14 +16,9 @@ from srcli.training.distributed import ProcessGroup
 from srcli.training.images import TrainingImages, input_and_target, total_steps
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.recipe import load
-from srcli.training.reports import RecentSteps
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import train
 
-COLUMNS = [
-    *("step", "epoch", "patches", "lr", "loss", "accuracy"),
-    *("eval_loss", "eval_accuracy", "eval_psnr", "baseline_psnr"),
-]
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -33,14 +27,6 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 def images_of(config):
     """Open the images of a run."""
     return TrainingImages(config, ProcessGroup(CPU), print)
-
-
-def batch_of(config, step=0):
-    """Make input and target of a step by the parts that a run is made of."""
-    batches = images_of(config).batches(step)
-    batch = next(batches)
-    batches.close()
-    return input_and_target(batch, config.degradation)
 
 
 def held_out_of(config):
@@ -86,31 +72,26 @@ def test_the_scores_are_those_of_the_average_on_the_held_out_image(finished):
 
 
 def test_a_run_directory_holds_what_it_should(finished):
-    """Options, log, pictures, weights and a checkpoint, and nothing unfinished beside them."""
+    """Options, pictures, weights, a checkpoint and a log; nothing unfinished beside them.
+
+    The log has a row at the first step, at evaluations and at the end.
+    """
     output = finished.config.output
     names = sorted(path.relative_to(output).as_posix() for path in output.rglob("*"))
-
-    assert names == [
-        "curves.png",
-        "log.csv",
-        "model.safetensors",
-        "options.json",
-        "samples.png",
-        "state",
-        "state/step-00000060.safetensors",
-    ]
-
-
-def test_the_log_has_its_columns(finished):
-    """A row at the first step, at evaluations and at the end, with scores where there are."""
     rows = finished.saved.log
 
-    assert list(rows[0]) == COLUMNS
+    assert names == [
+        *("curves.png", "log.csv", "model.safetensors", "options.json", "samples.png"),
+        *("state", "state/step-00000060.safetensors"),
+    ]
+    assert list(rows[0]) == [
+        *("step", "epoch", "patches", "lr", "loss", "accuracy"),
+        *("eval_loss", "eval_accuracy", "eval_psnr", "baseline_psnr"),
+    ]
     assert [row["step"] for row in rows] == ["1", "25", "50", "60"]
     assert [row["patches"] for row in rows] == ["4", "100", "200", "240"]
     assert [row["epoch"] for row in rows] == ["0.8", "20", "40", "48"]
     assert [row["eval_psnr"] != "" for row in rows] == [False, True, True, True]
-    assert len({row["baseline_psnr"] for row in rows[1:]}) == 1
     assert float(rows[-1]["loss"]) < float(rows[1]["loss"])
     assert float(rows[-1]["eval_psnr"]) == pytest.approx(finished.report.scores.psnr, abs=1e-4)
 
@@ -133,9 +114,7 @@ def test_the_header_records_the_making(finished, image_folder):
         "seed": 5,
     }
     assert {name: header.training[name] for name in expected} == expected
-    others = {"recipe", "split", "weight_decay", "ema", "augment", "batch_size", "epochs", "dtype"}
-    others |= {"torch", "init_from", "origin", "hours"}
-    assert header.training.keys() - expected.keys() == others
+    assert {"recipe", "ema", "batch_size", "hours", "torch", "init_from"} < header.training.keys()
 
 
 def test_progress_is_reported_after_every_step(finished):
@@ -168,7 +147,9 @@ def test_a_step_is_measured_by_the_run_s_loss_on_its_degradation(options, saved_
 
     report = train(config)
 
-    image, target = batch_of(config)
+    batches = images_of(config).batches(0)
+    image, target = input_and_target(next(batches), config.degradation)
+    batches.close()
     held, original = held_out_of(config)
     agreed = float((image.argmax(1) == target.argmax(1)).double().mean())
     assert report.loss == pytest.approx(float(LOSS_FUNCTIONS[loss](image, target)), rel=1e-5)
@@ -196,16 +177,6 @@ def test_the_average_follows_closely_at_first(options, saved_run, same):
     assert same(none.weights, none.part("net"))
 
 
-def test_the_rate_is_the_optimizer_s(options, saved_run):
-    """Adam's first step moves every weight by the rate of that step, a fifth of the peak here."""
-    config = options(steps=50, warmup=5, lr=4e-3, clip=0.0, schedule="constant")
-
-    train(config, should_stop=lambda: True)
-
-    moved = saved_run(config.output).part("net")["head.weight"].abs()  # it begins at zero
-    assert float(moved.max()) == pytest.approx(4e-3 / 5, rel=1e-2)
-
-
 def test_a_bounded_gradient_trains_differently(options, saved_run, same):
     """Clipping changes the steps where the bound is reached, and zero turns it off."""
     states = []
@@ -217,19 +188,16 @@ def test_a_bounded_gradient_trains_differently(options, saved_run, same):
     assert not same(states[0], states[2])
 
 
-def test_a_path_that_no_patch_takes_stays_as_it_was(options, saved_run, tiny_weights):
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_a_path_that_no_patch_takes_stays_as_it_was(options, saved_run, tiny_weights, optimizer):
     """A run for one factor leaves the ends of the others alone, with either optimizer."""
     before = weights.read_tensors(tiny_weights)[1]
-    for optimizer in ("muon", "adam"):
-        config = options(
-            optimizer, init_from=tiny_weights, scales=(3.0,), optimizer=optimizer, steps=2
-        )
 
-        train(config)
+    train(options(init_from=tiny_weights, scales=(3.0,), optimizer=optimizer, steps=2))
 
-        after = saved_run(config.output).weights
-        moved = {name for name in after if not torch.equal(before[name], after[name])}
-        assert {name.split(".")[0] for name in after.keys() - moved} == {"stems", "heads"}
+    after = saved_run(options().output).weights
+    kept = {name for name in after if torch.equal(before[name], after[name])}
+    assert {name.split(".")[0] for name in kept} == {"stems", "heads"}
 
 
 def test_the_papers_net_trains_in_the_same_loop(options, saved_run):
@@ -254,13 +222,14 @@ def test_the_papers_net_trains_in_the_same_loop(options, saved_run):
 def test_a_line_is_the_mean_since_the_line_before(options, saved_run, monkeypatch):
     """Between two lines every step's loss counts the same, and none counts twice."""
     monkeypatch.setattr(trainer, "_LOG_EVERY", 3)
-    losses, append = [], RecentSteps.append
+    losses, measure = [], trainer.Trainer._measure
 
-    def watched(recent, values):
-        losses.append(float(values["loss"].detach()))
-        append(recent, values)
+    def watched(run, batch):
+        loss, values = measure(run, batch)
+        losses.append(float(loss.detach()))
+        return loss, values
 
-    monkeypatch.setattr(RecentSteps, "append", watched)
+    monkeypatch.setattr(trainer.Trainer, "_measure", watched)
     train(options(steps=7, eval_every=6))
 
     rows = {int(row["step"]): float(row["loss"]) for row in saved_run(options().output).log}
@@ -324,11 +293,7 @@ def test_the_clock_can_end_a_run(options, changes, finished, end):
 
 @pytest.mark.parametrize(
     ("sampling", "epochs", "processes", "steps"),
-    [
-        ("epoch", 10, 1, 108_500),
-        ("area", 10, 2, 54_250),
-        ("area", 1e-9, 1, 1),
-    ],
+    [("epoch", 10, 1, 108_500), ("area", 10, 2, 54_250), ("area", 1e-9, 1, 1)],
 )
 def test_an_epoch_is_a_patch_of_every_image(options, sampling, epochs, processes, steps):
     """The paper's: 86,799 images in batches of eight a process, the last of each filled up."""
@@ -347,11 +312,7 @@ def test_without_an_evaluation_image_there_is_no_score(options, saved_run, monke
 
     assert (report.step, report.scores, report.finished) == (2, None, True)
     (notice,) = notices
-    assert notice == (
-        "there is no image left to evaluate on (1 in all): curves and samples show training "
-        "alone; give more images"
-    )
+    assert notice.startswith("there is no image left to evaluate on (1 in all): curves and samples")
     assert all(row["eval_psnr"] == "" for row in saved_run(options().output).log)
-    with Image.open(options().output / "curves.png") as picture:
-        assert picture.format == "PNG"
+    assert (options().output / "curves.png").exists()
     assert not (options().output / "samples.png").exists()
