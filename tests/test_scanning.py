@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import ImageFile
+from PIL import ExifTags, Image, ImageFile
 from reading_files import SRGB, as_bytes, as_image, exif_block, tiff
 from run_files import growth, needs_proc
 
@@ -28,9 +28,13 @@ def picture(width, height, channels=3, dtype=np.uint8):
     return (levels.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
 
 
+MAKER = Image.Exif()
+MAKER[ExifTags.Base.Make] = "Maker"
+
+
 def by_pillow(levels, path, **options):
     """Save through Pillow, with metadata."""
-    more = {"icc_profile": SRGB, "exif": exif_block(), "dpi": (300, 300), "comment": b"said"}
+    more = {"icc_profile": SRGB, "exif": MAKER, "dpi": (300, 300), "comment": b"said"}
     as_image(levels).save(path, **{**more, **options})
 
 
@@ -64,7 +68,7 @@ WAYS = {
     "bigtiff": (by_tifffile, "a.tif", GREY, {"bigtiff": True, "compression": "zlib"}),
     "tiff-lzw": (by_vips, "a.tif", DEEP, {"compression": "lzw", "predictor": "horizontal"}),
     "tiff-tiles": (by_vips, "a.tif", COLOUR, {"compression": "deflate", **TILES}),
-    "tiff-jpeg": (by_pillow, "a.tif", COLOUR, {"compression": "jpeg", "quality": 85}),
+    "tiff-jpeg": (by_pillow, "a.tif", COLOUR, {"compression": "jpeg"}),
     "tiff-jpeg-tiles": (by_vips, "a.tif", COLOUR, {"compression": "jpeg", **TILES}),
 }
 """Who saves a kind of file, its name, its channels and depth, and options."""
