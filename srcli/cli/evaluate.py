@@ -66,149 +66,129 @@ EVAL_HELP = (
 )
 
 
-# The options of the command, in the order of its help.
-_DataSet = Annotated[
-    str | None,
-    typer.Argument(
-        help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
-        "celeba (its test partition) or stl10, either with :part.",
-        metavar="DATASET|HR_DIR",
-        autocompletion=complete_dataset,
-        show_default=False,
-    ),
-]
-_DataSetOption = Annotated[
-    str | None,
-    option(
-        DATA,
-        "--dataset",
-        text="The same, as srcli train has it.",
-        metavar="DATASET|HR_DIR",
-        completion=complete_dataset,
-    ),
-]
-_LrFolder = Annotated[
-    Path | None,
-    option(
-        DATA,
-        text="Folder of LR images.",
-        metavar="DIR",
-        default="the set's own, else made by bicubic",
-    ),
-]
-_Seed = Annotated[int, option(DATA, text="Seed of the degradation.", metavar="N")]
-_Limit = Annotated[int | None, option(DATA, text="Score at most N images.", metavar="N")]
-_Download = Annotated[
-    bool,
-    option(
-        DATA,
-        "--download",
-        text="Fetch celeba and stl10 into --data-dir first, and the nets of --metric.",
-    ),
-]
-_Models = Annotated[
-    list[str] | None,
-    option(
-        _SCORES,
-        "--model",
-        "-m",
-        text="Shipped weights by name, or a .safetensors file; repeat to compare.",
-        metavar="NAME|FILE",
-        default="base",
-        completion=complete_weights,
-    ),
-]
-_Sharpness = Annotated[
-    list[float] | None,
-    option(
-        _SCORES,
-        text="Mix each model with its sharp sibling: 0 (faithful) to 1 (crisp); repeat to compare.",
-        metavar="S",
-        default="weights as they are",
-    ),
-]
-_Baselines = Annotated[
-    list[str] | None,
-    option(
-        _SCORES,
-        text="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
-        "none; repeat for more.",
-        metavar="NAME",
-        default="bicubic",
-        # Typer has no list of literals; EvalConfig refuses other names.
-        completion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
-    ),
-]
-_Metrics = Annotated[
-    list[str] | None,
-    option(
-        _SCORES,
-        text="Metric beside PSNR and SSIM: lpips, lpips-vgg, dists, ms-ssim or vif; repeat for "
-        "more. They need the extra metrics.",
-        metavar="NAME",
-        default="psnr, ssim",
-        # As above: EvalConfig refuses other names.
-        completion=lambda: ["lpips", "lpips-vgg", "dists", "ms-ssim", "vif"],
-    ),
-]
-_Scales = Annotated[
-    list[float] | None,
-    option(_SCORES, "--scale", "-s", text="HR pixels per LR pixel.", metavar="F", default="3"),
-]
-_Channel = Annotated[Literal["y", "rgb"], option(_SCORES, text="y is luma, as in the literature.")]
-_CropBorder = Annotated[
-    int | None,
-    option(_SCORES, text="Border pixels cut from each side.", metavar="N", default="the scale"),
-]
-_MinPsnr = Annotated[
-    float | None,
-    option(_SCORES, text="Exit with 6 if a model's mean PSNR is below, in dB.", metavar="F"),
-]
-_Output = Annotated[
-    Path | None,
-    option(
-        OUTPUT,
-        "--output",
-        "-o",
-        text="Write the scores to this file: CSV if it is called .csv, else JSON.",
-        metavar="FILE",
-    ),
-]
-_Panels = Annotated[
-    Path | None,
-    option(
-        OUTPUT,
-        text="Draw a picture for each image into this folder (made if missing): the detail "
-        "where the first baseline differs most, as LR, each method and HR show it.",
-        metavar="DIR",
-    ),
-]
-_AsJson = Annotated[bool, option(MESSAGES, "--json", text="Print the scores as one JSON object.")]
-_Quiet = Annotated[
-    bool, option(MESSAGES, "--quiet", "-q", text="Errors alone: no table, no bar, no warning.")
-]
-
-
 def evaluate(
-    dataset: _DataSet = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
+            "celeba (its test partition) or stl10, either with :part.",
+            metavar="DATASET|HR_DIR",
+            autocompletion=complete_dataset,
+            show_default=False,
+        ),
+    ] = None,
     *,
-    dataset_option: _DataSetOption = None,
-    lr: _LrFolder = None,
+    dataset_option: Annotated[
+        str | None,
+        option(
+            DATA,
+            "--dataset",
+            text="The same, as srcli train has it.",
+            metavar="DATASET|HR_DIR",
+            completion=complete_dataset,
+        ),
+    ] = None,
+    lr: Annotated[
+        Path | None,
+        option(
+            DATA,
+            text="Folder of LR images.",
+            metavar="DIR",
+            default="the set's own, else made by bicubic",
+        ),
+    ] = None,
     degradation: DegradationOption = None,
-    seed: _Seed = 0,
-    limit: _Limit = None,
+    seed: Annotated[int, option(DATA, text="Seed of the degradation.", metavar="N")] = 0,
+    limit: Annotated[int | None, option(DATA, text="Score at most N images.", metavar="N")] = None,
     data_dir: DataDir = None,
-    download: _Download = False,
-    model: _Models = None,
-    sharpness: _Sharpness = None,
-    baseline: _Baselines = None,
-    metric: _Metrics = None,
-    scale: _Scales = None,
-    channel: _Channel = "y",
-    crop_border: _CropBorder = None,
-    min_psnr: _MinPsnr = None,
-    output: _Output = None,
-    panels: _Panels = None,
+    download: Annotated[
+        bool,
+        option(
+            DATA,
+            "--download",
+            text="Fetch celeba and stl10 into --data-dir first, and the nets of --metric.",
+        ),
+    ] = False,
+    model: Annotated[
+        list[str] | None,
+        option(
+            _SCORES,
+            "--model",
+            "-m",
+            text="Shipped weights by name, or a .safetensors file; repeat to compare.",
+            metavar="NAME|FILE",
+            default="base",
+            completion=complete_weights,
+        ),
+    ] = None,
+    sharpness: Annotated[
+        list[float] | None,
+        option(
+            _SCORES,
+            text="Mix each model with its sharp sibling: 0 (faithful) to 1 (crisp); repeat to "
+            "compare.",
+            metavar="S",
+            default="weights as they are",
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        option(
+            _SCORES,
+            text="Filter to compare the weights with: bicubic, lanczos, bilinear, nearest or "
+            "none; repeat for more.",
+            metavar="NAME",
+            default="bicubic",
+            # Typer has no list of literals; EvalConfig refuses other names.
+            completion=lambda: ["bicubic", "lanczos", "bilinear", "nearest", "none"],
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        option(
+            _SCORES,
+            text="Metric beside PSNR and SSIM: lpips, lpips-vgg, dists, ms-ssim or vif; repeat for "
+            "more. They need the extra metrics.",
+            metavar="NAME",
+            default="psnr, ssim",
+            # As above: EvalConfig refuses other names.
+            completion=lambda: ["lpips", "lpips-vgg", "dists", "ms-ssim", "vif"],
+        ),
+    ] = None,
+    scale: Annotated[
+        list[float] | None,
+        option(_SCORES, "--scale", "-s", text="HR pixels per LR pixel.", metavar="F", default="3"),
+    ] = None,
+    channel: Annotated[
+        Literal["y", "rgb"], option(_SCORES, text="y is luma, as in the literature.")
+    ] = "y",
+    crop_border: Annotated[
+        int | None,
+        option(_SCORES, text="Border pixels cut from each side.", metavar="N", default="the scale"),
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        option(_SCORES, text="Exit with 6 if a model's mean PSNR is below, in dB.", metavar="F"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "--output",
+            "-o",
+            text="Write the scores to this file: CSV if it is called .csv, else JSON.",
+            metavar="FILE",
+        ),
+    ] = None,
+    panels: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            text="Draw a picture for each image into this folder (made if missing): the detail "
+            "where the first baseline differs most, as LR, each method and HR show it.",
+            metavar="DIR",
+        ),
+    ] = None,
     tile: Tile = "auto",
     overlap: Overlap = "auto",
     batch_size: BatchSize = "auto",
@@ -216,8 +196,12 @@ def evaluate(
     dtype: DType = "auto",
     engine: Engine = "torch",
     threads: Threads = None,
-    as_json: _AsJson = False,
-    quiet: _Quiet = False,
+    as_json: Annotated[
+        bool, option(MESSAGES, "--json", text="Print the scores as one JSON object.")
+    ] = False,
+    quiet: Annotated[
+        bool, option(MESSAGES, "--quiet", "-q", text="Errors alone: no table, no bar, no warning.")
+    ] = False,
 ) -> None:
     """Score weights on a data set."""
     from srcli.evaluation import perceptual
