@@ -66,8 +66,10 @@ def models(
         finite = json.loads(json.dumps(rows), parse_constant=lambda _: None)
         typer.echo(json.dumps(finite, indent=2))
     else:
-        for table in _model_tables(rows, record=model is not None):
+        for table in _model_tables(rows):
             print_table(table)
+        if model is not None:
+            typer.echo(json.dumps(rows[0]["training"], indent=2))
     for fault in faults:
         say(f"error: {fault}")
     if faults:
@@ -97,8 +99,8 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table]:
-    """Make the tables: the weights, their scores, and the training record of a single file."""
+def _model_tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
+    """Make the tables: the weights, and their scores."""
     table = Table()
     for column in ("name", "for", "parameters", "GMAC per patch", "scales", "degradation"):
         left = column in {"name", "for", "degradation"}
@@ -110,13 +112,11 @@ def _model_tables(rows: list[dict[str, Any]], *, record: bool) -> Iterator[Table
             f"{row['parameters']:,}",
             " ".join(dict.fromkeys(f"{gmac:.2f}" for gmac in row["gmac_by_scale"].values())),
             " ".join(f"x{scale:g}" for scale in row["scales"]),
-            _value(row["degradation"]) if row["degradation"] else "",
+            _shown(str(row["degradation"])),
         )
     yield table
     if any(row["scores"] for row in rows):
         yield _score_table(rows)
-    if record:
-        yield from _record_tables({"file": rows[0]["path"], **rows[0]["training"]})
 
 
 def _score_table(rows: list[dict[str, Any]]) -> Table:
@@ -131,41 +131,14 @@ def _score_table(rows: list[dict[str, Any]]) -> Table:
             found[index] = format_scores(line["psnr"], line["ssim"])
     for dataset, scale, lr, channel in cells:
         name = dataset if channel == "y" else f"{dataset} (RGB)"
-        heading = f"{escape(one_line(name))} x{scale:g} {_value(lr)}"
+        heading = f"{escape(one_line(name))} x{scale:g} {_shown(lr)}"
         table.add_column(heading, justify="right", overflow="fold")
     for row, *found in zip(rows, *cells.values(), strict=True):
         table.add_row(escape(one_line(row["name"])), *found)
     return table
 
 
-def _record_tables(record: dict[str, Any], title: str = "training") -> Iterator[Table]:
-    """Make a table of a header's training record, and one of the weights it started from."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    origin = record.get("origin")
-    for name, value in record.items():
-        if name != "origin" or not isinstance(origin, dict):
-            table.add_row(escape(one_line(name.replace("_", " "))), _value(value))
-    yield table
-    if isinstance(origin, dict):
-        yield from _record_tables(origin, "started from")
-
-
-def _value(value: object) -> str:
-    """Show a value of a header's JSON: numbers in groups, lists without brackets."""
-    match value:
-        case None | "":
-            text = "none"
-        case bool():
-            text = "yes" if value else "no"
-        case int():
-            text = f"{value:,}"
-        case list():
-            return ", ".join(_value(item) for item in value)
-        case str():
-            # A degradation's parts can then stand in several lines.
-            text = re.sub(r",(?=[a-z]+=)", ", ", value.replace(_ANY_KERNEL, "kernel=any"))
-        case _:
-            text = json.dumps(value)
+def _shown(degradation: str) -> str:
+    """Return a degradation whose parts can stand in several lines."""
+    text = re.sub(r",(?=[a-z]+=)", ", ", degradation.replace(_ANY_KERNEL, "kernel=any"))
     return escape(one_line(text))
