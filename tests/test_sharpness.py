@@ -88,13 +88,13 @@ def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
 
     The line names those that can be mixed.
     """
-    with pytest.raises(WeightsError, match=r"mix faces: no sharp .* or give -m base or photo$"):
+    with pytest.raises(WeightsError, match=r"mix faces: .* or give -m base or photo$"):
         siblings(shipped["faces"])
     save(shipped["base"], tiny_config, record("base") | {"steps": 8})
 
-    with pytest.raises(WeightsError, match=r"mix base: no sharp .* or give -m photo$"):
+    with pytest.raises(WeightsError, match=r"mix base: .* or give -m photo$"):
         siblings(shipped["base"])
-    with pytest.raises(WeightsError, match=r"mix sharp: it was not trained from weights that "):
+    with pytest.raises(WeightsError, match="mix sharp: it has no sibling"):
         siblings(shipped["sharp"])
 
 
@@ -190,7 +190,11 @@ def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     ("arguments", "code", "message"),
     [
         (("--sharpness", 2), 2, "--sharpness must lie in 0..1, not 2"),
-        (("-m", "faces", "--sharpness", 0.5), 4, "--sharpness cannot mix faces: no sharp weights"),
+        (
+            ("-m", "faces", "--sharpness", 0.5),
+            4,
+            "--sharpness cannot mix faces: it has no sibling among the weights",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["upscale", "eval"])

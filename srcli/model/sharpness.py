@@ -39,24 +39,22 @@ def siblings(path: Path) -> tuple[Path, Path]:
         WeightsError: If the other one is not there, or a file cannot be read.
     """
     shipped = files.shipped()
-    own = read_header(path).training
     records = {name: read_header(file).training for name, file in shipped.items()}
     faithful = {name: one for name, one in records.items() if not name.startswith(_SHARP)}
     parents = {name: _parent(records[name], faithful) for name in records.keys() - faithful.keys()}
-    if own not in faithful.values():
-        parent = _parent(own, faithful)
-        if parent is not None:
-            return shipped[parent], path
-        problem = "it was not trained from weights that are shipped now"
-    else:
-        for name, parent in sorted(parents.items()):
-            if parent is not None and records[parent] == own:
-                return path, shipped[name]
-        problem = "no sharp weights are shipped that were trained from it"
+    own = read_header(path).training
+    parent = None if own in faithful.values() else _parent(own, faithful)
+    if parent is not None:
+        return shipped[parent], path
+    for name, parent in sorted(parents.items()):
+        if parent is not None and records[parent] == own:
+            return path, shipped[name]
     name = path.stem if path in shipped.values() else str(path)
     known = " or ".join(sorted(filter(None, parents.values())))
-    way_out = f" or give -m {known}" if known else ""
-    raise _NoSiblingError(f"--sharpness cannot mix {name}: {problem}; leave it out{way_out}")
+    raise _NoSiblingError(
+        f"--sharpness cannot mix {name}: it has no sibling among the weights that are shipped; "
+        f"leave it out{f' or give -m {known}' if known else ''}"
+    )
 
 
 def has_sibling(path: Path) -> bool:
