@@ -205,50 +205,40 @@ def train(
     ] = None,
 ) -> None:
     """Train a net, or resume a run."""
+    from srcli.training.recipe import from_recipe, resumed
+
     if assignments and "help" in assignments:
         _print_settings(as_json=as_json)
         return
     verbose = False if as_json and verbose is None else verbose
     use_threads(threads)
-    config = _configured(
-        resume,
-        recipe,
-        assignments or [],
-        {
-            "datasets": tuple(dataset) if dataset else None,
-            "valid": valid,
-            "data_dir": data_dir and data_dir.absolute(),
-            "output": output,
-            "scales": tuple(scale) if scale else None,
-            "degradation": None if degradation is None else Degradation.parse(degradation),
-            "steps": steps,
-            "epochs": epochs,
-            "max_seconds": None if max_time is None else _seconds(max_time),
-            "batch_size": batch_size,
-            "seed": seed,
-            "init_from": None if init_from is None else Path(init_from),
-            "device": device,
-            "dtype": dtype,
-        },
-    )
+    given = {
+        "datasets": tuple(dataset) if dataset else None,
+        "valid": valid,
+        "data_dir": data_dir and data_dir.absolute(),
+        "output": output,
+        "scales": tuple(scale) if scale else None,
+        "degradation": None if degradation is None else Degradation.parse(degradation),
+        "steps": steps,
+        "epochs": epochs,
+        "max_seconds": None if max_time is None else _seconds(max_time),
+        "batch_size": batch_size,
+        "seed": seed,
+        "init_from": None if init_from is None else Path(init_from),
+        "device": device,
+        "dtype": dtype,
+    }
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if resume is None:
+        config = from_recipe(recipe, assignments or [], **options)
+    else:
+        config = resumed(resume, recipe, assignments or [], **options)
     if download:
         fetch(config.datasets, config.data_dir, quiet=verbose is False)
     if dry_run:
         _dry_run(config, resume=resume is not None, as_json=as_json)
     else:
         _train(config, resume=resume is not None, as_json=as_json, verbose=verbose)
-
-
-def _configured(
-    resume: Path | None, recipe: str | None, assignments: list[str], given: dict[str, Any]
-) -> "TrainConfig":
-    """Return the options of a new run by its recipe, or of a resumed one by its own."""
-    from srcli.training.recipe import from_recipe, resumed
-
-    options = {name: value for name, value in given.items() if value is not None}
-    if resume is None:
-        return from_recipe(recipe, assignments, **options)
-    return resumed(resume, recipe, assignments, **options)
 
 
 def _print_settings(*, as_json: bool) -> None:
