@@ -37,8 +37,8 @@ def test_a_factor_without_a_path_goes_as_all_others():
     [
         ([(2, (2,), (2,)), (2, (1,), (1,))], r"whole scales .* once and rising, not \[2, 2\]"),
         ([(1, (2,), (2,))], r"whole scales of 2\.\.8, .* not \[1\]"),
-        ([(2, (6,), (2,))], r"encoder of the path for scale 2 .* at most \[5\], not \[6\]"),
-        ([(2, (2,), (0,))], r"decoder of the path for scale 2 .* at most \[6\], not \[0\]"),
+        ([(2, (2, 2), (2,))], r"encoder and decoder must name 1 levels"),
+        ([(2, (2,), (0,))], r"stem, widths and unit counts must lie in 1\.\.4096"),
         ([(7, (2,), (2,))], r"the stride 14 of stem 7"),
     ],
 )

@@ -7,7 +7,6 @@ built: a file alone is enough to rebuild its network.
 import json
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from itertools import repeat
 from typing import Any
 
 from srcli.errors import UsageError
@@ -157,14 +156,7 @@ class ModelConfig:
                 f"paths must name whole scales of 2..8, each once and rising, not {scales}"
             )
         for path in self.paths:
-            for name in ("encoder", "decoder"):
-                counts, most = getattr(path, name), getattr(self, name)
-                if len(counts) != len(most) or not all(map(_is_whole, counts, repeat(1), most)):
-                    raise UsageError(
-                        f"the {name} of the path for scale {path.scale} must be 1 or more units, "
-                        f"at most {list(most)}, not {list(counts)}"
-                    )
-            self.at(path.scale)  # its stride, too, must divide a patch
+            self.at(path.scale)  # which checks its numbers and its stride
 
     @property
     def is_residual(self) -> bool:
