@@ -75,11 +75,9 @@ class Scan(Header):
 def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
     """Return how the first picture was encoded, from what the header says; nothing is decoded.
 
-    Where the header is too damaged to tell, it is of an unknown quality. The position of the stream
-    that the image was opened from stays.
+    Where the header is too damaged to tell, it is of an unknown quality.
     """
     name = "JPEG" if image.format == "MPO" else str(image.format)
-    position = stream.tell()
     try:
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             table = image.quantization[image.layer[0][3]]  # that its frame names for luma
@@ -87,8 +85,6 @@ def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
         return Coding(format=name, lossless=name == "WEBP" and _is_lossless(stream))
     except Exception:  # noqa: BLE001 - damaged headers raise anything, and must not cost the picture
         return Coding(format=name)
-    finally:
-        stream.seek(position)
 
 
 def jpeg_quality(table: Sequence[int]) -> int | None:

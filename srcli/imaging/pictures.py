@@ -136,11 +136,6 @@ class Album:
     notes: tuple[str, ...] = ()
     """What reading had to change, such as a conversion from CMYK: one line each, no file name."""
 
-    def __post_init__(self) -> None:
-        """Refuse an album without a picture: it is a bug of the caller."""
-        if not self.pictures:
-            raise ValueError("an album has at least one picture")
-
 
 def upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Turn an array upright, as an EXIF orientation says how it is stored."""

@@ -42,9 +42,6 @@ _NO_END: Final = "its end mark is missing; every pixel is there"
 _OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS", b"XMP Data"}
 """Names of blocks in a GIF that are read."""
 
-_GREY_MODES: Final = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
-"""Pillow's modes of grey pictures."""
-
 
 class PillowFile:
     """An image file that Pillow has opened."""
@@ -132,7 +129,7 @@ class PillowFile:
         image = self.image
         width, height = self.upright_size
         wide = image.mode.startswith("I") or self.is_deep_ppm
-        channels = 1 if image.mode in _GREY_MODES else 3
+        channels = 1 if Image.getmodebase(image.mode) == "L" else 3
         alpha = image.has_transparency_data or (self.is_moving and self.format == "GIF")
         if self.chunks is not None and self.is_still_png:
             depth, colour_type, _ = self.chunks.kind
@@ -182,7 +179,6 @@ class PillowFile:
 
     def pictures(self) -> Iterator[Picture]:
         """Decode one frame after the other."""
-        self.announce()
         description = None
         for number in self.frames:
             self.position = number - self.frames[0] + 1
@@ -191,15 +187,27 @@ class PillowFile:
                 self.image.seek(number)
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
-                description = self.metadata(pixels.shape[2])
+                description = self.described(pixels.shape[2])
             if self.is_moving and alpha is not None and int(alpha.min()) == 255:
                 alpha = None
             duration = self.image.info.get("duration", 0) if self.is_moving else None
             duration = float(duration) if isinstance(duration, int | float) else None
             yield Picture(pixels=pixels, alpha=alpha, metadata=description, duration=duration)
 
-    def announce(self) -> None:
-        """Say what is going to be lost."""
+    def described(self, channels: int) -> Metadata:
+        """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
+        self._announce()
+        metadata = metadata_of(self.holder, channels, self.notes)
+        if (block := self._avif_exif()) and metadata.exif:
+            metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
+        metadata = replace(
+            metadata,
+            orientation=self.turned or self.orientation,
+            size=self.upright_size if metadata.exif or metadata.xmp else None,
+        )
+        return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
+
+    def _announce(self) -> None:
         if self.frames[0]:
             self.notes["the picture that stands in for the animation is left out"] = None
         bits = self._stored_bits()
@@ -275,18 +283,6 @@ class PillowFile:
             upright(pixels[..., :colours], self.orientation),
             None if alpha is None else upright(alpha, self.orientation),
         )
-
-    def metadata(self, channels: int) -> Metadata:
-        """Collect what the file says besides its grey (1) or RGB (3) pixels, colours included."""
-        metadata = metadata_of(self.holder, channels, self.notes)
-        if (block := self._avif_exif()) and metadata.exif:
-            metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
-        metadata = replace(
-            metadata,
-            orientation=self.turned or self.orientation,
-            size=self.upright_size if metadata.exif or metadata.xmp else None,
-        )
-        return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
     def _avif_exif(self) -> bytes | None:
         """Return EXIF as stored: Pillow lays it out anew to put another orientation into it."""

@@ -29,7 +29,7 @@ from srcli.imaging.pages import Page, is_tiff
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
 from srcli.imaging.pillow import PillowFile
 from srcli.imaging.profiles import rgb_of
-from srcli.imaging.tiffs import TiffFile, page_metadata
+from srcli.imaging.tiffs import TiffFile
 from srcli.imaging.vips import decoded_bands
 
 _File = PillowFile | TiffFile
@@ -188,13 +188,7 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
     with _opened(path, None, max_pixels) as file:
         header = file.header()
         plan = _plan_of(file, header)
-        if plan is None:
-            metadata = Metadata()
-        elif isinstance(file, TiffFile):
-            metadata = page_metadata(file.first, file.notes)
-        else:
-            file.announce()
-            metadata = file.metadata(header.channels)
+        metadata = Metadata() if plan is None else file.described(header.channels)
     if plan is None:
         yield None
         return

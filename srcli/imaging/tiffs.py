@@ -3,7 +3,6 @@
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -101,17 +100,18 @@ class TiffFile:
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
             pixels, alpha = _levels_of(page, _without_bulk(page, data), self.notes)
-            metadata = page_metadata(page, self.notes)
             if page.bits == 8 < page.depth:
                 what = "CMYK" if page.photometric == pages.CMYK else "TIFF"
                 self.notes[f"{what} of {page.depth} bits read at 8 bits"] = None
-            if page.photometric in {pages.CMYK, pages.LAB}:
-                metadata = replace(metadata, icc_profile=None)
             yield Picture(
                 pixels=upright(pixels, page.orientation),
                 alpha=None if alpha is None else upright(alpha, page.orientation),
-                metadata=metadata,
+                metadata=_metadata_of(page, self.notes),
             )
+
+    def described(self, _channels: int) -> Metadata:
+        """Collect what is said of the first page, and note what is going to be lost."""
+        return _metadata_of(self.first, self.notes)
 
 
 def _without_bulk(page: Page, data: bytes) -> bytes:
@@ -189,7 +189,7 @@ def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 # ---- metadata -----------------------------------------------------------------------------
 
 
-def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
+def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
     """Collect what a page of a TIFF says; ``notes`` takes what cannot be kept.
 
     The EXIF block is a new one: in a TIFF offsets count from the start of the file, those inside
@@ -199,10 +199,13 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
     xmp = (sound(lambda: page.raw(_XMP)) or b"").rstrip(b"\0") or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
-    data = sound(lambda: page.raw(_PROFILE)) or b""
-    profile = profile_for(data, page.channels)
-    if data and profile is None and page.photometric not in {pages.CMYK, pages.LAB}:
-        notes[NO_PROFILE] = None
+    profile = None
+    if page.photometric not in {pages.CMYK, pages.LAB}:  # which are converted through it
+        data = sound(lambda: page.raw(_PROFILE)) or b""
+        profile = profile_for(data, page.channels)
+        if data and profile is None:
+            notes[NO_PROFILE] = None
+        profile = profile or sound(lambda: adobe_rgb_of(exif, page.channels))
     parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
     if page.further > 0:
         parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
@@ -212,7 +215,7 @@ def page_metadata(page: Page, notes: dict[str, None]) -> Metadata:
         line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
         notes[line] = None
     return Metadata(
-        icc_profile=profile or sound(lambda: adobe_rgb_of(exif, page.channels)),
+        icc_profile=profile,
         exif=block,
         xmp=xmp,
         iptc=sound(lambda: _page_iptc(page)),
