@@ -163,9 +163,9 @@ def damaged_frames(kind):
 @pytest.mark.parametrize(
     ("kind", "problem"),
     [
-        ("GIF", "frame 4 of 4 is truncated, its end is missing"),
-        ("PNG", "frame 4 of 4 is damaged (broken data stream"),
-        ("TIFF", "page 4 of 4 is damaged ("),
+        ("GIF", "frame 4 of 4: truncated, its end is missing"),
+        ("PNG", "frame 4 of 4: damaged (broken data stream"),
+        ("TIFF", "page 4 of 4: damaged ("),
     ],
 )
 def test_a_damaged_frame_is_named(kind, problem):

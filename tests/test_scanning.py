@@ -154,6 +154,14 @@ def in_one_strip(levels, path):
     by_tifffile(np.tile(levels, (67, 150, 1)), path, compression="zlib", rowsperstrip=9999)
 
 
+def behind_its_copy(levels, path):
+    """Save a picture behind a smaller one of itself."""
+    with tifffile.TiffWriter(path) as writer:
+        for step in (2, 1):
+            part = levels[::step, ::step].copy()
+            writer.write(part, photometric="rgb", subfiletype=step - 1)
+
+
 REFUSED = {
     "palette": ("a.png", by_pillow_as("P")),
     "alpha": ("a.png", by_pillow_as("RGBA")),
@@ -172,6 +180,7 @@ REFUSED = {
         lambda levels, path: path.write_bytes(tiff(levels, planar="separate")),
     ),
     "one compressed strip that is too large to be held": ("a.tif", in_one_strip),
+    "behind its copy": ("a.tif", behind_its_copy),
     "ppm": ("a.ppm", by_pillow),
     "webp": ("a.webp", by_pillow),
 }

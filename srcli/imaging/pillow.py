@@ -46,6 +46,8 @@ _OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS", b"XMP Data"}
 class PillowFile:
     """An image file that Pillow has opened."""
 
+    part = "frame"
+
     def __init__(
         self, image: ImageFile.ImageFile, stream: BinaryIO, limit: int, notes: dict[str, None]
     ) -> None:

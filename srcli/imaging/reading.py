@@ -89,14 +89,10 @@ def _numbered(file: _File) -> Iterator[Picture]:
     try:
         yield from file.pictures()
     except Exception as error:
-        position = file.position
-        if position == 1 and not file.is_moving:
+        if not file.is_moving:
             raise
-        problem = problem_of(error, file.limit)
-        verb = "is " if problem.startswith(("damaged", "truncated", "of a")) else ""
-        what = "page" if isinstance(file, TiffFile) else "frame"
-        of = f" of {file.count()}" if file.count() >= position else ""
-        raise ImageError(f"{what} {position}{of}{' ' if verb else ': '}{verb}{problem}") from error
+        which = f"{file.part} {file.position} of {file.count()}"
+        raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
 
 
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -131,14 +127,15 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
             says which frame or page is the damaged one.
     """
     with _opened(path, data, max_pixels) as file:
-        pictures = list(_numbered(file))
+        pictures, loop = list(_numbered(file)), None
         coding = file.header().coding
-        moving = len(pictures) > 1 and isinstance(file, PillowFile)
+        if len(pictures) > 1 and isinstance(file, PillowFile):
+            pictures, loop = of_one_kind(pictures), file.loop
         return Album(
-            pictures=tuple(of_one_kind(pictures) if moving else pictures),
+            pictures=tuple(pictures),
             format=coding.format if coding.format in FORMATS else "JPEG",
             coding=coding,
-            loop=file.loop if moving else None,
+            loop=loop,
             notes=tuple(file.notes),
         )
 
@@ -288,7 +285,8 @@ def _is_plain(page: Page, header: Header) -> bool:
     """Whether a page needs no more than decoding."""
     plain = {pages.GREY, pages.RGB} | ({pages.YCBCR} if page.packing == pages.JPEG else set())
     return (
-        page.photometric in plain
+        page.index == 0
+        and page.photometric in plain
         and page.orientation == 1
         and not page.is_separate
         and page.samples == header.channels

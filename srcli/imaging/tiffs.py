@@ -47,8 +47,7 @@ _OUT: Final = "save it as RGB or grey of 8 or 16 bits, by Deflate or LZW"
 class TiffFile:
     """An open TIFF or BigTIFF."""
 
-    format = "TIFF"
-    loop = None
+    part = "page"
 
     def __init__(self, stream: BinaryIO, limit: int, notes: dict[str, None]) -> None:
         """Read its directories; reduced copies and masks are no pages.
@@ -65,8 +64,8 @@ class TiffFile:
         below = (copy for page in self._shown for copy in page.below)
         if len(self._shown) < len(found) or any(copy.is_reduced for copy in below):
             notes["reduced copies of its pages are left out"] = None
-        self.is_moving = len(found) > 1
-        """Whether it has more than one directory."""
+        self.is_moving = len(self._shown) > 1
+        """Whether it has more than one page."""
 
         check_pixels(self.first.size, 1, limit)
 
@@ -92,8 +91,8 @@ class TiffFile:
         """Decode one page after the other."""
         self.stream.seek(0)
         data, total = self.stream.read(), 0
-        for page in self._shown:
-            self.position = page.index + 1
+        for number, page in enumerate(self._shown, 1):
+            self.position = number
             total += page.size[0] * page.size[1]
             if total > self.limit:
                 raise ImageError(
