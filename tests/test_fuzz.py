@@ -91,18 +91,15 @@ def sound():
     return dict((*pillow_files(), *deep_files()))
 
 
-def jobs_of(files, folder):
-    """Write files, and name a result of each of the formats in turn."""
+def enlarged(files, folder, model):
+    """Enlarge files by two as one run, each into one of the formats in turn."""
+    jobs = []
     for number, (name, data) in enumerate(files):
         path = folder / "in" / f"{number}-{name}"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         target = folder / "out" / f"{number}.{TARGETS[number % len(TARGETS)]}"
-        yield Job(path, target, path.name)
-
-
-def enlarged(files, folder, model):
-    """Enlarge files by two as one run."""
+        jobs.append(Job(path, target, path.name))
     config = BatchConfig(
         inputs=("fuzz",),
         scale=2.0,
@@ -110,7 +107,7 @@ def enlarged(files, folder, model):
         model=str(model),
         settings=Settings(device="cpu", dtype="fp32"),
     )
-    return list(batch.run(config, jobs_of(files, folder)))
+    return list(batch.run(config, jobs))
 
 
 def test_every_sound_file_is_done(sound, tmp_path, tiny_weights):

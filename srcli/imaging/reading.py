@@ -268,12 +268,11 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     if isinstance(file, TiffFile):
         step = _step_of(file.first, header) if _is_plain(file.first, header) else None
         return None if step is None else ("tiffload", max(1, rows // step) * step)
-    if file.orientation != 1 or file.image.mode not in {"L", "RGB", "I;16"}:
+    if file.orientation != 1 or file.behind is None:
         return None
     if file.chunks is not None:
-        fits = file.behind is not None and file.chunks.kind in _SCANNED_PNGS
-        return ("pngload", rows) if fits else None
-    fits = file.format == "JPEG" and file.behind is not None
+        return ("pngload", rows) if file.chunks.kind in _SCANNED_PNGS else None
+    fits = file.format == "JPEG" and file.image.mode in {"L", "RGB"}
     return ("jpegload", rows) if fits else None
 
 
