@@ -186,6 +186,7 @@ class Upscaler:
 
         Raises:
             ImageError: If decoding the rows finds that they are damaged.
+            UsageError: If ``size`` is smaller than the picture.
             MemoryError: If the machine has too little even for single patches.
             WeightsError: If the net's result is not finite even in fp32.
         """
@@ -249,9 +250,7 @@ class Upscaler:
             The span of rows and ``(C, rows, width)`` ``float32``, on the CPU, not clamped.
 
         Raises:
-            UsageError: If ``size`` is smaller than the picture.
-            MemoryError: If the machine has too little even for single patches.
-            WeightsError: If the net's result is not finite even in fp32.
+            What :meth:`upscale` raises.
         """
         yield from self._enlarged(Rows.of(image), size, dequantize)
 
@@ -275,15 +274,11 @@ class Upscaler:
     def seconds(self, source: tuple[int, int], size: tuple[int, int]) -> float:
         """Estimate the time that :meth:`bands` takes, from a measurement of this machine.
 
-        For every kind of window that has not been measured yet a block of noise is enlarged, again
-        and again until that has taken two seconds or five passes; after that it costs nothing.
-
-        Both sizes are height and width. What only alpha, resizing or reading and writing takes is
-        not in it.
+        Both sizes are height and width. The first time a block of noise is enlarged. What only
+        alpha, resizing or reading and writing takes is not in it.
 
         Raises:
-            MemoryError: If the machine has too little even for single patches.
-            WeightsError: If the net's result is not finite even in fp32.
+            What :meth:`upscale` raises.
         """
         return self._speed.seconds(source, size)
 

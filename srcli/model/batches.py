@@ -14,24 +14,20 @@ from srcli.model.rows import SLICE_ROWS, Rows
 __all__ = ["BatchPlan", "BatchPlans", "SpeedMeasure", "estimated_bytes"]
 
 _FUSE = {"cpu": 6, "gpu": 8}
-"""Patches per side of a block with ``tile=auto``: the larger the block, the less context is
-computed twice, as long as a layer's features stay in the cache. In bf16 on two Zen 4 cores blocks
-of 2, 3, 4, 5, 6, 8 and 12 patches took 0.43, 0.35, 0.33, 0.30, 0.30, 0.29 and 0.28 s per megapixel;
-six is where the gain ends that is worth its memory."""
+"""Patches per side of a block with ``tile=auto``: the larger it is, the less context is computed
+twice. In bf16 on two Zen 4 cores blocks of 2, 4, 6 and 12 patches took 0.43, 0.33, 0.30 and 0.28 s
+per megapixel; six is where the gain ends that is worth its memory."""
 
 _BATCH = {"cpu": 1, "gpu": 8}
-"""Windows per forward pass. On a Zen 4 core, 1, 2, 4, 8 and 16 single patches a pass took 0.99,
-0.93, 0.98, 1.00 and 1.20 s per megapixel: a CPU gains nothing, and a fused block is a batch."""
+"""Windows per forward pass: a CPU gains nothing by several, and a fused block is a batch."""
 
 _PIXEL_BYTES, _POSITION_BYTES = 190, 2000
 """Bytes that ``base`` needs for each pixel of a window, its input and result included, and for each
-position of its highest level: 412 a pixel at x3, more at x2, less at x4. The estimates for five
-pictures, x2 to x6 in fp32 on two Zen 3 cores, were 0.93 to 1.08 of the measured peak."""
+position of its highest level. Estimates, x2 to x6 in fp32, were 0.93 to 1.08 of measured peaks."""
 
 _STEP_BYTES = 80
 """Bytes for each pixel of a window that every step before the last adds to the peak: freed blocks
-of another size are not all reused. Without it 17 runs at x6 in fp32 on two Zen 3 cores took 1.01
-to 1.15 times the estimate, 1.08 on average."""
+of another size are not all reused."""
 
 _FLOAT_BYTES = 4 * 3
 """Bytes of an RGB pixel of an intermediate step."""

@@ -26,11 +26,8 @@ SYMMETRIES = 8
 """Orientations of a square: four turns, each mirrored or not."""
 
 _USUAL_CONTEXT = 16
-"""Context around a patch in positions of the highest level: LR pixels on the paths of ``base``,
-output pixels in the paper's net. It keeps the seam error of the shipped weights within one 8-bit
-level at every factor, with single patches too, where 14 leave two at x4
-(``benchmarks/seams.py`` measures it)."""
-
+"""Context around a patch in positions of the highest level. It keeps the seams of the shipped
+weights within one 8-bit level, where 14 leave two at x4 (``benchmarks/seams.py`` measures it)."""
 
 _KINDS = ("unit", "down", "up", "join", "output")
 

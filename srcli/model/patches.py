@@ -81,9 +81,7 @@ class Layout:
 
         A net works best where the pixels of LR lie in its input as they did in training. On eight
         images of Set14 ``base`` has 28.63 dB at x2.5, and 29.81 where it enlarges by 3 and the
-        result is reduced; at x6, two steps of 2.45 have 24.64 dB, 3 and 2 have 25.46. A net trained
-        for a single factor takes that again, however much work it is: ``paper`` at x4 has 22.34 dB
-        on the middles of 20 photographs by two steps of 2, 25.09 by two of 3; bicubic has 24.22.
+        result is reduced; at x6, two steps of 2.45 have 24.64 dB, 3 and 2 have 25.46.
 
         There is none where ``size`` is that of the picture; neither side may be below it.
         """

@@ -1,10 +1,8 @@
 """Weights mixed with their sharp sibling: one net, as fast as either.
 
 Weights that were trained on from others lie near them, and so does what lies between the two
-(Wang et al. 2019, "Deep network interpolation for continuous imagery effect transition"). Nobody
-keeps a list of the pairs: a header has the whole training record of the weights that the training
-started from, and shipped weights are known by theirs. So a parent that was trained anew since then
-is another one.
+(Wang et al. 2019, "Deep network interpolation for continuous imagery effect transition"). Siblings
+know each other by their headers, which have the record of the weights that a training started from.
 """
 
 from collections.abc import Mapping
@@ -32,8 +30,7 @@ class _NoSiblingError(WeightsError):
 def siblings(path: Path) -> tuple[Path, Path]:
     """Return the files of the faithful and the sharp weights of which ``path`` is one.
 
-    Faithful ones are shipped. Sharp ones are shipped, or any that were trained on from shipped
-    faithful ones, in one run or several.
+    Faithful ones are shipped; sharp ones are shipped, or trained on from shipped faithful ones.
 
     Raises:
         WeightsError: If the other one is not there, or a file cannot be read.
@@ -105,11 +102,8 @@ def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weigh
 
 
 def _joined(below: Ranges, above: Ranges, sharpness: float) -> Ranges:
-    """Return the ranges of a mixture: wide enough for both ends.
-
-    A mixture was not calibrated itself. One pass of int8 is enough where it is for both ends;
-    elsewhere there are two, or none, as in the nearer one: ``benchmarks/results/engines.md``.
-    """
+    """Return the ranges of a mixture, wide enough for both ends: it was not calibrated itself."""
+    # Where both need one pass; else two, or none as the nearer: benchmarks/results/engines.md.
     nearer = below if sharpness <= 0.5 else above
 
     def passes(name: str, sums: int) -> int:

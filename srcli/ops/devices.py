@@ -91,10 +91,8 @@ def on_device(net: _Net, device: torch.device) -> _Net:
 def _is_bf16_faster(device: torch.device) -> bool:
     """Whether a device computes the net faster in bf16 than in fp32.
 
-    Measured with the ``base`` net: AMD's Zen 4 and Zen 5, which have ``avx512_bf16``, take about
-    half the time of fp32. An Intel Xeon that has it without AMX takes 1.5 to 1.7 times as long as
-    in fp32; its matrix product reaches 145 GFLOP/s instead of 259. ``amx_bf16`` multiplies bf16 in
-    an array of its own.
+    AMD's processors with ``avx512_bf16`` take half the time; an Intel Xeon that has it without AMX
+    takes 1.5 to 1.7 times as long.
     """
     if device.type != "cpu":
         # Ampere and later; torch also says yes to older ones, which emulate it.
