@@ -97,38 +97,35 @@ def test_a_panel_shows_lr_methods_and_hr(tiny_weights, drawn, baselines):
 def test_the_detail_of_all_is_one_window(photo, tiny_weights, drawn, monkeypatch):
     """LR's squares, the filter, the net and HR show the same pixels, those most in error."""
     monkeypatch.setattr(panels.worst_window, "__defaults__", (30,))
-    Path("LRx3").mkdir()
-    random = np.random.default_rng(2)
-    low = random.integers(0, 255, (20, 32, 3), np.uint8)
-    Image.fromarray(low).save("LRx3/a.png")
-    Path("HR/b.png").unlink()
+    low = np.random.default_rng(2).integers(0, 255, (20, 32, 3), np.uint8)
+    for folder, pixels in (("set/HR", photo[:60, :96]), ("set/LRx3", low)):
+        Path(folder).mkdir(parents=True)
+        Image.fromarray(pixels).save(f"{folder}/a.png")
 
-    scored(".", tiny_weights, baselines=("nearest", "bicubic"))
+    scored("set", tiny_weights, baselines=("nearest", "bicubic"))
 
     ((_, cells),) = drawn
     high, squares = photo[:60, :96], low.repeat(3, 0).repeat(3, 1)
-    pictures = [Picture(pixels=array.copy()) for array in (high, squares)]
-    rows, columns = worst_window(*pictures, side=30)
-    window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-    assert rows.start or columns.start
-    assert np.array_equal(cells[-1].image, high[window])
-    assert np.array_equal(cells[0].image, squares[window])
-    assert np.array_equal(cells[1].image, squares[window])
+    spans = worst_window(*(Picture(pixels=one.copy()) for one in (high, squares)), side=30)
+    window = tuple(slice(span.start, span.stop) for span in spans)
+    assert any(span.start for span in spans)
+    for cell, pixels in zip((*cells[:2], cells[-1]), (squares, squares, high), strict=True):
+        assert np.array_equal(cell.image, pixels[window])
     assert {cell.image.shape for cell in cells} == {(30, 30, 3)}
 
 
 @pytest.mark.parametrize(("count", "rows"), [(6, [6]), (7, [4, 3]), (13, [5, 5, 3])])
-def test_many_views_stand_in_several_rows(tmp_path, monkeypatch, count, rows):
+def test_many_views_stand_in_several_rows(monkeypatch, count, rows):
     """More than six continue below, in rows of about one length; 16 bits are shown as 8."""
     grids = []
     monkeypatch.setattr(panels, "sheet", lambda _path, grid, **_: grids.append(grid))
     views = [(str(index), flat(9, 9, np.uint16), "") for index in range(count)]
 
-    draw(tmp_path / "panel.png", views, (Span(2, 8), Span(1, 5)))
+    draw(Path("panel.png"), views, (Span(2, 8), Span(1, 5)))
 
     assert [len(row) for row in grids[0]] == rows
-    assert (grids[0][0][0].image.shape, grids[0][0][0].image.dtype) == ((6, 4, 3), np.uint8)
-    assert set(grids[0][0][0].image.flat) == {127}
+    image = grids[0][0][0].image
+    assert (image.shape, image.dtype, set(image.flat)) == ((6, 4, 3), np.uint8, {127})
 
 
 # ---- where it is written ------------------------------------------------------------------
@@ -143,11 +140,9 @@ def test_many_views_stand_in_several_rows(tmp_path, monkeypatch, count, rows):
     ],
     ids=["stems", "one stem", "slashes"],
 )
-def test_every_image_has_a_panel_of_its_own(tmp_path, images, names):
+def test_every_image_has_a_panel_of_its_own(images, names):
     """Called by its stem where that is enough; no two by one name."""
-    paths = prepare(tmp_path / "out", images)
-
-    assert paths == [tmp_path / "out" / f"{name}.png" for name in names]
+    assert prepare(Path("out"), images) == [Path(f"out/{name}.png") for name in names]
 
 
 def test_the_images_are_not_written_over(tiny_weights):
@@ -161,13 +156,12 @@ def test_the_images_are_not_written_over(tiny_weights):
     assert [path.read_bytes() for path in sorted(Path("HR").iterdir())] == before
 
 
-def test_a_place_that_cannot_be_written_is_refused_first(paired, tiny_weights):
+def test_a_place_that_cannot_be_written_is_refused_first(tiny_weights):
     """One line, exit code 1, before anything is computed: a broken image is not met yet."""
     Path("file").touch()
-    (paired / "HR/a.png").write_bytes(b"broken")
+    Path("HR/a.png").write_bytes(b"broken")
 
-    result = run_eval("HR", "-m", tiny_weights, "--panels", "file/out", "-o", "scores.json")
+    result = run_eval("HR", "-m", tiny_weights, "--panels", "file/out")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(r"error: cannot write .*; give another --panels\n", result.stderr)
-    assert not Path("scores.json").exists()

@@ -2,10 +2,7 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
-import srcli
 from srcli.errors import WeightsError
 from srcli.imaging.images import Picture
 from srcli.model.network import ResidualAutoencoder
@@ -25,8 +21,6 @@ from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
 from srcli.training.symmetry import Symmetry
 from srcli.upscaler import Settings, Upscaler
-
-ROOT = Path(__file__).parents[1]
 
 
 def identity(**options):
@@ -252,20 +246,3 @@ def test_one_upscaler_serves_several_threads():
         together = [image.tobytes() for image in pool.map(model, images)]
 
     assert together == alone
-
-
-def test_srcli_imports_torch_only_for_the_upscaler():
-    """``import srcli`` brings the errors without waiting for torch; ``Upscaler`` brings it."""
-    code = (
-        "import sys, srcli; assert issubclass(srcli.UsageError, srcli.SrcliError);"
-        "srcli.choose_weights; assert 'torch' not in sys.modules;"
-        "from srcli import Settings, Upscaler;"
-        "print(Upscaler.__module__, Settings.__module__)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.split() == ["srcli.upscaler", "srcli.model.settings"]
-    with pytest.raises(AttributeError, match="no attribute 'Downscaler'"):
-        srcli.Downscaler  # noqa: B018 - asking is enough
