@@ -182,3 +182,11 @@ def lab_of(pixels, embedded, flags=0):
     )
     levels = np.array(ImageCms.applyTransform(image, transform))
     return np.dstack([levels[..., 0] * (100 / 255), levels[..., 1:].view(np.int8)])
+
+
+TO_XYZ = {
+    "sRGB": [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)],
+    "a98": [(0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)],
+    "P3": [(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)],
+}
+"""XYZ of red, green and blue under D50, as published: sRGB, Adobe RGB (1998), Display P3."""

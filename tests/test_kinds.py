@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from metadata_blocks import encoded
 from PIL import ExifTags, Image
-from reading_files import AVIF, NAME, as_bytes, chunk, exif_block, lab_of, png_with
+from reading_files import AVIF, NAME, TO_XYZ, as_bytes, chunk, exif_block, lab_of, png_with
 from reading_files import SRGB as SRGB_PROFILE
 
 from srcli.errors import ImageError
@@ -37,31 +37,21 @@ def saved(kind, **options):
 
 
 P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
-ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
 
-def by_formula(pixels, primaries, power):
-    """Compute CIELAB by the formulas: linear light, XYZ under D65, adapted to D50 (Bradford)."""
+def by_formula(pixels, space, power):
+    """Compute CIELAB: linear light by a power or sRGB's curve, XYZ under D50, cube roots."""
     linear = pixels / 255.0
     if power:
         linear = linear**power
     else:
         linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
-    points = np.array((0.3127, 0.3290, *primaries)).reshape(4, 2)
-    white, *colours = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in points]
-    matrix = np.stack(colours, 1)
-    matrix = matrix * np.linalg.solve(matrix, white)
-    bradford = np.array(
-        [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+    ratio = linear @ TO_XYZ[space] / (0.9642, 1, 0.8249)
+    x, y, z = np.moveaxis(
+        np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116), -1, 0
     )
-    d50 = np.array([0.9642, 1, 0.8249])
-    adapt = np.linalg.inv(bradford) @ np.diag((bradford @ d50) / (bradford @ white)) @ bradford
-    ratio = linear @ (adapt @ matrix).T / d50
-    f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
-    return np.stack(
-        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1
-    )
+    return np.dstack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 def camera(space, index=None):
@@ -89,27 +79,25 @@ GAMMA, LINEAR = ((b"gAMA", struct.pack(">I", number)) for number in (45455, 100_
 
 
 @pytest.mark.parametrize(
-    ("data", "primaries", "power"),
+    ("data", "space", "power"),
     [
-        (lambda: saved("JPEG", quality=95, exif=camera(0xFFFF, "R03")), ADOBE, 563 / 256),
-        (lambda: saved("PNG", exif=camera(0xFFFF, "R03")), ADOBE, 563 / 256),
-        (lambda: saved("WEBP", lossless=True, exif=camera(2)), ADOBE, 563 / 256),
-        (lambda: png_with(LINEAR), SRGB, 1.0),
-        (lambda: png_with(GAMMA, (b"cHRM", chromaticities(P3))), P3, 2.2),
-        (lambda: png_with((b"cICP", bytes((12, 13, 0, 1)))), P3, None),
-        (lambda: png_with((b"cICP", bytes((12, 8, 0, 1))), GAMMA), P3, 1.0),
-        pytest.param(lambda: avif_with(12, 13), P3, None, marks=AVIF),
+        (lambda: saved("JPEG", quality=95, exif=camera(0xFFFF, "R03")), "a98", 563 / 256),
+        (lambda: saved("PNG", exif=camera(0xFFFF, "R03")), "a98", 563 / 256),
+        (lambda: saved("WEBP", lossless=True, exif=camera(2)), "a98", 563 / 256),
+        (lambda: png_with(LINEAR), "sRGB", 1.0),
+        (lambda: png_with(GAMMA, (b"cHRM", chromaticities(P3))), "P3", 2.2),
+        (lambda: png_with((b"cICP", bytes((12, 13, 0, 1)))), "P3", None),
+        (lambda: png_with((b"cICP", bytes((12, 8, 0, 1))), GAMMA), "P3", 1.0),
+        pytest.param(lambda: avif_with(12, 13), "P3", None, marks=AVIF),
     ],
     ids=["R03", "R03 in a PNG", "ColorSpace 2", "gAMA", "cHRM", "cICP", "cICP linear", "nclx"],
 )
-def test_colours_without_a_profile_get_one(data, primaries, power):
+def test_colours_without_a_profile_get_one(data, space, power):
     """The profile makes of the pixels what the file means, on average within one CIE76."""
     picture = read(NAME, data())
 
-    difference = lab_of(picture.pixels, picture.metadata.icc_profile) - by_formula(
-        picture.pixels, primaries, power
-    )
-
+    found = lab_of(picture.pixels, picture.metadata.icc_profile)
+    difference = found - by_formula(picture.pixels, space, power)
     assert np.linalg.norm(difference, axis=2).mean() < 1
 
 
@@ -174,12 +162,10 @@ def raw(kind=1, **options):
         raw(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]),
         raw(),
         b"II*\0\x10\0\0\0CR\2\0" + bytes(40),
-        b"II*\0\x08\x0a\0\0IIIICwaR" + bytes(4000),
-        bytes(25) + b"ARECOYK" + bytes(4000),
         b"FUJIFILMCCD-RAW 0201" + bytes(40),
         b"\0\0\0\x18ftypcrx " + bytes(40),
     ],
-    ids=["SubIFD", "first-full", "DNG", "mosaic", "CR2", "Phase-One", "Kyocera", "RAF", "CR3"],
+    ids=["SubIFD", "first-full", "DNG", "mosaic", "CR2", "RAF", "CR3"],
 )
 def test_a_raw_is_refused_as_one(data):
     """Its small copy is never taken for the photograph."""
@@ -380,14 +366,7 @@ def test_the_header_of_a_jpeg_xl():
     [
         (b"8BPS\0\1", "a Photoshop document"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
-        (b"\xff\x4f\xff\x51\0\x29", "a JPEG 2000 file"),
-        (b"II\xbc\1\x20\0\0\0", "a JPEG XR file"),
-        (b"v/1\1\2\0\0\0", "an OpenEXR file"),
-        (b"#?RADIANCE\n", "a Radiance HDR file"),
-        (b"gimp xcf v011\0", "a file of GIMP"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6", "a PNG as it is packed for iPhones"),
-        (b"P7\nWIDTH 2\n", "a PAM file"),
-        (b"PF\n2 2\n-1\n", "a PFM file"),
     ],
 )
 def test_a_picture_of_a_kind_that_is_not_read_is_named(tmp_path, start, what):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import pyvips
 from PIL import Image
-from reading_files import SRGB
+from reading_files import SRGB, TO_XYZ
 
 from srcli.imaging.chunks import Chunks
 from srcli.imaging.colour import from_png
@@ -14,8 +14,6 @@ from srcli.imaging.pictures import Album, Metadata, Picture
 from srcli.imaging.profiles import rgb_of, stripped, to_srgb
 
 CMYK = bytes(pyvips.Image.profile_load("cmyk"))
-ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
-"""XYZ of red, green and blue of Adobe RGB (1998), adapted to D50."""
 
 
 def described(gamma, *places, channels=3):
@@ -50,10 +48,7 @@ def test_sixteen_and_eight_bits_follow_the_formula(dtype):
     """A matrix profile is a gamma, a matrix and sRGB's curve (IEC 61966-2-1)."""
     top = np.iinfo(dtype).max
     pixels = muted(dtype)
-    srgb = np.array(
-        [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
-    )
-    light = (pixels / top) ** 2.19921875 @ (np.linalg.inv(srgb) @ np.array(ADOBE).T).T
+    light = (pixels / top) ** 2.19921875 @ TO_XYZ["a98"] @ np.linalg.inv(TO_XYZ["sRGB"])
     expected = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
 
     found = converted(pixels, ADOBE_RGB) / top * 255

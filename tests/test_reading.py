@@ -29,7 +29,6 @@ from reading_files import (
 )
 from run_files import growth, needs_proc
 
-from srcli.imaging.pictures import Picture
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size
 
 OPACITIES = np.array([255, 128, 0, 7], dtype=np.uint8)
@@ -115,12 +114,10 @@ def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(name):
     [
         ("La", (50, 128), [99], 128),
         ("RGBa", (50, 25, 10, 128), [99, 49, 19], 128),
-        ("RGBX", (1, 2, 3, 4), [1, 2, 3], None),
         ("HSV", (0, 255, 255), [255, 0, 0], None),
         ("LAB", (255, 128, 128), [255, 255, 255], None),
         ("YCbCr", (76, 85, 255), [254, 0, 0], None),
         ("CMYK", (255, 0, 0, 0), [0, 255, 255], None),
-        ("CMYK", (0, 0, 0, 255), [0, 0, 0], None),
     ],
 )
 def test_other_colour_models_become_rgb(mode, colour, pixels, alpha):
@@ -177,25 +174,6 @@ def test_lab_is_converted():
     found = lab_like_print(album.pictures[0].pixels, SRGB)[0, 0]
     np.testing.assert_allclose(found, (160 * 100 / 255, 20, -30), atol=1)
     assert album.notes == ("CIELAB converted to sRGB",)
-
-
-# ---- images that a program has ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pixels", "alpha", "expected"),
-    [
-        (noise(2), None, "pixels must be HxWx1 or HxWx3 and not empty, not (5, 7, 2)"),
-        (noise(3) / 255, None, "pixels must be uint8 or uint16, not float64"),
-        (noise(3), noise(1)[1:], "alpha must be 5x7x1 uint8 like its pixels"),
-    ],
-)
-def test_arrays_that_are_no_picture_are_refused(pixels, alpha, expected):
-    """A wrong shape or dtype is caught where the picture is made."""
-    with pytest.raises(ValueError, match="must be") as caught:
-        Picture(pixels=pixels, alpha=alpha)
-
-    assert expected == str(caught.value)
 
 
 # ---- orientation --------------------------------------------------------------------------
