@@ -6,7 +6,7 @@ travels. Then, by what they do:
 
 - kinds: ``formats`` (what each can hold), ``kinds`` (what a file is by its first bytes);
 - in: ``reading`` opens a file, whole or by rows, and hands it to ``pillow`` (with ``chunks`` of a
-  PNG, ``boxes``, ``ppm``, ``arrays``) or to ``tiffs`` (with ``pages``); ``opening`` has limits
+  PNG, ``boxes``, ``arrays``) or to ``tiffs`` (with ``pages``); ``opening`` has limits
   and errors, ``coding`` what headers say;
 - metadata: ``metadata`` collects it, ``embedding`` fits it to a format by ``exif`` (on ``ifd``)
   and ``xmp``; ``colour`` makes profiles of what a file says, ``profiles`` converts;

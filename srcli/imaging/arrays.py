@@ -1,9 +1,11 @@
-"""Pillow's images as arrays."""
+"""Pillow's images as arrays, and PPMs whose white is more than 255."""
 
-from typing import Final, cast
+import math
+import re
+from typing import Any, Final, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging.pictures import Levels, turned
@@ -76,3 +78,38 @@ def _target_of(image: Image.Image) -> str:
             f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
         )
     return _TARGET_MODES[image.mode]
+
+
+def is_deep_ppm(image: ImageFile.ImageFile) -> bool:
+    """Whether an image is a PPM in colour of more than 8 bits, which Pillow would round to 8."""
+    tile = image.tile[0] if image.tile else None
+    if tile is None or image.mode != "RGB" or tile.codec_name not in {"ppm", "ppm_plain"}:
+        return False
+    return int(cast("Any", tile.args)[-1]) > 255
+
+
+def ppm_levels(image: ImageFile.ImageFile, data: bytes) -> Levels:
+    """Decode a deep PPM (netpbm.sourceforge.net/doc).
+
+    Returns:
+        ``HxWx3``, ``uint16``, 65535 where white is.
+
+    Raises:
+        EOFError: If the end is missing.
+        ValueError: If something else than a number stands there.
+    """
+    shape = (image.height, image.width, 3)
+    count = math.prod(shape)
+    tile = image.tile[0]
+    top = int(cast("Any", tile.args)[-1])
+    stored = data[tile.offset :]
+    if tile.codec_name == "ppm_plain":
+        numbers = re.sub(rb"#[^\r\n]*", b"", stored).split(maxsplit=count)[:count]
+        found = np.array([min(int(number), top) for number in numbers], np.uint32)
+    else:
+        found = np.frombuffer(stored, ">u2", min(count, len(stored) // 2))
+    if len(found) < count:
+        raise EOFError("unexpected end of file")
+    if top != 65535:  # at most 65535 * 65535 + 32767, which 32 bits hold
+        found = (found.astype(np.uint32).clip(max=top) * 65535 + top // 2) // top
+    return found.astype(np.uint16).reshape(shape)

@@ -1,7 +1,6 @@
 """Pictures that Pillow decodes: what a file holds, frame by frame, as arrays.
 
-A still PNG is decoded by libvips, which keeps 16 bits and compares checksums, and a PPM of 16 bits
-by numpy.
+A still PNG is decoded by libvips, which keeps 16 bits and compares checksums.
 """
 
 import io
@@ -15,7 +14,7 @@ from typing import BinaryIO, Final
 from PIL import Image, ImageFile
 
 from srcli.imaging import colour
-from srcli.imaging.arrays import CONVERTED, levels_of
+from srcli.imaging.arrays import CONVERTED, is_deep_ppm, levels_of, ppm_levels
 from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import Chunks, png_chunks, without_texts
 from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
@@ -27,7 +26,6 @@ from srcli.imaging.metadata import (
     sound,
 )
 from srcli.imaging.pictures import Levels, Metadata, Picture, upright
-from srcli.imaging.ppm import is_deep_ppm, ppm_levels
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 

@@ -133,16 +133,14 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
         raise ImageError(
             f"photometric interpretation {page.photometric}, which is not read; {_OUT}"
         )
-    lab, tiled = page.photometric == pages.LAB, pages.TILE_WIDTH in page.entries
+    lab = page.photometric == pages.LAB
     whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
     unpacked = whole and page.packing != pages.JPEG
     if page.packing in pages.FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data, notes)
     if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
         return _by_pillow(page, data, notes)
-    rows, strips = page.number(pages.STRIP_ROWS, 1), len(page.numbers(pages.STRIPS))
-    odd = tiled or (rows >= page.size[1] and strips > page.samples)
-    if page.is_separate and (odd or page.opacity == 1):
+    if page.is_separate and (pages.TILE_WIDTH in page.entries or page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
     space = {"space": "rgb16"} if lab else {}
     pixels = decoded("tiffload_buffer", data, page.size, page=page.index, **space)
