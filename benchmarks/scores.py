@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def record(blocks: dict[str, Any]) -> None:
     if blocks.get("scores", {}).get("nets") != nets("scores"):
         sys.exit("the scores are not of the shipped weights; give --only scores too")
     for name in shipped():
-        weights.record_scores(weights.resolve(name), lines(name, blocks["scores"]["rows"]))
+        found = lines(name, blocks["scores"]["rows"])
+        weights.record(weights.resolve(name), "scores", [asdict(line) for line in found])
 
 
 def lines(name: str, rows: list[Row]) -> list[ScoreLine]:

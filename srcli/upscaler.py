@@ -25,7 +25,7 @@ from srcli.model.network import ResidualAutoencoder
 from srcli.model.patches import Step, enlarge_rows
 from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
 from srcli.model.runner import NetRunner
-from srcli.model.settings import Settings, check_settings, layout_of
+from srcli.model.settings import Settings, check_settings
 from srcli.model.sharpness import load_mixed
 from srcli.ops.arrays import interleaved, planes, planes_of
 from srcli.ops.color import bleed, dequantize, quantize
@@ -84,10 +84,8 @@ class Upscaler:
             # A relative path means another file in another directory.
             model = name if name in shipped() else path.absolute()
             net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
-        self.compute = check_settings(header, self.settings)
-        self.config = net.config
-        self.scales = scales or header.scales
-        self._layout = layout_of(self.config, self.scales, self.settings)
+        self._layout, self.compute = check_settings(header, self.settings, scales or ())
+        self.config, self.scales = net.config, self._layout.scales
         ensemble = self.settings.tta and not self.config.symmetric
         if ensemble != self.settings.tta:
             notice(f"--tta changes nothing with {name}: its result is the same in all eight ways")

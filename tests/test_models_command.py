@@ -43,7 +43,8 @@ def shipped(tmp_path, monkeypatch, tiny_weights, tiny_config):
     net, _ = weights.load(tiny_weights)
     weights.save(tmp_path / "other.safetensors", net.state_dict(), tiny_config, RECORD)
     faces = dataclasses.replace(LINE, dataset="faces", channel="rgb", lr="blur=1,noise=2", psnr=30)
-    weights.record_scores(tmp_path / "other.safetensors", [LINE, faces])
+    lines = [dataclasses.asdict(one) for one in (LINE, faces)]
+    weights.record(tmp_path / "other.safetensors", "scores", lines)
     paths = {"base": tiny_weights, "other": tmp_path / "other.safetensors"}
     monkeypatch.setattr(files, "shipped", lambda: paths)
     return tmp_path

@@ -22,7 +22,7 @@ from srcli.model.weights import (
     load,
     read_header,
     read_tensors,
-    record_scores,
+    record,
     resolve,
     save,
 )
@@ -160,7 +160,7 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
     assert text.startswith(f"{path} has an unusable header: ")
     assert text.endswith("; use another file")
     if "scores" in header:
-        record_scores(path, [LINE])
+        record(path, "scores", [asdict(LINE)])
         assert read_header(path).scores == (LINE,)
 
 
@@ -234,9 +234,9 @@ def test_scores_are_recorded_beside_the_same_tensors(tiny_weights, tmp_path, sam
     header, tensors = read_tensors(path)
     lines = [LINE, replace(LINE, scale=2.0, lr="bicubic", channel="rgb")]
 
-    record_scores(path, lines)
+    record(path, "scores", [*map(asdict, lines)])
     written = path.stat().st_ino
-    record_scores(path, lines)
+    record(path, "scores", [*map(asdict, lines)])
 
     assert path.stat().st_ino == written
     assert read_header(path).scores == load(path)[1].scores == tuple(lines)
@@ -244,7 +244,7 @@ def test_scores_are_recorded_beside_the_same_tensors(tiny_weights, tmp_path, sam
     assert same(kept, tensors)
     assert json.loads(found.pop("scores"))[0] == asdict(LINE)
     assert found == header
-    record_scores(path, [replace(LINE, psnr=20.0)])
+    record(path, "scores", [asdict(replace(LINE, psnr=20.0))])
     assert read_header(path).scores == (replace(LINE, psnr=20.0),)
-    record_scores(path, [])
+    record(path, "scores", [])
     assert read_tensors(path)[0] == header

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from srcli.errors import UsageError, require_at_least
-from srcli.model.config import ModelConfig
 from srcli.model.patches import Layout
 from srcli.model.weights import Weights
 from srcli.ops.engines import Compute, resolve
 from srcli.ops.spans import PATCH
 
-__all__ = ["Settings", "check_settings", "layout_of"]
+__all__ = ["Settings", "check_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +52,28 @@ class Settings:
         require_at_least(0, overlap=self.overlap)
 
 
-def check_settings(header: Weights, settings: Settings) -> Compute:
-    """Check before there is a picture whether weights can run with some settings, and say by what.
+def check_settings(
+    header: Weights, settings: Settings, scales: tuple[float, ...] = ()
+) -> tuple[Layout, Compute]:
+    """Return the steps and patches of weights with some settings, and what computes them.
+
+    Nothing but the header is needed: what cannot run is found before there is a picture.
+
+    Args:
+        header: Of the weights.
+        settings: How they are to run.
+        scales: Factors they were trained for; empty: what the header says.
 
     Raises:
         UsageError: If the patch size does not fit every path through the net, or engine, device
             and number format do not go together.
         DeviceError: If the device is not there.
     """
-    layout_of(header.config, (), settings)
+    layout = Layout(
+        config=header.config,
+        scales=scales or header.scales,
+        patch=settings.tile or PATCH,
+        overlap=settings.overlap,
+    )
     has_ranges = bool(header.ranges)
-    return resolve(settings.engine, settings.device, settings.dtype, has_ranges=has_ranges)
-
-
-def layout_of(config: ModelConfig, scales: tuple[float, ...], settings: Settings) -> Layout:
-    """Return the steps, blocks and patches of a net with some settings."""
-    patch = settings.tile or PATCH
-    return Layout(config=config, scales=scales, patch=patch, overlap=settings.overlap)
+    return layout, resolve(settings.engine, settings.device, settings.dtype, has_ranges=has_ranges)

@@ -36,7 +36,6 @@ __all__ = [
     "read_header",
     "read_tensors",
     "record",
-    "record_scores",
     "resolve",
     "save",
     "write_tensors",
@@ -183,11 +182,6 @@ def save(
         "training": json.dumps(dict(training), sort_keys=True),
     }
     write_tensors(path, tensors, metadata)
-
-
-def record_scores(path: Path, scores: Sequence[ScoreLine]) -> None:
-    """Replace the scores in the header of a weights file; see :func:`record`."""
-    record(path, "scores", [asdict(line) for line in scores])
 
 
 def record(path: Path, part: str, value: Sequence[Any] | Mapping[str, Any]) -> None:
