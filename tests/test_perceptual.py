@@ -134,7 +134,7 @@ def test_a_net_is_read_only_if_it_is_the_published_file(monkeypatch, tmp_path):
     """Missing, it is named with its address and not downloaded; another file is not opened."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    file, digest = perceptual._BACKBONES[METRICS["dists"].backbone]
+    *_, file, digest = METRICS["dists"]
     path = tmp_path / "hub" / "checkpoints" / file
 
     with pytest.raises(WeightsError) as missing:
@@ -157,8 +157,9 @@ def test_nets_are_downloaded_on_demand(monkeypatch, tmp_path):
     (tmp_path / "a.pth").write_bytes(b"weights")
     (tmp_path / "b.pth").write_bytes(b"a page")
     digest = hashlib.sha256(b"weights").hexdigest()
-    files = {"alexnet": ("a.pth", digest), "vgg16": ("b.pth", digest)}
-    monkeypatch.setattr(perceptual, "_BACKBONES", files)
+    nets = {"lpips": "a.pth", "dists": "b.pth"}
+    metrics = {name: METRICS[name]._replace(file=nets[name], digest=digest) for name in nets}
+    monkeypatch.setattr(perceptual, "METRICS", {**METRICS, **metrics})
     monkeypatch.setattr(perceptual, "_HOST", tmp_path.as_uri())
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
 

@@ -25,34 +25,33 @@ __all__ = ["METRICS", "Metric", "PerceptualScorer", "fetch"]
 
 _HOST = "https://download.pytorch.org/models"
 
-_BACKBONES: Final = MappingProxyType(
-    {
-        "alexnet": (
-            "alexnet-owt-7be5be79.pth",
-            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-        ),
-        "vgg16": (
-            "vgg16-397923af.pth",
-            "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        ),
-    }
-)
-"""The file of each net, as torchvision names it, and its SHA-256."""
-
 
 class Metric(NamedTuple):
     """What a metric is called, which way is better, and which net it needs."""
 
     label: str
     lower_is_better: bool = False
-    backbone: str | None = None
+    file: str = ""
+    """Of the net, as torchvision names it; empty: none."""
 
+    digest: str = ""
+    """SHA-256 of the file."""
+
+
+_ALEXNET: Final = (
+    "alexnet-owt-7be5be79.pth",
+    "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+)
+_VGG16: Final = (
+    "vgg16-397923af.pth",
+    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+)
 
 METRICS: Final = MappingProxyType(
     {
-        "lpips": Metric("LPIPS", lower_is_better=True, backbone="alexnet"),
-        "lpips-vgg": Metric("LPIPS-VGG", lower_is_better=True, backbone="vgg16"),
-        "dists": Metric("DISTS", lower_is_better=True, backbone="vgg16"),
+        "lpips": Metric("LPIPS", True, *_ALEXNET),
+        "lpips-vgg": Metric("LPIPS-VGG", True, *_VGG16),
+        "dists": Metric("DISTS", True, *_VGG16),
         "ms-ssim": Metric("MS-SSIM"),
         "vif": Metric("VIF"),
     }
@@ -105,10 +104,9 @@ def fetch(names: Sequence[str], *, quiet: bool) -> None:
     Raises:
         WeightsError: If the host refuses or sends something else, or it cannot be written.
     """
-    for backbone in {METRICS[name].backbone for name in names} - {None}:
-        file, digest = _BACKBONES[str(backbone)]
+    for file, digest in {METRICS[name][2:] for name in names}:
         path = _path(file)
-        if is_there(path):
+        if not file or is_there(path):
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,9 +121,9 @@ def fetch(names: Sequence[str], *, quiet: bool) -> None:
 
 def _load(name: str, device: torch.device) -> _Compare:
     """Return the function that computes a metric of two batches of RGB in [0, 1]."""
-    backbone = METRICS[name].backbone
+    file = METRICS[name].file
     try:
-        if backbone is not None:
+        if file:
             import torchvision  # noqa: F401, PLC0415
         # Extras, and slow to import; torchmetrics takes the net from torchvision.
         from torchmetrics.functional import image  # noqa: PLC0415
@@ -150,18 +148,18 @@ def _load(name: str, device: torch.device) -> _Compare:
         )
     if name == "vif":  # its noise is measured in levels
         return lambda x, y: image.visual_information_fidelity(x * 255, y * 255)
-    _check(name, str(backbone))
+    _check(name)
     net: nn.Module
     if name == "dists":
         net = DISTSNetwork()
     else:
-        net = Lpips("vgg" if backbone == "vgg16" else "alex", normalize=True)
+        net = Lpips("vgg" if name == "lpips-vgg" else "alex", normalize=True)
     return on_device(net.eval(), device)
 
 
-def _check(name: str, backbone: str) -> None:
+def _check(name: str) -> None:
     """Refuse a net's file that is missing, which would be downloaded, or not the published one."""
-    file, digest = _BACKBONES[backbone]
+    *_, file, digest = METRICS[name]
     path = _path(file)
     shown = one_line(path)
     try:

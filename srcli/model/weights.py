@@ -252,7 +252,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
             scores=tuple(ScoreLine(**line) for line in _json(metadata, "scores", list)),
             ranges=_json(metadata, "ranges", dict),
         )
-    except (UsageError, TypeError, ValueError) as error:
+    except (UsageError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"{path} has an unusable header: {reason(error)}; use another file"
         ) from error
@@ -260,24 +260,15 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
 
 def _json(metadata: Mapping[str, str], name: str, kind: type) -> Any:  # noqa: ANN401 - JSON
     """Parse a part of a header, which may be missing."""
-    text = metadata.get(name)
-    try:
-        value = kind() if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"its {name} cannot be read ({reason(error)})") from error
+    value = json.loads(metadata[name]) if name in metadata else kind()
     if not isinstance(value, kind):
         raise TypeError(f"its {name} cannot be {value!r:.80}")
     return value
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Whether a JSON value is a number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False
+    """Whether a JSON value is a finite number."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:

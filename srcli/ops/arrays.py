@@ -69,12 +69,14 @@ def planes_of(image: object) -> Planes:
 
 
 def _planes_of_array(image: NDArray[Any]) -> Planes:
-    if image.ndim not in {2, 3} or (image.ndim == 3 and image.shape[2] not in {1, 3, 4}):
+    if (
+        image.ndim not in {2, 3}
+        or image.shape[2:] not in {(), (1,), (3,), (4,)}
+        or 0 in image.shape
+    ):
         raise TypeError(
             f"an array must be HxW, HxWx3 or HxWx4, not {image.shape}: index or transpose it"
         )
-    if 0 in image.shape:
-        raise TypeError(f"an array must have pixels, not the shape {image.shape}")
     if str(image.dtype) not in {"uint8", "uint16", "float32"}:
         raise TypeError(
             f"an array must be {_KINDS}, not {image.dtype}: convert it with astype, and a float "
