@@ -211,23 +211,21 @@ def test_the_estimated_time_is_that_of_the_windows(source, factor, options, monk
 
 
 def test_what_is_measured_once_is_known(monkeypatch):
-    """Twenty thousand photos of one kind cost one measurement; another factor or size one more."""
+    """Twenty thousand photos cost one measurement; another factor or a smaller plan one more."""
     clock = Clocked(monkeypatch)
     made = upscaler(correcting())
     draws = torch.get_rng_state()
     one = made.seconds((40, 50), (120, 150))
-    passes = len(clock.windows)
 
     assert torch.equal(torch.get_rng_state(), draws)
-    assert passes == 5
+    assert 1 < len(clock.windows) <= 5
+    del clock.windows[:]
     assert made.seconds((40, 50), (120, 150)) == one
     assert made.seconds((80, 50), (240, 150)) > 1.5 * one
     assert made.seconds((40, 50), (40, 50)) == 0
-    assert len(clock.windows) == passes
+    assert clock.windows == []
     made.seconds((40, 50), (160, 200))
-    assert len(clock.windows) == passes + 5
-    made.seconds((900, 900), (2700, 2700))
-    assert 0 < len(clock.windows) - passes - 5 <= 5
+    assert 1 < len(clock.windows) <= 5
     del clock.windows[:]
     upscaler(correcting(), tile=1440).seconds((400, 400), (1200, 1200))
     assert len(clock.windows) == 1, "a slow machine measures once"

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,11 +77,6 @@ class BatchPlans:
         """The plan that memory has held so far."""
         return self._plans[self._index]
 
-    @property
-    def remaining(self) -> Sequence[BatchPlan]:
-        """The current plan and its fallbacks."""
-        return self._plans[self._index :]
-
     def fall_back(self, failed: BatchPlan) -> bool:
         """Use a smaller plan than one that memory did not hold; return False if there is none."""
         with self._lock:
@@ -138,7 +133,7 @@ def estimated_bytes(
 
 
 class SpeedMeasure:
-    """Seconds that the net takes per pixel, measured once for each kind of window.
+    """Seconds that the net takes per pixel, measured once for each factor.
 
     ``enlarge`` enlarges rows by one step of the net and yields its bands.
     """
@@ -147,40 +142,28 @@ class SpeedMeasure:
         self, layout: Layout, plans: BatchPlans, enlarge: Callable[[Rows, Step], Iterator[object]]
     ) -> None:
         self._layout, self._plans, self._enlarge = layout, plans, enlarge
-        self._known: dict[tuple[BatchPlan, float, int], float] = {}
+        self._known: dict[tuple[BatchPlan, float], float] = {}
 
     def seconds(self, source: tuple[int, int], size: tuple[int, int]) -> float:
         """Estimate how long it takes to enlarge a picture, from its size to the result's."""
+        plan = self._plans.current
         return math.fsum(
-            times * area * self._seconds_per_pixel(step.scale, area)
+            self._seconds_per_pixel(plan, step.scale) * self._layout.grid(step, plan.fuse).area
             for step in self._layout.steps(source, size)
-            for area, times in self._layout.windows(step, self._plans.current.fuse).items()
         )
 
-    def _seconds_per_pixel(self, scale: float, area: int) -> float:
-        """Measure what a pixel takes in a window of about ``area`` pixels."""
-        plan, side = self._plans.current, self._layout.patch
-        fuses = sorted({one.fuse for one in self._plans.remaining})
-        squares = {fuse: Step((fuse * side, fuse * side), scale) for fuse in fuses}
-        kinds = {max(self._layout.windows(squares[fuse], plan.fuse)): fuse for fuse in fuses}
-        # The kind that is the fewest times larger or smaller.
-        fuse = kinds[min(kinds, key=lambda kind: abs(math.log(kind / area)))]
-        key = plan, scale, fuse
-        if key not in self._known:
-            # The largest blocks are computed several at once.
-            columns = plan.batch if fuse == fuses[-1] else 1
-            self._known[key] = self._fastest_pass(Step((fuse * side, fuse * side * columns), scale))
-        return self._known[key]
-
-    def _fastest_pass(self, step: Step) -> float:
-        """Enlarge noise by a step and return the seconds that a pixel of its windows took."""
-        shape = 3, *(math.ceil(length / step.scale) for length in step.size)
-        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        taken: list[float] = []
-        while len(taken) < _MOST_PASSES and sum(taken) < _ENOUGH_SECONDS:
-            begun = time.perf_counter()
-            for _band in self._enlarge(Rows.of(noise), step):
-                pass
-            taken.append(time.perf_counter() - begun)
-        windows = self._layout.windows(step, self._plans.current.fuse)
-        return min(taken) / sum(area * times for area, times in windows.items())
+    def _seconds_per_pixel(self, plan: BatchPlan, scale: float) -> float:
+        """Enlarge noise to a batch of blocks, and return what a pixel of its windows took."""
+        if (plan, scale) not in self._known:
+            side = plan.fuse * self._layout.patch
+            step = Step((side, side * plan.batch), scale)
+            shape = 3, *(math.ceil(length / scale) for length in step.size)
+            noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+            taken: list[float] = []
+            while len(taken) < _MOST_PASSES and sum(taken) < _ENOUGH_SECONDS:
+                begun = time.perf_counter()
+                for _band in self._enlarge(Rows.of(noise), step):
+                    pass
+                taken.append(time.perf_counter() - begun)
+            self._known[plan, scale] = min(taken) / self._layout.grid(step, plan.fuse).area
+        return self._known[plan, scale]

@@ -6,7 +6,6 @@ itself needed whole: its rows may arrive as they are decoded or as another step 
 """
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -116,13 +115,6 @@ class Layout:
         return sum(
             -(-step.size[0] // self.patch) * -(-step.size[1] // self.patch)
             for step in self.steps(source, size)
-        )
-
-    def windows(self, step: Step, fuse: int) -> Counter[int]:
-        """Count the windows of a step by their area in pixels, context included."""
-        grid = self.grid(step, fuse)
-        return Counter(
-            len(row.window) * len(column.window) for row in grid.rows for column in grid.columns
         )
 
     def band_rows(self, height: int, fuse: int) -> int:
