@@ -79,13 +79,18 @@ class Loader:
         self._device, self._workers = device, workers
         if resident is None:
             resident = _mean_bytes(pool) * len(pool) <= _room(device)
-        self._kept = self._decode_all() if resident else None
+        self.resident = resident
+        """Whether the decoded images are kept in memory: on a GPU in its own."""
+        self._kept: list[Tensor | None] = []
+        self._on_gpu: Resident | None = None
+        if resident:
+            with ThreadPoolExecutor(workers) as threads:
+                images = threads.map(self._try, range(len(pool)))
+                if device.type == "cuda":
+                    self._on_gpu = Resident(images, device)
+                else:
+                    self._kept = list(images)
         self._lows: dict[tuple[int, float], Tensor] = {}
-
-    @property
-    def resident(self) -> bool:
-        """Whether the decoded images are kept in memory."""
-        return self._kept is not None
 
     def areas(self) -> list[int]:
         """Count each image's pixels; zero for one whose header cannot be read.
@@ -110,7 +115,7 @@ class Loader:
         Raises:
             DataError: If more than one image in a hundred cannot be read.
         """
-        if self._kept is not None and self._device.type == "cuda":
+        if self._on_gpu is not None:
             # The copies are queued on the device at once: there is nothing to wait for.
             for step in count(start):
                 yield self._batch(sampler, step, size, rows)
@@ -134,9 +139,9 @@ class Loader:
 
     def _cut(self, wanted: Sequence[tuple[Cut, float]]) -> tuple[Tensor, list[Cut]]:
         """Cut patches and say where; the next image that can be read stands in."""
-        if self._kept is not None:
+        if self._on_gpu is not None:
             cuts = [self._placed(cut, self._sound(cut.image), scale) for cut, scale in wanted]
-            return self._kept.cut(cuts), cuts
+            return self._on_gpu.cut(cuts), cuts
         cuts = []
         patches = torch.empty(len(wanted), 3, PATCH, PATCH, dtype=torch.uint8)
         for patch, (cut, scale) in zip(patches, wanted, strict=True):
@@ -175,6 +180,8 @@ class Loader:
     def _try(self, place: int) -> Tensor | None:
         if place in self.failures:
             return None
+        if self._kept:
+            return self._kept[place]
         try:
             return self.pool.read(place)
         except ImageError as error:
@@ -191,10 +198,6 @@ class Loader:
     def _fail(self, place: int, error: ImageError) -> None:
         self.failures.setdefault(place, str(error))
         _check_failures(self.failures, len(self.pool))
-
-    def _decode_all(self) -> Resident:
-        with ThreadPoolExecutor(self._workers) as threads:
-            return Resident(threads.map(self._try, range(len(self.pool))), self._device)
 
 
 class Centers:

@@ -192,12 +192,8 @@ class Adversary:
             half = slice(self._step % 2, None, 2) if len(output) > 1 else slice(None)
             features = self._features.distance(output[half], target[half])
         else:
-            features = torch.stack(
-                [
-                    (one - other.detach()).abs().mean()
-                    for one, other in zip(own, levels, strict=True)
-                ]
-            ).mean()
+            pairs = zip(own, levels, strict=True)
+            features = torch.stack([(one - two.detach()).abs().mean() for one, two in pairs]).mean()
         total = self._config.perceptual * features + self._weight * adversarial + discriminator
         total = total + grid
         parts = {"features": features, "adversarial": adversarial, "discriminator": discriminator}
@@ -308,8 +304,6 @@ def _active(features: Tensor) -> Tensor:
 
 
 def _plain(convolution: nn.Conv2d, features: Tensor, *, frozen: bool) -> Tensor:
-    if not frozen:
-        result: Tensor = convolution(features)
-        return result
-    bias = convolution.get_parameter("bias").detach()
-    return functional.conv2d(features, convolution.weight.detach(), bias, padding=1)
+    own: tuple[Tensor, Tensor] = convolution.weight, convolution.get_parameter("bias")
+    weight, bias = (one.detach() for one in own) if frozen else own
+    return functional.conv2d(features, weight, bias, padding=1)

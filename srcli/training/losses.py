@@ -3,8 +3,7 @@
 Each loss takes both as ``(N, 3, H, W)`` in [0, 1] and returns a scalar, a mean over the patches.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -40,11 +39,9 @@ def _of_frequencies(error: Tensor) -> Tensor:
     return frequencies.abs().mean() + error.abs().mean() / 6
 
 
-LOSS_FUNCTIONS: Mapping[Loss, LossFunction] = MappingProxyType(
-    {
-        "fourier": fourier,
-        "l1": functional.l1_loss,
-        "mse": functional.mse_loss,
-    }
-)
+LOSS_FUNCTIONS: dict[Loss, LossFunction] = {
+    "fourier": fourier,
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+}
 """The losses by their names."""

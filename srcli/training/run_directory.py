@@ -26,7 +26,7 @@ from torch import Tensor
 
 from srcli.data.sources import absolute
 from srcli.errors import DataError, OutputError, UsageError, WeightsError
-from srcli.files import is_file, is_folder, is_there, replacing, sweep
+from srcli.files import is_file, is_folder, is_there, reason, replacing, sweep
 from srcli.model import weights
 from srcli.model.config import ModelConfig
 from srcli.training.config import TrainConfig
@@ -254,9 +254,9 @@ class RunDirectory:
         try:
             yield
         except (OSError, WeightsError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(
-                f"cannot write {what} in {self.path}: {reason}; make room or give another --output"
+                f"cannot write {what} in {self.path}: {reason(error)}; make room or give another "
+                "--output"
             ) from error
 
 
@@ -274,16 +274,11 @@ def load_options(directory: Path) -> TrainConfig:
     Raises:
         DataError: If the directory holds no run that can be resumed.
     """
-    if not any((directory / "state").glob("step-*.safetensors")):
-        raise DataError(
-            f"--resume {directory}: there is no state to resume (state/step-N.safetensors is "
-            "missing); give a run directory of srcli train"
-        )
     try:
         text = (directory / "options.json").read_text(encoding="utf-8-sig")
         return replace(TrainConfig.from_json(text), output=directory)
     except (OSError, UnicodeDecodeError, UsageError) as error:
         raise DataError(
-            f"--resume {directory}: options.json cannot be used: {error}; give the run directory "
-            "of a run of this version"
+            f"--resume {directory}: options.json cannot be used: {reason(error)}; give the run "
+            "directory of a run of this version"
         ) from error
