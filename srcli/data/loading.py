@@ -106,14 +106,8 @@ class Loader:
     ) -> Generator[Batch]:
         """Read what is drawn for all steps from ``start`` on, in order and without end.
 
-        Args:
-            sampler: What is drawn.
-            start: The first step.
-            size: Patches of a whole batch.
-            rows: Which of them this process wants.
-
-        Raises:
-            DataError: If more than one image in a hundred cannot be read.
+        Of ``size`` patches of a batch this process wants some ``rows``. ``DataError`` if more than
+        one image in a hundred cannot be read.
         """
         if self._on_gpu is not None:
             # The copies are queued on the device at once: there is nothing to wait for.
@@ -217,12 +211,8 @@ class Centers:
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
         """Read all patches in the order of the places; unreadable images are left out.
 
-        Args:
-            scales: Factors, given to the images of the pool in turn.
-            seed: What each image's degradation is drawn from, together with its name.
-
-        Raises:
-            DataError: If more than one in a hundred of the whole pool's images cannot be read.
+        The images of the pool have the factors in turn; their degradation is drawn from the seed
+        and their names. ``DataError`` if more than one in a hundred of the pool cannot be read.
         """
         asked, kept = (tuple(scales), seed), []
         for batch in self._cached.get(asked) or self._read(scales, seed):

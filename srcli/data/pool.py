@@ -165,16 +165,11 @@ def open_pool(
 
 
 def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
-    """Part a union into training, evaluation and test images by seed.
+    """Part a union into training, evaluation and test images by their names and the seed.
 
-    Which image goes where depends on the images' names and the seed, not on their folder.
-
-    Args:
-        pool: The union.
-        seed: The draw.
-        kind: ``held-out``: one in fifty for evaluation, at least one of two or more, no test.
-            ``paper``: 4,000 for test, 86,799 for training, the rest of the 302,599 for
-            evaluation; of fewer images the same shares, one for training at least.
+    ``held-out`` is one in fifty for evaluation, at least one of two or more, and no test. ``paper``
+    is 4,000 for test, 86,799 for training, the rest of the 302,599 for evaluation; of fewer images
+    the same shares, one for training at least.
     """
     total = len(pool)
     ranked = np.array(sorted(range(total), key=lambda i: (derive_seed(seed, pool.key(i)), i)))

@@ -131,8 +131,7 @@ class Discriminator(nn.Module):
 class Adversary:
     """What ``sharp`` adds to a run: the discriminator, its optimizer, and the features to match.
 
-    Raises:
-        DataError: If the file of features cannot be used.
+    ``DataError`` if the file of features cannot be used.
     """
 
     def __init__(

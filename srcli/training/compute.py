@@ -35,11 +35,8 @@ def starting_net(
 ) -> tuple[ResidualAutoencoder, Mapping[str, Any] | None]:
     """Return the net to begin with, and the training record of its weights, if it has any.
 
-    A resumed run does not need the weights that it began with.
-
-    Raises:
-        UsageError: If the weights to start from are of another shape.
-        WeightsError: If they cannot be loaded.
+    A resumed run does not need the weights that it began with. ``UsageError`` if they are of
+    another shape, ``WeightsError`` if they cannot be loaded.
     """
     if config.init_from is None or resume:
         return ResidualAutoencoder(config.model), None

@@ -97,15 +97,10 @@ class Cell(NamedTuple):
 
 
 def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> None:
-    """Draw curves over the epochs, one panel beside the other.
+    """Draw curves over the epochs into a PNG file, one panel beside the other.
 
-    A panel whose name holds the word "loss" gets a logarithmic axis where its values are
-    positive and span more than a factor of 5. A panel without a single value says so.
-
-    Args:
-        path: The PNG file to write or replace.
-        panels: The curves of each panel by the name of its vertical axis, left to right.
-        title: Words above all panels.
+    A panel has the name of its vertical axis. One whose name holds the word "loss" gets a
+    logarithmic axis where its values are positive and span more than a factor of 5.
 
     Raises:
         OutputError: If the file cannot be written; what was there stays.
@@ -145,18 +140,13 @@ def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:
-    """Draw images in rows, words above and below each.
+    """Draw images in rows into a PNG file, words above and below each; the last may be shorter.
 
     A cell is as large as the largest image, enlarged by a whole factor that brings its longer side
     near 280 pixels: each pixel is a square. Words wider than their cell are wrapped.
 
-    Args:
-        path: The PNG file to write or replace.
-        rows: The cells, left to right; the last row may be shorter.
-        option: The option that chose the path, for the error.
-
     Raises:
-        OutputError: If the file cannot be written; what was there stays.
+        OutputError: If the file cannot be written, naming the option; what was there stays.
     """
     cells = [cell for row in rows for cell in row]
     height, width = (max(cell.image.shape[axis] for cell in cells) for axis in (0, 1))

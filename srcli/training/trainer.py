@@ -92,14 +92,7 @@ def train(
 class Trainer:
     """A run: its net, its images, and how far it is.
 
-    Args:
-        config: The run's options.
-        group: The processes that train together.
-        notice: Called with one line for anything worth knowing.
-        resume: Whether the run directory holds a checkpoint to continue from.
-
-    Raises:
-        SrcliError: As :func:`train` says.
+    Arguments and errors are those of :func:`train`; ``group`` are the processes that train together.
     """
 
     def __init__(
