@@ -89,7 +89,8 @@ def _plan(trainer: Trainer) -> Plan:
     steps, evaluations = images.total_steps, None
     seconds = config.max_seconds or math.inf
     if steps is not None:
-        evaluations = math.ceil(steps / trainer.evaluation_interval) if images.held_out else 0
+        evaluations = math.ceil(steps / trainer.evaluation_interval)
+        evaluations *= len(images.splits.evaluation) > 0
         seconds = min(seconds, steps * step_seconds + evaluations * evaluation_seconds)
     return Plan(
         device=str(device),
@@ -139,7 +140,6 @@ def _seconds_of_an_evaluation(trainer: Trainer) -> float:
     batch = next(trainer.images.evaluation_batches(), None)
     if batch is None:  # no image is held out, or there are more processes than images
         return 0.0
-    assert trainer.images.held_out is not None
     image, _ = input_and_target(batch, trainer.config.degradation)
     trainer.restore(image, batch.scales)
     _synchronize(trainer.group.device)

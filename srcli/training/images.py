@@ -77,20 +77,16 @@ class TrainingImages:
         )
         self.epoch_steps = self._sampler.steps_per_epoch(config.batch)
         self.total_steps = total_steps(config, len(self.splits.train), self.epoch_steps)
-        self.held_out: Centers | None = None
+        held = self.splits.evaluation
+        count = min(len(held), config.eval_images or len(held))
+        places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
+        for place in places if self.has_pairs else ():
+            with suppress(ImageError):
+                held.size(place)  # LR that does not fit is found before the first step
+        self.held_out = Centers(held, places, group.device, workers=workers, size=config.batch_size)
         """Patches to evaluate on: this process's share of evenly spread images."""
 
-        held = self.splits.evaluation
-        if len(held):
-            count = min(len(held), config.eval_images or len(held))
-            places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
-            for place in places if self.has_pairs else ():
-                with suppress(ImageError):
-                    held.size(place)  # LR that does not fit is found before the first step
-            self.held_out = Centers(
-                held, places, group.device, workers=workers, size=config.batch_size
-            )
-        else:
+        if not count:
             notice(
                 f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
                 "show training alone; give more images"
@@ -103,17 +99,16 @@ class TrainingImages:
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Read this process's share of the patches to evaluate on, always the same ones."""
-        if self.held_out is not None:
-            yield from self.held_out.batches(self._config.scales, self._config.seed)
+        return self.held_out.batches(self._config.scales, self._config.seed)
 
     def samples(self) -> Iterator[Batch]:
         """Read the middle of a few images not trained on, a batch each; skip unreadable ones."""
         held = self.splits.test if len(self.splits.test) else self.splits.evaluation
         count = min(_SAMPLES, len(held))
-        for place in (i * len(held) // count for i in range(count)):
-            alone = Centers(held, [place], self._group.device, workers=1, size=1)
-            with suppress(DataError):
-                yield from alone.batches(self._config.scales, self._config.seed)
+        places = [i * len(held) // count for i in range(count)]
+        with suppress(DataError):
+            alone = Centers(held, places, self._group.device, workers=1, size=1)
+            yield from alone.batches(self._config.scales, self._config.seed)
 
     def epoch(self, step: int) -> float:
         """Return how many passes over the training images so many steps are."""
@@ -129,8 +124,7 @@ class TrainingImages:
     @property
     def failures(self) -> list[str]:
         """Why images could not be read, as far as this process wanted them."""
-        held_out = {} if self.held_out is None else self.held_out.failures
-        return [*self.loader.failures.values(), *held_out.values()]
+        return [*self.loader.failures.values(), *self.held_out.failures.values()]
 
 
 def total_steps(config: TrainConfig, images: int, epoch_steps: int) -> int | None:

@@ -90,10 +90,7 @@ def train(
 
 
 class Trainer:
-    """A run: its net, its images, and how far it is.
-
-    Arguments and errors are those of :func:`train`; ``group`` are the processes that train together.
-    """
+    """A run: its net, its images, and how far it is; arguments and errors are as for ``train``."""
 
     def __init__(
         self,
@@ -336,9 +333,8 @@ class Trainer:
 
     def _log(self, lr: float) -> None:
         """Write a line of the log when one is due, with scores when it is time to evaluate."""
-        evaluates = self.images.held_out is not None and (
-            self.step % self.evaluation_interval == 0 or self.is_over
-        )
+        is_due = self.step % self.evaluation_interval == 0 or self.is_over
+        evaluates = is_due and len(self.images.splits.evaluation) > 0
         if not (evaluates or self.is_over or self.step % _LOG_EVERY == 0 or self.step == 1):
             return
         self._recent.require_finite(self.step, self.config.lr)
