@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from srcli.ops.degradation import Degradation
-from srcli.training.config import TrainConfig
 from srcli.training.run_directory import RunDirectory
 from srcli.training.trainer import train
 
@@ -14,48 +13,33 @@ pytestmark = [
 ]
 
 
-def config(image_folder, tiny_config, output, **options):
-    """Twelve steps with every part of the degradation."""
-    return TrainConfig(
-        **{
-            "output": output,
-            "datasets": (str(image_folder),),
-            "model": tiny_config,
-            "degradation": Degradation.parse("blur=0..1,noise=0..5,jpeg=50..95"),
-            "batch_size": 4,
-            "steps": 12,
-            "warmup": 2,
-            "eval_every": 4,
-            "dtype": "fp32",
-            "device": "cuda",
-            **options,
-        }
-    )
+@pytest.fixture
+def make(options):
+    """Return a function that makes options of twelve steps with every part of the degradation."""
+    degradation = Degradation.parse("blur=0..1,noise=0..5,jpeg=50..95")
+    values = {"degradation": degradation, "loss": "fourier", "steps": 12, "eval_every": 4}
+    return lambda name, **changes: options(name, **(values | {"device": "cuda"} | changes))
 
 
-def curve(output):
+def curve(config):
     """The losses of a run's log, training and evaluation."""
-    rows = RunDirectory(output).rows()
-    return torch.tensor(
-        [(row["loss"], row.get("eval_loss", 0)) for row in rows], dtype=torch.float64
-    )
+    rows = RunDirectory(config.output).rows()
+    return torch.tensor([(row["loss"], row.get("eval_loss", 0.0)) for row in rows])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-3), ("bf16", 3e-2)])
-def test_the_curve_is_the_cpus(image_folder, tiny_config, tmp_path, dtype, tolerance):
+def test_the_curve_is_the_cpus(make, dtype, tolerance):
     """The same seed draws the same patches on a GPU, and the loss falls along the same way."""
-    train(config(image_folder, tiny_config, tmp_path / "cpu", device="cpu"))
-    train(config(image_folder, tiny_config, tmp_path / "cuda", dtype=dtype))
+    cpu, cuda = make("cpu", device="cpu"), make("cuda", dtype=dtype)
+    train(cpu)
+    train(cuda)
 
-    torch.testing.assert_close(
-        curve(tmp_path / "cuda"), curve(tmp_path / "cpu"), rtol=tolerance, atol=1e-5
-    )
+    torch.testing.assert_close(curve(cuda), curve(cpu), rtol=tolerance, atol=1e-5)
 
 
-def test_a_run_on_a_gpu_can_be_resumed(image_folder, tiny_config, tmp_path):
+def test_a_run_on_a_gpu_can_be_resumed(make):
     """Stopped after five steps and resumed, the curve is that of a run never stopped."""
-    whole = config(image_folder, tiny_config, tmp_path / "whole")
-    parted = config(image_folder, tiny_config, tmp_path / "parted")
+    whole, parted = make("whole"), make("parted")
     train(whole)
     steps = iter(range(100))
 
@@ -63,6 +47,4 @@ def test_a_run_on_a_gpu_can_be_resumed(image_folder, tiny_config, tmp_path):
     report = train(parted, resume=True)
 
     assert (report.step, report.finished) == (12, True)
-    torch.testing.assert_close(
-        curve(tmp_path / "parted"), curve(tmp_path / "whole"), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(curve(parted), curve(whole), rtol=1e-4, atol=1e-6)

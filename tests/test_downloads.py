@@ -38,11 +38,6 @@ class Host(ThreadingHTTPServer):
         self.cuts = []
         self.seen = []
 
-    def stop(self):
-        """Stop serving: from here on connections are refused."""
-        self.shutdown()
-        self.server_close()
-
     def handle_error(self, request, client_address):
         """Say nothing about clients that hang up; gdown does so on purpose before it resumes."""
 
@@ -84,7 +79,7 @@ def host(monkeypatch):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
-        server.stop()
+        server.shutdown()
         thread.join()
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from srcli.errors import DataError, OutputError
-from srcli.files import TEMPORARY_SUFFIX
 from srcli.model import weights
 from srcli.training import run_directory
 from srcli.training.config import TrainConfig
@@ -76,15 +75,17 @@ def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
 def test_an_unfinished_last_line_does_not_count(directory, config):
     """However short a killed process or a power cut left the last line, those before it stay."""
     path = config.output / "log.csv"
-    directory.log(row(1))
+    directory.log(row(1, loss=1 / 3))
     whole = path.read_bytes()
     directory.log(row(2, **SCORED))
     last = path.read_bytes().removeprefix(whole)
-    assert last.endswith(b"29.5\n")
+    assert whole.decode() == f"{COLUMNS}\n1,0.5,40,1.25,0.001,0.33333333,0.9,,,,\n"
 
     for size in range(len(last)):
         path.write_bytes(whole + last[:size])
-        assert directory.rows() == [row(1)]
+        assert directory.rows() == [row(1, loss=0.33333333)]
+    directory.resume_at(5)
+    assert path.read_bytes() == whole
     path.write_bytes(whole[:9])
     directory.resume_at(5)
     assert path.read_text(encoding="utf-8") == COLUMNS + "\n", "cut in its header it is made anew"
@@ -102,32 +103,6 @@ def test_a_damaged_log_is_one_line(directory, config, content):
 
     with pytest.raises(DataError, match=f"^{path} cannot be read .*; start again with another"):
         directory.resume_at(1)
-
-
-def test_resuming_drops_the_lines_after_the_checkpoint(directory, config):
-    """Steps that are taken again are logged again; the lines before stay to the letter."""
-    directory.log(row(1, loss=1 / 3))
-    for step in (5, 10, 15):
-        directory.log(row(step, **SCORED))
-    before = (config.output / "log.csv").read_text(encoding="utf-8").splitlines()
-
-    directory.resume_at(10)
-
-    assert before[:2] == [COLUMNS, "1,0.5,40,1.25,0.001,0.33333333,0.9,,,,"]
-    assert (config.output / "log.csv").read_text(encoding="utf-8").splitlines() == before[:4]
-
-
-def test_resuming_and_beginning_clear_what_a_killed_process_left(directory, config):
-    """Unfinished files of ours go from the run's own folders, files of others stay."""
-    other = config.output / "pictures" / f".x{TEMPORARY_SUFFIX}"
-    other.parent.mkdir()
-    for step in (directory.resume_at, lambda _: directory.begin(config)):
-        for folder in (config.output, config.output / "state", other.parent):
-            (folder / f".x{TEMPORARY_SUFFIX}").touch()
-
-        step(0)
-
-        assert list(directory.path.rglob(f"*{TEMPORARY_SUFFIX}")) == [other]
 
 
 # Checkpoints
@@ -171,23 +146,16 @@ def test_unreadable_images_are_listed(directory, config):
     [
         ("the run directory", (run_directory, "replacing"), lambda run, config: run.begin(config)),
         ("log.csv", (Path, "open"), lambda run, _: run.log(row(1))),
-        ("log.csv", (run_directory, "replacing"), lambda run, _: run.resume_at(1)),
         ("the checkpoint", (weights, "save_file"), lambda run, _: save(run, 3, keep_last=1)),
         ("skipped.txt", (run_directory, "replacing"), lambda run, _: run.list_skipped(["x"])),
-        (
-            "the weights",
-            (weights, "save_file"),
-            lambda run, config: run.save_weights({"x": torch.ones(1)}, config.model, {}),
-        ),
     ],
-    ids=["options", "log", "resume", "checkpoint", "skipped", "weights"],
+    ids=["options", "log", "checkpoint", "skipped"],
 )
 def test_what_cannot_be_written_is_one_line(directory, config, what, place, write):
     """A full disk is reported by its own words, with the way out; what was there stays."""
     directory.log(row(7))
     save(directory, 1)
     save(directory, 2)
-    directory.save_weights({"x": torch.zeros(1)}, config.model, {})
 
     def no_room(*_, **__):
         raise OSError(28, "No space left on device")
