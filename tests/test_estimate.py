@@ -37,10 +37,7 @@ def _brief(monkeypatch):
             {"eval_images": 1, "eval_every": 3, "steps": 10},
             {"evaluation_images": 1, "held_images": 2, "evaluations": 4},
         ),
-        (
-            {"steps": None, "max_seconds": 600},
-            {"steps": None, "patches": None, "evaluations": None, "seconds": 600},
-        ),
+        ({"steps": None, "max_seconds": 600}, {"steps": None, "patches": None, "seconds": 600}),
         ({"steps": 10**9, "max_seconds": 60}, {"seconds": 60}),
         ({"limit": 1}, {"train_images": 1, "held_images": 0, "evaluations": 0}),
     ],

@@ -1,6 +1,5 @@
 """Which patches a step draws: from which images, where, turned how, reduced by which factor."""
 
-import collections
 import hashlib
 
 import pytest
@@ -70,11 +69,10 @@ def test_balanced_scales_take_turns():
     first = set()
     for step in range(40):
         draw, other = balanced.draw(step, 16), drawn.draw(step, 16)
-        assert collections.Counter(draw.scales) == {2.0: 4, 3.0: 8, 4.0: 4}
-        assert draw.scales[0] == other.scales[0]
-        assert same(draw._replace(scales=other.scales), other)
         for part in (slice(0, 4), slice(8, 12)):  # of each process as well
             assert sorted(draw.scales[part]) == scales
+        assert draw.scales[0] == other.scales[0]
+        assert same(draw._replace(scales=other.scales), other)
         first.add(draw.scales[0])
     assert first == {2.0, 3.0, 4.0}
 
@@ -85,12 +83,8 @@ def test_balanced_scales_take_turns():
 def test_augmentation_is_what_turns_patches(augment, turns):
     """Flips and turns are those that were asked for; everything else is drawn alike."""
     draw, other = sampler(augment=augment).draw(0, 1000), sampler().draw(0, 1000)
-    turned = [
-        cut._replace(turn=before.turn) for cut, before in zip(draw.cuts, other.cuts, strict=True)
-    ]
 
-    seen = collections.Counter(cut.turn for cut in draw.cuts)
-    assert set(seen) == turns
-    assert same(draw._replace(cuts=turned), other)
-    if augment == "mirror":
-        assert abs(seen[4] - 500) < 65  # four standard deviations
+    assert {cut.turn for cut in draw.cuts} == turns
+    assert same(draw._replace(cuts=other.cuts), other)
+    unturned = [[cut._replace(turn=0) for cut in one.cuts] for one in (draw, other)]
+    assert unturned[0] == unturned[1]

@@ -124,7 +124,7 @@ def test_a_damaged_archive_leaves_nothing_behind(damage, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
 
 
-def test_what_is_no_stl10_is_named(tmp_path):
+def test_what_is_no_stl10_is_named(tmp_path, monkeypatch):
     """What is missing, what holds something else, what cannot be written; and the way out."""
     path = tmp_path / "stl10_binary" / "unlabeled_X.bin"
     assert refusal(lambda: opened(tmp_path)) == (
@@ -147,16 +147,11 @@ def test_what_is_no_stl10_is_named(tmp_path):
         f"download it again {GET}"
     )
 
-
-def test_a_binary_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    """What the system refuses is an error of one line."""
-    write_binaries(tmp_path)
-
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    path.write_bytes(BINARIES["stl10_binary/unlabeled_X.bin"])
     monkeypatch.setattr(np, "memmap", refuse)
-    assert refusal(lambda: opened(tmp_path, "train")) == (
-        f"{tmp_path / 'stl10_binary/train_X.bin'} cannot be read (Permission denied); check its "
-        "permissions and the disk"
+    assert refusal(lambda: opened(tmp_path)) == (
+        f"{path} cannot be read (Permission denied); check its permissions and the disk"
     )

@@ -96,42 +96,29 @@ def test_averaged_gradients_are_those_of_all_eight_pictures(symmetric_config, sc
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("optimizer", ["muon", "adam"])
-def test_training_keeps_a_net_symmetric(options, symmetric_config, optimizer):
-    """After steps by either optimizer, and its average with it."""
-    config = options(model=symmetric_config, steps=8, lr=1e-2, optimizer=optimizer)
-    train(config)
-    net, header = weights.load(config.output / "model.safetensors")
-    assert header.config.symmetric
-    image = torch.rand(1, 3, 24, 24)
-    with torch.no_grad():
-        for scale in SCALES:
-            straight = net(image, [scale])
-            assert float((straight - image).abs().max()) > 1e-3
-            for turn in TURNS:
-                result = net(turned(image, turn), [scale])
-                assert torch.allclose(result, turned(straight, turn), atol=2e-5)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_symmetric_weights_may_be_trained_on_without(options, symmetric_config, tmp_path):
-    """A run that is not symmetric leaves the symmetry of its weights, at once or after a share."""
+def test_training_keeps_a_net_symmetric_or_leaves_it(options, symmetric_config, tmp_path):
+    """With either optimizer; a run that is not symmetric leaves it at once or after a share."""
     start = tmp_path / "start.safetensors"
-    net = drawn(symmetric_config).float()
-    weights.save(start, net.state_dict(), symmetric_config, {})
+    weights.save(start, drawn(symmetric_config).float().state_dict(), symmetric_config, {})
     free = replace(symmetric_config, symmetric=False)
     image = torch.rand(1, 3, 24, 24)
-    for share, kept in ((0.0, False), (0.5, False), (1.0, True)):
-        changes = {"lr": 1e-2, "symmetric_share": share, "ema": 0.0, "init_from": start}
-        config = options(str(share), model=free, **changes)
+    for model, share, optimizer, kept in (
+        (symmetric_config, 0.0, "muon", True),
+        (symmetric_config, 0.0, "adam", True),
+        (free, 1.0, "muon", True),
+        (free, 0.5, "muon", False),
+        (free, 0.0, "muon", False),
+    ):
+        changes = {"optimizer": optimizer, "lr": 1e-2, "symmetric_share": share, "ema": 0.0}
+        config = options(f"{share} {optimizer} {kept}", model=model, init_from=start, **changes)
         train(config)
         net, header = weights.load(config.output / "model.safetensors")
-        assert not header.config.symmetric
+        assert header.config == model
         with torch.no_grad():
             off = net(turned(image, 1)) - turned(net(image), 1)
         assert (float(off.abs().max()) < 2e-5) == kept
     # The other way round their symmetry would have to be invented.
-    moved = options("0.0").output / "model.safetensors"
+    moved = config.output / "model.safetensors"
     with pytest.raises(UsageError, match="another shape"):
         train(options("back", model=symmetric_config, init_from=moved))
 
