@@ -78,29 +78,6 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
     assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_net_trains_alike(options, saved_run, monkeypatch):
-    """The net is traced into a graph, and its tensors keep their names.
-
-    The compiler's back end, which is torch's own business, needs g++ and most of a minute.
-    """
-    traced, compile_ = [], torch.compile
-
-    def traced_alone(function, **how):
-        traced.append(function)
-        return compile_(function, backend="eager", **how)
-
-    monkeypatch.setattr(torch, "compile", traced_alone)
-    changes = {"steps": 1, "limit": 1, "scales": (3.0,)}
-    eager, compiled = options("eager", **changes), options("compiled", compile=True, **changes)
-    reports = [train(config) for config in (eager, compiled)]
-
-    assert len(traced) == 1
-    assert reports[1].loss == pytest.approx(reports[0].loss, rel=1e-4)
-    names = [saved_run(config.output).part("net").keys() for config in (compiled, eager)]
-    assert names[0] == names[1]
-
-
 def test_a_compiler_that_fails_is_one_line(options, monkeypatch):
     """As where there is none, which torch says in a traceback of pages."""
     compile_ = torch.compile

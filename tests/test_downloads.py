@@ -25,23 +25,6 @@ PIECE = 512 * 1024
 PARTIAL = r"file\.bin\.download.{8}\.part"
 
 
-class Host(ThreadingHTTPServer):
-    """Serves ``bodies``, and records requests."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.bodies = {"/file.bin": BODY}
-        self.status = 200
-        self.cuts = []
-        self.seen = []
-
-    def handle_error(self, request, client_address):
-        """Say nothing about clients that hang up; gdown does so on purpose before it resumes."""
-
-
 class Handler(BaseHTTPRequestHandler):
     """Answers one request as its host is told to."""
 
@@ -71,11 +54,19 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def host(monkeypatch):
-    """Run a host on this machine, reached without a proxy; pauses between retries are skipped."""
+    """Run a host on this machine, reached without a proxy; pauses between retries are skipped.
+
+    It serves ``bodies`` and records requests.
+    """
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     monkeypatch.setattr(random, "uniform", lambda low, _: low)
-    with Host() as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.handle_error = lambda *_: None  # gdown hangs up on purpose before it resumes
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        server.bodies, server.status = {"/file.bin": BODY}, 200
+        server.cuts, server.seen = [], []
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server

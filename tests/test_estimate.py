@@ -3,14 +3,11 @@
 import math
 
 import pytest
-import torch
 
 from srcli.model.network import multiply_adds, parameter_count
 from srcli.ops.degradation import Degradation
 from srcli.training import estimate
-from srcli.training.distributed import ProcessGroup
 from srcli.training.estimate import dry_run
-from srcli.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +60,3 @@ def test_a_dry_run_measures_and_writes_nothing(options, tmp_path, tiny_config):
     assert math.isfinite(plan.seconds)
     assert 50e6 < plan.memory < 100e9
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_burst_changes_no_weights(options, same):
-    """The steps that are measured have a learning rate of zero."""
-    trainer = Trainer(options(), ProcessGroup(torch.device("cpu")), pytest.fail)
-    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
-
-    estimate._seconds_of_a_step(trainer)
-
-    assert trainer.step > 0
-    assert same(before, trainer.net.state_dict())

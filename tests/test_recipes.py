@@ -304,12 +304,9 @@ def test_options_survive_json(tmp_path, monkeypatch, changes):
     [
         ("datasets", "photos"),
         ("model", "base"),
-        ("scales", ["3"]),
         ("degradation", "rain=1..2"),
         ("batch_size", True),
-        ("lr", "fast"),
         ("steps", "all"),
-        ("init_from", 7),
         ("momentum", 2),
     ],
 )

@@ -63,21 +63,6 @@ def test_a_run_stopped_anywhere_ends_like_an_undisturbed_one(
     resumable.check_same(config.output, undisturbed[kind])
 
 
-def test_a_run_resumed_at_every_step_ends_like_an_undisturbed_one(
-    resumable, undisturbed, saved_run, tmp_path
-):
-    """One step at a time, as many sessions as steps, is the same run."""
-    config = resumable.options(tmp_path / "run", "epoch", keep_last=3)
-
-    steps = [
-        train(config, resume=session > 0, should_stop=after(1)).step for session in range(STEPS)
-    ]
-
-    assert steps == list(range(1, STEPS + 1))
-    assert saved_run(config.output).steps == [8, 9, 10]
-    resumable.check_same(config.output, undisturbed["epoch"])
-
-
 def test_a_finished_run_resumed_changes_nothing(finished, tmp_path, monkeypatch):
     """No file says anything else afterwards, pictures included; no step is taken."""
     monkeypatch.undo()  # here pictures are drawn

@@ -10,22 +10,11 @@ import torch
 
 from srcli.data import loading
 from srcli.data.pool import open_pool, split
-from srcli.errors import DeviceError, TrainingError, UsageError
+from srcli.errors import DeviceError, TrainingError
 from srcli.model import weights
 from srcli.training.trainer import Trainer, train
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-# Refused before anything is written
-
-
-def test_a_format_that_cannot_train_is_refused(options, here):
-    """Before anything is written; the command line does not offer it."""
-    with pytest.raises(UsageError, match="--dtype fp16 "):
-        train(options(dtype="fp16"))
-
-    assert not list(here.iterdir())
 
 
 # Losses and weights that are not finite
