@@ -101,7 +101,7 @@ def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
 # ---- the mix ------------------------------------------------------------------------------
 
 
-def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, same):
+def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, tiny_config, same):
     """Either sibling gives the same net; 0 is the faithful file, 1 the sharp one, to the bit."""
     base, sharp = (weights.load(shipped[name])[0].state_dict() for name in ("base", "sharp"))
 
@@ -110,6 +110,8 @@ def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, same):
         torch.testing.assert_close(some, {key: 0.7 * base[key] + 0.3 * sharp[key] for key in base})
         assert same(none, base)
         assert same(all_, sharp)
+    with pytest.raises(UsageError, match="give their name or file, not a net"):
+        Upscaler(ResidualAutoencoder(tiny_config), settings=Settings(sharpness=0.5))
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -126,12 +128,6 @@ def test_a_mix_is_symmetric_if_both_are(shipped, tiny_config, both):
     save(shipped["sharp"], tiny_config, record("sharp", origin=record("base")))
     with pytest.raises(WeightsError, match=r"sharp\.safetensors has another shape than .*base"):
         load_mixed(shipped["base"], 0.5)
-
-
-def test_a_net_has_no_sibling(tiny_config):
-    """Only weights with a name or a file can be mixed."""
-    with pytest.raises(UsageError, match="give their name or file, not a net"):
-        Upscaler(ResidualAutoencoder(tiny_config), settings=Settings(sharpness=0.5))
 
 
 # ---- srcli upscale ------------------------------------------------------------------------
@@ -183,6 +179,10 @@ def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
         mixed[model] = json.loads(result.stdout.splitlines()[0])["sharpness"]
 
     assert mixed == {"auto": 0.25, "base": 0.25, "photo": None, "sharp": None, "faces": None}
+    shipped["sharp"].write_bytes(b"half")  # which is no missing one
+    result = run("upscale", "a.png", "--overwrite")
+    assert result.exit_code == 4
+    assert f"cannot read weights {shipped['sharp']}: " in result.stderr
 
 
 @pytest.mark.usefixtures("desk")
@@ -207,34 +207,18 @@ def test_what_cannot_be_mixed_is_refused_in_one_line(arguments, code, message, c
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.usefixtures("desk")
-def test_a_damaged_sibling_is_no_missing_one(shipped, tmp_path):
-    """The result would be another one, without a word."""
-    shipped["sharp"] = tmp_path / "sharp.safetensors"
-    shipped["sharp"].write_bytes(b"half")
-
-    result = run("upscale", "a.png")
-
-    assert result.exit_code == 4
-    assert f"cannot read weights {shipped['sharp']}: " in result.stderr
-
-
 # ---- srcli eval, srcli models -------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("shipped")
-def test_eval_scores_each_sharpness(photo):
+@pytest.mark.usefixtures("shipped", "paired")
+def test_eval_scores_each_sharpness():
     """One method for each weights and value, under a name that tells."""
-    Path("HR").mkdir()
-    Image.fromarray(photo).save("HR/a.png")
+    shares = ("--sharpness", 0, "--sharpness", 0.5, "--sharpness", 1)
+    mixed = json.loads(run("eval", "HR", *shares, "--json").stdout)
+    plain = json.loads(run("eval", "HR", "-m", "base", "-m", "sharp", "--json").stdout)
 
-    options = ("--baseline", "none", "--json")
-    mixed = run("eval", "HR", *("--sharpness", 0, "--sharpness", 0.5, "--sharpness", 1), *options)
-    plain = run("eval", "HR", "-m", "base", "-m", "sharp", *options)
-
-    report, files = json.loads(mixed.stdout), json.loads(plain.stdout)["mean"]
-    assert report["methods"] == [f"base with sharpness {share}" for share in ("0", "0.5", "1")]
-    ends = report["mean"]
-    assert ends["base with sharpness 0"] == files["base"]
-    assert ends["base with sharpness 1"] == files["sharp"]
-    assert ends["base with sharpness 0.5"] not in (files["base"], files["sharp"])
+    names = [f"base with sharpness {share}" for share in ("0", "0.5", "1")]
+    assert mixed["methods"] == ["bicubic", *names]
+    none, some, all_ = (mixed["mean"][name] for name in names)
+    assert (none, all_) == (plain["mean"]["base"], plain["mean"]["sharp"])
+    assert some not in (none, all_)
