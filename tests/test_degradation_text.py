@@ -38,37 +38,24 @@ def test_the_text_of_a_degradation_is_read_back(degradation):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "expected", "canonical"),
     [
-        ("  bicubic ", Degradation()),
         (
             " jpeg = 30 .. 95 , noise=1e-3 ,blur=.5..1.",
-            Degradation(blur=(0.5, 1), noise=(0.001, 0.001), jpeg=(30, 95)),
+            {"blur": (0.5, 1), "noise": (0.001, 0.001), "jpeg": (30, 95)},
+            "blur=0.5..1,noise=0.001,jpeg=30..95",
         ),
-        (" kernel = lanczos + bicubic ", Degradation(kernel=("lanczos", "bicubic"))),
-        ("kernel=any", Degradation(kernel=KERNELS)),
-    ],
-)
-def test_a_degradation_is_read_as_it_is_written(text, expected):
-    """Parts come in any order and with spaces; one number is a range of itself."""
-    assert Degradation.parse(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("degradation", "text"),
-    [
-        (
-            Degradation(jpeg=(75, 75), noise=(0, 10), blur=(0.2, 1.5)),
-            "blur=0.2..1.5,noise=0..10,jpeg=75",
-        ),
-        (Degradation(kernel=("area",), clean=0.25), "kernel=area,clean=0.25"),
+        ("kernel= area + cubic", {"kernel": ("area", "cubic")}, "kernel=area+cubic"),
+        ("kernel=any", {"kernel": KERNELS}, "kernel=bicubic+bilinear+area+lanczos+cubic"),
         # A share of undegraded samples means nothing where nothing is degraded.
-        (Degradation(clean=0.25), "bicubic"),
+        ("clean=0.25", {"clean": 0.25}, "bicubic"),
     ],
 )
-def test_a_degradation_has_one_text(degradation, text):
-    """The canonical text has one order of parts, and names every kernel."""
-    assert str(degradation) == text
+def test_a_degradation_is_read_as_it_is_written(text, expected, canonical):
+    """Parts come in any order and with spaces; one number is a range of itself."""
+    found = Degradation.parse(text)
+
+    assert (found, str(found)) == (Degradation(**expected), canonical)
 
 
 NUMBERS = {
@@ -103,8 +90,8 @@ KERNEL = (
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        *((f"blur={text}", NUMBERS["blur"][0]) for text in ("1..nan", "inf")),
-        *((f"jpeg={text}", NUMBERS["jpeg"][0]) for text in ("75.5", "0..75")),
+        ("blur=1..nan", NUMBERS["blur"][0]),
+        ("jpeg=75.5", NUMBERS["jpeg"][0]),
         *((f"jpeg=75,clean={text}", SHARE) for text in ("x", "1", "nan")),
         *(
             (f"kernel={text}", f"{KERNEL} {text.strip()!r}; give for example kernel=bicubic+area")
