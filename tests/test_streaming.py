@@ -15,7 +15,6 @@ import pytest
 from writing_files import write
 
 from srcli.errors import OutputError
-from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
 from srcli.upscaling import batch, estimate, steps
@@ -150,28 +149,6 @@ def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
     assert result.message == "a_x3.png: the disk is full; free some space"
     assert taken == [120]
     assert max(shares) < 0.5
-
-
-@pytest.mark.usefixtures("here", "streaming")
-def test_an_interrupt_leaves_no_unfinished_file(plain_weights):
-    """What was finished before stays; of the file that the net was at nothing does."""
-    for name in ("a.png", "b.png", "c.png"):
-        write(images.Picture(pixels=levels(300, 60)), Path(name))
-    options = {"jobs": 3, "output": Path("out")}
-    config = configured("a.png", "b.png", "c.png", model=str(plain_weights), **options)
-
-    def stop(job, share):
-        if job.source.name == "b.png" and share > 0.5:
-            raise KeyboardInterrupt
-
-    results = batch.run(config, plan(config), on_progress=stop)
-    first = next(results)
-    with pytest.raises(KeyboardInterrupt):
-        next(results)
-
-    assert (first.job.source.name, first.status) == ("a.png", "done")
-    assert [path.name for path in Path("out").iterdir()] == ["a.png"]
-    assert not list(Path().rglob(f"*{TEMPORARY_SUFFIX}"))
 
 
 PEAK = """

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image
 from reading_files import SRGB
 
 from srcli.imaging import exif, images
-from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, MAIN, SHORT, Layout, laid_out
+from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, SHORT, Layout
 from srcli.imaging.images import Album, read_album
 
 
@@ -46,6 +46,8 @@ def test_exif_says_what_it_said_of_the_new_pixels(name, order):
         assert image.getexif().get_ifd(ExifTags.IFD.IFD1) == {}
     assert notes == ((MAKER_LOST,) if name == "TIFF" else ())
     assert (0x927C in parts[EXIF]) is (name != "TIFF")
+    again = read_album(Path("a"), file.getvalue()).pictures[0].metadata.exif
+    assert parsed_block(again)[1][EXIF][0x9003] == "2019:06:15 10:20:30"
     if name != "TIFF":
         after = b"Exif\0\0" + stored(file)
         assert (len(after), after.index(NOTE)) == (len(before), before.index(NOTE))
@@ -122,19 +124,28 @@ def test_exif_too_long_for_a_jpeg_loses_its_largest_values(order):
     assert encoded(pictured(exif=long), "PNG")[1] == ()
 
 
-@pytest.mark.parametrize("start", [8, 0, 2**32 - 1, 4000])
-@pytest.mark.parametrize("tag", [EXIF, GPS, INTEROP])
-def test_pointers_in_circles_or_past_the_end(tag, start):
-    """The directory goes with a note; the others stay."""
-    data = bytearray(block())
-    at = data.index(struct.pack("<HHI", tag, LONG, 1)) + 8
+@pytest.mark.parametrize(
+    ("tag", "kind", "start"),
+    [
+        (EXIF, LONG, 8),
+        (EXIF, LONG, 4000),
+        (GPS, LONG, 8),
+        (INTEROP, LONG, 2**32 - 1),
+        (0xA20E, 5, 0),
+    ],
+)
+def test_what_leads_in_circles_or_past_the_end(tag, kind, start):
+    """The value or directory goes with a note; the others stay."""
+    data = bytearray(block(details={0xA20E: (5, struct.pack("<II", 3000, 2))}))
+    at = data.index(struct.pack("<HHI", tag, kind, 1)) + 8
     data[at : at + 4] = struct.pack("<I", start)
 
     after, notes = exif.fitted_exif(pictured(exif=bytes(data)))
 
     main, parts = parsed_block(after)
     assert main[0x10F] == "Canon"
-    assert parts[tag] == {}
+    assert parts.get(tag, {}) == {}
+    assert (0xA20E in parts[EXIF]) is (kind == LONG and tag != EXIF)
     assert notes == ("EXIF is damaged: values that lie outside of it dropped",)
 
 
@@ -170,23 +181,3 @@ def test_entries_that_all_claim_the_whole_block_do_not_fill_the_memory():
     data = b"II*\0\x08\0\0\0" + table + b"\0" * 4 + b"\0" * value
 
     assert exif.block_of(io.BytesIO(data), 8) == (None, False)
-
-
-@ORDERS
-def test_a_directory_of_a_tiff_becomes_a_block(order):
-    """Its description, exposure and place, without what was true of the file."""
-    layout = Layout(order, big=True)
-    parts = {
-        MAIN: {256: layout.numbers(LONG, 9), 0x10F: text("Canon"), 273: layout.numbers(16, 5)},
-        EXIF: {0x9003: text("2019:06:15 10:20:30"), 0x927C: (7, NOTE)},
-        GPS: {1: text("N")},
-    }
-    head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16)
-
-    made, noted = exif.block_of(io.BytesIO(head + laid_out(parts, 16, layout)), 16)
-
-    main, found = parsed_block(made)
-    assert noted
-    assert main.keys() == {0x10F, EXIF, GPS}
-    assert found[EXIF] == {0x9003: "2019:06:15 10:20:30"}
-    assert found[GPS] == {1: "N"}

@@ -82,27 +82,6 @@ def test_smooth_rows_are_packed_well(tmp_path):
         assert (tmp_path / name).stat().st_size < pixels.size / 20
 
 
-@pytest.mark.parametrize("rows", [0, 12])
-@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("name", STREAMED)
-def test_what_stops_the_rows_leaves_the_old_file(tmp_path, name, error, rows, capfd):
-    """No other is left, and nothing is printed."""
-
-    def failing():
-        for _ in range(rows // 3):
-            yield of_kind(np.uint8, 3, height=3, width=20)
-        raise error
-
-    (tmp_path / name).write_bytes(b"old")
-
-    with pytest.raises((OutputError, KeyboardInterrupt)):
-        write_rows(failing(), tmp_path / name, height=100)
-
-    assert (tmp_path / name).read_bytes() == b"old"
-    assert names_in(tmp_path) == [name]
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_disk_that_fills_up_between_rows_is_reported(tmp_path, monkeypatch, name):
     """And rows that are computed in vain are not asked for any more."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from metadata_blocks import FORMATS, encoded, packet, pictured
+from metadata_blocks import encoded, packet, pictured
 from PIL import Image
 
 from srcli.imaging import xmp
@@ -14,16 +14,6 @@ from srcli.imaging.images import read_album
 def fitted(data, **more):
     """Fit a packet to a picture of twice the size."""
     return xmp.fitted_xmp(pictured(xmp=data, **more))
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_xmp_that_says_nothing_of_pixels_travels_to_the_byte(name):
-    """Also letters outside of ASCII."""
-    data = packet(inside="<dc:title>Straße</dc:title>")
-    file, notes = encoded(pictured(xmp=data), name)
-
-    assert read_album(Path("a"), file.getvalue()).pictures[0].metadata.xmp == data
-    assert notes == ()
 
 
 @pytest.mark.parametrize(
