@@ -1,6 +1,6 @@
 """Pictures into the bytes of a format that can hold them, by Pillow; GIF by libvips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, Final
@@ -68,17 +68,14 @@ def encode(
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
         return
-    stream.write(_animation(name, images, options | _timing(pictures, how)))
-
-
-def _animation(name: str, images: Sequence[Image.Image], options: Mapping[str, Any]) -> bytes:
+    options |= {"save_all": True, "append_images": images[1:], **_timing(pictures, how)}
     encoded = BytesIO()
-    images[0].save(encoded, format=name, save_all=True, append_images=images[1:], **options)
+    images[0].save(encoded, format=name, **options)
     data = encoded.getvalue()
     if name == "WEBP" and images[0].has_transparency_data and data[12:16] == b"VP8X":
         # libwebp does not say so where clear pixels are left out of every frame.
-        return clear_webp(data)
-    return data
+        data = clear_webp(data)
+    stream.write(data)
 
 
 def _timing(pictures: Sequence[Picture], how: Encoding) -> dict[str, Any]:

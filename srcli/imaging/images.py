@@ -8,24 +8,12 @@ next one, ``profiles`` the colours, ``reading`` and ``writing`` the rest.
 
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.embedding import metadata_without_location, without_location
-from srcli.imaging.formats import (
-    READABLE_SUFFIXES,
-    PillowImage,
-    files_in,
-    format_of,
-    streams,
-)
+from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, streams
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture, eight_bits
 from srcli.imaging.profiles import bare_metadata, stripped
 from srcli.imaging.reading import from_pillow, read, read_album, read_header, read_size, scan
-from srcli.imaging.writing import (
-    check_size,
-    to_pillow,
-    write_album,
-    write_rows,
-    write_stream,
-)
+from srcli.imaging.writing import check_size, to_pillow, write_album, write_rows, write_stream
 
 __all__ = [
     "MAX_PIXELS",

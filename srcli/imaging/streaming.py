@@ -42,29 +42,33 @@ _PICTURES: Final = {"PNG": (b"IDAT", 4, 33), "JPEG": (b"\xff\xdb\0C\0", 0, 0)}
 table of quantisation), and how much at the start of the file states its size."""
 
 
-def write_still(
-    rows: Rows, stream: BinaryIO, how: Encoding, metadata: Embedded, folder: Path
+def write_by_rows(
+    pages: Sequence[Rows],
+    stream: BinaryIO,
+    how: Encoding,
+    metadata: Sequence[Embedded],
+    folder: Path,
 ) -> None:
-    """Encode a still as its rows come.
+    """Encode a still as its rows come, or the pages of a TIFF.
 
     Args:
-        rows: What the format can hold: not deeper, nor transparent where it knows no opacity.
+        pages: What the format can hold: not deeper, nor transparent where it knows no opacity.
         stream: An empty file that can be sought.
         how: What the file is to be, of a format with ``rows``.
-        metadata: What the format stores besides the pixels.
+        metadata: What the format stores besides the pixels, of each page.
         folder: Where there is room for the raw picture.
     """
     if how.format == "PPM":
-        _write_ppm(rows, stream)
+        _write_ppm(pages[0], stream)
     elif how.format == "TIFF":
-        write_pages([rows], stream, [metadata], folder)
+        _write_tiff(pages, stream, metadata, folder)
     else:
         more = {"Q": max(1, how.quality)} if how.format == "JPEG" else {}
-        output = _Output(stream, how.format, _head_of(rows, how, metadata))
-        _save(rows, output, how.format, folder, **more)
+        output = _Output(stream, how.format, _head_of(pages[0], how, metadata[0]))
+        _save(pages[0], output, how.format, folder, **more)
 
 
-def write_pages(
+def _write_tiff(
     pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded], folder: Path
 ) -> None:
     """Write pictures as the pages of a TIFF, each of its own size, kind and metadata."""

@@ -18,15 +18,10 @@ from srcli.files import one_line, reason, replacing
 from srcli.imaging.bands import Rows
 from srcli.imaging.embedding import Embedded, embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
-from srcli.imaging.formats import (
-    FORMAT_BY_SUFFIX,
-    FORMATS,
-    PILLOW_SILENCE,
-    streams,
-)
+from srcli.imaging.formats import FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, streams
 from srcli.imaging.pictures import Album, Picture, eight_bits, over_white
 from srcli.imaging.profiles import to_srgb
-from srcli.imaging.streaming import write_pages, write_still
+from srcli.imaging.streaming import write_by_rows
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -90,7 +85,8 @@ def write_rows(
             channels, depth and metadata, ``height`` rows together. It is gone through in this
             thread; at most one band is held while the next one is asked for, and what it holds
             is not read again.
-        path: Where; its suffix names a format of which :func:`streams` is true.
+        path: Where; its suffix names a format of which :func:`streams` is true, and that holds
+            so many pixels (:func:`check_size`).
         height: Rows of the whole picture.
         quality: For JPEG.
         lossless: What JPEG is not, which is said.
@@ -101,11 +97,10 @@ def write_rows(
     with _named(one_line(str(path))):
         name = FORMAT_BY_SUFFIX[path.suffix.lower()]
         rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
-        _check_size(rows.width, height, name)
         how = Encoding(format=name, quality=quality, lossless=lossless)
         metadata = embedded(rows.raw, name)
         with _appearing(path, rows.raw.metadata.modified) as stream:
-            write_still(rows, stream, how, metadata, path.parent)
+            write_by_rows([rows], stream, how, [metadata], path.parent)
             return _notes_of(Album(pictures=(rows.raw,)), how, [metadata])
 
 
@@ -225,10 +220,8 @@ def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tupl
     kept = how.format == "WEBP" and album.coding is not None and album.coding.lossless
     how = replace(how, lossless=how.lossless or kept, loop=album.loop)
     metadata = [embedded(picture, how.format) for picture in held]
-    if how.format == "TIFF":
-        write_pages([Rows.of(each, fit=fit) for each in held], stream, metadata, folder)
-    elif len(held) == 1 and streams(how.format):
-        write_still(Rows.of(held[0], fit=fit), stream, how, metadata[0], folder)
+    if streams(how.format) and (len(held) == 1 or how.format == "TIFF"):
+        write_by_rows([Rows.of(each, fit=fit) for each in held], stream, how, metadata, folder)
     else:
         encode([fit(picture) for picture in held], stream, how, metadata[0])
     return _notes_of(album, how, metadata)
