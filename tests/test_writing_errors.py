@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from reading_files import AVIF
-from writing_files import SMALL, names_in, write
+from writing_files import SMALL, write
 
 from srcli.errors import OutputError
 from srcli.imaging import writing
@@ -63,7 +63,7 @@ def test_what_the_disk_refuses_is_told_through_every_encoder(
     monkeypatch.setattr(writing._Sink, "write", refuse)
 
     assert expected == refusal_of(tmp_path / name)
-    assert names_in(tmp_path) == []
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,6 @@ def test_what_the_disk_refuses_is_told_through_every_encoder(
     [
         (ValueError("bad\nvalue"), r"cannot be encoded (bad\nvalue); choose another format"),
         (MemoryError(), "encoding it does not fit into memory; write BMP or PPM"),
-        (
-            OSError("encoder error -2"),
-            "cannot be encoded (encoder error -2); choose another format",
-        ),
     ],
 )
 def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expected):
@@ -90,4 +86,4 @@ def test_failed_encodings_leave_the_old_file(tmp_path, monkeypatch, error, expec
 
     assert expected == refusal_of(path)
     assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["a.jpg"]
+    assert [*tmp_path.iterdir()] == [path]

@@ -30,16 +30,4 @@ def write(picture, path, **options):
     return write_album(Album(pictures=(picture,)), path, **options)
 
 
-def both(picture):
-    """Put levels and opacity of a picture into one array."""
-    if picture.alpha is None:
-        return picture.pixels
-    return np.concatenate([picture.pixels, picture.alpha], axis=2)
-
-
-def names_in(folder):
-    """List what is in a folder, hidden files included."""
-    return sorted(path.name for path in folder.iterdir())
-
-
 SMALL = Picture(pixels=noise(3))
