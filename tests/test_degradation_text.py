@@ -46,7 +46,11 @@ def test_the_text_of_a_degradation_is_read_back(degradation):
             "blur=0.5..1,noise=0.001,jpeg=30..95",
         ),
         ("kernel= area + cubic", {"kernel": ("area", "cubic")}, "kernel=area+cubic"),
-        ("kernel=any", {"kernel": KERNELS}, "kernel=bicubic+bilinear+area+lanczos+cubic"),
+        (
+            "kernel=any,clean=0.2",
+            {"kernel": KERNELS, "clean": 0.2},
+            "kernel=bicubic+bilinear+area+lanczos+cubic,clean=0.2",
+        ),
         # A share of undegraded samples means nothing where nothing is degraded.
         ("clean=0.25", {"clean": 0.25}, "bicubic"),
     ],

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from reading_files import AVIF
+from reading_files import AVIF, noise
 from writing_files import SMALL, write
 
 from srcli.errors import OutputError
@@ -62,7 +62,8 @@ def test_what_the_disk_refuses_is_told_through_every_encoder(
 
     monkeypatch.setattr(writing._Sink, "write", refuse)
 
-    assert expected == refusal_of(tmp_path / name)
+    picture = Picture(pixels=noise(3, height=80, width=100))  # more than a buffer
+    assert expected == refusal_of(tmp_path / name, picture)
     assert not [*tmp_path.iterdir()]
 
 

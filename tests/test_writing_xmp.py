@@ -78,6 +78,7 @@ def test_faces_are_turned_with_the_picture():
         ("<GPano:FullPanoWidthPixels>9</GPano:FullPanoWidthPixels>", "a photo sphere"),
         ("<crs:CropTop>0.5</crs:CropTop>", "XMP crop"),
         (REGION.replace("normalized", "pixel"), "XMP regions"),
+        ("<MPReg:Rectangle>1, 2</MPReg:Rectangle>", "XMP regions"),
         ("<exif:SubjectArea>1</exif:SubjectArea>", "XMP SubjectArea"),
     ],
 )
