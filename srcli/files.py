@@ -47,9 +47,6 @@ _LOCK_SECONDS = 0.02
 """How often and how long a lock is waited for: :func:`sweep` holds one for a moment, and so does a
 process that is being killed."""
 
-_FOLDER_TRIES = 100
-"""How often a folder is made that another process removes at that moment."""
-
 _FCNTL: ModuleType | None = None
 with suppress(ImportError):  # Windows has no such locks
     _FCNTL = importlib.import_module("fcntl")
@@ -134,24 +131,15 @@ def replacing(target: Path, modified: int | None = None) -> Iterator[Path]:
 def scratch(folder: Path) -> Iterator[Path]:
     """Give a file that is gone after the block, and that :func:`sweep` finds after a crash.
 
-    Args:
-        folder: Where; it must exist.
-
     Yields:
-        The path of the file, which is there and empty.
+        The path of the file in ``folder``, which must exist. It is there and empty.
 
     Raises:
         OSError: What the file system says.
     """
-    temporary, lock = _locked(folder)
-    _UNFINISHED.add(temporary)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-        _UNFINISHED.discard(temporary)
-        if lock is not None:
-            os.close(lock)
+    path = folder / f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
+    with _held(path):
+        yield path
 
 
 @contextmanager
@@ -160,11 +148,10 @@ def claimed(target: Path) -> Iterator[bool]:
 
     A claim is the lock on a temporary file beside the target, named after it. The system takes it
     back however the process ends; :func:`sweep` finds the file, or the next claim takes it over.
-    Where a file system knows no locks, whoever asks has the claim.
+    Where a file system knows no locks, and on Windows, whoever asks has the claim.
 
     Args:
-        target: The final path. Its folder is made; where nothing came into it, it is removed again,
-            unless two made it at the same moment.
+        target: The final path. Its folder is made.
 
     Yields:
         Whether it is ours; False: another process is at it.
@@ -173,70 +160,46 @@ def claimed(target: Path) -> Iterator[bool]:
         OSError: What the file system says.
     """
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
-    path = target.with_name(f".{name}{TEMPORARY_SUFFIX}")
-    missing = [folder for folder in target.parents if not is_there(folder)]
-    number = _claim(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _held(target.with_name(f".{name}{TEMPORARY_SUFFIX}")) as ours:
+        yield ours
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Make a file, and remove it after the block; False: a living process holds its lock."""
+    number = _locked(path)
+    if number is None:
+        yield False
+        return
+    _UNFINISHED.add(path)
     try:
-        yield number is not None
+        yield True
     finally:
-        if number is not None:
-            _give_up(path, number)
-        for folder in missing:
-            with suppress(OSError):  # something has come into it
-                folder.rmdir()
-
-
-def _claim(path: Path) -> int | None:
-    """Open and lock a file: the descriptor that holds the lock, or None where another has it."""
-    refused = 0
-    while refused < _LOCK_TRIES:
-        number = _opened(path)
-        if not _locks(number):
-            os.close(number)
-            refused += 1
-            time.sleep(_LOCK_SECONDS)
-        elif os.fstat(number).st_nlink:
-            _UNFINISHED.add(path)
-            return number
-        else:  # whoever had it has removed it before it was locked
-            os.close(number)
-    return None
-
-
-def _opened(path: Path) -> int:
-    """Open a file, made with its folders if need be, which others remove as soon as it is empty."""
-    for _ in range(_FOLDER_TRIES):
-        with suppress(FileNotFoundError, FileExistsError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _give_up(path: Path, number: int) -> None:
-    """Remove a file that holds a claim, under its lock where the system allows that."""
-    if _FCNTL is None:
-        os.close(number)
-    with suppress(OSError):
-        path.unlink()
-    _UNFINISHED.discard(path)
-    if _FCNTL is not None:
+        path.unlink(missing_ok=True)
+        _UNFINISHED.discard(path)
         os.close(number)
 
 
-def _locks(number: int) -> bool:
-    """Lock an open file; False if another process holds it."""
-    try:
-        if _FCNTL is not None:
+def _locked(path: Path) -> int | None:
+    """Make, open and lock a file: the descriptor that holds the lock, or None."""
+    for _ in range(_LOCK_TRIES):
+        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if _FCNTL is None:  # Windows, where an open file can be neither removed nor renamed
+            os.close(number)
+            return os.open(os.devnull, os.O_RDWR)
+        try:
             _FCNTL.flock(number, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
-        else:
-            windows = importlib.import_module("msvcrt")
-            windows.locking(number, windows.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
+        except BlockingIOError:
+            os.close(number)
+            time.sleep(_LOCK_SECONDS)
+            continue
+        except OSError:  # a file system without locks
+            return number
+        if os.fstat(number).st_nlink:
+            return number
+        os.close(number)  # removed before it was locked: it was taken for a leftover
+    return None
 
 
 def abandon() -> None:
@@ -252,11 +215,8 @@ def sweep(folder: Path) -> int:
     A living writer holds a lock on its file, which the system takes back however the process
     ends; where a file system knows no locks, nothing is removed.
 
-    Args:
-        folder: Where to look, this folder alone; it may be missing.
-
     Returns:
-        How many were removed.
+        How many were removed; 0 as well where there is no such folder.
     """
     try:
         with os.scandir(folder) as entries:
@@ -270,36 +230,16 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
 
 
-def _locked(folder: Path) -> tuple[Path, int | None]:
-    """Create a temporary file and lock it: its path and the descriptor that holds the lock."""
-    while True:
-        path = folder / f".{secrets.token_hex(6)}{TEMPORARY_SUFFIX}"
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if _FCNTL is None:  # Windows, where an open file can be neither removed nor renamed
-            os.close(number)
-            return path, None
-        with suppress(OSError):  # a file system without locks
-            _FCNTL.flock(number, _FCNTL.LOCK_EX)
-        # Another process may have taken it for a leftover before it was locked.
-        if os.fstat(number).st_nlink:
-            return path, number
-        os.close(number)
-
-
 def _removed_if_left(path: str) -> bool:
-    try:
-        number = os.open(path, os.O_RDWR)
-    except OSError:  # gone meanwhile, or of another user
+    if _FCNTL is None:
         return False
-    try:
-        if _FCNTL is not None:
-            _FCNTL.flock(number, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
+    try:  # gone meanwhile, of another user, or held by a living process
+        with open(path, "rb+") as file:  # noqa: PTH123
+            _FCNTL.flock(file, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
             os.unlink(path)  # noqa: PTH108 - under the lock
-    except OSError:  # a living process holds it
+    except OSError:
         return False
-    finally:
-        os.close(number)
-    return _FCNTL is not None
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
