@@ -166,21 +166,6 @@ def test_a_name_may_have_the_size_of_the_result():
         plan(selected("-", output="out", **options))
 
 
-def test_a_name_that_grows_too_long_is_reported():
-    """255 bytes are a name, 256 are none; what counts are bytes, not letters."""
-    fits, long, accents = "a" * 248 + ".png", "b" * 249 + ".png", "é" * 125 + ".png"
-    touch(fits, long, accents)
-
-    first, second, third = problems(selected(fits, long, accents))
-
-    assert first is None
-    assert second == (
-        f"the name of its result {long[:-4]}_x3.png is too long; use a shorter --suffix or --name"
-    )
-    assert third.startswith("the name of its result é")
-    assert problems(selected(fits, long, accents, output="out")) == [None] * 3
-
-
 # ---- what cannot be ---------------------------------------------------------------------
 
 

@@ -29,9 +29,6 @@ __all__ = ["check", "check_target"]
 _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 """Whether names are Unicode here, and their case does not count."""
 
-_LONGEST_NAME: Final = 255
-"""What every common file system allows for one name: bytes, or UTF-16 units on some."""
-
 
 def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]:
     """Mark the jobs whose results cannot be, before anything is begun.
@@ -109,20 +106,11 @@ def _problem(config: BatchConfig, target: Path) -> str | None:
     if format_of(target) is None:
         known = " ".join(sorted(READABLE_SUFFIXES))
         return f"its result {shown} has no known image suffix; use one of {known}"
-    if _length(target.name) > _LONGEST_NAME:
-        return f"the name of its result {shown} is too long; use a shorter --suffix or --name"
     if is_folder(target):
         return f"its result {shown} is a folder; give another --output"
     if config.existing == "error" and is_there(target):
         return f"{shown} is there already; use --overwrite or --skip-existing"
     return None
-
-
-def _length(name: str) -> int:
-    """Count what file systems count in a name: bytes, on some UTF-16 units."""
-    if _FOLDING:
-        return len(name.encode("utf-16-le", "surrogatepass")) // 2
-    return len(os.fsencode(name))
 
 
 class _Places:
