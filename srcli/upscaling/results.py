@@ -127,16 +127,7 @@ def failure(known: Result, error: Exception) -> Result:
     else:
         what = f"{type(error).__name__}: {reason(error)}"
         message = f"{name}: unexpected {what}; please report it with the file"
-    return Result(
-        job=known.job,
-        status="failed",
-        message=message,
-        exit_code=code,
-        model=known.model,
-        model_reason=known.model_reason,
-        sharpness=known.sharpness,
-        compute=known.compute,
-    )
+    return replace(known, status="failed", message=message, exit_code=code, after=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
