@@ -54,8 +54,11 @@ def choose(coding: Coding | None, names: Collection[str]) -> Choice:
         >>> choose(jpeg, ("base",)).reason
         'JPEG of quality 60: base, as there is no photo'
     """
-    name = _PHOTO if coding is not None and _is_degraded(coding) else _BASE
-    kind = "unknown" if coding is None else _described(coding)
+    quality = None if coding is None else coding.quality
+    name = _PHOTO if quality is not None and quality <= BEST_CLEANED else _BASE
+    kind = "unknown" if coding is None else coding.format
+    if kind == "JPEG":
+        kind += " of unknown quality" if quality is None else f" of quality {quality}"
     if name not in names:
         return Choice(name=_BASE, reason=f"{kind}: {_BASE}, as there is no {name}")
     return Choice(name=name, reason=f"{kind}: {name}")
@@ -74,14 +77,3 @@ def choose_weights(path: str | Path) -> Choice:
         ImageError: If the file is missing, unreadable, too large or no image.
     """
     return choose(read_header(Path(path)).coding, general())
-
-
-def _is_degraded(coding: Coding) -> bool:
-    return coding.quality is not None and coding.quality <= BEST_CLEANED
-
-
-def _described(coding: Coding) -> str:
-    if coding.format != "JPEG":
-        return coding.format
-    quality = "unknown quality" if coding.quality is None else f"quality {coding.quality}"
-    return f"JPEG of {quality}"

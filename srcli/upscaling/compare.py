@@ -47,11 +47,6 @@ _TEMPLATE: Final = Path(__file__).with_name("compare.html")
 def check_page(page: Path | None, jobs: Sequence[Job], inputs: Iterable[str]) -> None:
     """Refuse a page that cannot be made, or would replace what is not one.
 
-    Args:
-        page: Where it is to go; None: there is none to write.
-        jobs: The jobs of the run.
-        inputs: Those of the command, ``@LIST`` among them.
-
     Raises:
         UsageError: If it is an input, a result or a list of the run, or these are streams, which
             cannot be read again.
@@ -119,7 +114,7 @@ def _section(section: Template, result: Result, max_pixels: int) -> str:
     """Show one picture, or why it cannot be shown."""
     assert result.before is not None
     assert result.after is not None
-    (before, _), (width, height) = result.before, result.after
+    width, height = result.after
     name = escape(one_line(result.job.source.name))
     rows, columns = _middle(height, _HEIGHT), _middle(width, _WIDTH)
     try:
@@ -128,15 +123,13 @@ def _section(section: Template, result: Result, max_pixels: int) -> str:
         return f"<h2>{name}</h2>\n<p>not shown: {escape(reason(error))}</p>\n"
     facts = [
         f"{'x'.join(map(str, result.before))} → {width}x{height}",
-        f"×{width / before:.3g}",
+        f"×{width / result.before[0]:.3g}",
         f"weights {one_line(result.model or '')}",
-        *([] if result.sharpness is None else [f"sharpness {result.sharpness:g}"]),
-        *(
-            []
-            if (len(rows), len(columns)) == (height, width)
-            else [f"its middle of {len(columns)}x{len(rows)} is shown"]
-        ),
     ]
+    if result.sharpness is not None:
+        facts.append(f"sharpness {result.sharpness:g}")
+    if (len(rows), len(columns)) != (height, width):
+        facts.append(f"its middle of {len(columns)}x{len(rows)} is shown")
     return section.substitute(
         name=name,
         facts=escape(", ".join(facts)),
@@ -172,15 +165,12 @@ def _window(path: Path, rows: Span, columns: Span, max_pixels: int) -> Picture:
     with images.scan(path, max_pixels=_ANY_SIZE) as scan:
         if scan is not None:
             part = Picture(pixels=_rows(scan.rows, rows, columns), metadata=scan.metadata)
-            return _bare(part)
-    whole = images.read(path, max_pixels=max_pixels)
-    window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-    alpha = None if whole.alpha is None else whole.alpha[window]
-    return _bare(replace(whole, pixels=whole.pixels[window], alpha=alpha))
-
-
-def _bare(picture: Picture) -> Picture:
-    return images.stripped(Album(pictures=(over_white(picture),))).pictures[0]
+        else:
+            whole = images.read(path, max_pixels=max_pixels)
+            window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+            alpha = None if whole.alpha is None else whole.alpha[window]
+            part = replace(whole, pixels=whole.pixels[window], alpha=alpha)
+    return images.stripped(Album(pictures=(over_white(part),))).pictures[0]
 
 
 def _rows(bands: Iterable[Levels], rows: Span, columns: Span) -> Levels:

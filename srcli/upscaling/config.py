@@ -117,7 +117,12 @@ class BatchConfig:
             raise UsageError("--suffix and --name exclude each other; give one")
         _check_template("--suffix", self.suffix or "")
         if self.name is not None:
-            _check_name(self.name)
+            _check_template("--name", self.name)
+            if not self.name or Path(self.name).suffix.lower() in READABLE_SUFFIXES:
+                problem = "has an ending, which is --format's" if self.name else "is empty"
+                raise UsageError(
+                    f"--name {self.name!r} {problem}; give a name such as '{{stem}}_x{{scale}}'"
+                )
         for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
             if not all(pattern.strip("/\\.") for pattern in patterns):
                 raise UsageError(f"{option} is empty; give a pattern such as *.jpg")
@@ -200,13 +205,6 @@ class BatchConfig:
     def given_model(self) -> str | None:
         """The weights that were given; None where they are chosen for each file."""
         return None if self.model == AUTO else self.model
-
-
-def _check_name(name: str) -> None:
-    _check_template("--name", name)
-    if not name or Path(name).suffix.lower() in READABLE_SUFFIXES:
-        problem = "has an ending, which is --format's" if name else "is empty"
-        raise UsageError(f"--name {name!r} {problem}; give a name such as '{{stem}}_x{{scale}}'")
 
 
 def _check_template(option: str, text: str) -> None:

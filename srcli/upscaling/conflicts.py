@@ -7,7 +7,7 @@ Windows and macOS, as they are elsewhere.
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -22,7 +22,7 @@ from srcli.imaging.kinds import format_at
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
-from srcli.upscaling.search import Identity, folded, identity
+from srcli.upscaling.search import folded
 
 __all__ = ["check", "check_target"]
 
@@ -42,37 +42,32 @@ def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]
         One job for each source, with its problem. Of several that want one place all are refused,
         each naming another one: which of them should have it is not ours to say.
     """
-    place = _Places()
+    place = _places()
     by_source: dict[str, Job] = {}
     for job in found:
-        by_source.setdefault("-" if job.source == STREAM else place.of(job.source), job)
-    made = ((place.of(job.target), source) for source, job in by_source.items())
+        by_source.setdefault("-" if job.source == STREAM else place(job.source), job)
+    made = ((place(job.target), source) for source, job in by_source.items())
     targets = {target: source for target, source in made if target != source}
     by_source, results = without_results(config, by_source, targets)
     left_out.results += [str(job.source) for job in results]
     jobs = list(by_source.values())
     claims: defaultdict[str, list[Job]] = defaultdict(list)
     for job in filter(_is_open, jobs):
-        claims[place.of(job.target)].append(job)
+        claims[place(job.target)].append(job)
 
     for target, several in claims.items():
         if len(several) > 1:  # a sidecar or a raw beside a photograph takes no name from it
             claims[target] = [job for job in several if _may_be_picture(job.source)]
 
-    @cache
-    def source_files() -> set[Identity | None]:  # asked for only where a result is there
-        return {_file_at(job.source) for job in jobs} - {None}
+    # What a link that is an input leads to is one as well.
+    links = (job.source for job in jobs if os.path.islink(job.source))  # noqa: PTH114
+    inputs = by_source.keys() | {place(Path(os.path.realpath(link))) for link in links}
 
-    def is_input(path: Path) -> bool:
-        there = is_there(path)
-        return place.of(path) in by_source or (there and _file_at(path) in source_files())
+    def checked(job: Job) -> Job:
+        target = place(job.target)
+        return _checked(config, job, claims[target], is_input=target in inputs)
 
-    return [
-        _checked(config, job, claims[place.of(job.target)], is_input=is_input(job.target))
-        if _is_open(job)
-        else job
-        for job in jobs
-    ]
+    return [checked(job) if _is_open(job) else job for job in jobs]
 
 
 def _may_be_picture(source: Path) -> bool:
@@ -89,7 +84,6 @@ def _is_open(job: Job) -> bool:
 
 
 def _checked(config: BatchConfig, job: Job, claims: list[Job], *, is_input: bool) -> Job:
-    """Mark one job, given all that want the place of its result and whether that is an input."""
     result = f"its result {one_line(str(job.target))}"
     if is_input:
         problem = f"{result} is an input; use --output or --suffix"
@@ -113,23 +107,16 @@ def _problem(config: BatchConfig, target: Path) -> str | None:
     return None
 
 
-class _Places:
-    """Finds where paths lead; asks the file system once for each folder."""
+def _places() -> Callable[[Path], str]:
+    """Return what finds where paths lead; it asks the file system once for each folder."""
+    real = cache(os.path.realpath)
 
-    def __init__(self) -> None:
-        self._real = cache(os.path.realpath)
-
-    def of(self, path: Path) -> str:
-        """Locate a path; links are followed up to its folder, not from its name."""
+    def place(path: Path) -> str:  # links are followed up to its folder, not from its name
         head, name = os.path.split(path)
-        place = os.path.join(self._real(head), name)  # noqa: PTH118
-        return folded(place) if _FOLDING else place
+        found = os.path.join(real(head), name)  # noqa: PTH118
+        return folded(found) if _FOLDING else found
 
-
-def _file_at(path: Path) -> Identity | None:
-    with suppress(OSError):
-        return identity(path)
-    return None
+    return place
 
 
 def check_target(target: Path, sizes: Iterable[tuple[int, int]]) -> None:
