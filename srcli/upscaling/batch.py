@@ -48,7 +48,7 @@ def run(
 
     Args:
         config: The options.
-        jobs: What :func:`srcli.upscaling.plan.plan` gave; taken one by one, a few ahead of the net.
+        jobs: Those of a plan; taken one by one, a few ahead of the net.
         on_ready: Called with the name of weights and their upscaler, once they are loaded: before
             the first job, or with ``auto`` when the first file needs them.
         on_progress: Called with a job and the share of it that is done, 0 to 1.
@@ -72,10 +72,6 @@ def run(
 
 def finish(results: Generator[Result, None, None], on_result: Callable[[Result], None]) -> None:
     """Take the results of :func:`run` to their end, those that an interrupt left as well.
-
-    Args:
-        results: What :func:`run` gave.
-        on_result: Called with each of them.
 
     Raises:
         KeyboardInterrupt: When one arrives, after the files that were finished.

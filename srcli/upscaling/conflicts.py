@@ -35,7 +35,7 @@ def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]
 
     Args:
         config: The options.
-        found: The jobs in order; a file may be there twice, directly and through a folder.
+        found: The jobs; a file may be there twice, directly and through a folder.
         left_out: Takes the results of earlier runs.
 
     Returns:
@@ -120,14 +120,10 @@ def _places() -> Callable[[Path], str]:
 
 
 def check_target(target: Path, sizes: Iterable[tuple[int, int]]) -> None:
-    """Fail before the work, not after it, where results cannot be written.
-
-    Args:
-        target: The file.
-        sizes: Width and height of its pictures.
+    """Fail before the work, not after it, where pictures of these sizes cannot be written.
 
     Raises:
-        OutputError: If its format cannot hold them, or its folder cannot be made.
+        OutputError: If their format cannot hold them, or their folder cannot be made.
     """
     if target == STREAM:
         return

@@ -36,11 +36,6 @@ def estimate(
 
     The net is run on a few blocks of noise, to know how fast it is here.
 
-    Args:
-        config: The options.
-        jobs: What :func:`srcli.upscaling.plan.plan` gave.
-        notice: Called with one line for what is worth knowing.
-
     Yields:
         One result for each job, in order: planned, skipped or failed.
 
@@ -109,11 +104,7 @@ def _planes(header: images.Header) -> tuple[int, int]:
 
 def _decoding(header: images.Header) -> int:
     pixels = header.width * header.height
-    if pixels >= SCANNED_PIXELS and _may_be_scanned(header):
+    is_plain = header.frames == 1 and not header.alpha
+    if pixels >= SCANNED_PIXELS and is_plain and header.format in _SCANNED_FORMATS:
         return _SCANNING
     return sum(_planes(header)) * pixels
-
-
-def _may_be_scanned(header: images.Header) -> bool:
-    """Whether files of such a header can be decoded by rows, as far as it says."""
-    return header.frames == 1 and not header.alpha and header.format in _SCANNED_FORMATS

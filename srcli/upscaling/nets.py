@@ -54,11 +54,7 @@ class Nets:
         return found.name, found.reason
 
     def named(self, name: str) -> Upscaler:
-        """Return the upscaler of these weights.
-
-        Raises:
-            WeightsError: If they are missing or damaged.
-        """
+        """Return the upscaler of these weights; WeightsError if they are missing or damaged."""
         if name not in self._loaded:
             settings = replace(self._config.settings, sharpness=self._sharpness(name))
             self._loaded[name] = Upscaler(name, settings=settings, notice=self._notice_once)

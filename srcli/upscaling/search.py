@@ -107,20 +107,13 @@ class Found:
 class Filters:
     """What ``include`` and ``exclude`` leave of what is found."""
 
-    names: tuple[Pattern, ...] = ()
-    """Of ``include``, about the file's name alone."""
-
-    paths: tuple[Pattern, ...] = ()
-    """Of ``include``, about its path below the folder."""
-
+    include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
 
     @classmethod
     def of(cls, config: BatchConfig) -> Self:
         """Read the patterns of a config."""
-        by_name = [text for text in config.include if not set(SEPARATORS) & set(text)]
-        by_path = [text for text in config.include if text not in by_name]
-        return cls(*(_filters(some) for some in (by_name, by_path, config.exclude)))
+        return cls(_filters(config.include), _filters(config.exclude))
 
     def below(self, folder: Parts) -> Self:
         """Leave out the patterns that would exclude a folder which is named itself: it is meant."""
@@ -129,14 +122,10 @@ class Filters:
 
     def takes(self, parts: Parts) -> bool:
         """Whether a file is kept."""
-        if not (self.names or self.paths or self.exclude):
+        if not (self.include or self.exclude):
             return True
         path = folded("/".join(parts))
-        if _match(self.exclude, path):
-            return False
-        if not self.names and not self.paths:
-            return True
-        return _match(self.names, folded(parts[-1])) or _match(self.paths, path)
+        return not _match(self.exclude, path) and (not self.include or _match(self.include, path))
 
     def enters(self, parts: Parts) -> bool:
         """Whether a folder is searched."""
@@ -270,9 +259,6 @@ def walk(
         below: The way to ``folder`` from where patterns begin.
         skip: Folders that are left out wherever they are found.
         hidden: Whether names that begin with a dot count.
-
-    Yields:
-        Paths below ``folder``.
     """
     filters = filters.below(below)
     seen: set[Identity] = set()
@@ -299,15 +285,14 @@ def walk(
             way = (*parts, entry.name)
             if not _is_folder(entry):
                 yield from _looked_at(entry, way) if filters.takes((*below, *way)) else ()
-            elif recursive is not False and _is_entered(filters, (*below, *way)):
-                if entry.is_symlink():
-                    heapq.heappush(links, way)
-                else:
-                    folders.append(way)
-
-
-def _is_entered(filters: Filters, way: Parts) -> bool:
-    return not _is_private(way[-1]) and filters.enters(way)
+            elif (
+                recursive is False or _is_private(entry.name) or not filters.enters((*below, *way))
+            ):
+                continue
+            elif entry.is_symlink():
+                heapq.heappush(links, way)
+            else:
+                folders.append(way)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -360,9 +345,14 @@ def read_list(source: str) -> list[str]:
         source: A path, or ``-`` for stdin.
 
     Raises:
-        UsageError: If there is no such list or it cannot be read.
+        UsageError: If it cannot be read.
     """
-    data = _bytes_of(source)
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the list {one_line(source)}: {reason(error)}; check the path"
+        ) from error
     if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")):
         raise UsageError(f"the list {one_line(source)} is a picture; give it without the @")
     # PowerShell writes UTF-16; a name may begin with such bytes, but has no NUL.
@@ -375,15 +365,6 @@ def read_list(source: str) -> list[str]:
         return [entry for entry in text.split("\0") if entry]
     lines = (line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n"))
     return [line for line in lines if line]
-
-
-def _bytes_of(source: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the list {one_line(source)}: {reason(error)}; check the path"
-        ) from error
 
 
 def joined_list(entries: Iterable[str]) -> bytes:

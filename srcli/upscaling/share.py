@@ -80,7 +80,7 @@ def deal(jobs: Sequence[Job], share: Share, *, max_pixels: int = images.MAX_PIXE
         max_pixels: Pixels beyond which a file is refused, and so costs nothing.
 
     Returns:
-        The jobs of this process, in the order of the plan.
+        The jobs of this process, in the order of ``jobs``.
     """
     if share.world_size == 1:
         return list(jobs)

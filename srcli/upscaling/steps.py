@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from queue import Full, Queue
 from typing import Any, Final
@@ -294,16 +295,14 @@ class Steps:
         return notes
 
     def _copy(self, work: Work, modified: int | None) -> tuple[str, ...]:
-        begun, source, target = time.perf_counter(), work.job.source, work.job.target
-        if target == STREAM:
-            sys.stdout.buffer.write(source.read_bytes() if work.data is None else work.data)
-            sys.stdout.buffer.flush()
-        else:
-            with replacing(target, modified) as temporary:
-                if work.data is None:
-                    shutil.copyfile(source, temporary)
-                else:
-                    temporary.write_bytes(work.data)
+        begun, target = time.perf_counter(), work.job.target
+        with work.job.source.open("rb") if work.data is None else BytesIO(work.data) as data:
+            if target == STREAM:
+                shutil.copyfileobj(data, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+            else:
+                with replacing(target, modified) as temporary, temporary.open("wb") as copy:
+                    shutil.copyfileobj(data, copy)
         work.result.seconds += time.perf_counter() - begun
         return ("as large as asked for already: copied as it is",)
 
