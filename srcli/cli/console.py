@@ -45,11 +45,7 @@ __all__ = [
 
 @contextmanager
 def reporting(explained: Callable[[str], str]) -> Iterator[None]:
-    """Turn a ``SrcliError`` or a signal into one line on stderr and its exit code.
-
-    Args:
-        explained: Adds to the text of an error what is known of it.
-    """
+    """Turn an ``explained`` ``SrcliError`` or a signal into one line and its exit code."""
     try:
         yield
     except KeyboardInterrupt as error:

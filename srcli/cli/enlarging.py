@@ -66,18 +66,13 @@ def enlarge(
         summary = reporter.summary()
         write_failures(failed_list, summary, config.inputs)
         reporter.print_summary(summary)
-        _write_page(page, config, reporter, shown=verbosity.bar)
+        if page is not None:
+            with waiting(f"writing {one_line(page)}", shown=verbosity.bar):
+                written = write_page(page, reporter.results, config.max_pixels)
+            if not written:
+                reporter.notice(f"no picture was enlarged: {one_line(page)} is not written")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
-
-
-def _write_page(page: Path | None, config: BatchConfig, reporter: Reporter, *, shown: bool) -> None:
-    if page is None:
-        return
-    with waiting(f"writing {one_line(page)}", shown=shown):
-        written = write_page(page, reporter.results, config.max_pixels)
-    if not written:
-        reporter.notice(f"no picture was enlarged: {one_line(page)} is not written")
 
 
 def estimate(config: BatchConfig, verbosity: Verbosity) -> None:

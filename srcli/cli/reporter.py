@@ -18,7 +18,7 @@ from srcli.cli.console import (
 from srcli.cli.progress import LONG_SECONDS, RunProgress
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import Job
-from srcli.upscaling.left_out import LeftOut
+from srcli.upscaling.left_out import LeftOut, listed
 from srcli.upscaling.results import Result, Summary
 from srcli.upscaling.search import is_list, joined_list
 from srcli.upscaling.share import Share
@@ -50,7 +50,7 @@ class Reporter:
         total: Files of this process.
         left_out: What was met and not taken.
         dry_run: Whether results are estimates.
-        progress: Announces and shows how the run proceeds.
+        progress: Announces and shows how the run proceeds; None: neither is wanted.
     """
 
     def __init__(
@@ -92,8 +92,7 @@ class Reporter:
 
     def loaded(self, name: str, upscaler: Upscaler) -> None:
         """Report what computes."""
-        mixed = _mixed(upscaler.settings.sharpness)
-        text = f"{name}{mixed} on {upscaler.compute}"
+        text = f"{name}{_mixed(upscaler.settings.sharpness)} on {upscaler.compute}"
         self._print(text, wanted=self._verbosity.verbose)
 
     def result(self, result: Result) -> None:
@@ -185,9 +184,7 @@ def _counts(summary: Summary) -> str:
     if summary.unfinished:
         text += f", {summary.unfinished} not begun"
     if summary.failed_inputs:
-        text += f": {', '.join(summary.failed_inputs[:_NAMED_FAILURES])}"
-        more = len(summary.failed_inputs) - _NAMED_FAILURES
-        text += f" and {more} more" if more > 0 else ""
+        text += f": {listed(summary.failed_inputs, most=_NAMED_FAILURES)}"
     return text
 
 
