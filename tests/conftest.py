@@ -428,15 +428,11 @@ for line in sys.stdin:
 """Starts real processes that need not import torch again: each line of JSON is one."""
 
 
-STEADY = {"MALLOC_ARENA_MAX": "1"}
-"""Without it each thread's own heap grows when it likes, by megabytes."""
-
-
 class Run:
     """One process of ``srcli``, and what it says."""
 
     def __init__(self, server, number, stdout, stderr):
-        self._server, self._stdout, self._stderr = server, stdout, stderr
+        self._server, self._said = server, {"stdout": stdout, "stderr": stderr}
         self.number = number
 
     def send(self, sent):
@@ -448,15 +444,10 @@ class Run:
         """Wait for its end: the exit code, negative for a signal."""
         return int(self._server.ask({"wait": self.number}))
 
-    @property
-    def stdout(self):
-        """What it has written there."""
-        return _text(self._stdout)
-
-    @property
-    def stderr(self):
-        """What it has written there."""
-        return _text(self._stderr)
+    def __getattr__(self, name):
+        """Read ``stdout`` or ``stderr``, if it lived to open the file."""
+        path = self._said[name]
+        return path.read_text() if path.exists() else ""
 
     @property
     def lines(self):
@@ -465,25 +456,17 @@ class Run:
         return files, summary
 
 
-def _text(path):
-    """Read what a process said, if it lived to open the file."""
-    return path.read_text() if path.exists() else ""
-
-
 class Server:
     """Runs ``srcli`` in processes of their own, quickly."""
 
     def __init__(self):
         self._count = 0
         self._said = tempfile.TemporaryDirectory()
+        # With arenas of its own each thread's heap grows when it likes, by megabytes.
+        environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", SERVER],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(Path(__file__).parents[1]),
-                "OMP_NUM_THREADS": "1",
-                **STEADY,
-            },
+            env=os.environ | environment | {"MALLOC_ARENA_MAX": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -110,12 +110,6 @@ def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
 
 
 @pytest.fixture
-def no_cuda(monkeypatch):
-    """A machine without a GPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-
-@pytest.fixture
 def damaged(desk, tiny_weights):  # noqa: ARG001
     """Weights files that cannot be used, beside the photo."""
     with safe_open(tiny_weights, framework="pt") as file:
@@ -143,24 +137,19 @@ def test_weights_that_cannot_be_used_are_one_line(refused, command, arguments, c
     refused([*command, "-m", *arguments, *EXACT], code, text)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "upscale photo.png -m tiny",
-        "eval . -m tiny",
-        "train --dataset . --steps 1 --set model=tiny.json",
-    ],
-)
-@pytest.mark.usefixtures("no_cuda")
 @cases(
     """
---device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, cuda:N, mps or xpu
---device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device torch can use; use --device …
+upscale photo.png -m tiny --device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, …
+upscale photo.png -m tiny --device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device …
+eval . -m tiny --device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; …
+train --dataset . --steps 1 --set model=tiny.json --device cuda | 5 | --device cuda: this machine …
 """
 )
-def test_a_device_that_is_not_there_is_one_line(refused, command, arguments, code, text):
+def test_a_device_that_is_not_there_is_one_line(refused, monkeypatch, arguments, code, text):
     """An unknown device is wrong usage, a missing one has an exit code of its own."""
-    refused([*command.split(), *arguments], code, text)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    refused(arguments, code, text)
 
 
 @cases(
@@ -216,17 +205,17 @@ def test_bad_input_to_train_is_one_line(refused, arguments, code, text):
     refused(command, code, text)
 
 
-@cases(
-    """
-train --dataset . --steps 1 --set model=tiny.json -o run | 2 | srcli train needs the package …
-eval . --panels panels -m tiny | 2 | --panels needs the package matplotlib, which is not …
-"""
-)
-def test_a_package_that_is_missing_is_named(refused, monkeypatch, arguments, code, text):
+def test_a_package_that_is_missing_is_named(refused, monkeypatch):
     """What draws is an extra: the line says how to install it, before anything is computed."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    train = ["train", "--dataset", ".", "--steps", "1", "--set", "model=tiny.json", "-o", "run"]
 
-    refused(arguments, code, text)
+    refused(train, 2, "srcli train needs the package …")
+    refused(
+        ["eval", ".", "--panels", "panels", "-m", "tiny"],
+        2,
+        "--panels needs the package matplotlib, which is not …",
+    )
 
 
 @cases(

@@ -43,7 +43,6 @@ def test_a_variable_stands_for_an_option(environment, arguments, sizes):
     [
         ("upscale", "JSON", "maybe", "SRCLI_UPSCALE_JSON must be 1 or 0, not 'maybe'"),
         ("upscale", "SCALE", "99", "--scale must lie in 1..16, not 99 (SRCLI_UPSCALE_SCALE=99 is"),
-        ("upscale", "MODEL", "nix", "no weights called nix: "),
         ("upscale", "OUTPUT", "a\nb.x/", "--output a\\nb.x "),
         ("eval", "SCALE", "2 3", "--scale is given 2 times (2, 3); "),
         ("train", "RECIPE", "nix", "--recipe nix is unknown: "),
@@ -61,12 +60,3 @@ def test_a_wrong_value_names_its_variable(command, variable, value, message):
     assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
     assert name in result.stderr
-
-
-def test_what_the_command_line_says_wrongly_is_no_variables_fault():
-    """A variable of another option, or of another command, is not named."""
-    env = {"SRCLI_UPSCALE_QUALITY": "90", "SRCLI_EVAL_SCALE": "2"}
-
-    result = run("in", "-s", "99", env=env)
-
-    assert result.stderr == "error: --scale must lie in 1..16, not 99\n"

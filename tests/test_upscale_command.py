@@ -14,7 +14,6 @@ from upscale_runs import run
 from srcli.cli.app import app
 from srcli.cli.options import complete_model
 from srcli.imaging import images
-from srcli.upscaling import conflicts
 
 pytestmark = pytest.mark.usefixtures("desk")
 
@@ -73,33 +72,7 @@ def test_a_pipe_is_read_once(monkeypatch, options):
     assert Path("out.png").exists() is ("-n" not in options)
 
 
-def test_a_stdin_that_is_no_picture_fails():
-    """One line, code 1, and nothing on stdout that could be taken for a picture."""
-    result = run("-", input=b"no picture")
-
-    assert (result.exit_code, result.stdout_bytes) == (1, b"")
-    assert result.stderr.startswith("error: -: ")
-    assert result.stderr.count("\n") == 1
-
-
 # ---- what is on the disk ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("asked", ["is_there", "is_folder"])
-def test_a_folder_may_appear_while_it_is_looked_for(monkeypatch, asked):
-    """Another thread or another command makes it too: no file fails for that."""
-    real = getattr(conflicts, asked)
-
-    def ask_and_make(path):
-        answer = real(path)
-        Path("out").mkdir(exist_ok=True)
-        return answer
-
-    monkeypatch.setattr(conflicts, asked, ask_and_make)
-
-    result = run("in/a.png", "-o", "out/", "-s", "2")
-
-    assert result.exit_code == 0, result.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
@@ -168,4 +141,3 @@ def test_weights_files_are_completed_too():
     Path("mine.safetensors").touch()
 
     assert complete_model("mi") == ["mine.safetensors"]
-    assert complete_model("") == ["auto", "tiny", "mine.safetensors"]
