@@ -12,10 +12,9 @@ from torch import nn
 from upscale_runs import EXACT
 
 from srcli import files
-from srcli.errors import DeviceError, UsageError, WeightsError
+from srcli.errors import WeightsError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
-from srcli.upscaler import Settings
 from srcli.upscaling import batch
 from srcli.upscaling.estimate import estimate
 from srcli.upscaling.plan import plan
@@ -90,15 +89,14 @@ def test_a_batch_chooses_for_each_file():
     assert not np.array_equal(pixels("out/b.jpg"), pixels("base/b.jpg"))
 
 
-@pytest.mark.parametrize("name", ["base", "photo"])
-def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets, name):
+def test_weights_with_a_damaged_header_end_it_before_the_first_file(two_nets):
     """Whichever it is, and whatever the files need: nothing is begun."""
-    two_nets[name].write_bytes(b"no weights")
+    two_nets["photo"].write_bytes(b"no weights")
     config = configured("in", output=Path("out"))
 
-    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+    with pytest.raises(WeightsError, match=r"photo\.safetensors"):
         next(batch.run(config, plan(config)))
-    with pytest.raises(WeightsError, match=rf"{name}\.safetensors"):
+    with pytest.raises(WeightsError, match=r"photo\.safetensors"):
         next(estimate(config, plan(config)))
 
     assert not Path("out").exists()
@@ -116,18 +114,6 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(two_nets):
     assert (results[1].exit_code, results[1].model) == (WeightsError.exit_code, "photo")
     assert results[1].message.startswith("in/b.jpg: ")
     assert "holds NaN or infinity; use another file" in results[1].message
-
-
-@pytest.mark.usefixtures("two_nets")
-@pytest.mark.parametrize(
-    ("settings", "error"), [({"device": "cuda:77"}, DeviceError), ({"tile": 7}, UsageError)]
-)
-def test_settings_that_cannot_be_end_it_before_the_first_file(settings, error):
-    """A device or tile that cannot be is reported once."""
-    with pytest.raises(error, match=str(*settings.values())):
-        enlarge("in", output=Path("out"), settings=Settings(**settings))
-
-    assert not Path("out").exists()
 
 
 @pytest.mark.usefixtures("two_nets")

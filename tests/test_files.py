@@ -100,24 +100,6 @@ def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
     assert sweep(tmp_path / "nowhere") == 0
 
 
-def test_a_temporary_file_swept_before_its_lock_is_made_again(tmp_path, monkeypatch):
-    """Between its making and its lock a file may be taken for a leftover: another one is made."""
-    real_open, made = os.open, []
-
-    def open_and_lose(path, *arguments):
-        number = real_open(path, *arguments)
-        if str(path).endswith(TEMPORARY_SUFFIX) and not made:
-            made.append(path)
-            Path(path).unlink()
-        return number
-
-    monkeypatch.setattr(os, "open", open_and_lose)
-    with replacing(tmp_path / "target.bin") as temporary:
-        assert temporary.exists()
-
-    assert names_in(tmp_path) == ["target.bin"]
-
-
 @pytest.mark.parametrize("locks", [True, False])
 def test_a_claim_is_held_once(tmp_path, monkeypatch, locks):
     """A second one is refused until the first is over, where there are locks; no file stays."""

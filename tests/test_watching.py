@@ -104,15 +104,3 @@ def test_own_pictures_are_evaluated_on(options, image_folder, tmp_path):
     (valid / "1.png").rename(valid / "other.png")
     with pytest.raises(DataError, match="are no longer those that"):
         train(config, resume=True)
-
-
-def test_without_its_extra_tensorboard_is_one_line(tmp_path, image_folder, monkeypatch):
-    """It says what to install, before anything is begun."""
-    monkeypatch.setattr("srcli.errors.is_installed", lambda name: name != "tensorboard")
-    options = ["--steps", "1", "--set", "tensorboard=true", "-o", str(tmp_path / "run")]
-
-    result = CliRunner().invoke(app, ["train", "--dataset", str(image_folder), *options])
-
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "tensorboard=true needs the package tensorboard" in result.stderr
-    assert not (tmp_path / "run").exists()
