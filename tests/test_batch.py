@@ -104,26 +104,6 @@ def test_an_error_of_the_net_costs_only_the_file(tiny_weights, monkeypatch, erro
     assert listing() == ["a.png", "b.png", "b_x3.png"]
 
 
-def test_every_frame_of_an_animation_is_enlarged(tiny_weights):
-    """A GIF comes out as one, with its frames and their timing; progress is over all of them."""
-    frames = [Image.new("L", (9, 7), 80 * number) for number in range(3)]
-    frames[0].save("a.gif", save_all=True, append_images=frames[1:], duration=[50, 70, 90], loop=0)
-    config, found = configured("a.gif", model=str(tiny_weights)), []
-
-    (result,) = batch.run(config, plan(config), on_progress=lambda _job, share: found.append(share))
-
-    assert (result.status, result.pictures, result.after) == ("done", 3, (27, 21))
-    assert found == sorted(found)
-    assert found[-1] == 1.0
-    album = images.read_album(Path("a_x3.gif"))
-    assert [(each.width, each.duration) for each in album.pictures] == [
-        (27, 50),
-        (27, 70),
-        (27, 90),
-    ]
-    assert album.loop == 0
-
-
 def test_stripped_metadata_are_gone(tiny_weights):
     """``strip`` leaves pixels alone in the file, ``no-location`` drops the place."""
     exif = Image.Exif()

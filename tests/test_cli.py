@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from command_runs import run
 from PIL import Image
 
 import srcli
-from srcli import files
 from srcli.cli.app import app
 from srcli.imaging import images
 from srcli.model import weights
@@ -25,13 +25,11 @@ PYTHONPATH = {"PYTHONPATH": str(Path(srcli.__file__).parents[1])}
 
 
 @pytest.fixture
-def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
-    """A working directory with a photo, and one cut off; the weights shipped are ``tiny``."""
-    monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
+def desk(desk, photo, tiny_config):
+    """The usual one with a photo, and the shape of ``tiny``."""
     Image.fromarray(photo).save("photo.png")
-    Path("cut.png").write_bytes(Path("photo.png").read_bytes()[:3000])
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
-    return here
+    return desk
 
 
 # ---- help and version ---------------------------------------------------------------------
@@ -83,13 +81,6 @@ def test_the_names_that_set_takes_are_listed():
     assert {"datasets", "model", "clip", "compile"} <= set(names)
 
 
-def test_the_version_is_printed():
-    """``--version`` prints name and version on stdout."""
-    result = run("--version")
-
-    assert (result.exit_code, result.stdout) == (0, f"srcli {srcli.__version__}\n")
-
-
 # ---- upscale ------------------------------------------------------------------------------
 
 
@@ -98,15 +89,15 @@ def test_verbose_reports_from_what_and_how_fast():
     """``-v`` says what computes, and adds the input, its size, the seconds and their rate."""
     Path("photo.png").rename("a [red] photo.png")  # no markup
 
-    result = run("upscale", "a [red] photo.png", "cut.png", "-v", *MODEL)
+    result = run("upscale", "a [red] photo.png", "in/broken.png", "-v", *MODEL)
 
     assert result.exit_code == 1
     assert re.fullmatch(
         r"tiny on cpu in float32\n"
         r"a \[red\] photo_x3\.png  291x183  from a \[red\] photo\.png 97x61 "
         r"in (\d+\.\d\d) s \(\d+\.\d\d s/MP\)\n"
-        r"error: cut\.png: truncated, its end is missing; fetch the file again\n"
-        r"0\.053 megapixels in [\d.]+ s: 1 done, 0 skipped, 1 failed: cut\.png\n",
+        r"error: in/broken\.png: .*\n"
+        r"0\.053 megapixels in [\d.]+ s: 1 done, 0 skipped, 1 failed: in/broken\.png\n",
         result.stderr,
     )
 
@@ -114,12 +105,12 @@ def test_verbose_reports_from_what_and_how_fast():
 @pytest.mark.usefixtures("desk")
 def test_every_option_reaches_its_place():
     """Format, suffix, quality, recursion, tile, overlap and threads do what they say."""
-    Path("photos/sub").mkdir(parents=True)
-    Path("photo.png").rename("photos/sub/photo.png")
+    Path("photo.png").rename("in/sub/photo.png")
+    Path("in/broken.png").unlink()
 
     for quality in ("5", "95"):
         result = run(
-            *("upscale", "photos", "-r", "-o", f"q{quality}", "-s", "2", "-f", "JPG"),
+            *("upscale", "in", "-r", "-o", f"q{quality}", "-s", "2", "-f", "JPG"),
             *("--suffix", "_large", "--quality", quality, "--lossless", "--no-progress"),
             *("-t", "60", "--overlap", "12", "--batch-size", "2", "--threads", "1", *MODEL),
         )
@@ -144,8 +135,9 @@ def test_the_module_runs_as_a_program_at_a_terminal(desk, tiny_weights):
     ) as process:
         os.close(slave)
         shown = b""
-        while chunk := _read(master):
-            shown += chunk
+        with suppress(OSError):  # so Linux calls it that the other end is closed
+            while chunk := os.read(master, 4096):
+                shown += chunk
         stdout = process.stdout.read()
     os.close(master)
 
@@ -159,14 +151,6 @@ def test_the_module_runs_as_a_program_at_a_terminal(desk, tiny_weights):
         assert line in shown
     assert b"\x1b[1m" not in shown, "NO_COLOR is set"
     assert images.read_size(desk / "photo_x3.png") == (291, 183)
-
-
-def _read(master):
-    """Read from a terminal until its other end is closed, which Linux calls an error."""
-    try:
-        return os.read(master, 4096)
-    except OSError:
-        return b""
 
 
 # ---- train, and the whole way ---------------------------------------------------------------
@@ -204,11 +188,9 @@ def test_train_eval_upscale(image_folder, tiny_config):
     report = json.loads(scored.stdout)
     assert report["methods"] == ["bicubic", str(model)]
     bicubic, own = (report["mean"][method]["psnr"] for method in report["methods"])
-    assert 15 < bicubic < 50
     assert 15 < own < 50
     assert own != bicubic, "the net does something"
 
     larger = run("upscale", "photo.png", "-m", model, *EXACT)
 
     assert (larger.exit_code, larger.stderr) == (0, "photo_x3.png  291x183\n")
-    assert images.read_size(Path("photo_x3.png")) == (291, 183)

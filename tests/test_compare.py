@@ -14,7 +14,6 @@ from browser import CHROMIUM, Browser
 from PIL import Image
 from upscale_runs import EXACT, run
 
-from srcli.cli import enlarging
 from srcli.files import one_line
 from srcli.upscaling import compare
 
@@ -115,23 +114,6 @@ def test_a_page_stays_small(tiny_weights, monkeypatch):
     text = Path("page.html").read_text("utf-8")
     assert "<p>the first 1 of 2 are shown</p>" in text
     assert len(text) < 3_500_000
-
-
-@pytest.mark.usefixtures("desk")
-def test_what_has_gone_meanwhile_is_named(monkeypatch):
-    """The page is made of the others."""
-    real = enlarging.write_page
-
-    def late(*arguments):
-        Path("in/a.png").unlink()
-        return real(*arguments)
-
-    monkeypatch.setattr(enlarging, "write_page", late)
-
-    assert run("in/a.png", "in/b.jpg", "--compare", "page.html").exit_code == 0
-    text = Path("page.html").read_text("utf-8")
-    assert "<h2>a.png</h2>\n<p>not shown: in/a.png: no such file; check the path</p>" in text
-    assert len(pairs(Path("page.html"))) == 1
 
 
 @pytest.mark.usefixtures("desk")

@@ -167,26 +167,6 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
     assert contents(here / "out") == expected
 
 
-def test_a_signal_at_any_moment_leaves_whole_files_and_true_counts(here, row, on_cpu, server):
-    """Wherever it hits: no traceback, no temporary file, and what is reported done is there."""
-    begun = time.perf_counter()
-    assert server.run(row, *on_cpu, "-o", "whole")[1] == 1
-    seconds = time.perf_counter() - begun
-    expected = contents(here / "whole")
-    for number in range(MOMENTS):
-        process = server.start(row, *on_cpu, "-o", f"out{number}", "--json")
-        time.sleep(seconds * (number + 0.5) / MOMENTS)
-        process.send((signal.SIGINT, signal.SIGTERM)[number % 2])
-
-        # Negative: before the command begins, or when all is reported and torch tidies up.
-        assert process.wait() in {130, 143, 1, -signal.SIGINT, -signal.SIGTERM}
-        left = contents(here / f"out{number}") if Path(f"out{number}").exists() else {}
-        assert left.items() <= expected.items()
-        assert "Traceback" not in process.stderr
-        if '"summary"' in process.stdout:
-            assert process.lines[1]["done"] == len(left)
-
-
 def test_a_run_may_be_stopped_before_it_began(here, row, on_cpu, server):
     """While files are being looked for there is nothing to count: one word and the code."""
     process = server.start(row, *on_cpu, "-o", "out", first=HOLD_THE_PLAN)

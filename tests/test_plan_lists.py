@@ -45,19 +45,6 @@ def test_a_list_has_a_path_on_each_line(monkeypatch, data, entries, source):
     assert read_list(source) == entries
 
 
-def test_a_list_stands_for_its_paths():
-    """Its files and folders are literal, and relative to the working directory."""
-    touch("a.png", "*.png", "@x.png", "photos/b.png", "lists/gone.png")
-    text = listed("*.png", "@x.png", "photos", "gone.png", name="lists/some")
-
-    assert targets(text) == {
-        "*.png": "*_x3.png",
-        "@x.png": "@x_x3.png",
-        "photos/./b.png": str(Path("photos_x3/b.png").absolute()),
-        "gone.png": "gone_x3.png",
-    }
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -76,17 +63,6 @@ def test_a_list_that_cannot_be_read_is_reported(text, message):
         plan(selected("a.png", text))
 
     assert str(caught.value).startswith(message)
-
-
-def test_a_file_that_looks_like_a_list_is_given_by_its_path():
-    """The file that is there is meant, and a list of it gives it back."""
-    touch("@x.png", "x.png")
-
-    for text in ("@x.png", "./@x.png"):
-        (job,) = plan(selected(text))
-
-        assert (job.source, job.entry) == (Path("@x.png"), text)
-        assert plan(selected(listed(job.entry))) == [job]
 
 
 @pytest.mark.parametrize(
@@ -150,12 +126,3 @@ def test_one_stream_holds_one_thing(monkeypatch, inputs, output, message):
         plan(selected(*inputs, output=output))
 
     assert str(caught.value).startswith(message)
-
-
-def test_a_folder_that_is_called_dash_is_given_by_its_path():
-    """A folder of that name does not take the place of stdin and stdout."""
-    touch("-/a.png", "b.png")
-
-    assert targets("-") == {"-": "-"}
-    assert targets("b.png", output="-") == {"b.png": "-"}
-    assert targets("./-", output="out") == {"./-/./a.png": "out/a.png"}

@@ -1,7 +1,6 @@
 """The bar of a run, what is said before it, and how long it still takes, by a clock of the test."""
 
 import re
-import threading
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -18,7 +17,6 @@ from srcli.cli.progress import RunProgress
 from srcli.imaging import images
 from srcli.upscaling import disk
 from srcli.upscaling.config import STREAM, Job
-from srcli.upscaling.disk import Disks
 from srcli.upscaling.plan import plan
 from srcli.upscaling.survey import Survey
 
@@ -30,26 +28,14 @@ def job(name):
     return Job(Path(name), Path("out", name), name)
 
 
-class Ahead:
-    """What a run of some files has before it, by their pixels."""
-
-    def __init__(self, *, files=1, **pixels):
-        self.files = files
-        self.known = {job(name): count for name, count in pixels.items()}
-        self.pictures, self.after = len(pixels), sum(pixels.values())
-        self.before = self.after // 9
-        self.complete, self.disks = threading.Event(), Disks()
-        self.complete.set()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def pixels(self, one):
-        """Return those of a file."""
-        return self.known.get(one, 0)
+def ahead(*, files=1, **pixels):
+    """Know what a run of some files has before it, by their pixels."""
+    survey = Survey(configured(), ())
+    survey._pixels.update({job(name): count for name, count in pixels.items()})
+    survey.files, survey.pictures, survey.after = files, len(pixels), sum(pixels.values())
+    survey.before = survey.after // 9
+    survey.complete.set()
+    return survey
 
 
 class Shown:
@@ -87,7 +73,7 @@ class Shown:
 
 def test_the_time_left_goes_down_between_two_batches():
     """It is known from the first batch on, and needs no other to be drawn anew."""
-    with Shown(Ahead(a=108_000_000)).running() as shown:
+    with Shown(ahead(a=108_000_000)).running() as shown:
         assert shown.line() == "starting 0% 0.0/108.0 MP"
         shown.advance("a", 0.0)
         assert shown.line() == "a 0% 0.0/108.0 MP"
@@ -102,7 +88,7 @@ def test_the_time_left_goes_down_between_two_batches():
 
 def test_a_folder_shows_files_pixels_and_the_time_of_the_whole_run():
     """A small file of many costs little time; what failed costs none, and is not waited for."""
-    survey = Ahead(files=3, a=1_000_000, b=30_000_000, c=2_969_000_000)
+    survey = ahead(files=3, a=1_000_000, b=30_000_000, c=2_969_000_000)
     with Shown(survey).running() as shown:
         shown.advance("a", 0.0)
         shown.advance("a", 1.0, seconds=1)
@@ -117,7 +103,7 @@ def test_a_folder_shows_files_pixels_and_the_time_of_the_whole_run():
 
 def test_the_speed_is_that_of_the_last_minute():
     """An hour at a crawl is forgotten a minute after the machine is free again."""
-    with Shown(Ahead(a=1_000_000)).running() as shown:
+    with Shown(ahead(a=1_000_000)).running() as shown:
         for step in range(60):
             shown.advance("a", step / 6000, seconds=60)
         for step in range(70):
@@ -129,7 +115,7 @@ def test_the_speed_is_that_of_the_last_minute():
 def test_a_narrow_terminal_keeps_share_and_time():
     """Pixels are left out below 60 columns, and names are cut before figures are."""
     name = "a-very-long-name.png"
-    with Shown(Ahead(files=2, **{name: 10_000_000}), width=40).running() as shown:
+    with Shown(ahead(files=2, **{name: 10_000_000}), width=40).running() as shown:
         shown.advance(name, 0.0)
         shown.advance(name, 0.5, seconds=10)
 
@@ -138,19 +124,20 @@ def test_a_narrow_terminal_keeps_share_and_time():
 
 def test_what_cannot_be_known_before_is_not_claimed():
     """Of stdin there is a share and a time, of headers that are being read neither."""
-    with Shown(Ahead()).running() as shown:
-        shown.progress.advance(Job(STREAM, STREAM, "-"), 0.0)
+    survey, stdin = ahead(), Job(STREAM, STREAM, "-")
+    with Shown(survey).running() as shown:
+        shown.progress.advance(stdin, 0.0)
         shown.now += 10
-        shown.progress.advance(Job(STREAM, STREAM, "-"), 0.25)
+        shown.progress.advance(stdin, 0.25)
         assert shown.line() == "- 25% 00:30 left"
-        shown.progress._survey.complete.clear()
+        survey.complete.clear()
         assert shown.line() == "- counting pixels"
 
 
 def test_a_line_is_printed_above_the_bar():
     """It stays, whole and as it is, whatever is in it; without a bar nothing is printed here."""
     text = "error: [red]a photo[/].png: :smile: " + "x" * 200
-    shown = Shown(Ahead(a=1))
+    shown = Shown(ahead(a=1))
     assert not shown.progress.printed(text)
     with shown.running():
         assert shown.progress.printed(text)
@@ -158,20 +145,19 @@ def test_a_line_is_printed_above_the_bar():
     assert text + "\n" in shown.file.getvalue()
 
 
-def test_a_run_of_more_than_a_minute_is_announced():
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(29, []), (5700, ["2 pictures, 3.73 -> 33.6 gigapixels, about 3 h 10 min; -n lists them"])],
+)
+def test_a_run_of_more_than_a_minute_is_announced(seconds, expected):
     """Once, when the net has been at work for a second and two batches."""
-    for seconds, expected in (
-        (29, []),
-        (5700, ["2 pictures, 3.73 -> 33.6 gigapixels, about 3 h 10 min; -n lists them"]),
-    ):
-        shown = Shown(Ahead(files=2, a=33_600_000_000, b=0))
-        shown.advance("a", 0.0)
-        shown.advance("a", 0.25, seconds=seconds / 2)
-        assert list(shown.progress.news()) == []
-        shown.advance("a", 0.5, seconds=seconds / 2)
+    shown = Shown(ahead(files=2, a=33_600_000_000, b=0))
+    shown.advance("a", 0.0)
+    shown.advance("a", 0.25, seconds=seconds / 2)
+    assert list(shown.progress.news()) == []
+    shown.advance("a", 0.5, seconds=seconds / 2)
 
-        assert list(shown.progress.news()) == expected
-        assert list(shown.progress.news()) == []
+    assert [list(shown.progress.news()) for _ in range(2)] == [expected, []]
 
 
 # ---- what is known before a run -----------------------------------------------------------
@@ -206,19 +192,6 @@ def test_the_room_of_a_result_is_estimated_within_a_factor_of_two(suffix, qualit
     estimated = disk.estimated_size(images.read_header(target), 600 * 450, target, config)
 
     assert 0.5 < estimated / target.stat().st_size < 2
-
-
-def test_what_goes_to_stdout_is_of_the_format_asked_for(tmp_path):
-    """Its name says no format: without one it is the input's."""
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg")
-    header = images.read_header(tmp_path / "a.jpg")
-
-    sizes = [
-        disk.estimated_size(header, 9 * 60 * 40, Path(target), configured("-", format=name))
-        for target, name in (("-", "auto"), ("a.jpg", "auto"), ("-", "png"), ("a.png", "auto"))
-    ]
-
-    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
 
 
 @pytest.mark.usefixtures("desk")

@@ -220,19 +220,3 @@ def test_a_dry_run_reports_the_time_of_each_and_of_all(monkeypatch):
         assert second.endswith(f"1 patches, about 0.3 GB of memory, 116 bytes on disk, {one}")
         assert re.search(r"2 patches, about 0\.3 GB of memory, 2 kB on disk \(.*\) and ", total)
         assert total.endswith(f" free) and {both}")
-
-
-def test_a_dry_run_fails_where_the_net_would(monkeypatch):
-    """Each file has its line, as in the run."""
-
-    def fails(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(Upscaler, "seconds", fails)
-    monkeypatch.setattr(Upscaler, "bands", fails)
-
-    dry = run("in/a.png", "in/sub/c.png", "-n")
-    real = run("in/a.png", "in/sub/c.png")
-
-    assert dry.stderr.splitlines()[:2] == real.stderr.splitlines()[:2]
-    assert dry.exit_code == real.exit_code
