@@ -51,7 +51,6 @@ def test_a_list_has_a_path_on_each_line(monkeypatch, data, entries, source):
         ("@gone", "cannot read the list gone: No such file or directory; check the path"),
         ("@folder", "cannot read the list folder: Is a directory; check the path"),
         ("@b.jpg", "the list b.jpg is a picture; give it without the @"),
-        ("@", "@ names no list; give @LIST, or @- for one from stdin"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_reported(text, message):

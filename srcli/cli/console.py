@@ -35,7 +35,6 @@ __all__ = [
     "print_table",
     "reporting",
     "say",
-    "signal_number",
     "signals",
     "terminating",
     "waiting",
@@ -50,7 +49,8 @@ def reporting(explained: Callable[[str], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         say("interrupted")
-        raise typer.Exit(128 + signal_number(error)) from error
+        # Python's own is SIGINT, :class:`Stopper` names its signal.
+        raise typer.Exit(128 + int(error.args[0] if error.args else signal.SIGINT)) from error
     except Interrupted as error:
         say(str(error))
         raise typer.Exit(128 + error.signal_number) from error
@@ -63,11 +63,6 @@ def reporting(explained: Callable[[str], str]) -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         say(f"error: {where}{error.strerror or error}; check the path and its permissions")
         raise typer.Exit(1) from error
-
-
-def signal_number(stop: KeyboardInterrupt) -> int:
-    """Return the signal that raised it: Python's own is SIGINT, :class:`Stopper` names its."""
-    return int(stop.args[0]) if stop.args else int(signal.SIGINT)
 
 
 def print_json(values: dict[str, Any]) -> None:

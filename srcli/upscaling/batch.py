@@ -9,7 +9,7 @@ import ctypes
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,9 +65,15 @@ def run(
         KeyboardInterrupt: When one arrives; no unfinished file is left.
     """
     nets = Nets(config, notice, on_ready)
-    with _pool(config.threads) as files:
+    files, stopped = ThreadPoolExecutor(config.threads, "srcli-files"), False
+    try:
         steps = Steps(config, nets, on_progress, files)
         yield from _Pipeline(config, steps, notice).results(iter(jobs))
+    except KeyboardInterrupt:
+        stopped = True
+        raise
+    finally:  # after an interrupt a thread may wait for stdin
+        files.shutdown(wait=not stopped, cancel_futures=stopped)
 
 
 def finish(results: Generator[Result, None, None], on_result: Callable[[Result], None]) -> None:
@@ -85,20 +91,6 @@ def finish(results: Generator[Result, None, None], on_result: Callable[[Result],
         for result in results:
             on_result(result)
         raise
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that are waited for, but not after an interrupt: one may wait for stdin."""
-    pool = ThreadPoolExecutor(threads, "srcli-files")
-    stopped = False
-    try:
-        yield pool
-    except KeyboardInterrupt:
-        stopped = True
-        raise
-    finally:
-        pool.shutdown(wait=not stopped, cancel_futures=stopped)
 
 
 @dataclass(slots=True)

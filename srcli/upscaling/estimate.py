@@ -10,9 +10,8 @@ from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check_target
-from srcli.upscaling.disk import estimated_size
 from srcli.upscaling.nets import Nets
-from srcli.upscaling.results import Result, begun, failure
+from srcli.upscaling.results import Result, begun, failure, look
 from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
 
 __all__ = ["estimate"]
@@ -57,25 +56,20 @@ def estimate(
 def _estimate(config: BatchConfig, nets: Nets, result: Result) -> None:
     job = result.job
     data = sys.stdin.buffer.read() if job.source == STREAM else None
-    header = images.read_header(job.source, data, max_pixels=config.max_pixels)
-    before = header.width, header.height
-    after = width, height = config.result_size(*before)
-    check_target(job.target, [after])
-    if config.copies(job.target, header.coding, [before], [after]):
+    header, copied = look(result, config, data)
+    assert result.after is not None
+    check_target(job.target, [result.after])
+    if copied:
         result.model, result.patches = None, 0
         result.memory = _PROGRAM + _decoding(header)
-        result.disk = len(data) if data is not None else job.source.stat().st_size
-    else:
-        result.model, result.model_reason = nets.choice(header.coding)
-        upscaler = nets.named(result.model)
-        source, size = (header.height, header.width), (height, width)
-        result.seconds = header.frames * upscaler.seconds(source, size)
-        result.sharpness, result.compute = upscaler.settings.sharpness, upscaler.compute
-        result.patches = header.frames * upscaler.patches(source, size)
-        result.memory = _memory(header, job.target, size, upscaler)
-        pixels = header.frames * width * height
-        result.disk = estimated_size(header, pixels, job.target, config)
-    result.before, result.after, result.pictures = before, after, header.frames
+        return
+    result.model, result.model_reason = nets.choice(header.coding)
+    upscaler = nets.named(result.model)
+    source, size = (header.height, header.width), result.after[::-1]
+    result.seconds = header.frames * upscaler.seconds(source, size)
+    result.sharpness, result.compute = upscaler.settings.sharpness, upscaler.compute
+    result.patches = header.frames * upscaler.patches(source, size)
+    result.memory = _memory(header, job.target, size, upscaler)
 
 
 def _memory(header: images.Header, target: Path, size: tuple[int, int], upscaler: Upscaler) -> int:

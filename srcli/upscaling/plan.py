@@ -78,8 +78,7 @@ def plan(config: BatchConfig, left_out: LeftOut | None = None) -> list[Job]:
     jobs: list[Job] = []
     for one in given:
         if one.is_folder:
-            found = _found(one, filters, results, left_out, recursive=config.recursive)
-            jobs += _folder_jobs(config, one, found)
+            jobs += _folder_jobs(config, one, filters, results, left_out)
         else:
             jobs.append(_file_job(config, one, alone=len(given) == 1))
     if not jobs:
@@ -131,8 +130,6 @@ def _given(config: BatchConfig, filters: Filters, left_out: LeftOut) -> list[_Gi
     """Resolve lists and patterns; each path once."""
     given: dict[Path, _Given] = {}
     for text in config.inputs:
-        if text == "@":
-            raise UsageError("@ names no list; give @LIST, or @- for one from stdin")
         from_list = is_list(text)
         for path in read_list(text[1:]) if from_list else expand(text, filters, left_out):
             one = _Given.of(path, listed=from_list)
@@ -162,14 +159,18 @@ def _nothing(config: BatchConfig, left_out: list[str]) -> list[str]:
 # ---- names --------------------------------------------------------------------------------
 
 
-def _found(
-    given: _Given, filters: Filters, results: set[Identity], left_out: LeftOut, *, recursive: bool
-) -> list[Found]:
+def _folder_jobs(
+    config: BatchConfig,
+    given: _Given,
+    filters: Filters,
+    results: set[Identity],
+    left_out: LeftOut,
+) -> list[Job]:
     """Search a folder, sorted by path; what is not taken is counted or named."""
-    found = []
-    search = recursive or None
+    found: list[Found] = []
+    search = config.recursive or None
     for one in walk(str(given.path), filters, recursive=search, below=given.below, skip=results):
-        if one.is_deeper and not recursive:
+        if one.is_deeper and not config.recursive:
             if not one.is_folder:
                 left_out.deeper.append(given.text)
                 break
@@ -177,17 +178,10 @@ def _found(
             left_out.add_unread(str(given.path.joinpath(*one.parts)))
         else:
             found.append(one)
-    return sorted(found, key=lambda one: one.parts)
-
-
-def _folder_jobs(config: BatchConfig, given: _Given, found: list[Found]) -> list[Job]:
-    target = _folder_target(config, given.root)
-    jobs = []
-    for one in found:
+    target, jobs = _folder_target(config, given.root), []
+    for one in sorted(found, key=lambda one: one.parts):
         below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
-        named = below
-        if not one.is_folder:
-            named = _named(config, below, source)
+        named = below if one.is_folder else _named(config, below, source)
         entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
         jobs.append(Job(source, target / named, entry, one.problem))
     return jobs

@@ -7,11 +7,12 @@ from typing import Any, Literal, Self
 
 from srcli.errors import DeviceError, ImageError, OutputError, SrcliError
 from srcli.files import is_there, one_line, reason
+from srcli.imaging.images import Header, read_header
 from srcli.ops.engines import Compute
 from srcli.upscaling.config import BatchConfig, Job
-from srcli.upscaling.disk import Disks
+from srcli.upscaling.disk import Disks, estimated_size
 
-__all__ = ["Result", "Summary", "begun", "failure"]
+__all__ = ["Result", "Summary", "begun", "failure", "look"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +112,25 @@ def begun(job: Job, config: BatchConfig) -> Result:
     return result
 
 
+def look(result: Result, config: BatchConfig, data: bytes | None = None) -> tuple[Header, bool]:
+    """Note of a result what its input's header says, and return that and whether it is copied.
+
+    Raises:
+        SrcliError: If it cannot be read or enlarged.
+        OSError: If it has gone.
+    """
+    source, target = result.job.source, result.job.target
+    header = read_header(source, data, max_pixels=config.max_pixels)
+    result.before, result.pictures = (header.width, header.height), header.frames
+    result.after = config.result_size(*result.before)
+    copied = config.copies(target, header.coding, [result.before], [result.after])
+    if copied:
+        result.disk = len(data) if data is not None else source.stat().st_size
+    else:
+        result.disk = estimated_size(header, result.pixels, target, config)
+    return header, copied
+
+
 def failure(known: Result, error: Exception) -> Result:
     """Say in one line why a file failed; nothing that one file does may end the run."""
     name = one_line(known.job.source)
@@ -127,7 +147,7 @@ def failure(known: Result, error: Exception) -> Result:
     else:
         what = f"{type(error).__name__}: {reason(error)}"
         message = f"{name}: unexpected {what}; please report it with the file"
-    return replace(known, status="failed", message=message, exit_code=code, after=None)
+    return replace(known, status="failed", message=message, exit_code=code, after=None, disk=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

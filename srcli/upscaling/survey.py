@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 from srcli.errors import SrcliError
 from srcli.files import is_pipe
-from srcli.imaging import images
 from srcli.upscaling.config import BatchConfig, Job
-from srcli.upscaling.disk import Disks, estimated_size
-from srcli.upscaling.results import begun
+from srcli.upscaling.disk import Disks
+from srcli.upscaling.results import Result, begun, look
 
 __all__ = ["Survey"]
 
@@ -55,25 +55,17 @@ class Survey:
         for job in self._jobs:
             if self._stopped:
                 return
-            if begun(job, self._config).status == "planned":
-                try:
-                    self._add(job)
-                except (SrcliError, OSError, MemoryError):  # the run says what is the matter
-                    continue
+            result = begun(job, self._config)
+            if result.status == "planned" and not is_pipe(job.source):
+                with suppress(SrcliError, OSError, MemoryError):  # the run says what is the matter
+                    self._add(result)
         self.complete.set()
 
-    def _add(self, job: Job) -> None:
-        config = self._config
-        if is_pipe(job.source):
-            return
-        header = images.read_header(job.source, max_pixels=config.max_pixels)
-        width, height = config.result_size(header.width, header.height)
-        sizes = [(header.width, header.height)], [(width, height)]
-        if config.copies(job.target, header.coding, *sizes):
-            self.disks.add(job.target, job.source.stat().st_size, 0)
-            return
-        self._pixels[job] = pixels = header.frames * width * height
-        self.disks.add(job.target, estimated_size(header, pixels, job.target, config), pixels)
-        self.pictures += header.frames
-        self.before += header.frames * header.width * header.height
-        self.after += pixels
+    def _add(self, result: Result) -> None:
+        header, copied = look(result, self._config)
+        self.disks.add(result.job.target, result.disk or 0, 0 if copied else result.pixels)
+        if not copied:
+            self._pixels[result.job] = result.pixels
+            self.pictures += header.frames
+            self.before += header.frames * header.width * header.height
+            self.after += result.pixels
