@@ -137,7 +137,6 @@ def test_a_pattern_is_expanded(here):
         assert names(plan(selected(f"{start}photos/*1.jp[ge]"))) == [
             (f"{start}photos/{name}.jpg", f"{start}photos/{name}_x3.jpg") for name in ("a1", "b1")
         ]
-    assert sources("photos/.c*") == ["photos/.c1.jpg"], "as the shell has it"
 
 
 def test_two_stars_continue_from_folders_alone():

@@ -168,8 +168,8 @@ def _folder_jobs(
 ) -> list[Job]:
     """Search a folder, sorted by path; what is not taken is counted or named."""
     found: list[Found] = []
-    search = config.recursive or None
-    for one in walk(str(given.path), filters, recursive=search, below=given.below, skip=results):
+    glance = not config.recursive
+    for one in walk(str(given.path), filters, below=given.below, skip=results, glance=glance):
         if one.is_deeper and not config.recursive:
             if not one.is_folder:
                 left_out.deeper.append(given.text)

@@ -1,6 +1,7 @@
 """What inputs stand for: images in folders, those that a pattern matches, those of a list."""
 
 import codecs
+import fnmatch
 import glob
 import heapq
 import os
@@ -8,7 +9,7 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -45,8 +46,7 @@ Identity = tuple[int, int]
 """Device and number of a file: the same for every name that leads to it."""
 
 SEPARATORS: Final = "/" if os.sep == "/" else "/\\"
-
-_STARS: Final = re.compile(rf"(^|[{re.escape(SEPARATORS)}])\*\*($|[{re.escape(SEPARATORS)}])")
+_SEPARATOR: Final = f"[{re.escape(SEPARATORS)}]"
 
 _PRIVATE_FOLDERS: Final = {"@eadir", "__macosx", "$recycle.bin", "system volume information"}
 """Thumbnails of a NAS, forks of a Mac, Windows' bin: in lower case."""
@@ -73,8 +73,7 @@ def identity(path: str | Path) -> Identity:
 
 def parts_of(text: str) -> Parts:
     """Split a path into its names."""
-    names = re.split(f"[{re.escape(SEPARATORS)}]", text)
-    return tuple(name for name in names if name not in {"", "."})
+    return tuple(name for name in re.split(_SEPARATOR, text) if name not in {"", "."})
 
 
 def folded(name: str) -> str:
@@ -138,33 +137,29 @@ def _match(patterns: Iterable[Pattern], path: str) -> bool:
 
 
 def _filters(texts: Iterable[str]) -> tuple[Pattern, ...]:
-    """Read patterns of an option: without a slash before its end one may match anywhere."""
-    anchored = (
-        text if set(SEPARATORS) & set(text.rstrip(SEPARATORS)) else f"**/{text}" for text in texts
-    )
-    return tuple(pattern for text in anchored for pattern in _compiled(text, folded))
+    r"""Read patterns of an option: without a slash before its end one may match anywhere.
 
-
-def _compiled(text: str, fold: Callable[[str], str]) -> tuple[Pattern, ...]:
-    r"""Read a pattern about a whole path, in which ``\``, ``!``, ``#`` and spaces mean nothing.
-
-    Brackets are a choice of letters, and besides may be what they are in many names.
+    ``\``, ``!``, ``#`` and spaces mean nothing in them. Brackets are a choice of letters, and
+    besides may be what they are in many names.
     """
-    # Stars in a row say what one says, and would be tried in every combination.
-    names = [name if name == "**" else re.sub(r"\*+", "*", name) for name in parts_of(text)]
-    path, end = fold("/".join(names)), "/" if text.endswith(tuple(SEPARATORS)) else ""
-    escaped = (re.sub(signs, r"\\\g<0>", path) for signs in (r"[\\ ]", r"[\\ \[\]]"))
-    with warnings.catch_warnings():  # [[] means a bracket, today and in later versions of re
-        warnings.simplefilter("ignore", FutureWarning)
-        return tuple(Pattern(f"/{one}{end}") for one in dict.fromkeys(escaped))
+    found: list[Pattern] = []
+    for text in texts:
+        # Stars in a row say what one says, and would be tried in every combination.
+        names = [name if name == "**" else re.sub(r"\*+", "*", name) for name in parts_of(text)]
+        start = "/" if set(SEPARATORS) & set(text.rstrip(SEPARATORS)) else "/**/"
+        path, end = folded("/".join(names)), "/" if text.endswith(tuple(SEPARATORS)) else ""
+        escaped = (re.sub(signs, r"\\\g<0>", path) for signs in (r"[\\ ]", r"[\\ \[\]]"))
+        with warnings.catch_warnings():  # [[] means a bracket, today and in later versions of re
+            warnings.simplefilter("ignore", FutureWarning)
+            found += [Pattern(f"{start}{one}{end}") for one in dict.fromkeys(escaped)]
+    return tuple(found)
 
 
 def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
     """Return a path as it is; of a pattern that the shell left alone the images, sorted.
 
     A folder that cannot be read is returned as well: its job will say so. What is there under a
-    name with brackets is meant by it, in the middle of a pattern too. With a slash at its end a
-    pattern stands for folders.
+    name with brackets is meant by it. With a slash at its end a pattern stands for folders.
 
     Raises:
         UsageError: If the text is empty.
@@ -173,65 +168,42 @@ def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
         raise UsageError("an input is empty; give a file, a folder or a pattern")
     if is_there(Path(text)) or not glob.has_magic(text):
         return [text]
-    stars = _STARS.search(text)
-    if stars is None:
-        head, rest = os.path.split(text)
-    else:  # Python's own would run in circles through links
-        head, rest = text[: stars.start()] or stars[1], f"**/{text[stars.end() :] or '*'}"
-    names = parts_of(text)
-    found: list[str] = []
-    for folder, below in _folders(head):
-        # A private folder is to be named, not matched.
-        private = any(_is_private(part) and part not in names for part in below)
-        if private or not is_folder(Path(folder or os.curdir)):
-            continue
-        if below and not filters.enters(below):
-            continue
-        inside = walk(
-            folder or os.curdir,
-            filters,
-            recursive=stars is not None,
-            below=below,
-            hidden=rest.startswith("."),
+    folder = Path(text).anchor
+    names = [name for name in re.split(_SEPARATOR, text[len(folder) :]) if name]
+    while names[1:] and (is_there(Path(folder, names[0])) or not glob.has_magic(names[0])):
+        folder = os.path.join(folder, names.pop(0))  # noqa: PTH118 - which keeps a tree's mark
+    if text.endswith(tuple(SEPARATORS)):
+        below = os.path.join(*names, "")  # noqa: PTH118
+        return sorted(
+            os.path.join(folder, path)  # noqa: PTH118
+            for form in {below, below.replace("[", "[[]")}
+            for path in glob.glob(form, root_dir=folder or None)  # noqa: PTH207
+            if not _is_private(parts_of(path)[-1]) and filters.enters(parts_of(path))
         )
-        found += _matching(inside, folder, rest, left_out) if rest else [f"{folder}{os.sep}"]
-    return sorted(found, key=parts_of)
-
-
-def _matching(inside: Iterable[Found], folder: str, rest: str, left_out: LeftOut) -> Iterator[str]:
-    """Pick what fits the rest of a pattern; count what fits and is not read."""
-    patterns = _compiled(rest, os.path.normcase)
-    for one in inside:
-        path = os.path.join(folder, *one.parts) or os.curdir  # noqa: PTH118
-        if one.is_folder or _match(patterns, os.path.normcase("/".join(one.parts))):
+    if names[-1] == "**":
+        names.append("*")
+    found = []
+    if is_folder(Path(folder or os.curdir)):
+        for one in walk(folder or os.curdir, filters, names=tuple(names)):
+            path = os.path.join(folder, *one.parts) or os.curdir  # noqa: PTH118
             if one.is_unread:
                 left_out.add_unread(path)
             else:
-                yield path
+                found.append(path)
+    return sorted(found, key=parts_of)
 
 
-def _folders(head: str) -> list[tuple[str, Parts]]:
-    """List what the folders of a pattern stand for, each with its way from the first magic name."""
-    start = Path(head).anchor
-    found: list[tuple[str, Parts]] = [(start, ())]
-    for name in re.split(f"[{re.escape(SEPARATORS)}]+", head[len(start) :]):
-        found = [
-            (path, (*below, os.path.basename(path)) if below or path != literal else ())  # noqa: PTH119
-            for folder, below in found
-            for literal in [os.path.join(folder, name)]  # noqa: PTH118
-            for path in (
-                [literal]
-                if is_there(Path(literal)) or not glob.has_magic(name)
-                # Not Path.glob: it refuses absolute patterns, and a pattern may be one.
-                # Brackets are a choice of letters, and besides what they are in many names.
-                else dict.fromkeys(
-                    path
-                    for text in (name, name.replace("[", "[[]"))
-                    for path in glob.glob(os.path.join(glob.escape(folder), text))  # noqa: PTH118, PTH207
-                )
-            )
-        ]
-    return found
+def _fits(parts: Parts, names: Parts, *, begins: bool = False) -> bool:
+    """Whether a path fits the names of a pattern, or begins one that may."""
+    if not parts or not names:
+        return bool(names) if begins and not parts else not parts and not names
+    if names[0] == "**":
+        less = names[1:2] != ("**",) and _fits(parts[1:], names, begins=begins)
+        return less or _fits(parts, names[1:], begins=begins)
+    # Brackets are a choice of letters, and besides what they are in many names.
+    forms = (names[0], names[0].replace("[", "[[]"))
+    fits = any(fnmatch.fnmatch(parts[0], form) for form in forms)
+    return fits and _fits(parts[1:], names[1:], begins=begins)
 
 
 # ---- folders ------------------------------------------------------------------------------
@@ -241,10 +213,10 @@ def walk(
     folder: str,
     filters: Filters,
     *,
-    recursive: bool | None,
+    names: Parts = ("**", "*"),
     below: Parts = (),
     skip: Container[Identity] = (),
-    hidden: bool = False,
+    glance: bool = False,
 ) -> Iterator[Found]:
     """Find the images of a folder: first those of its first level, in any order.
 
@@ -255,10 +227,10 @@ def walk(
     Args:
         folder: Where to look.
         filters: What is left of what is found.
-        recursive: Whether to look below the first level too; None: in some folders there.
+        names: Those of a pattern that what is found fits; by default all fit.
         below: The way to ``folder`` from where patterns begin.
         skip: Folders that are left out wherever they are found.
-        hidden: Whether names that begin with a dot count.
+        glance: Whether to look into some folders only below the first level.
     """
     filters = filters.below(below)
     seen: set[Identity] = set()
@@ -271,11 +243,11 @@ def walk(
             number = identity(path)
             if number in seen or (parts and number in skip):
                 continue
-            if recursive is None and len(seen) > _MOST_GLANCED:
+            if glance and len(seen) > _MOST_GLANCED:
                 return
             seen.add(number)
             with os.scandir(path) as entries:
-                listing = [one for one in entries if hidden or not one.name.startswith(".")]
+                listing = [one for one in entries if not one.name.startswith(".")]
         except OSError as error:
             why = f"the folder cannot be read ({reason(error)})"
             problem = f"{why}; check the path and its permissions"
@@ -284,15 +256,17 @@ def walk(
         for entry in listing:
             way = (*parts, entry.name)
             if not _is_folder(entry):
-                yield from _looked_at(entry, way) if filters.takes((*below, *way)) else ()
+                if filters.takes((*below, *way)) and _fits(way, names):
+                    yield from _looked_at(entry, way)
             elif (
-                recursive is False or _is_private(entry.name) or not filters.enters((*below, *way))
+                _fits(way, names, begins=True)
+                and not _is_private(entry.name)
+                and filters.enters((*below, *way))
             ):
-                continue
-            elif entry.is_symlink():
-                heapq.heappush(links, way)
-            else:
-                folders.append(way)
+                if entry.is_symlink():
+                    heapq.heappush(links, way)
+                else:
+                    folders.append(way)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
