@@ -115,12 +115,7 @@ def is_installed(name: str) -> bool:
 
 
 def require_package(name: str, extra: str, what: str) -> None:
-    """Refuse what needs a package of an extra that is not installed.
-
-    Args:
-        name: The package.
-        extra: The extra of srcli that brings it.
-        what: What needs it: a command or an option.
+    """Refuse ``what``, a command or an option, without the package that ``srcli[extra]`` brings.
 
     Raises:
         UsageError: Saying what to install.
@@ -133,14 +128,10 @@ def require_package(name: str, extra: str, what: str) -> None:
 
 
 def require_at_least(low: int, **options: float | None) -> None:
-    """Refuse a setting below its smallest value.
-
-    Args:
-        low: The smallest value.
-        options: Values by the option's name, underscores for dashes; None is not set.
+    """Refuse an option below its smallest value or not finite; None is not set.
 
     Raises:
-        UsageError: Naming the first option whose value is smaller or not finite.
+        UsageError: Naming the first such option.
     """
     for name, value in options.items():
         if value is not None and not (math.isfinite(value) and value >= low):

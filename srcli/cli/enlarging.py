@@ -99,7 +99,6 @@ def estimate(config: BatchConfig, verbosity: Verbosity) -> None:
 def _stopping(
     config: BatchConfig, reporter: Reporter, stopper: Stopper, failed_list: Path | None
 ) -> Iterator[None]:
-    """Let a signal end the run with what is known so far."""
     try:
         yield
     except (KeyboardInterrupt, Exception) as stop:

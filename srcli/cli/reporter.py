@@ -176,7 +176,6 @@ def _mixed(sharpness: float | None) -> str:
 
 
 def _counts(summary: Summary) -> str:
-    """Say how much was done in which time, how many files came to what, and which ones failed."""
     text = format_counts(summary)
     if summary.pixels:
         took = format_duration(summary.seconds)

@@ -365,7 +365,6 @@ def _output_of(text: str) -> Path:
 
 
 def _check_reports(failed_list: Path | None, page: Path | None) -> None:
-    """Refuse what would only fail at the end."""
     if failed_list is not None:
         check_output(failed_list, "--failed-list")
     if page is not None:

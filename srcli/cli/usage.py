@@ -162,7 +162,6 @@ def _explained(error: Any) -> str:
 
 
 def _bad_value(error: Any, message: str) -> str:
-    """Return what a value must be, and what it is."""
     option = error.param.opts[0] if error.param.param_type_name == "option" else error.param.metavar
     if error.ctx.get_parameter_source(error.param.name).name == "ENVIRONMENT":
         option = error.param.envvar

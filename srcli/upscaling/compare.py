@@ -111,7 +111,6 @@ def _heading(enlarged: Sequence[Result], results: Sequence[Result]) -> dict[str,
 
 
 def _section(section: Template, result: Result, max_pixels: int) -> str:
-    """Show one picture, or why it cannot be shown."""
     assert result.before is not None
     assert result.after is not None
     width, height = result.after
@@ -148,7 +147,6 @@ def _middle(length: int, most: int) -> Span:
 
 
 def _pair(result: Result, rows: Span, columns: Span, max_pixels: int) -> tuple[Picture, Picture]:
-    """Read a window of a result, and enlarge what it was made of."""
     assert result.before is not None
     assert result.after is not None
     down = axis_weights(result.before[1], result.after[1], rows)

@@ -25,7 +25,7 @@ STREAM: Final = Path("-")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
-    """What to enlarge, how far, and where the results go.
+    """What to enlarge, how far, and where the results go: see the help of each option.
 
     Raises:
         UsageError: If a value is out of range.
@@ -66,7 +66,6 @@ class BatchConfig:
     """File suffix of the results without the dot; None keeps the input's."""
 
     recursive: bool = False
-    """Whether folders are searched below their first level."""
 
     include: tuple[str, ...] = ()
     """Patterns of which a file that a folder or a pattern gave must match one; none: all match.
@@ -80,34 +79,19 @@ class BatchConfig:
     """Patterns of files that are left out; a folder that matches one is left out as a whole."""
 
     existing: Literal["error", "skip", "overwrite"] = "error"
-    """What to do with an output that is already there."""
-
     model: str = AUTO
-    """Shipped name or weights file; ``auto`` chooses for each file."""
-
     quality: int = 95
-    """JPEG, WebP and AVIF quality, 1 to 100."""
-
     lossless: bool = False
-    """Lossless WebP, and AVIF at its best."""
-
     metadata: Literal["keep", "no-location", "strip"] = "keep"
-    """Whether EXIF, XMP, profile, resolution and texts are kept."""
-
     keep_times: bool = False
-    """Whether a result has the time at which its input was changed."""
+    fail_fast: bool = False
+    settings: Settings = field(default_factory=Settings)
 
     max_pixels: int = images.MAX_PIXELS
     """Pixels of an input beyond which it is refused as a decompression bomb."""
 
-    fail_fast: bool = False
-    """Whether the first failure ends the run."""
-
     jobs: int | None = None
     """Threads that read and write around the net; None chooses."""
-
-    settings: Settings = field(default_factory=Settings)
-    """How the net computes."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

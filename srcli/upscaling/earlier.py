@@ -74,7 +74,6 @@ def _form(template: str, model: str) -> str:
 
 
 def _originals_of(place: str, forms: list[re.Pattern[str]]) -> Iterator[str]:
-    """List where the original of a result would be, without an ending."""
     head, name = os.path.split(os.path.splitext(place)[0])  # noqa: PTH122
     for form in forms:
         match = form.fullmatch(name)
@@ -86,7 +85,6 @@ def _originals_of(place: str, forms: list[re.Pattern[str]]) -> Iterator[str]:
 
 @lru_cache(maxsize=1024)
 def _parents_of(folder: str) -> tuple[str, ...]:
-    """List where the originals of a folder of results would be."""
     names = Path(folder).parts
     found = []
     for index, name in enumerate(names):

@@ -62,7 +62,6 @@ class Nets:
         return self._loaded[name]
 
     def _sharpness(self, name: str) -> float | None:
-        """Return how far weights are mixed with their sharp sibling; None: they are not."""
         given = self._config.settings.sharpness
         if given is not None and self._config.given_model is not None:
             return given

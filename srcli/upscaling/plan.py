@@ -127,7 +127,6 @@ class _Given:
 
 
 def _given(config: BatchConfig, filters: Filters, left_out: LeftOut) -> list[_Given]:
-    """Resolve lists and patterns; each path once."""
     given: dict[Path, _Given] = {}
     for text in config.inputs:
         from_list = is_list(text)
@@ -204,7 +203,6 @@ def _folder_target(config: BatchConfig, root: str) -> Path:
 
 
 def _file_job(config: BatchConfig, given: _Given, *, alone: bool) -> Job:
-    """Name the result of what is no folder."""
     if config.output == STREAM or (config.output is None and given.is_stream):
         target = STREAM
     elif given.below:

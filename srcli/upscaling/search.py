@@ -132,7 +132,6 @@ class Filters:
 
 
 def _match(patterns: Iterable[Pattern], path: str) -> bool:
-    """Whether a pattern matches a path, or a folder on its way."""
     return any(pattern.match_file(path) is not None for pattern in patterns)
 
 

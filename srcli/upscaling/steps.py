@@ -195,7 +195,6 @@ class Steps:
                 work.claim.close()
 
     def _claims(self, work: Work) -> bool:
-        """Claim a result, so that runs which go over the same files share them."""
         target, result = work.job.target, work.result
         if target == STREAM:
             return True
@@ -214,7 +213,6 @@ class Steps:
         return result.status == "planned"
 
     def _check_absent(self, target: Path) -> None:
-        """Refuse a result that has appeared since the plan was made."""
         if self.config.existing == "error" and target != STREAM and is_there(target):
             raise OutputError(
                 f"{one_line(target)} has appeared meanwhile; use --overwrite or --skip-existing"
@@ -337,7 +335,6 @@ def _is_large(path: Path) -> bool:
 
 
 def _dated(source: Album | Scan, modified: int) -> Album | Scan:
-    """Let a picture keep the time at which its file was changed."""
     if isinstance(source, Scan):
         return replace(source, metadata=replace(source.metadata, modified=modified))
     first, *others = source.pictures
