@@ -316,7 +316,7 @@ def upscale(
         raise UsageError("--scale and --size exclude each other; give one")
     config = BatchConfig(
         inputs=tuple(inputs),
-        output=None if output is None else _output_of(output),
+        output=None if output is None else Path(output),
         into_folder=output is not None and output.endswith(_SLASHES),
         scale=3.0 if scale is None else scale,
         size=None if size is None else TargetSize.parse(size.strip()),
@@ -356,12 +356,6 @@ def upscale(
         enlarging.estimate(config, verbosity)
     else:
         enlarging.enlarge(config, verbosity, failed_list, compare)
-
-
-def _output_of(text: str) -> Path:
-    """Read a path; ``-/`` is a folder, not stdout."""
-    path = Path(text)
-    return path.absolute() if str(path) == "-" != text else path
 
 
 def _check_reports(failed_list: Path | None, page: Path | None) -> None:

@@ -7,16 +7,15 @@ Windows and macOS, as they are elsewhere.
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from srcli.errors import ImageError, OutputError
+from srcli.errors import ImageError
 from srcli.files import is_folder, is_pipe, is_there, one_line
-from srcli.imaging import images
 from srcli.imaging.formats import READABLE_SUFFIXES, format_of
 from srcli.imaging.kinds import format_at
 from srcli.upscaling.config import STREAM, BatchConfig, Job
@@ -24,7 +23,7 @@ from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut
 from srcli.upscaling.search import folded
 
-__all__ = ["check", "check_target"]
+__all__ = ["check"]
 
 _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 """Whether names are Unicode here, and their case does not count."""
@@ -117,24 +116,3 @@ def _places() -> Callable[[Path], str]:
         return folded(found) if _FOLDING else found
 
     return place
-
-
-def check_target(target: Path, sizes: Iterable[tuple[int, int]]) -> None:
-    """Fail before the work, not after it, where pictures of these sizes cannot be written.
-
-    Raises:
-        OutputError: If their format cannot hold them, or their folder cannot be made.
-    """
-    if target == STREAM:
-        return
-    for parent in target.parents:
-        # In this order: another thread may be making it at this very moment.
-        if not is_there(parent):
-            continue
-        if is_folder(parent) and os.access(parent, os.W_OK | os.X_OK):
-            break
-        shown = one_line(str(parent))
-        why = f"no permission in {shown}" if is_folder(parent) else f"{shown} is not a folder"
-        raise OutputError(f"cannot write {one_line(str(target))}: {why}; choose another --output")
-    for width, height in sizes:
-        images.check_size(target, width, height)

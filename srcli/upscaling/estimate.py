@@ -9,7 +9,6 @@ from srcli.errors import SrcliError
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import STREAM, BatchConfig, Job
-from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, begun, failure, look
 from srcli.upscaling.steps import BANDS_HELD, SCANNED_PIXELS, STREAMED_PIXELS
@@ -58,7 +57,8 @@ def _estimate(config: BatchConfig, nets: Nets, result: Result) -> None:
     data = sys.stdin.buffer.read() if job.source == STREAM else None
     header, copied = look(result, config, data)
     assert result.after is not None
-    check_target(job.target, [result.after])
+    if job.target != STREAM:
+        images.check_size(job.target, *result.after)
     if copied:
         result.model, result.patches = None, 0
         result.memory = _PROGRAM + _decoding(header)

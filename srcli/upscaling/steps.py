@@ -25,7 +25,6 @@ from srcli.imaging import images
 from srcli.imaging.images import Album, Levels, Metadata, Picture, Scan
 from srcli.upscaler import Upscaler
 from srcli.upscaling.config import STREAM, BatchConfig, Job
-from srcli.upscaling.conflicts import check_target
 from srcli.upscaling.nets import Nets
 from srcli.upscaling.results import Result, failure
 
@@ -156,8 +155,7 @@ class Steps:
             pictures = [source] if isinstance(source, Scan) else source.pictures
             before = [(one.width, one.height) for one in pictures]
             sizes = [self.config.result_size(*one) for one in before]
-            check_target(work.job.target, sizes)
-            if not self._claims(work):
+            if not self._claims(work, sizes):
                 return
             result = work.result
             result.before, result.after, result.pictures = before[0], sizes[0], len(before)
@@ -194,10 +192,12 @@ class Steps:
             if work.written is None:
                 work.claim.close()
 
-    def _claims(self, work: Work) -> bool:
+    def _claims(self, work: Work, sizes: list[tuple[int, int]]) -> bool:
         target, result = work.job.target, work.result
         if target == STREAM:
             return True
+        for size in sizes:
+            images.check_size(target, *size)
         try:
             ours = work.claim.enter_context(claimed(target))
         except OSError as error:
