@@ -6,7 +6,6 @@ import pytest
 from batch_files import configured, enlarge, listing, picture
 from PIL import Image
 
-from srcli.imaging import images
 from srcli.ops.spans import TargetSize
 from srcli.upscaler import Upscaler
 from srcli.upscaling import batch
@@ -122,26 +121,6 @@ def test_stripped_metadata_are_gone(tiny_weights):
         "strip": (None, {}, False),
         "no-location": ("Maker", {}, True),
     }
-
-
-# ---- many files at a time ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_results_come_in_the_order_of_the_jobs(tiny_weights, threads):
-    """However long each takes to read and write, the order and the pictures stay."""
-    sizes = [(90, 70), (3, 2), (60, 80), (5, 5), (2, 9), (70, 9)]
-    for number, size in enumerate(sizes):
-        picture(*size).save(f"{number}.png")
-    Path("2.png").write_bytes(b"broken")
-
-    results = enlarge("*.png", model=tiny_weights, jobs=threads, output=Path("out"))
-
-    assert [result.job.source.name for result in results] == [f"{n}.png" for n in range(6)]
-    assert [result.status for result in results].count("done") == 5
-    for number, (width, height) in enumerate(sizes):
-        if number != 2:
-            assert images.read_size(Path(f"out/{number}.png")) == (3 * width, 3 * height)
 
 
 def test_only_a_few_files_are_taken_ahead_of_the_net(tiny_weights):

@@ -31,8 +31,6 @@ def tool(name):
 
 child, peers, performance = map(tool, ("child", "peers", "performance"))
 
-# ---- counting -----------------------------------------------------------------------------
-
 
 def test_operations_are_those_of_the_convolutions():
     """Two for a multiply-add; rates are of what is kept, the share is of what is computed."""
@@ -47,9 +45,6 @@ def test_operations_are_those_of_the_convolutions():
     row = performance.network_row(shape, BASE, 0.5, 4 * performance.operations(shape, BASE))
     assert row["patches_per_second"] == pytest.approx(8)
     assert row["share"] == pytest.approx(0.5)
-
-
-# ---- the command --------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -30,9 +30,6 @@ def small(photo):
     return Image.fromarray(photo[:24, :40])
 
 
-# ---- the quality of a JPEG ----------------------------------------------------------------
-
-
 def test_libjpegs_own_qualities_are_found_exactly(small):
     """What Pillow wrote at a quality from 1 to 100 is of that quality, grey or not."""
     for image in (small, small.convert("L")):
@@ -60,9 +57,6 @@ def test_only_a_jpeg_says_how_much_it_has_lost(small):
         assert choose(found, BOTH).reason == f"{kind}: base"
 
 
-# ---- the choice ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("quality", "name"), [(1, "photo"), (84, "photo"), (85, "base"), (100, "base")]
 )
@@ -86,9 +80,6 @@ def test_without_photo_every_file_gets_base(small, monkeypatch, tiny_weights):
     assert general() == ("base",)
     assert found == Choice(name="base", reason="JPEG of quality 30: base, as there is no photo")
     assert choose(None, BOTH) == Choice(name="base", reason="unknown: base")
-
-
-# ---- for Python programs ------------------------------------------------------------------
 
 
 def test_a_program_chooses_by_a_path(small, tmp_path, monkeypatch, tiny_weights):

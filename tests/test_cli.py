@@ -32,9 +32,6 @@ def desk(desk, photo, tiny_config):
     return desk
 
 
-# ---- help and version ---------------------------------------------------------------------
-
-
 def words(text):
     """A text without line breaks, frames, and the backslash that keeps brackets from markup."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).replace("\\[", "[").split())
@@ -79,9 +76,6 @@ def test_the_names_that_set_takes_are_listed():
     names = [line.partition("=")[0] for line in text.stdout.splitlines()]
     assert [value["name"] for value in json.loads(values.stdout)] == names
     assert {"datasets", "model", "clip", "compile"} <= set(names)
-
-
-# ---- upscale ------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("desk")
@@ -151,9 +145,6 @@ def test_the_module_runs_as_a_program_at_a_terminal(desk, tiny_weights):
         assert line in shown
     assert b"\x1b[1m" not in shown, "NO_COLOR is set"
     assert images.read_size(desk / "photo_x3.png") == (291, 183)
-
-
-# ---- train, and the whole way ---------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("desk")

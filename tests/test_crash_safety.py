@@ -68,9 +68,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-# ---- killed -------------------------------------------------------------------------------
-
-
 def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights, server):
     """Killed at any moment and run again, it ends with an undisturbed run's bytes alone."""
     options = ["--model", tiny_weights, "--engine", "torch", "--recursive", "--skip-existing", "-q"]
@@ -116,9 +113,6 @@ def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu
     assert server.run(*command)[1] == 1
 
     assert sorted(contents(here / "out")) == ["0.png", "2.png", "3.png", "4.png", "5.png"]
-
-
-# ---- stopped ------------------------------------------------------------------------------
 
 
 def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, on_cpu, server):
@@ -208,9 +202,6 @@ def test_a_stdin_that_does_not_end_can_be_left(here, on_cpu, server):
     assert process.wait() == 130
     assert process.stdout == ""
     assert "\ninterrupted: 0 done, 0 skipped, 0 failed, 1 not begun" in process.stderr
-
-
-# ---- shared -------------------------------------------------------------------------------
 
 
 def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):

@@ -47,8 +47,6 @@ def test_the_program_enlarges_pictures_in_threads(tmp_path):
             assert image.size == (150, 100)
 
 
-# ---- the shell script ---------------------------------------------------------------------
-
 needs_shell = pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 
 

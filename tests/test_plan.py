@@ -162,62 +162,32 @@ def test_a_name_may_have_the_size_of_the_result():
 # ---- what cannot be ---------------------------------------------------------------------
 
 
-TWICE = "its result {} is also that of {}; rename one of them"
-
-
 @pytest.mark.parametrize(
     ("inputs", "options", "expected"),
     [
-        (
-            ["a.png"],
-            {"output": "a.doc"},
-            [f"its result a.doc has no known image suffix; use one of {KNOWN}"],
-        ),
-        (
-            ["there.png", "a.png"],
-            {},
-            ["there_x3.png is there already; use --overwrite or --skip-existing", None],
-        ),
+        (["a.png"], {"output": "a.doc"}, [f"no known image suffix; use one of {KNOWN}"]),
+        (["there.png", "a.png"], {}, ["there already; use --overwrite or --skip-existing", None]),
         (["there.png", "a.png"], {"existing": "skip"}, [None, None]),
         (["there.png", "a.png"], {"existing": "overwrite"}, [None, None]),
-        (
-            ["folder.png"],
-            {"existing": "overwrite"},
-            ["its result folder_x3.png is a folder; give another --output"],
-        ),
+        (["folder.png"], {"existing": "overwrite"}, ["is a folder; give another --output"]),
         # Whoever wants one place: none of them is done, the rest is.
         (
             ["one/c.png", "two/c.png", "a.png", "photos/c.png"],
             {"output": "out"},
-            [
-                *(TWICE.format("out/c.png", name) for name in ("two/c.png", "one/c.png")),
-                None,
-                TWICE.format("out/c.png", "one/c.png"),
-            ],
+            ["also that of two/c.png", "also that of one/c.png", None, "also that of one/c.png"],
         ),
         (
             ["a.png", "a.jpg"],
             {"format": "webp", "existing": "skip"},
-            [TWICE.format("a_x3.webp", "a.jpg"), TWICE.format("a_x3.webp", "a.png")],
+            ["also that of a.jpg; rename one of them", "also that of a.png; rename one of them"],
         ),
         # What is no picture takes no name from one, and fails when it is read.
-        (
-            ["a.png", "a.xmp", "a.nef", "gone/a.png"],
-            {"format": "webp", "output": "out"},
-            [None, None, None, None],
-        ),
+        (["a.png", "a.xmp", "a.nef", "gone/a.png"], {"format": "webp", "output": "o"}, [None] * 4),
         # A link to a folder of results makes no second place of it, even before it is filled.
-        (
-            ["one", "two"],
-            {},
-            [
-                TWICE.format("{here}/one_x3/c.png", "two/c.png"),
-                TWICE.format("{here}/two_x3/c.png", "one/c.png"),
-            ],
-        ),
+        (["one", "two"], {}, ["also that of two/c.png", "also that of one/c.png"]),
     ],
 )
-def test_what_cannot_be_is_known_before_anything_is_begun(here, inputs, options, expected):
+def test_what_cannot_be_is_known_before_anything_is_begun(inputs, options, expected):
     """Unknown formats, results that are there, and all of several inputs with one result."""
     touch("a.xmp", "a.png", "a.jpg", "there.png", "there_x3.png", "folder.png", "real/other")
     touch("one/c.png", "two/c.png", "photos/c.png")
@@ -228,7 +198,8 @@ def test_what_cannot_be_is_known_before_anything_is_begun(here, inputs, options,
 
     found = problems(selected(*inputs, **options))
 
-    assert found == [one and one.replace("{here}", str(here)) for one in expected]
+    for problem, text in zip(found, expected, strict=True):
+        assert problem is None if text is None else text in problem
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,6 @@ def stdin(data, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
-# ---- lists ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("data", "entries"),
     [
@@ -79,9 +76,6 @@ def test_the_one_failure_of_several_lands_where_it_belongs(output, target):
     touch("a.png", "file", "folder.png/other")
 
     assert targets(listed("a.png"), output=output, existing="overwrite") == {"a.png": target}
-
-
-# ---- stdin and stdout -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -160,9 +160,6 @@ def test_a_run_of_more_than_a_minute_is_announced(seconds, expected):
     assert [list(shown.progress.news()) for _ in range(2)] == [expected, []]
 
 
-# ---- what is known before a run -----------------------------------------------------------
-
-
 @pytest.mark.usefixtures("desk")
 def test_headers_say_what_a_run_has_before_it():
     """Pictures, pixels and bytes of what will be done; what is broken or done already is none."""

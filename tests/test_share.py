@@ -1,8 +1,5 @@
 """Several processes that split one list of files: who does which, and what each reports."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import command_runs
@@ -17,11 +14,6 @@ from srcli.errors import UsageError
 from srcli.upscaling import share as sharing
 from srcli.upscaling.config import Job
 from srcli.upscaling.share import Share, deal
-
-ROOT = Path(__file__).parents[1]
-
-
-# ---- which process this is ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,9 +55,6 @@ def test_values_that_cannot_be_meant_are_refused(environment, message):
     assert str(caught.value).startswith(message.removesuffix("…"))
 
 
-# ---- who does which file ------------------------------------------------------------------
-
-
 def shares(jobs, world_size):
     """What each of the processes is dealt."""
     return [deal(jobs, Share(rank=rank, world_size=world_size)) for rank in range(world_size)]
@@ -103,8 +92,6 @@ def test_the_order_of_the_plan_does_not_matter():
     assert [job.entry for job in first] == ["moving.gif"]
     assert len(second) == len(names) - 1
 
-
-# ---- the command --------------------------------------------------------------------------
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "sub/e.png")
 
@@ -170,25 +157,3 @@ def test_stdin_goes_to_the_first_process(run):
     assert [lines_of(one)[1]["done"] for one in both] == [1, 0]
     listed = run(0, "@-", data=b"photos/a.png\n").stderr
     assert listed.startswith("error: @- reads stdin, which several processes cannot share; give")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("photos")
-def test_torchrun_starts_processes_that_split(tiny_weights):
-    """The command of the documentation, with everything that torchrun adds."""
-    Path("photos/broken.png").unlink()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [
-            *(*launcher, "--nproc-per-node", "2", "-m", "srcli", "upscale", "photos", "-r"),
-            *("-m", str(tiny_weights), "--device", "cpu", "-o", "out"),
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert made("out") == sorted(NAMES)

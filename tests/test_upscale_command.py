@@ -18,9 +18,6 @@ from srcli.imaging import images
 pytestmark = pytest.mark.usefixtures("desk")
 
 
-# ---- codes --------------------------------------------------------------------------------
-
-
 def test_a_picture_too_large_for_the_memory_has_a_code_of_its_own(monkeypatch):
     """Out of memory alone is 5; beside another failure it is one of several, 1."""
 
@@ -31,9 +28,6 @@ def test_a_picture_too_large_for_the_memory_has_a_code_of_its_own(monkeypatch):
 
     assert run("in/a.png", "in/b.jpg").exit_code == 5
     assert run("in/a.png", "in/a.png/b.png", "-o", "out").exit_code == 5
-
-
-# ---- streams ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,9 +66,6 @@ def test_a_pipe_is_read_once(monkeypatch, options):
     assert Path("out.png").exists() is ("-n" not in options)
 
 
-# ---- what is on the disk ------------------------------------------------------------------
-
-
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
 def test_a_result_has_the_permissions_of_a_new_file():
     """Those that the user's mask leaves, not those of a private temporary file."""
@@ -85,9 +76,6 @@ def test_a_result_has_the_permissions_of_a_new_file():
         os.umask(previous)
 
     assert stat.S_IMODE(Path("in/a_x3.png").stat().st_mode) == 0o640
-
-
-# ---- what is reported -------------------------------------------------------------------------
 
 
 def test_quiet_leaves_errors_alone():
