@@ -142,34 +142,21 @@ def test_json_has_the_documented_fields():
     assert all(sorted(line) == sorted(fields) for line in lines)
     assert sorted(summary) == sorted(totals)
     assert [line["input"] for line in lines] == [line["entry"] for line in lines] == inputs
-    assert [line["status"] for line in lines] == ["done", "skipped", "failed", "failed", "skipped"]
-    assert [line["exit_code"] for line in lines] == [0, 0, 1, 1, 0]
-    assert [bool(line["message"]) for line in lines] == [False, True, True, True, True]
+    assert [(line["status"], line["exit_code"], bool(line["message"])) for line in lines] == [
+        *(("done", 0, False), ("skipped", 0, True), ("failed", 1, True)),
+        *(("failed", 1, True), ("skipped", 0, True)),
+    ]
     done = lines[0]
     assert (done["width"], done["height"]) == (16, 9)
     assert (done["output_width"], done["output_height"]) == (48, 27)
     assert (done["output"], done["pictures"], done["model"]) == ("in/b_x3.jpg", 1, "tiny")
     assert done["seconds"] > 0
     assert summary["seconds"] > 0
-    assert {name: summary[name] for name in totals if name != "seconds"} == {
-        "summary": True,
-        "planned": 0,
-        "patches": None,
-        "memory": None,
-        "disk": None,
-        "disk_free": None,
-        "done": 1,
-        "skipped": 2,
-        "failed": 2,
-        "unfinished": 0,
-        "megapixels": 0.001,
-        "failed_inputs": ["in/broken.png", "gone.png"],
-        "exit_code": 1,
-        "left_out": {},
-        "earlier_results": 0,
-        "rank": 0,
-        "world_size": 1,
-    }
+    counts = {"planned": 0, "done": 1, "skipped": 2, "failed": 2, "unfinished": 0, "exit_code": 1}
+    assert counts.items() <= summary.items()
+    assert (summary["megapixels"], summary["rank"], summary["world_size"]) == (0.001, 0, 1)
+    assert [summary[name] for name in ("patches", "memory", "disk", "disk_free")] == [None] * 4
+    assert summary["failed_inputs"] == ["in/broken.png", "gone.png"]
     assert result.exit_code == 1
 
 
