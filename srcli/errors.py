@@ -115,7 +115,7 @@ def is_installed(name: str) -> bool:
 
 
 def require_package(name: str, extra: str, what: str) -> None:
-    """Refuse ``what``, a command or an option, without the package that ``srcli[extra]`` brings.
+    """Refuse ``what``, a command or an option, without the package that an extra of srcli brings.
 
     Raises:
         UsageError: Saying what to install.
