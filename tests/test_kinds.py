@@ -145,21 +145,21 @@ def test_hdr_is_noticed(transfer, name):
 # ---- raws -----------------------------------------------------------------------------------
 
 
-def raw(kind=1, **options):
+def raw(kind=1, sensor="cfa", **options):
     """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
         writer.write(levels()[::2, ::2].copy(), subfiletype=kind, photometric="rgb", **options)
-        writer.write(levels(1)[..., 0], photometric=options.pop("sensor", "cfa"), subfiletype=0)
+        writer.write(levels(1)[..., 0], photometric=sensor, subfiletype=0)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        raw(subifds=1),
+        raw(subifds=1, sensor="minisblack"),
         raw(kind=0, subifds=1),
-        raw(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]),
+        raw(extratags=[(50706, 1, 4, b"\1\4\0\0", True)], sensor="minisblack"),
         raw(),
         b"II*\0\x10\0\0\0CR\2\0" + bytes(40),
         b"FUJIFILMCCD-RAW 0201" + bytes(40),

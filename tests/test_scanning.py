@@ -155,11 +155,10 @@ def in_one_strip(levels, path):
 
 
 def behind_its_copy(levels, path):
-    """Save a picture behind a smaller one of itself."""
+    """Save a picture behind a page that is called a copy."""
     with tifffile.TiffWriter(path) as writer:
-        for step in (2, 1):
-            part = levels[::step, ::step].copy()
-            writer.write(part, photometric="rgb", subfiletype=step - 1)
+        writer.write(255 - levels, photometric="rgb", subfiletype=1)
+        writer.write(levels, photometric="rgb")
 
 
 REFUSED = {
