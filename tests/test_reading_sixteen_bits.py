@@ -39,10 +39,21 @@ def bmp_of_48_bits():
         (plain_tiff(10, 1, 1, bytes(20)), r"of a kind that is not read \(samples_per_pixel not a"),
         (plain_tiff(12, 2, 3, bytes(72)), "3 samples of 12 bits in this way are not read; save"),
         (plain_tiff(8, 8, 4, bytes(64)), "4 samples of 8 bits in this way are not read; save"),
-        (plain_tiff(16, 9, 3, bytes(96)), "photometric interpretation 9, which is not read; save"),
+        (
+            plain_tiff(16, 9, 3, bytes(96)),
+            "photometric interpretation 9 of 16 bits, which is not",
+        ),
+        (plain_tiff(16, 8, 3, bytes(96)), "photometric interpretation 8 of 16 bits, which is not"),
         (bmp_of_48_bits(), r"of a kind that is not read \(.*48.*\); convert it"),
     ],
-    ids=["grey of 10 bits", "RGB of 12", "CIELAB with opacity", "CIELAB of ICC", "BMP of 48"],
+    ids=[
+        "grey of 10 bits",
+        "RGB of 12",
+        "CIELAB with opacity",
+        "of ICC",
+        "of 16 bits",
+        "BMP of 48",
+    ],
 )
 def test_what_is_not_read_is_not_called_damaged(data, line):
     """What nobody can decode is named, and what to do."""

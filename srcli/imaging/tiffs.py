@@ -129,11 +129,10 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
     if {*page.numbers(pages.SAMPLE_FORMAT, 1)} - _BOUNDED or page.depth > 16:
         kind = "floating-point, signed or 32-bit"
         raise ImageError(f"{kind} levels have no fixed range; convert it to 8 or 16 bits")
-    if page.photometric not in pages.READ:
-        raise ImageError(
-            f"photometric interpretation {page.photometric}, which is not read; {_OUT}"
-        )
     lab = page.photometric == pages.LAB
+    if page.photometric not in pages.READ or (lab and page.depth > 8):
+        kind = f"photometric interpretation {page.photometric} of {page.depth} bits"
+        raise ImageError(f"{kind}, which is not read; {_OUT}")
     whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
     unpacked = whole and page.packing != pages.JPEG
     if page.packing in pages.FOR_PILLOW or page.depth == 12:
@@ -142,10 +141,7 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
         return _by_pillow(page, data, notes)
     if page.is_separate and (pages.TILE_WIDTH in page.entries or page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
-    space = {"space": "rgb16"} if lab else {}
-    pixels = decoded("tiffload_buffer", data, page.size, page=page.index, **space)
-    if lab:
-        notes["CIELAB converted to sRGB"] = None
+    pixels = decoded("tiffload_buffer", data, page.size, page=page.index)
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])

@@ -26,21 +26,13 @@ def vips() -> Any:  # noqa: ANN401 - a module without types
     return pyvips
 
 
-def decoded(
-    loader: str,
-    data: bytes,
-    size: tuple[int, int],
-    *,
-    space: str | None = None,
-    **options: str | int,
-) -> NDArray[Any]:
+def decoded(loader: str, data: bytes, size: tuple[int, int], **options: str | int) -> NDArray[Any]:
     """Decode a file with one of libvips' loaders.
 
     Args:
         loader: Such as ``pngload_buffer``.
         data: Of the whole file.
         size: Width and height that its header states; the loader may have turned it.
-        space: A colour space of libvips to convert to; None: as stored.
         options: For the loader.
 
     Returns:
@@ -56,7 +48,6 @@ def decoded(
         image = pyvips.Operation.call(loader, data, **{"fail_on": "error", **options})
         if {image.width, image.height} != {*size}:  # its size is the one that was agreed to
             raise OSError("its headers contradict each other")
-        image = image.colourspace(space) if space else image
         pixels: NDArray[Any] = image.numpy().reshape(image.height, image.width, -1)
     except pyvips.Error as error:
         raise OSError(_last_line(str(error))) from error
