@@ -12,6 +12,7 @@ from srcli.errors import UsageError
 from srcli.evaluation import panels
 from srcli.evaluation.config import EvalConfig
 from srcli.evaluation.evaluate import evaluate
+from srcli.evaluation.pairs import Pair
 from srcli.evaluation.panels import draw, prepare, worst_window
 from srcli.imaging.images import Picture
 from srcli.ops.spans import Span
@@ -142,7 +143,9 @@ def test_many_views_stand_in_several_rows(monkeypatch, count, rows):
 )
 def test_every_image_has_a_panel_of_its_own(images, names):
     """Called by its stem where that is enough; no two by one name."""
-    assert prepare(Path("out"), images) == [Path(f"out/{name}.png") for name in names]
+    pairs = [Pair(image, image, lambda: None, ()) for image in images]
+
+    assert prepare(Path("out"), pairs) == [Path(f"out/{name}.png") for name in names]
 
 
 def test_the_images_are_not_written_over(tiny_weights):

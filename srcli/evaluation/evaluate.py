@@ -9,13 +9,12 @@ that the source paper trains on; its "accuracy" is measured on RGB, the border c
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from srcli.errors import DataError, UsageError
+from srcli.errors import DataError
 from srcli.evaluation import panels
 from srcli.evaluation.config import BASELINE, FILTERS, EvalConfig
-from srcli.evaluation.pairs import Pair, list_pairs
+from srcli.evaluation.pairs import list_pairs
 from srcli.evaluation.perceptual import METRICS, PerceptualScorer
 from srcli.evaluation.report import EvalReport, Score, short_labels
-from srcli.files import is_folder
 from srcli.imaging.images import Picture, eight_bits
 from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, luma, quantize
@@ -54,7 +53,7 @@ def evaluate(
     }
     first = next(iter(upscalers.values()))
     scorer = PerceptualScorer(config.metrics, first.device)
-    targets = _panel_files(config.panels, pairs)
+    targets = panels.prepare(config.panels, pairs) if config.panels else [None] * len(pairs)
     scores: list[Score] = []
     for done, (pair, target) in enumerate(zip(pairs, targets, strict=True), start=1):
         high, low = pair.read()
@@ -99,19 +98,6 @@ def _compare(
     except ValueError as error:  # it is too small
         raise DataError(f"{label} cannot be scored: {error}") from error
     return usual | scorer.scores(label, result, high)
-
-
-def _panel_files(folder: Path | None, pairs: Sequence[Pair]) -> list[Path | None]:
-    """Name each image's panel, and check before anything is computed that it can be written."""
-    if folder is None:
-        return [None] * len(pairs)
-    for source in {source for pair in pairs for source in pair.folders}:
-        if is_folder(folder) and folder.resolve() == source.resolve():
-            raise UsageError(
-                f"--panels {folder} is where the images are, which could be written over; "
-                "give another folder"
-            )
-    return [*panels.prepare(folder, [pair.name for pair in pairs])]
 
 
 def _draw_panel(

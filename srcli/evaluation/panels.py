@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from srcli.errors import OutputError
+from srcli.errors import OutputError, UsageError
+from srcli.evaluation.pairs import Pair
 from srcli.files import one_line, reason
 from srcli.imaging.pictures import Picture
 from srcli.ops.arrays import planes
@@ -29,15 +30,22 @@ View = tuple[str, Picture, str]
 """A title, a picture of the size of HR, and the caption below it."""
 
 
-def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
-    """Make the folder of the panels, and name them.
+def prepare(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Make the folder of the panels, and name that of each image.
 
     Panels are named after the stems of images such as ``baby.png`` or ``stl10/test/7``, or by
     their whole names where two share a stem.
 
     Raises:
         OutputError: If the folder cannot be made.
+        UsageError: If the images lie there.
     """
+    for source in {source for pair in pairs for source in pair.folders}:
+        if folder.resolve() == source.resolve():
+            raise UsageError(
+                f"--panels {folder} is where the images are, which could be written over; "
+                "give another folder"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +53,10 @@ def prepare(folder: Path, images: Sequence[str]) -> list[Path]:
             f"cannot write panels into {one_line(str(folder))}: {reason(error)}; "
             "give another --panels"
         ) from error
-    return [folder / f"{name}.png" for name in _names(images)]
+    flat = [pair.name.replace("/", "_") for pair in pairs]  # of stl10/test/7
+    stems = [Path(name).stem for name in flat]
+    are_unique = len({stem.casefold() for stem in stems}) == len(stems)
+    return [folder / f"{name}.png" for name in (stems if are_unique else flat)]
 
 
 def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Span, Span]:
@@ -89,10 +100,3 @@ def _detail(picture: Picture, window: tuple[Span, Span]) -> NDArray[np.uint8]:
 def _luma(picture: Picture) -> Tensor:
     """Return luma, ``(1, H, W)`` ``float64``."""
     return luma(dequantize(planes(picture.pixels)).double())
-
-
-def _names(images: Sequence[str]) -> list[str]:
-    """Name the panels of images, without suffix: by their stems where those tell them apart."""
-    flat = [name.replace("/", "_") for name in images]  # of stl10/test/7
-    stems = [Path(name).stem for name in flat]
-    return stems if len({stem.casefold() for stem in stems}) == len(stems) else flat
