@@ -35,7 +35,9 @@ from srcli.ops.spans import MAX_SCALE, Span, output_length
 __all__ = ["Settings", "Upscaler", "check_settings"]
 
 _Size = tuple[int, int] | None
-_Scalar = TypeVar("_Scalar", np.uint8, np.uint16, np.float32)
+_Given = TypeVar(
+    "_Given", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], Tensor, PillowImage
+)
 
 
 class Upscaler:
@@ -117,22 +119,13 @@ class Upscaler:
 
     @overload
     def __call__(
-        self,
-        image: str | PathLike[str] | PillowImage,
-        scale: float | None = ...,
-        *,
-        size: _Size = ...,
+        self, image: str | PathLike[str], scale: float | None = ..., *, size: _Size = ...
     ) -> PillowImage: ...
 
     @overload
     def __call__(
-        self, image: NDArray[_Scalar], scale: float | None = ..., *, size: _Size = ...
-    ) -> NDArray[_Scalar]: ...
-
-    @overload
-    def __call__(
-        self, image: Tensor, scale: float | None = ..., *, size: _Size = ...
-    ) -> Tensor: ...
+        self, image: _Given, scale: float | None = ..., *, size: _Size = ...
+    ) -> _Given: ...
 
     def __call__(self, image: Any, scale: float | None = None, *, size: _Size = None) -> Any:
         """Enlarge a picture, and return it as the kind that it was given as.

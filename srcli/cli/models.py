@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,8 +65,9 @@ def models(
         finite = json.loads(json.dumps(rows), parse_constant=lambda _: None)
         typer.echo(json.dumps(finite, indent=2))
     else:
-        for table in _model_tables(rows):
-            print_table(table)
+        print_table(_model_table(rows))
+        if any(row["scores"] for row in rows):
+            print_table(_score_table(rows))
         if model is not None:
             typer.echo(json.dumps(rows[0]["training"], indent=2))
     for fault in faults:
@@ -99,8 +99,7 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
     }
 
 
-def _model_tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
-    """Make the tables: the weights, and their scores."""
+def _model_table(rows: list[dict[str, Any]]) -> Table:
     table = Table()
     for column in ("name", "for", "parameters", "GMAC per patch", "scales", "degradation"):
         left = column in {"name", "for", "degradation"}
@@ -114,9 +113,7 @@ def _model_tables(rows: list[dict[str, Any]]) -> Iterator[Table]:
             " ".join(f"x{scale:g}" for scale in row["scales"]),
             _shown(str(row["degradation"])),
         )
-    yield table
-    if any(row["scores"] for row in rows):
-        yield _score_table(rows)
+    return table
 
 
 def _score_table(rows: list[dict[str, Any]]) -> Table:

@@ -8,10 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Pixels", "Planes", "interleaved", "planes", "planes_of"]
-
-Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32] | Tensor
-"""``HxW``, ``HxWx3`` or ``HxWx4`` as an array, ``(C, H, W)`` with C 1, 3 or 4 as a tensor."""
+__all__ = ["Planes", "interleaved", "planes", "planes_of"]
 
 _BITS = {torch.uint8: 8, torch.uint16: 16, torch.float32: None}
 
@@ -47,8 +44,11 @@ def interleaved(tensor: Tensor) -> NDArray[Any]:
 def planes_of(image: object) -> Planes:
     """Take apart what an upscaler was called with.
 
+    Args:
+        image: An array, ``HxW``, ``HxWx3`` or ``HxWx4``, or a tensor, ``(C, H, W)``.
+
     Raises:
-        TypeError: If it is none of :data:`Pixels`; says what to do.
+        TypeError: If it is nothing of the kind; says what to do.
     """
     if isinstance(image, np.ndarray):
         return _planes_of_array(image)
