@@ -31,22 +31,16 @@ def library():
     return pytest.importorskip("torchmetrics.functional.image", exc_type=ImportError)
 
 
-@pytest.fixture
-def set_of_one(here, photo):
-    """A working directory with a folder ``HR`` of one picture, 194 x 183 pixels."""
-    Path("HR").mkdir()
-    Image.fromarray(np.tile(photo, (3, 2, 1))).save("HR/a.png")
-    return here
-
-
 def batch(pixels):
     """An image as torchmetrics takes it, ``(1, 3, H, W)`` in [0, 1]."""
     return torch.from_numpy(np.asarray(pixels, np.float32)).permute(2, 0, 1)[None] / 255
 
 
-@pytest.mark.usefixtures("set_of_one")
-def test_added_metrics_stand_in_every_output(library, tiny_weights, monkeypatch):
+@pytest.mark.usefixtures("here")
+def test_added_metrics_stand_in_every_output(library, photo, tiny_weights, monkeypatch):
     """Table, JSON, CSV and panels have them behind PSNR and SSIM, by one name each."""
+    Path("HR").mkdir()
+    Image.fromarray(np.tile(photo, (3, 2, 1))).save("HR/a.png")
     captions = []
     monkeypatch.setattr(panels, "draw", lambda _, views, __: captions.append(views[1][2]))
     options = ("-m", tiny_weights, "--metric", "ms-ssim,psnr", "--metric", "vif")
@@ -99,7 +93,7 @@ def test_a_metric_that_is_better_when_lower_has_a_star():
 # ---- what is missing ----------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("set_of_one")
+@pytest.mark.usefixtures("paired")
 @pytest.mark.parametrize("module", ["torchmetrics.functional", "torchvision"])
 def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):
     """The line says what to install without another torch."""
@@ -115,7 +109,7 @@ def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):
     assert result.stderr.endswith(f"pip install 'srcli[metrics]' torch=={version}\n")
 
 
-@pytest.mark.usefixtures("set_of_one", "library")
+@pytest.mark.usefixtures("paired", "library")
 def test_a_torchvision_of_another_torch_is_named(monkeypatch, tiny_weights):
     """Its import fails with whatever torch raises; that is one line."""
     Path("torchvision.py").write_text("raise RuntimeError('operator nms does not exist.\\nx')")

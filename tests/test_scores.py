@@ -3,14 +3,12 @@
 import hashlib
 import importlib.util
 import json
-import shutil
 import sys
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
-from srcli import files
 from srcli.evaluation.config import EvalConfig
 from srcli.evaluation.evaluate import evaluate
 from srcli.model import weights
@@ -87,32 +85,6 @@ def test_the_tables_are_of_the_whole_sets():
     for row in rows("strengths"):
         assert row["lr"] == str(Degradation.parse(scores.STRENGTHS[row["strength"]]))
         assert row["images"] == 20
-
-
-def test_one_command_makes_a_table(tmp_path, monkeypatch, capsys, image_folder, tiny_weights):
-    """It is filled, the rest of its page is kept, and the headers get their scores."""
-    names = ("base", "photo")
-    for folder in ("set5", "set14/HR", "docs"):
-        (tmp_path / folder).mkdir(parents=True)
-        shutil.copy(image_folder / "0.png", tmp_path / folder)
-    paths = {name: Path(shutil.copy(tiny_weights, tmp_path / name)) for name in names}
-    page = "before\n<!-- scores:begin -->\n{}<!-- scores:end -->\nafter\n"
-    (tmp_path / "README.md").write_text(page.format("old\n"), encoding="utf-8")
-    monkeypatch.setattr(files, "shipped", lambda: paths)
-    monkeypatch.setattr(scores, "ROOT", tmp_path)
-    monkeypatch.setattr(scores, "RESULTS", tmp_path / "scores.json")
-    monkeypatch.setattr(sys, "argv", ["scores.py", str(tmp_path), "--only", "scores", "--record"])
-
-    scores.main()
-
-    table, results = capsys.readouterr().out.strip(), json.loads(scores.RESULTS.read_text("utf-8"))
-    assert (tmp_path / "README.md").read_text("utf-8") == page.format(f"{table}\n")
-    assert len(shown("scores")) == 6
-    for name, path in paths.items():
-        assert results["weights"][name] == hashlib.sha256(path.read_bytes()).hexdigest()
-        recorded = weights.read_header(path).scores
-        means = [row["mean"][name] for row in results["blocks"]["scores"]["rows"]]
-        assert [line.psnr for line in recorded] == [mean["psnr"] for mean in means]
 
 
 @pytest.mark.parametrize(("name", "limit", "least"), [("set5", 5, 34.0), ("set14", 3, 25.5)])
