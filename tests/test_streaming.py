@@ -17,8 +17,7 @@ from writing_files import write
 from srcli.errors import OutputError
 from srcli.imaging import images
 from srcli.upscaler import Settings, Upscaler
-from srcli.upscaling import batch, estimate, steps
-from srcli.upscaling.plan import plan
+from srcli.upscaling import estimate, steps
 
 NAMES = ["a.png", "a.tif", "a.ppm", "a.jpg", "a.webp"]
 
@@ -42,7 +41,6 @@ def levels(height, width, channels=3, dtype=np.uint8):
 SETTINGS = Settings(device="cpu", dtype="fp32", tile=120)
 """In fp32 on the CPU, in single patches."""
 
-configured = partial(batch_files.configured, settings=SETTINGS)
 enlarge = partial(batch_files.enlarge, settings=SETTINGS)
 
 
@@ -101,54 +99,47 @@ def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, 
 
 
 @pytest.mark.usefixtures("here", "streaming")
-@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "out of memory"])
-def test_what_fails_halfway_leaves_nothing(plain_weights, monkeypatch, damaged):
-    """The writer stops; neither its file nor its folder is there, and the next file is done."""
+@pytest.mark.parametrize(
+    ("cause", "code", "message"),
+    [
+        ("damage", 1, "a.png: "),
+        ("memory", 5, "a.png: the result does not fit into memory"),
+        ("disk", 1, "out/a.png: the disk is full"),
+    ],
+)
+def test_what_fails_halfway_leaves_nothing(plain_weights, monkeypatch, cause, code, message):
+    """Net and writer stop; neither a file nor a folder is there, and the next file is done."""
     write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
     write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
-    bands = Upscaler.bands
+    bands, write_rows, computed = Upscaler.bands, images.write_rows, []
 
-    def failing(self, given, size, on_progress):
-        for number, band in enumerate(bands(self, given, size, on_progress)):
-            if size[0] > 1000 and number == 4:
+    def counted(self, given, size, on_progress):
+        for band in bands(self, given, size, on_progress):
+            computed.append(size[0])
+            if cause == "memory" and computed == [2100] * 5:
                 raise MemoryError
             yield band
 
-    if damaged:
+    def full(rows, path, **options):
+        if path.name == "a.png":
+            next(rows)
+            raise OutputError(f"{path}: the disk is full")
+        return write_rows(rows, path, **options)
+
+    monkeypatch.setattr(Upscaler, "bands", counted)
+    if cause == "damage":
         whole = Path("a.png").read_bytes()
         Path("a.png").write_bytes(whole[: len(whole) // 3])
-    else:
-        monkeypatch.setattr(Upscaler, "bands", failing)
+    elif cause == "disk":
+        monkeypatch.setattr(images, "write_rows", full)
 
     failed, done = enlarge("a.png", "b.png", model=plain_weights, jobs=1, output=Path("out"))
 
-    assert (failed.status, failed.exit_code, done.status) == ("failed", 1 if damaged else 5, "done")
-    expected = "a.png: " if damaged else "a.png: the result does not fit into memory"
-    assert failed.message.startswith(expected)
+    assert (failed.status, failed.exit_code, done.status) == ("failed", code, "done")
+    assert failed.message.startswith(message)
+    assert computed.count(2100) < 10  # of eighteen
     assert [path.name for path in Path("out").iterdir()] == ["b.png"]
     assert not any(thread.name.startswith("srcli-files") for thread in threading.enumerate())
-
-
-@pytest.mark.usefixtures("here", "streaming")
-def test_a_full_disk_stops_the_net(plain_weights, monkeypatch):
-    """When the writer has failed no more rows are computed, and its reason is the file's."""
-    write(images.Picture(pixels=levels(900, 60)), Path("a.png"))
-    taken = []
-
-    def full(bands, path, **_):
-        taken.append(next(iter(bands)).height)
-        raise OutputError(f"{path}: the disk is full; free some space")
-
-    monkeypatch.setattr(images, "write_rows", full)
-    shares = []
-    config = configured("a.png", model=str(plain_weights))
-
-    (result,) = batch.run(config, plan(config), on_progress=lambda _, share: shares.append(share))
-
-    assert result.status == "failed"
-    assert result.message == "a_x3.png: the disk is full; free some space"
-    assert taken == [120]
-    assert max(shares) < 0.5
 
 
 PEAK = """

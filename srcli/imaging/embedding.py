@@ -10,6 +10,8 @@ from PIL.PngImagePlugin import PngInfo
 from srcli.imaging.colour import hdr_of
 from srcli.imaging.exif import (
     DAMAGED,
+    PREFIX,
+    RESOLUTION,
     directories_of,
     fitted_exif,
     has_maker_note,
@@ -31,11 +33,9 @@ _SEGMENT: Final = 65533
 _JPEG_MOST: Final = {"comment": _SEGMENT, "iptc": 65506}
 """Of IPTC it holds less, by the names that come before it."""
 
-_EXIF_NAME: Final = b"Exif\0\0"
 _XMP_NAME: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _PROFILE, _XMP, _IPTC = 34675, 700, 33723
 _BYTE, _UNDEFINED = 1, 7
-_RESOLUTION: Final = (282, 283, 296)
 
 _CHUNKS: Final = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"sRGB": 1}
 """Chunks of a PNG that say what its colours are, which Pillow puts in their place; their bytes."""
@@ -63,7 +63,7 @@ class Embedded:
         fields = ("icc_profile", "exif", "xmp", "dpi", "comment")
         options: dict[str, Any] = {field: getattr(self.metadata, field) for field in fields}
         if name in {"PNG", "WEBP"} and self.metadata.exif:
-            options["exif"] = self.metadata.exif.removeprefix(_EXIF_NAME)
+            options["exif"] = self.metadata.exif.removeprefix(PREFIX)
         if name == "BMP" and not self.metadata.dpi:
             options["dpi"] = (0, 0)  # or Pillow would make up 96
         if name == "JPEG":
@@ -102,10 +102,10 @@ class Embedded:
         found = self.metadata
         parts: dict[int, Directory] = {}
         if found.exif:
-            stream = io.BytesIO(found.exif.removeprefix(_EXIF_NAME))
+            stream = io.BytesIO(found.exif.removeprefix(PREFIX))
             parts, *_ = directories_of(stream, order=order)
-        main = dict.fromkeys(_RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
-        if found.dpi and not {*_RESOLUTION[:2]} <= parts.get(MAIN, {}).keys():
+        main = dict.fromkeys(RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
+        if found.dpi and not {*RESOLUTION[:2]} <= parts.get(MAIN, {}).keys():
             main |= resolution_tags(found.dpi, order)
         blocks = {
             _PROFILE: (_UNDEFINED, found.icc_profile),

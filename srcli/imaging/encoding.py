@@ -82,11 +82,11 @@ def _timing(pictures: Sequence[Picture], how: Encoding) -> dict[str, Any]:
     name, plays = how.format, 1 if how.loop is None else how.loop
     times = [_PAGE_MILLISECONDS if each.duration is None else each.duration for each in pictures]
     durations: list[float] = [min(max(each, 0), _LONGEST[name]) for each in times]
-    if name == "PNG":
-        return {"duration": durations, "loop": min(plays, 2**31 - 1), "disposal": 0, "blend": 0}
     if name == "GIF":  # the shortest time but none is a hundredth of a second
         durations = [10 * max(round(each / 10), each > 0) for each in durations]
-    return {"duration": list(map(round, durations)), "loop": min(plays, 65535)}
+    if name != "PNG":
+        durations = list(map(round, durations))
+    return {"duration": durations, "loop": min(plays, 65535)}
 
 
 def image_of(picture: Picture) -> Image.Image:

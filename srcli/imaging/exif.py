@@ -33,7 +33,7 @@ from srcli.imaging.ifd import (
 )
 from srcli.imaging.pictures import Picture, turned_point
 
-_PREFIX: Final = b"Exif\0\0"
+PREFIX: Final = b"Exif\0\0"
 _MAKER_NOTE: Final = 0x927C
 _ORIENTATION, _COLOUR_SPACE, _INTEROP_INDEX = 0x112, 0xA001, 1
 _WIDTHS: Final = frozenset({(MAIN, 0x100), (EXIF, 0xA002), (INTEROP, 0x1001)})
@@ -53,7 +53,7 @@ _OF_MICROSCOPES: Final = re.compile(
 )
 """Descriptions that state sizes in pixels, or how large one is."""
 
-_RESOLUTION: Final = (0x11A, 0x11B, 0x128)
+RESOLUTION: Final = (0x11A, 0x11B, 0x128)
 _PACKETS: Final = (0x2BC, 0x83BB, 0x8649)
 """XMP, IPTC and resources of Photoshop, which may name a place."""
 
@@ -105,7 +105,7 @@ def directories_of(
 def _block(parts: dict[int, Directory], order: str) -> bytes:
     layout = Layout(order, big=False)
     head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
-    return _PREFIX + head + laid_out({MAIN: {}, **parts}, 8, layout)
+    return PREFIX + head + laid_out({MAIN: {}, **parts}, 8, layout)
 
 
 def block_of(stream: BinaryIO, place: int) -> tuple[bytes | None, bool]:
@@ -128,19 +128,19 @@ def resolution_tags(dpi: tuple[float, float], order: str) -> Directory:
     """Make the tags that state a resolution in pixels per inch."""
     across, down = (struct.pack(f"{order}II", round(side * 10_000), 10_000) for side in dpi)
     values = (RATIONAL, across), (RATIONAL, down), (SHORT, struct.pack(f"{order}H", 2))
-    return dict(zip(_RESOLUTION, values, strict=True))
+    return dict(zip(RESOLUTION, values, strict=True))
 
 
 def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
     """State a resolution in an EXIF block that may be there already, where it says none."""
     if block is None:
         return _block({MAIN: resolution_tags(dpi, "<")}, "<")
-    stream = io.BytesIO(block.removeprefix(_PREFIX))
+    stream = io.BytesIO(block.removeprefix(PREFIX))
     layout, place = first_of(stream)
-    if {*_RESOLUTION[:2]} <= {each.tag for each in entries_at(stream, layout, place, MAIN)}:
+    if {*RESOLUTION[:2]} <= {each.tag for each in entries_at(stream, layout, place, MAIN)}:
         return block
     add_tags(stream, None, {MAIN: resolution_tags(dpi, layout.order)})
-    return _PREFIX + stream.getvalue()
+    return PREFIX + stream.getvalue()
 
 
 def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
@@ -149,7 +149,7 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
     Returns:
         The block, None where nothing fits, and the names of what was left out.
     """
-    parts, order, noted = directories_of(io.BytesIO(block.removeprefix(_PREFIX)))
+    parts, order, noted = directories_of(io.BytesIO(block.removeprefix(PREFIX)))
     names = ["maker's notes"] if noted else []
     values = [
         (len(data) if len(data) > _INLINE else 0, number, tag)
@@ -170,7 +170,7 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
 
 def has_maker_note(block: bytes) -> bool:
     """Whether a sound EXIF block holds what only its camera's maker understands."""
-    return directories_of(io.BytesIO(block.removeprefix(_PREFIX)))[2]
+    return directories_of(io.BytesIO(block.removeprefix(PREFIX)))[2]
 
 
 # ---- changing in place --------------------------------------------------------------------
@@ -181,7 +181,7 @@ class _Block:
 
     def __init__(self, block: bytes) -> None:
         """Find its values; ValueError, OverflowError or struct.error if it is none."""
-        self.data = bytearray(block.removeprefix(_PREFIX))
+        self.data = bytearray(block.removeprefix(PREFIX))
         stream = io.BytesIO(self.data)
         self.layout, self.first = first_of(stream)
         if self.layout.big:
@@ -309,7 +309,7 @@ def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None
         block.take_out(entries, gone)
     left = {each.tag for part in found.values() for each in part if each.place not in gone}
     _Block(bytes(block.data))  # values that lie in one another may have spoilt it
-    whole = _PREFIX + bytes(block.data) if left - PARENTS.keys() else None
+    whole = PREFIX + bytes(block.data) if left - PARENTS.keys() else None
     return whole, tuple(dict.fromkeys(notes))
 
 
@@ -332,4 +332,4 @@ def without_location(block: bytes) -> bytes | None:
         found.data[start : start + length] = bytes(length)
     pointers = {each.place for each in found.found[MAIN] if each.tag == GPS}
     found.take_out(found.found[MAIN], pointers)
-    return _PREFIX + bytes(found.data)
+    return PREFIX + bytes(found.data)

@@ -169,10 +169,7 @@ _WRITE_PROBLEMS: Final = {
 
 @contextmanager
 def _named(where: str) -> Iterator[None]:
-    """Report as one ``OutputError`` in one line why a file could not be written.
-
-    Encoders raise as variously as decoders do, and the reader of the message needs one line.
-    """
+    """Report whatever encoders raise as one ``OutputError`` of one line."""
     try:
         yield
     except Exception as error:
@@ -200,10 +197,7 @@ def _appearing(path: Path, modified: int | None) -> Iterator[BinaryIO]:
 
 
 class _Sink(io.FileIO):
-    """A file that hides its descriptor, so that Pillow writes through Python.
-
-    Pillow's C code would write to the descriptor itself and forget why that failed.
-    """
+    """A file that hides its descriptor, to which Pillow would write, and forget what failed."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation
@@ -238,29 +232,17 @@ def _fitted(picture: Picture, name: str) -> Picture:
 
 
 def _held_by(album: Album, name: str) -> tuple[Picture, ...]:
-    """Return the pictures of an album that a format holds."""
+    """Return the pictures of an album that a format holds: frames are of one size and kind."""
     pictures, form = album.pictures, FORMATS[name]
-    if form.pages or (form.frames and _are_alike(pictures)):
-        return pictures
-    return pictures[:1]
-
-
-def _are_alike(pictures: tuple[Picture, ...]) -> bool:
-    """Whether pictures are of one size and kind, as the frames of an animation are."""
     kinds = {(each.pixels.shape, each.pixels.dtype, each.alpha is None) for each in pictures}
-    return len(kinds) == 1
+    return pictures if form.pages or (form.frames and len(kinds) == 1) else pictures[:1]
 
 
 # ---- what it cannot hold ------------------------------------------------------------------
 
 
 def _notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple[str, ...]:
-    """Say what a format cannot hold of an album, with what it stores besides the pixels.
-
-    Returns:
-        One short line for each loss, without a file name; of the same words for every album
-        with the same losses.
-    """
+    """Say in a short line each what a format cannot hold of an album."""
     name, form, held = how.format, FORMATS[how.format], _held_by(album, how.format)
     count, timed = len(album.pictures), album.pictures[0].duration is not None
     several, gif = len(held) == count > 1, name == "GIF"

@@ -72,8 +72,6 @@ _LEFT_BEHIND: Final = (
 _MOST: Final = 1 << 24
 """Bytes of a packet that is looked into; no sound one comes near."""
 
-_LOST: Final = "XMP regions cannot follow the pixels: dropped"
-
 _LONG: Final = 1024
 """Letters of an attribute that goes into the extension, such as notes of phones."""
 
@@ -87,8 +85,8 @@ _PLACE: Final = re.compile(
 )
 """What is in the names of properties that say where a picture was taken, also in DJI's way."""
 
-_UNREADABLE: Final = (ValueError, ExpatError, RecursionError)
-"""What is raised where a packet must not, or cannot, be parsed."""
+_UNREADABLE: Final = (ValueError, OverflowError, ExpatError, RecursionError)
+"""What is raised where a packet must not, or cannot, be parsed, or states no sound numbers."""
 
 _Node = minidom.Element | minidom.Attr
 
@@ -198,8 +196,9 @@ def _fitted(document: minidom.Document, picture: Picture) -> Iterator[str]:
         elif _is_of_pixels(space, name, turned=picture.metadata.orientation != 1):
             _take_out(node)
             yield f"XMP {'crop' if space == _CROP else name} cannot follow the pixels: dropped"
-    for follow in (_panorama, _areas, _regions):
-        yield from follow(document, picture)
+    yield from _panorama(document, picture)
+    yield from _areas(document, picture)
+    _regions(document, picture)
 
 
 def _is_left_behind(space: str, name: str) -> bool:
@@ -228,10 +227,7 @@ def _panorama(document: minidom.Document, picture: Picture) -> Iterator[str]:
         return
     for node, side in found:
         ratio = picture.width / width if side in {"Left", "Width"} else picture.height / height
-        try:
-            _put(node, str(round(float(_text(node)) * ratio)))
-        except (ValueError, OverflowError):
-            _take_out(node)
+        _put(node, str(round(float(_text(node)) * ratio)))
 
 
 def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
@@ -247,7 +243,7 @@ def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
             continue
         unit = _property(element, _AREA, "unit")
         if unit is not None and _text(unit) != "normalized":
-            yield _LOST
+            yield "XMP regions cannot follow the pixels: dropped"
             _take_out(element)
             continue
         x, y = turned_point(*places, orientation)
@@ -255,18 +251,12 @@ def _areas(document: minidom.Document, picture: Picture) -> Iterator[str]:
         _set(element, _AREA, x=x, y=y, **({"w": sides[1], "h": sides[0]} if sides else {}))
 
 
-def _regions(document: minidom.Document, picture: Picture) -> Iterator[str]:
+def _regions(document: minidom.Document, picture: Picture) -> None:
     """Turn the rectangles of Microsoft: left, top, width and height in parts of the sides."""
     orientation = picture.metadata.orientation
-    for node in _nodes(document, _REGION) if orientation != 1 else []:
-        if _local(node) != "Rectangle":
-            continue
-        try:
-            left, top, width, height = map(float, _text(node).split(","))
-        except ValueError:
-            _take_out(node)
-            yield _LOST
-            continue
+    rectangles = [each for each in _nodes(document, _REGION) if _local(each) == "Rectangle"]
+    for node in rectangles if orientation != 1 else []:
+        left, top, width, height = map(float, _text(node).split(","))
         x, y = turned_point(left + width / 2, top + height / 2, orientation)
         width, height = (height, width) if orientation >= 5 else (width, height)
         _put(node, ", ".join(f"{v:.6g}" for v in (x - width / 2, y - height / 2, width, height)))
