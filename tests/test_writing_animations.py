@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pyvips
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,7 +121,7 @@ def test_what_does_not_move_does_not_flicker_in_a_gif(tmp_path):
 
 @pytest.mark.parametrize("big", [False, True])
 def test_pages_are_exact_at_every_size_and_depth(tmp_path, monkeypatch, big):
-    """Two independent decoders find every page as it was, in TIFF and BigTIFF."""
+    """A decoder of others finds every page as it was, in TIFF and BigTIFF."""
     if big:
         monkeypatch.setattr("srcli.imaging.streaming._BIG", 1000)
     sides = [(1, 1), (5, 7), (300, 601)]
@@ -136,14 +135,11 @@ def test_pages_are_exact_at_every_size_and_depth(tmp_path, monkeypatch, big):
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff is big
         for page, picture in zip(file.pages, pictures, strict=True):
-            assert (picture.height, picture.width) == (page.imagelength, page.imagewidth)
+            parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
+            levels = np.concatenate(parts, axis=2)
+            np.testing.assert_array_equal(levels, page.asarray().reshape(levels.shape))
             assert picture.pixels.dtype == page.dtype
             assert page.extrasamples == (() if picture.alpha is None else (2,))
-    for number, picture in enumerate(pictures):
-        parts = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha]
-        levels = np.concatenate(parts, axis=2)
-        found = pyvips.Image.new_from_file(str(path), page=number).numpy()
-        np.testing.assert_array_equal(levels, found.reshape(levels.shape))
 
 
 @pytest.mark.parametrize("loop", [None, 0, 1, 7])

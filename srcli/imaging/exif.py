@@ -57,9 +57,6 @@ RESOLUTION: Final = (0x11A, 0x11B, 0x128)
 _PACKETS: Final = (0x2BC, 0x83BB, 0x8649)
 """XMP, IPTC and resources of Photoshop, which may name a place."""
 
-_INLINE: Final = 4
-"""Bytes of a value that stands in its entry itself."""
-
 _STORAGE: Final = frozenset(
     {0xFE, 0xFF, 0x102, 0x103, 0x106, 0x10A, 0x111, 0x115, 0x116, 0x117, 0x118, 0x119, 0x11C}
     | {*range(0x120, 0x126), 0x12D, 0x13D, *range(0x140, 0x149), 0x14A, *range(0x14C, 0x157)}
@@ -152,7 +149,7 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
     parts, order, noted = directories_of(io.BytesIO(block.removeprefix(PREFIX)))
     names = ["maker's notes"] if noted else []
     values = [
-        (len(data) if len(data) > _INLINE else 0, number, tag)
+        (len(data) if len(data) > 4 else 0, number, tag)  # or it stands in its entry itself
         for number, part in parts.items()
         for tag, (_, data) in part.items()
     ]
