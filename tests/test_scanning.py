@@ -68,6 +68,7 @@ WAYS = {
     "bigtiff": (by_tifffile, "a.tif", GREY, {"bigtiff": True, "compression": "zlib"}),
     "tiff-lzw": (by_vips, "a.tif", DEEP, {"compression": "lzw", "predictor": "horizontal"}),
     "tiff-tiles": (by_vips, "a.tif", COLOUR, {"compression": "deflate", **TILES}),
+    "tiff-pyramid": (by_vips, "a.tif", COLOUR, {"pyramid": True, **TILES}),
     "tiff-jpeg": (by_pillow, "a.tif", COLOUR, {"compression": "jpeg"}),
     "tiff-jpeg-tiles": (by_vips, "a.tif", COLOUR, {"compression": "jpeg", **TILES}),
 }
