@@ -160,6 +160,10 @@ def test_a_few_bytes_do_not_cost_gigabytes():
         (MemoryError(), "does not fit into memory; cut it into parts"),
         (EOFError(), TRUNCATED),
         (OSError(errno.EINVAL, "Invalid"), "damaged (Invalid); fetch the file again"),
+        (
+            ValueError("Truncated gAMA chunk"),
+            "damaged (Truncated gAMA chunk); fetch the file again",
+        ),
         (ZeroDivisionError(), "damaged (ZeroDivisionError); fetch the file again"),
         (SyntaxError("two\nlines"), r"damaged (two\nlines); fetch the file again"),
     ],

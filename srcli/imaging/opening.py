@@ -60,7 +60,7 @@ _PROBLEMS: Final[tuple[tuple[tuple[type[Exception], ...], str], ...]] = (
 )
 
 _TRUNCATION: Final = re.compile(
-    "truncated|not enough|unexpected end|premature end of jpeg image|end of file|eof"
+    r"truncated(?! \w+ chunk)|not enough|unexpected end|premature end of jpeg image|end of file|eof"
     "|(?<!libpng )read error",
     re.IGNORECASE,
 )
