@@ -65,7 +65,6 @@ _TRUNCATION: Final = re.compile(
     re.IGNORECASE,
 )
 
-
 _FOREIGN: Final = re.compile("^unsupported|not configured|whole number of bytes", re.IGNORECASE)
 
 
