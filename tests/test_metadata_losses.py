@@ -182,6 +182,7 @@ def test_what_imagemagick_puts_into_a_png_is_kept(name, data, field, expected):
 
     assert getattr(found, field) == expected
     assert found.orientation == (6 if field == "exif" else 1)
+    assert (found.exif is None) is (field != "exif")
 
 
 def test_all_comments_of_a_jpeg_are_kept():

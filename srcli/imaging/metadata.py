@@ -134,7 +134,9 @@ def _raw_profile(info: dict[Any, Any], *names: str) -> bytes | None:
 def exif_block(info: dict[Any, Any]) -> bytes | None:
     """Return the EXIF among what Pillow knows of a file, sound or not: writing looks into it."""
     block = info.get("exif") or sound(lambda: _raw_profile(info, "exif", "APP1"))
-    return b"Exif\0\0" + block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
+    if not isinstance(block, bytes) or block.startswith(_XMP):  # which stands in an APP1 too
+        return None
+    return b"Exif\0\0" + block.removeprefix(b"Exif\0\0")
 
 
 def _xmp_packet(image: Image.Image) -> bytes | None:
