@@ -38,13 +38,17 @@ class Rows:
         """
         self.height, self._fit, rest = height, fit, iter(bands)
         first = next(rest)
-        self.raw = self._repeated(part_of(first, slice(1)))
+        pixels = np.broadcast_to(first.pixels[:1].copy(), (height, *first.pixels.shape[1:]))
+        alpha = first.alpha
+        if alpha is not None:
+            alpha = cast("Levels", np.broadcast_to(alpha[:1].copy(), (height, first.width, 1)))
+        self.raw = replace(first, pixels=cast("Levels", pixels), alpha=alpha)
         """The first row as it came, as often as the picture has rows, in the memory of one.
 
         It has the size, the kind and the metadata of the whole: EXIF and XMP state the size."""
 
-        self.like = self._repeated(fit(part_of(first, slice(1))))
-        """The same, fitted."""
+        self.like = fit(part_of(self.raw, slice(1)))
+        """The first row, fitted."""
 
         self._bands = chain([first], rest)  # which forgets the first, when the second is wanted
 
@@ -55,12 +59,6 @@ class Rows:
         tops = range(0, picture.height, step)
         bands = (part_of(picture, slice(top, top + step)) for top in tops)
         return cls(bands, height=picture.height, fit=fit)
-
-    def _repeated(self, row: Picture) -> Picture:
-        shape = (self.height, row.width)
-        pixels = np.broadcast_to(row.pixels.copy(), (*shape, row.pixels.shape[2]))
-        alpha = None if row.alpha is None else np.broadcast_to(row.alpha.copy(), (*shape, 1))
-        return replace(row, pixels=cast("Levels", pixels), alpha=cast("Levels | None", alpha))
 
     @property
     def width(self) -> int:
