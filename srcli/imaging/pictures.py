@@ -73,24 +73,6 @@ class Picture:
     duration: float | None = None
     """Milliseconds that a frame of an animation is shown; ``None`` in anything else."""
 
-    def __post_init__(self) -> None:
-        """Refuse arrays that are no picture.
-
-        Raises:
-            ValueError: If a shape or dtype is not as documented.
-        """
-        shape, dtype = self.pixels.shape, self.pixels.dtype
-        if len(shape) != 3 or shape[2] not in {1, 3} or 0 in shape:
-            raise ValueError(f"pixels must be HxWx1 or HxWx3 and not empty, not {shape}")
-        if dtype not in (np.uint8, np.uint16):
-            raise ValueError(f"pixels must be uint8 or uint16, not {dtype}")
-        if self.alpha is not None and (*self.alpha.shape, self.alpha.dtype) != (
-            *shape[:2],
-            1,
-            dtype,
-        ):
-            raise ValueError(f"alpha must be {shape[0]}x{shape[1]}x1 {dtype} like its pixels")
-
     @property
     def height(self) -> int:
         """Rows, in pixels."""
