@@ -116,13 +116,8 @@ def _read_partitions(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").split("\n")
         fields = (line.split() for line in lines if line.strip())
         return {name: partition[number] for name, number in fields}
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{one_line(path)} says which image is of which partition and cannot be read "
-            f"({reason(error)}): get it {_GET}"
-        ) from error
-    except (ValueError, KeyError) as error:
-        raise DataError(
-            f"{one_line(path)} does not hold lines such as '000001.jpg 0': delete it and "
-            f"download it again {_GET}"
+            f"{one_line(path)} does not say in lines such as '000001.jpg 0' which image is of "
+            f"which partition ({reason(error)}): delete it and download it again {_GET}"
         ) from error

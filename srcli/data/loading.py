@@ -2,10 +2,11 @@
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ _RESIDENT_SHARE = 0.4
 
 _UNREADABLE_SHARE = 0.01
 """More unreadable images than this share of a set end the run: something is wrong with it."""
+
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +180,18 @@ class Loader:
             return None
         if self._kept:
             return self._kept[place]
-        try:
-            return self.pool.read(place)
-        except ImageError as error:
-            self._fail(place, error)
-            return None
+        return self._attempt(self.pool.read, place)
 
     def _area(self, place: int) -> int:
-        try:
-            return math.prod(self.pool.size(place))
-        except ImageError as error:
-            self._fail(place, error)
-            return 0
+        return math.prod(self._attempt(self.pool.size, place) or (0,))
 
-    def _fail(self, place: int, error: ImageError) -> None:
-        self.failures.setdefault(place, str(error))
-        _check_failures(self.failures, len(self.pool))
+    def _attempt(self, read: Callable[[int], _Read], place: int) -> _Read | None:
+        try:
+            return read(place)
+        except ImageError as error:
+            self.failures.setdefault(place, str(error))
+            _check_failures(self.failures, len(self.pool))
+            return None
 
 
 class Centers:
