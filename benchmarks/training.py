@@ -100,14 +100,12 @@ def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
     small, exact = replace(base, batch_size=8), replace(base, dtype="fp32")
     return {
         "paper, bf16, 8": paper,
-        "paper, bf16, 8, compiled": replace(paper, compile=True),
         "paper, bf16, 16": replace(paper, batch_size=16),
         "paper, fp32, 8": replace(paper, dtype="fp32"),
         f"base, bf16, 8, threads{TORCHS}": small,
         "base, bf16, 8": small,
         f"base, bf16, 16, threads{TORCHS}": base,
         "base, bf16, 16": base,
-        "base, bf16, 16, compiled": replace(base, compile=True),
         f"base, fp32, 16, threads{TORCHS}": exact,
         "base, fp32, 16": exact,
     }
@@ -115,15 +113,11 @@ def on_cpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
 
 def on_gpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """What is compared on a GPU."""
-    ways = {
+    return {
         f"{name}, {dtype}, {size}": a_run(options, name, dtype, size)
         for name in ("paper", "base")
         for dtype, size in (("bf16", 64), ("bf16", 256), ("fp32", 64))
     }
-    for name in ("paper", "base"):
-        way = a_run(options, name, "bf16", 256)
-        ways[f"{name}, bf16, 256, compiled"] = replace(way, compile=True)
-    return ways
 
 
 def a_run(options: argparse.Namespace, name: str, dtype: str, size: int) -> TrainConfig:

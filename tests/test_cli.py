@@ -75,7 +75,7 @@ def test_the_names_that_set_takes_are_listed():
     )
     names = [line.partition("=")[0] for line in text.stdout.splitlines()]
     assert [value["name"] for value in json.loads(values.stdout)] == names
-    assert {"datasets", "model", "clip", "compile"} <= set(names)
+    assert {"datasets", "model", "clip"} <= set(names)
 
 
 @pytest.mark.usefixtures("desk")

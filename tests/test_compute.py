@@ -1,4 +1,4 @@
-"""How a step is computed: threads that share a batch, compiled nets, and where weights begin."""
+"""How a step is computed: threads that share a batch, and processes."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from srcli.errors import DeviceError, TrainingError
+from srcli.errors import DeviceError
 from srcli.training import trainer
 from srcli.training.compute import uses_every_weight
 from srcli.training.trainer import train
@@ -76,20 +76,6 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
         train(options())
     assert cores_of_a_thread() == torch.get_num_threads() == 2
     assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
-
-
-def test_a_compiler_that_fails_is_one_line(options, monkeypatch):
-    """As where there is none, which torch says in a traceback of pages."""
-    compile_ = torch.compile
-
-    def broken(*_):
-        raise RuntimeError("no g++\nand much more")
-
-    monkeypatch.setattr(
-        torch, "compile", lambda function, **how: compile_(function, backend=broken, **how)
-    )
-    with pytest.raises(TrainingError, match=r"^torch cannot compile the net: .*no g\+\+; leave"):
-        train(options(compile=True))
 
 
 # The paths that a batch takes

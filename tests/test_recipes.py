@@ -157,7 +157,7 @@ def test_the_options_of_a_run_are_a_recipe(monkeypatch):
         ("lr=5e-4", 5e-4),
         ("scales=[2, 3.5]", (2.0, 3.5)),
         ("keep-last=4", 4),
-        ("compile=true", True),
+        ("tensorboard=true", True),
         ("augment=none", "none"),
         ("degradation=blur=0..1,jpeg=40..90", Degradation(blur=(0.0, 1.0), jpeg=(40, 90))),
         ('datasets=["a b"]', ("a b",)),
@@ -184,7 +184,7 @@ def test_a_value_is_toml_or_a_bare_word(assignment, value):
     [
         ("lrr=1", "--set lrr: there is no such name (do you mean lr?); give one of datasets, "),
         ("lr", "--set lr has no value: write name=value, such as lr=0.0005"),
-        ("compile=1", "--set compile must be true or false, not 1"),
+        ("balanced=1", "--set balanced must be true or false, not 1"),
         ("scales=3", "--set scales must be a list, each item a number, not 3"),
         ("loss=l3", "--set loss must be one of l1, mse, fourier, not 'l3'"),
         ("model=huge", "model huge is neither a name (base, fast, paper) nor a file"),
@@ -327,6 +327,7 @@ def test_a_run_is_resumed_from_before_it_had_some_options():
     newer = "adversarial features patience perceptual spectrum symmetric_share tensorboard valid"
     for name in newer.split():
         del values[name]
+    values["compile"] = False
 
     assert TrainConfig.from_json(json.dumps(values)) == TrainConfig.from_json(
         TrainConfig(**LEAST).to_json()

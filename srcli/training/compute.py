@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.loading import Batch
-from srcli.errors import DeviceError, TrainingError, UsageError
+from srcli.errors import DeviceError, UsageError
 from srcli.model import weights
 from srcli.model.network import ResidualAutoencoder
 from srcli.ops.devices import memory_errors
@@ -51,11 +51,7 @@ def starting_net(
 
 
 def callable_net(net: ResidualAutoencoder, config: TrainConfig, group: ProcessGroup) -> nn.Module:
-    """Return the net as a training step calls it: compiled, distributed, or itself."""
-    if config.compile:
-        # What a batch is split into by scales differs from step to step; each part is one graph.
-        dynamic = True if config.model.paths else None
-        net.restore = torch.compile(net.restore, dynamic=dynamic)  # type: ignore[method-assign]
+    """Return the net as a training step calls it: distributed, or itself."""
     if group.size == 1:
         return net
     wrapped: nn.Module = DistributedDataParallel(
@@ -98,7 +94,7 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
         Threads that share each batch, as many as torch was given; None where it stays whole.
     """
     cores, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
-    alone = group.device.type == "cpu" and group.size == 1 and not config.compile
+    alone = group.device.type == "cpu" and group.size == 1
     count = min(cores, config.batch_size) if alone else 1
     # The shapes of all steps are alike: cuDNN's search for the fastest costs the first ones alone.
     torch.backends.cudnn.benchmark = benchmark or group.device.type == "cuda"
@@ -110,14 +106,6 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
             share = (max(1, cores // count),)
             with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, share) as threads:
                 yield BatchThreads(threads, math.ceil(config.batch_size / count))
-    except RuntimeError as error:
-        # By name: the module takes a second to import, and nothing else needs it.
-        if not any(one.__name__ == "TorchDynamoException" for one in type(error).__mro__):
-            raise
-        reason = " ".join(str(error).split("\n")[:2])
-        raise TrainingError(
-            f"torch cannot compile the net: {reason}; leave compile=true out"
-        ) from error
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(cores)  # that of the threads had become everyone's

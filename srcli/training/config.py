@@ -198,9 +198,6 @@ class TrainConfig:
     workers: int | None = None
     """Threads that decode images; none: one for each core."""
 
-    compile: bool = False
-    """Whether the net is compiled by ``torch.compile`` first."""
-
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
 
@@ -270,6 +267,8 @@ class TrainConfig:
             if not isinstance(values, dict):
                 raise UsageError("it is no JSON object")
             names = {one.name for one in fields(cls)}
+            if values.get("compile") is False:  # what earlier versions could do
+                del values["compile"]
             if odd := (set(values) ^ names) - _NEWER:
                 shown = ", ".join(sorted(odd))
                 raise UsageError(f"it lacks, or has besides what is known: {shown}")
