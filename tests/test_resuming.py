@@ -6,7 +6,6 @@ import re
 import shutil
 
 import pytest
-import torch
 from command_runs import run
 
 from srcli.model import weights
@@ -104,26 +103,9 @@ def change_options(saved, **changes):
     path.write_text(json.dumps(values | changes), encoding="utf-8")
 
 
-def another_net(saved):
-    """Ask for another net than the state is of."""
-    change_options(saved, model={"widths": [4, 4]})
-
-
-def removed_option(saved):
-    """Ask for what a version before this one could do."""
-    change_options(saved, candidates=2)
-
-
-def poor_state(saved):
-    """Leave out of the state what it needs."""
-    weights.write_tensors(
-        saved.newest, {"net.head.bias": torch.zeros(1)}, {"progress": '{"step": 1, "seconds": 1}'}
-    )
-
-
-def no_clock(saved):
-    """Leave out of the progress what it needs."""
-    weights.write_tensors(saved.newest, saved.state, {"progress": '{"step": 1}'})
+def change_state(saved, state, progress):
+    """Write another checkpoint in place of the newest."""
+    weights.write_tensors(saved.newest, state, {"progress": progress})
 
 
 @pytest.fixture
@@ -186,11 +168,13 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        (lambda saved: (saved.path / "options.json").unlink(), "options.json cannot be used: "),
-        (removed_option, "options.json cannot be used: it lacks, or has besides what is known: "),
-        (lambda saved: saved.newest.write_bytes(b""), "no checkpoint in "),
-        *[(damage, " cannot be resumed: ") for damage in (another_net, poor_state, no_clock)],
+        (lambda s: change_options(s, candidates=2), "it lacks, or has besides what is known: "),
+        (lambda s: s.newest.write_bytes(b""), "no checkpoint in "),
+        (lambda s: change_options(s, model={"widths": [4, 4]}), " cannot be resumed: "),
+        (lambda s: change_state(s, {}, '{"step": 1, "seconds": 1}'), " cannot be resumed: "),
+        (lambda s: change_state(s, s.state, '{"step": 1}'), " cannot be resumed: "),
     ],
+    ids=["removed option", "damaged", "another net", "poor state", "no clock"],
 )
 def test_what_cannot_be_resumed_is_one_line(stopped_copy, damage, text):
     """The directory is named with the reason and the way out, exit code 4; the log stays."""

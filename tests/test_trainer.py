@@ -1,12 +1,17 @@
-"""The training loop on a tiny net: what it learns, writes and reports."""
+"""The training loop on a tiny net: what it learns, writes and reports, and what ends it early."""
 
 import dataclasses
+import itertools
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from srcli.data import loading
+from srcli.data.pool import open_pool, split
+from srcli.errors import DeviceError, TrainingError
 from srcli.model import weights
 from srcli.model.config import PAPER
 from srcli.ops.degradation import Degradation
@@ -16,7 +21,7 @@ from srcli.training.images import TrainingImages, input_and_target, total_steps
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.recipe import load
 from srcli.training.run_directory import load_options
-from srcli.training.trainer import train
+from srcli.training.trainer import Trainer, train
 
 CPU = torch.device("cpu")
 
@@ -209,14 +214,14 @@ def test_the_papers_net_trains_in_the_same_loop(options, saved_run):
 def test_a_line_is_the_mean_since_the_line_before(options, saved_run, monkeypatch):
     """Between two lines every step's loss counts the same, and none counts twice."""
     monkeypatch.setattr(trainer, "_LOG_EVERY", 3)
-    losses, measure = [], trainer.Trainer._measure
+    losses, measure = [], Trainer._measure
 
     def watched(run, batch):
         loss, values = measure(run, batch)
         losses.append(float(loss.detach()))
         return loss, values
 
-    monkeypatch.setattr(trainer.Trainer, "_measure", watched)
+    monkeypatch.setattr(Trainer, "_measure", watched)
     train(options(steps=7, eval_every=6))
 
     rows = {int(row["step"]): float(row["loss"]) for row in saved_run(options().output).log}
@@ -249,14 +254,14 @@ def test_checkpoints_come_as_often_as_asked(options):
 def clock(monkeypatch):
     """A clock that moves on by a second whenever a step is taken."""
     now = [0.0]
-    step = trainer.Trainer.train_step
+    step = Trainer.train_step
 
     def timed_step(*arguments):
         step(*arguments)
         now[0] += 1.0
 
     monkeypatch.setattr("srcli.training.trainer.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(trainer.Trainer, "train_step", timed_step)
+    monkeypatch.setattr(Trainer, "train_step", timed_step)
 
 
 @pytest.mark.parametrize(
@@ -303,3 +308,105 @@ def test_without_an_evaluation_image_there_is_no_score(options, saved_run, monke
     assert all(row["eval_psnr"] == "" for row in saved_run(options().output).log)
     assert (options().output / "curves.png").exists()
     assert not (options().output / "samples.png").exists()
+
+
+# Losses and weights that are not finite
+
+
+@pytest.mark.parametrize(("bad", "value"), [(1, math.inf), (5, math.nan), (8, math.nan)])
+def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, monkeypatch, bad, value):
+    """The step is named exactly; the last good state and the lines before it stay."""
+    config = options(steps=8, eval_every=3, save_every=2)
+    original, steps = Trainer._measure, itertools.count(1)
+
+    def spoiled(trainer, batch):
+        loss, values = original(trainer, batch)
+        factor = value if next(steps) == bad else 1
+        return loss * factor, values | {"loss": values["loss"] * factor}
+
+    monkeypatch.setattr(Trainer, "_measure", spoiled)
+
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+
+    assert str(caught.value) == (
+        f"the loss is no longer finite at step {bad}: resume from the last checkpoint or "
+        "train again with a lower --set lr than 0.001"
+    )
+    saved = saved_run(config.output)
+    last = (bad - 1) // 2 * 2
+    assert saved.steps == [step for step in (last - 2, last) if step > 0]
+    assert [int(row["step"]) for row in saved.log] == [step for step in (1, 3, 6) if step < bad]
+    if saved.steps:
+        assert all(tensor.isfinite().all() for tensor in saved.state.values())
+        weights.load(config.output / "model.safetensors")
+
+
+def test_weights_that_are_not_finite_are_not_saved(options, saved_run, monkeypatch):
+    """Weights that a last step spoiled are found before they replace good ones."""
+    config = options(steps=3, save_every=2)
+    original = Trainer.train_step
+
+    def spoiling(trainer, batch, lr):
+        original(trainer, batch, lr)
+        if trainer.step == 3:
+            with torch.no_grad():
+                next(trainer.net.parameters()).mul_(math.nan)
+
+    monkeypatch.setattr(Trainer, "train_step", spoiling)
+
+    with pytest.raises(TrainingError, match=r"^the weights are no longer finite at step 3: resume"):
+        train(config)
+
+    assert saved_run(config.output).steps == [2]
+    weights.load(config.output / "model.safetensors")
+
+
+# Memory, disk and images
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("_measure", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore")),
+        ("restore", RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you")),
+    ],
+    ids=["step, gpu", "evaluation, cpu"],
+)
+def test_too_little_memory_is_reported(options, monkeypatch, place, error):
+    """Whatever runs out of memory, in a step or an evaluation, says what to make smaller."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Trainer, place, fail)
+    text = "^cpu is out of memory: use a smaller --batch-size than 7$"
+    with pytest.raises(DeviceError, match=text):
+        train(options(batch_size=7, steps=1))
+    error = RuntimeError("shapes cannot be multiplied")  # a bug comes through as it is
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(options("bug", steps=1))
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["kept", "decoded"])
+def test_unreadable_images_are_counted_and_named(options, crowd, tmp_path, monkeypatch, resident):
+    """A damaged image in a hundred costs a line at the end, and the run continues without it."""
+    crowd = shutil.copytree(crowd, tmp_path / "crowd")
+    if not resident:
+        monkeypatch.setattr(loading, "_RESIDENT_BYTES", 0)
+    config = options(datasets=(str(crowd),), sampling="epoch", steps=7, batch_size=16)
+    pool = open_pool(config.datasets, config.data_dir, config.seed)
+    broken = Path(split(pool, config.seed, config.split).train.label(40))
+    broken.write_bytes(broken.read_bytes()[:-1000])
+    notices = []
+
+    report = train(config, on_message=notices.append)
+
+    assert (report.step, report.skipped, report.finished) == (7, 1, True)
+    listed = (config.output / "skipped.txt").read_text(encoding="utf-8")
+    assert listed.startswith(f"{broken}: ")
+    (notice,) = notices
+    assert notice == (
+        f"1 images could not be read and were left out, as {config.output / 'skipped.txt'} lists; "
+        f"the first: {listed.strip()}"
+    )
