@@ -129,24 +129,15 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, monkeypat
 # ---- of a run ------------------------------------------------------------------------------
 
 
-PLAIN = {"patches": 40, "seconds": 1.25, "lr": 1e-3}
-SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
-
-
-def row(step, loss=0.1, accuracy=0.9, **changes):
-    """Make a line of the log at an epoch of ten steps."""
-    values = {"step": step, "epoch": step / 10, "loss": loss, "accuracy": accuracy}
-    return PLAIN | values | changes
-
-
 def test_curves_show_both_losses_and_accuracies(monkeypatch):
     """Training values are means between evaluations, weighted by their steps."""
     calls = []
     monkeypatch.setattr(pictures.curves, "curves", lambda *a, **k: calls.append((a, k)))
+    scores = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
     rows = (
-        row(1, loss=1.0, accuracy=0.5),
-        row(10, loss=0.4, accuracy=0.7, **SCORED),
-        row(20, loss=0.2, accuracy=0.8, **(SCORED | {"eval_loss": 0.3})),
+        {"step": 1, "epoch": 0.1, "loss": 1.0, "accuracy": 0.5},
+        {"step": 10, "epoch": 1.0, "loss": 0.4, "accuracy": 0.7} | scores,
+        {"step": 20, "epoch": 2.0, "loss": 0.2, "accuracy": 0.8} | scores | {"eval_loss": 0.3},
     )
 
     pictures.draw_curves(Path("runs/one/curves.png"), rows, "mse")

@@ -125,14 +125,12 @@ distributed.destroy_process_group = counting_destroy
 
 def attempt(name, config, **named):
     """Train and note the report, or the error, or that the process ended silently."""
-    notices = []
     try:
-        result = asdict(train(config, on_message=notices.append, **named))
+        seen[name] = asdict(train(config, **named))
     except SrcliError as error:
-        result = {"error": str(error), "code": error.exit_code}
+        seen[name] = {"error": str(error), "code": error.exit_code}
     except SystemExit as end:
-        result = {"silent": end.code}
-    seen[name] = {"result": result, "notices": notices}
+        seen[name] = {"silent": end.code}
 
 
 def after(steps, only=None):
@@ -162,7 +160,9 @@ Trainer._measure = spoiled
 attempt("nan", replace(pair, output=folder / "nan"))
 Trainer._measure = measure
 
-(folder / f"seen-{rank}.json").write_text(json.dumps(seen))
+def write():
+    (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
+write()
 
 # The last run: one process is gone without a word.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the other one, which has to write
@@ -173,27 +173,13 @@ def dying(run, batch, lr):
         os._exit(77)
 Trainer.train_step = dying
 attempt("lost", replace(pair, output=folder / "lost", save_every=2))
-(folder / f"lost-{rank}.json").write_text(json.dumps(seen["lost"]))
+write()
 '''
-
-
-@dataclasses.dataclass
-class Pair:
-    """What two processes did, and the options that they were given."""
-
-    folder: Path
-    seen: list
-    lost: dict
-    stderr: str
-
-    def results(self, name):
-        """What both processes noted of a run."""
-        return [seen[name]["result"] for seen in self.seen]
 
 
 @pytest.fixture(scope="module")
 def pair(make, resumable):
-    """Let two processes train every run that the tests look at."""
+    """Let two processes train every run that the tests look at: their folder, what each saw."""
     folder = make("x").output.parent
     with pytest.MonkeyPatch.context() as patch:
         resumable.hasten(patch)
@@ -210,10 +196,11 @@ def pair(make, resumable):
         timeout=300,
         env=os.environ | ENVIRONMENT,
     )
-    names = ("seen-0", "seen-1", "lost-0")
-    assert all((folder / f"{name}.json").exists() for name in names), done.stderr
-    first, second, lost = (json.loads((folder / f"{name}.json").read_text()) for name in names)
-    return Pair(folder, [first, second], lost, done.stderr)
+    files = [folder / f"seen-{rank}.json" for rank in range(2)]
+    assert all(file.exists() for file in files), done.stderr
+    seen = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    assert "find_unused_parameters" not in done.stderr, "the terminal is srcli's"
+    return folder, seen
 
 
 def check_same_curve(run, other, rel=1e-4):
@@ -232,33 +219,32 @@ def test_two_processes_train_the_net_of_one(pair, saved_run, run):
 
     A discriminator is one of both processes as well.
     """
-    one = pair.folder / f"whole_{run}"
-    check_same_curve(pair.folder / run, one, rel=1e-4 if run == "pair" else 1e-3)
+    folder, _ = pair
+    check_same_curve(folder / run, folder / f"whole_{run}", rel=1e-4 if run == "pair" else 1e-3)
 
-    found = saved_run(pair.folder / run).state
-    for name, tensor in saved_run(one).state.items():
+    found = saved_run(folder / run).state
+    for name, tensor in saved_run(folder / f"whole_{run}").state.items():
         # Muon may orthogonalise in bf16, and Adam's first steps have the size of the rate whatever
         # the gradient's: single weights may differ by a step, a whole tensor by little.
         distance = (found[name].double() - tensor).norm() / tensor.double().norm().clamp(min=1e-12)
         # An absolute error's gradient is its sign: rounding turns it over where there is little.
         assert distance < (0.1 if name.startswith("optimizer.") else 0.03), name
-    assert "find_unused_parameters" not in pair.stderr, "the terminal is srcli's"
 
 
 @pytest.mark.slow
 def test_two_processes_write_one_run(pair, saved_run):
     """There is one log, one state and one set of weights, which count everybody's patches."""
-    saved = saved_run(pair.folder / "pair")
+    folder, seen = pair
+    saved = saved_run(folder / "pair")
 
     assert [row["step"] for row in saved.log] == ["1", "4", "5", "8", "10"]
     options = load_options(saved.path)
     assert (options.batch_size, options.processes, options.batch) == (4, 2, 8)
     assert saved.header.training["batch_size"] == 8
     assert saved.header.training["patches"] == 80
-    assert [seen["pair"]["notices"] for seen in pair.seen] == [[], []]
-    assert [seen["gathered"] for seen in pair.seen] == [["0.png", "1.png", "both.png"]] * 2
-    first, second = pair.results("pair")
-    assert (first["scores"], first["seconds"]) == (second["scores"], second["seconds"])
+    first, second = ((one["pair"]["scores"], one["pair"]["seconds"]) for one in seen)
+    assert first == second
+    assert [one["gathered"] for one in seen] == [["0.png", "1.png", "both.png"]] * 2
 
 
 @pytest.mark.slow
@@ -267,16 +253,17 @@ def test_a_run_of_two_is_resumed_by_two_or_by_one(pair, resumable, monkeypatch):
 
     A stop that only one process asked for stops both at one step.
     """
-    assert [result["step"] for result in pair.results("first part")] == [5, 5]
-    resumable.check_same(pair.folder / "parted", pair.folder / "pair")
+    folder, seen = pair
+    assert [one["first part"]["step"] for one in seen] == [5, 5]
+    resumable.check_same(folder / "parted", folder / "pair")
     resumable.hasten(monkeypatch)
-    for result in pair.results("halved"):
+    for result in (one["halved"] for one in seen):
         assert (result["step"], result["finished"], result["stopped"]) == (7, False, True)
 
-    report = train(load_options(pair.folder / "halved"), resume=True)
+    report = train(load_options(folder / "halved"), resume=True)
 
     assert (report.step, report.patches) == (STEPS, 8 * STEPS)
-    check_same_curve(pair.folder / "halved", pair.folder / "whole_pair")
+    check_same_curve(folder / "halved", folder / "whole_pair")
 
 
 @pytest.mark.slow
@@ -289,16 +276,14 @@ def test_a_run_of_two_is_resumed_by_two_or_by_one(pair, resumable, monkeypatch):
 )
 def test_one_process_reports_what_went_wrong(pair, saved_run, name, text):
     """Whichever fails first reports it, whether one or both of them meet the error."""
-    results = pair.results(name)
-    (reported,) = [result for result in results if "error" in result]
-    (silent,) = [result for result in results if "error" not in result]
+    folder, seen = pair
+    silent, reported = sorted((one[name] for one in seen), key=len)
 
-    assert reported["code"] == 1
+    assert (silent, reported["code"]) == ({"silent": 1}, 1)
     assert re.fullmatch(text, reported["error"])
-    assert silent == {"silent": 1}
     if name == "nan":  # what one of them saw gets into no log and no weights
-        assert [row["step"] for row in saved_run(pair.folder / "nan").log] == ["1"]
-        assert not (pair.folder / "nan" / "model.safetensors").exists()
+        assert [row["step"] for row in saved_run(folder / "nan").log] == ["1"]
+        assert not (folder / "nan" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -307,13 +292,13 @@ def test_a_process_that_is_gone_is_missed(pair, saved_run):
 
     However a run ends, its gradients' reducer goes first: torch could wait for ever else.
     """
-    assert pair.lost["result"]["error"] == (
+    folder, seen = pair
+    assert seen[0]["lost"]["error"] == (
         "another process of this run has ended (killed, or out of memory): use --resume to "
         "continue from the last checkpoint"
     )
-    assert saved_run(pair.folder / "lost").steps == [2]
-    for seen in pair.seen:
-        assert seen["reducers"] == [0] * 8
+    assert saved_run(folder / "lost").steps == [2]
+    assert [one["reducers"] for one in seen] == [[0] * 9, [0] * 8]
 
 
 # The command line under torchrun

@@ -1,6 +1,7 @@
 """Patches out of images: the same ones however they are read, by whom, and from which step on."""
 
 import threading
+from contextlib import closing
 from itertools import islice
 
 import numpy as np
@@ -47,12 +48,10 @@ def by_epoch(count=COUNT, **options):
     return Sampler(count, 1, **{**known, **options})
 
 
-def take(loader, sampler, count, *, start=0, size=16, rows=slice(None)):
+def take(loader, sampler, count, size=16, rows=slice(None)):
     """Read some batches and close the rest."""
-    batches = loader.batches(sampler, start, size, rows)
-    taken = list(islice(batches, count))
-    batches.close()
-    return taken
+    with closing(loader.batches(sampler, 0, size, rows)) as batches:
+        return list(islice(batches, count))
 
 
 def require_same(first, second):
@@ -140,8 +139,8 @@ def test_where_images_are_kept_changes_nothing(damage, sampling):
 @pytest.mark.parametrize(("bad", "stand_in"), [((10, 11), 12), ((199,), 0)])
 def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in):
     """One in a hundred may be bad: the next readable image, after the last the first, is taken."""
-    images = [survey(PATCH, PATCH, number) for number in range(200)]
-    loader = Loader(pool_of(images=images, damaged=bad), CPU, workers=2, resident=resident)
+    pool = pool_of(images=[survey(PATCH, PATCH, number) for number in range(200)], damaged=bad)
+    loader = Loader(pool, CPU, workers=2, resident=resident)
 
     (batch,) = take(loader, by_epoch(200, augment="none"), 1, size=200)
 
@@ -235,11 +234,10 @@ def test_a_gpu_gets_the_same_batches(resident):
 # ---- centers ------------------------------------------------------------------------------
 
 
-def centers_of(places, size=4, workers=2, **options):
+def centers_of(places, **options):
     """Make the centers of some images, and the source that they are read from."""
     album = Album(ALBUM, **options)
-    pool = Pool([album], seed=0)
-    return Centers(pool, places, CPU, workers=workers, size=size), album
+    return Centers(Pool([album], seed=0), places, CPU, workers=2, size=4), album
 
 
 def test_centers_come_in_the_order_of_their_places():
