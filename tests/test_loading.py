@@ -111,21 +111,23 @@ def test_one_indexing_cuts_the_same_patches(cuts):
 @pytest.mark.parametrize("sampling", ["epoch", "area"])
 @pytest.mark.parametrize("damage", ["none", "damaged", "headless"])
 def test_where_images_are_kept_changes_nothing(damage, sampling):
-    """Streamed by one thread or three and resident, the batches are the same to the bit."""
+    """Streamed by one thread or three, resident, or as on a GPU: the same batches to the bit."""
     options = {} if damage == "none" else {damage: [77]}
     loaders = [
         Loader(pool_of(**options), CPU, workers=workers, resident=resident)
         for workers, resident in ((1, False), (3, False), (2, True))
     ]
-    assert [loader.resident for loader in loaders] == [False, False, True]
+    as_on_a_gpu = Loader(pool_of(**options), CPU, workers=2, resident=True)
+    as_on_a_gpu._on_gpu = Resident(as_on_a_gpu._kept, CPU)
+    loaders.append(as_on_a_gpu)
 
     taken = []
     for loader in loaders:
         areas = None if sampling == "epoch" else loader.areas()
         taken.append(take(loader, by_epoch(areas=areas), 25))
 
-    require_same(taken[0], taken[1])
-    require_same(taken[0], taken[2])
+    for batches in taken[1:]:
+        require_same(taken[0], batches)
     numbers = {int(patch[2, 0, 0]) for batch in taken[0] for patch in batch.patches}
     assert (77 in numbers) == (damage == "none")
     for loader in loaders:

@@ -102,15 +102,16 @@ def test_training_keeps_a_net_symmetric_or_leaves_it(options, symmetric_config, 
     weights.save(start, drawn(symmetric_config).float().state_dict(), symmetric_config, {})
     free = replace(symmetric_config, symmetric=False)
     image = torch.rand(1, 3, 24, 24)
-    for model, share, optimizer, kept in (
-        (symmetric_config, 0.0, "muon", True),
-        (symmetric_config, 0.0, "adam", True),
-        (free, 1.0, "muon", True),
-        (free, 0.5, "muon", False),
-        (free, 0.0, "muon", False),
+    for model, share, optimizer, init_from, kept in (
+        (symmetric_config, 0.0, "muon", None, True),
+        (symmetric_config, 0.0, "adam", start, True),
+        (free, 1.0, "muon", start, True),
+        (free, 0.5, "muon", start, False),
+        (free, 0.0, "muon", start, False),
     ):
         changes = {"optimizer": optimizer, "lr": 1e-2, "symmetric_share": share, "ema": 0.0}
-        config = options(f"{share} {optimizer} {kept}", model=model, init_from=start, **changes)
+        name = f"{share} {optimizer} {kept}"
+        config = options(name, model=model, init_from=init_from, **changes)
         train(config)
         net, header = weights.load(config.output / "model.safetensors")
         assert header.config == model

@@ -90,7 +90,7 @@ class Loader:
         if resident:
             with ThreadPoolExecutor(workers) as threads:
                 images = threads.map(self._try, range(len(pool)))
-                if device.type == "cuda":
+                if device.type != "cpu":
                     self._on_gpu = Resident(images, device)
                 else:
                     self._kept = list(images)

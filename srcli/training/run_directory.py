@@ -99,19 +99,14 @@ class RunDirectory:
             self._remove_leftovers()
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
-            self._log.write_text(",".join(self._columns) + "\n", encoding="utf-8")
-            self._begin_events(())
+            self._begin_log(())
 
     def resume_at(self, step: int) -> None:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again."""
         rows = [row for row in self.rows() if row["step"] <= step]
         with self._writing("log.csv"):
             self._remove_leftovers()
-            with replacing(self._log) as temporary, temporary.open("w", newline="") as file:
-                file.write(",".join(self._columns) + "\n")
-                for row in rows:
-                    file.write(self._line(row))
-            self._begin_events(rows)
+            self._begin_log(rows)
 
     def log(self, row: Row) -> None:
         """Append a line to the log."""
@@ -128,8 +123,11 @@ class RunDirectory:
         cells = ("" if name not in row else _cell(row[name]) for name in self._columns)
         return ",".join(cells) + "\n"
 
-    def _begin_events(self, rows: Sequence[Row]) -> None:
-        """Begin TensorBoard's file with the rows of the log; it forgets those that it has."""
+    def _begin_log(self, rows: Sequence[Row]) -> None:
+        """Write the log anew, and TensorBoard's file, which forgets what it had."""
+        with replacing(self._log) as temporary:
+            lines = [",".join(self._columns) + "\n", *map(self._line, rows)]
+            temporary.write_text("".join(lines), encoding="utf-8")
         if self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
 
