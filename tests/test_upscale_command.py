@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from upscale_runs import run
 
 from srcli.cli.app import app
-from srcli.cli.options import complete_model
 from srcli.imaging import images
 
 pytestmark = pytest.mark.usefixtures("desk")
@@ -92,7 +91,7 @@ def test_quiet_leaves_errors_alone():
         ("bash", "srcli ", {"upscale", "eval", "train", "models", "export"}),
         ("zsh", "srcli upscale --ski", {"--skip-existing"}),
         ("fish", "srcli upscale --model t", {"tiny"}),
-        ("bash", "srcli upscale -m ", {"auto", "tiny"}),
+        ("bash", "srcli upscale -m ", {"auto", "tiny", "mine.safetensors"}),
         ("zsh", "srcli upscale --metadata ", {"keep", "no-location", "strip"}),
         ("bash", "srcli upscale --tile ", {"auto"}),
         ("bash", "srcli upscale --device cp", {"cpu"}),
@@ -105,6 +104,7 @@ def test_quiet_leaves_errors_alone():
 )
 def test_the_shell_completes(shell, typed, expected):
     """Commands, options and their values, by the protocol of each shell."""
+    Path("mine.safetensors").touch()
     words = typed.split(" ")
     environment = {
         "_SRCLI_COMPLETE": f"complete_{shell}",
@@ -122,10 +122,3 @@ def test_the_shell_completes(shell, typed, expected):
     else:
         found = {line.split("\t")[0] for line in result.stdout.splitlines() if line.strip()}
     assert found == expected, result.stdout
-
-
-def test_weights_files_are_completed_too():
-    """``-m mine`` finds ``mine.safetensors`` in the working directory."""
-    Path("mine.safetensors").touch()
-
-    assert complete_model("mi") == ["mine.safetensors"]

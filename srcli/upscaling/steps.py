@@ -75,6 +75,9 @@ class Work:
     """Holds other runs off its result."""
 
     written: Future[tuple[str, ...]] | None = None
+    since: float = 0.0
+    """When its writer had all that it waited for."""
+
     bytes: int = 0
 
     @property
@@ -261,7 +264,10 @@ class Steps:
         def run() -> tuple[str, ...]:
             with work.claim:
                 self._check_absent(work.job.target)
-                return write(work, *arguments)
+                work.since = time.perf_counter()
+                notes = write(work, *arguments)
+                work.result.seconds += time.perf_counter() - work.since
+                return notes
 
         written = self.pool.submit(run)
         # If it is cancelled it does not run.
@@ -272,28 +278,24 @@ class Steps:
         self, work: Work, bands: "Queue[Picture | Exception | None]", height: int
     ) -> tuple[str, ...]:
         """Write rows as they come; return what the format could not keep."""
-        came = 0.0
 
         def taken() -> Iterator[Picture]:
-            nonlocal came
             while (item := bands.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
-                came = time.perf_counter()
+                work.since = time.perf_counter()
                 yield item
 
-        notes = images.write_rows(
+        return images.write_rows(
             taken(),
             work.job.target,
             height=height,
             quality=self.config.quality,
             lossless=self.config.lossless,
         )
-        work.result.seconds += time.perf_counter() - came  # since the last band: the net is done
-        return notes
 
     def _copy(self, work: Work, modified: int | None) -> tuple[str, ...]:
-        begun, target = time.perf_counter(), work.job.target
+        target = work.job.target
         with work.job.source.open("rb") if work.data is None else BytesIO(work.data) as data:
             if target == STREAM:
                 shutil.copyfileobj(data, sys.stdout.buffer)
@@ -301,20 +303,16 @@ class Steps:
             else:
                 with replacing(target, modified) as temporary, temporary.open("wb") as copy:
                     shutil.copyfileobj(data, copy)
-        work.result.seconds += time.perf_counter() - begun
         return ("as large as asked for already: copied as it is",)
 
     def _write(self, work: Work, album: Album) -> tuple[str, ...]:
-        begun, config, target = time.perf_counter(), self.config, work.job.target
+        config, target = self.config, work.job.target
         quality, lossless = config.quality, config.lossless
         if target == STREAM:
             name = config.wanted_format or album.format or "PNG"
             out = sys.stdout.buffer
-            notes = images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
-        else:
-            notes = images.write_album(album, target, quality=quality, lossless=lossless)
-        work.result.seconds += time.perf_counter() - begun
-        return notes
+            return images.write_stream(album, out, format=name, quality=quality, lossless=lossless)
+        return images.write_album(album, target, quality=quality, lossless=lossless)
 
     def result(self, work: Work) -> Result:
         """Wait until a file is written, and return what became of it."""
