@@ -18,13 +18,13 @@ def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, on_cpu, server):
     Path("out/5.png").write_bytes(b"old")
     Image.new("RGB", (20, 20), "red").save(row / "4.png")
     Image.new("RGB", (21, 20), "red").save(row / "0.png")
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))\n"
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (14_000, 14_000))\n"
 
     process, code = server.run(row, *on_cpu, "-o", "out", "--overwrite", first=limit)
 
     assert code == 1
     assert {
-        name: len(Path("out", name).read_bytes()) < 12_000 for name in contents(here / "out")
+        name: len(Path("out", name).read_bytes()) < 14_000 for name in contents(here / "out")
     } == {
         "0.png": True,
         "4.png": True,

@@ -90,12 +90,13 @@ def test_the_one_failure_of_several_lands_where_it_belongs(output, target):
         ),
         (("*.png",), {"output": "-"}, {"a.png": "-"}),
         (("photos/./b.png",), {"output": "-"}, {"photos/./b.png": "-"}),
+        (("./-",), {"output": "out"}, {"./-": "out/-.png"}),
         (("@list.txt",), {"output": "-"}, {"-": "-"}),
     ],
 )
 def test_a_dash_is_stdin_and_stdout(inputs, options, expected):
     """Without an output the result of stdin goes to stdout; a list has it by its sign as well."""
-    touch("a.png", "photos/b.png")
+    touch("a.png", "photos/b.png", "-")
     listed("-")
 
     assert targets(*inputs, **options) == expected

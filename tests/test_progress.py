@@ -164,15 +164,19 @@ def test_a_run_of_more_than_a_minute_is_announced(seconds, expected):
 def test_headers_say_what_a_run_has_before_it():
     """Pictures, pixels and bytes of what will be done; what is broken or done already is none."""
     Path("in/b_x3.jpg").touch()
-    config = configured("in/a.png", "in/b.jpg", "in/broken.png", "gone.png", existing="skip")
+    frames = [Image.new("L", (5, 4), level) for level in (0, 200)]
+    frames[0].save("in/c.gif", save_all=True, append_images=frames[1:])
+    names = ("in/a.png", "in/b.jpg", "in/broken.png", "gone.png", "in/c.gif")
+    config = configured(*names, existing="skip")
     jobs = plan(config)
 
     with Survey(config, jobs) as survey:
         assert survey.complete.wait(60)
 
-    assert (survey.pictures, survey.before, survey.after) == (1, 13 * 11, 39 * 33)
-    assert [survey.pixels(one) for one in jobs] == [39 * 33, 0, 0, 0]
-    assert 39 * 33 < survey.disks.size < 39 * 33 * 3
+    before, after = 13 * 11 + 2 * 5 * 4, 39 * 33 + 2 * 15 * 12
+    assert (survey.pictures, survey.before, survey.after) == (3, before, after)
+    assert [survey.pixels(one) for one in jobs] == [39 * 33, 0, 0, 0, 2 * 15 * 12]
+    assert after < survey.disks.size < after * 3
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_what_is_piped_through_is_what_a_file_gets(source, options):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
-@pytest.mark.parametrize("options", [["-n"], ["--size", "13x", "--keep-times"]])
+@pytest.mark.parametrize("options", [["-n", "--size", "13x"], ["--size", "13x", "--keep-times"]])
 def test_a_pipe_is_read_once(monkeypatch, options):
     """What looks ahead leaves ``<(...)`` of a shell alone, also in one of several processes."""
     data = Path("in/a.png").read_bytes()
