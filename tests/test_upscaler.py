@@ -208,20 +208,6 @@ def test_tta_of_a_symmetric_net_is_one_pass():
 # ---- from Python --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [*((mode, mode) for mode in ("L", "LA", "RGBA", "I;16")), ("1", "L"), ("CMYK", "RGB")],
-)
-def test_a_pillow_image_becomes_a_larger_one(mode, expected):
-    """Any mode goes in; what comes out has the size asked for."""
-    image = Image.new(mode, (14, 9), 1 if mode == "1" else 0)
-
-    larger = identity()(image, scale=1.5)
-
-    assert (larger.mode, larger.size) == (expected, (21, 14))
-    assert identity()(image, size=(20, 30)).size == (20, 30)
-
-
 def test_a_pillow_image_keeps_what_it_says_and_is_upright():
     """The orientation is applied once; profile, EXIF, XMP and resolution are on the result."""
     image, exif = Image.new("RGB", (14, 9), "red"), Image.Exif()
@@ -330,6 +316,13 @@ def test_what_is_no_picture_is_refused(tiny, image, message):
     """Kind, shape, dtype or range, and what to do."""
     with pytest.raises((TypeError, ImageError), match=message):
         tiny(image)
+
+
+def test_grey_is_the_mean_of_three_equal_channels(tiny, pixels):
+    """The net sees R = G = B."""
+    grey = 0.3 + pixels[..., 0].astype(np.float32) / 255 * 0.4
+
+    assert np.allclose(tiny(grey), tiny(np.stack([grey] * 3, -1)).mean(-1), atol=1e-5)
 
 
 def test_its_own_size_changes_nothing(tiny, pixels):
