@@ -335,7 +335,7 @@ def test_a_jpeg_xl_is_read_unless_it_is_too_large():
 
 
 def test_a_jpeg_xl_that_its_decoder_has_turned_is_not_turned_again():
-    """Its header and its EXIF say the same; XMP is read, and what is packed is named."""
+    """Its header and its EXIF say the same; XMP is read, and what is packed by Brotli is named."""
     pytest.importorskip("pillow_jxl")
     data = saved("JXL", quality=95, exif=exif_block(6), xmp=b"<x/>")
     usual = b"\x10jxlp\0\0\0\0\xff\x0a\x07\x07"  # 48x32, and all else as usual
@@ -346,7 +346,7 @@ def test_a_jpeg_xl_that_its_decoder_has_turned_is_not_turned_again():
     np.testing.assert_allclose(picture.pixels.astype(int), np.rot90(levels(), -1), atol=25)
     assert (picture.metadata.orientation, picture.metadata.xmp) == (6, b"<x/>")
     packed = data + b"\0\0\0\x0dbrobxml \1"
-    assert read_album(NAME, packed).notes == ("left out: packed xml",)
+    assert read_album(NAME, packed).notes == ("left out: box brob",)
     for more, expected in ((0b100_000_10, (1, True, 8)), (0b01_0_0_0, (1, False, 10))):
         said = (0x107 | more << 9).to_bytes(4, "little")
         assert jxl_header(b"\xff\x0a" + said)[1:] == expected

@@ -36,8 +36,6 @@ def parts_beside(data: bytes) -> Iterator[str]:
     for name, content in boxes_of(data[:end]) if data[:2] != b"\xff\x0a" else ():
         if name in {b"uuid", b"jumb", b"C2PA"} and b"c2pa" in content:
             yield "content credentials"
-        elif name == b"brob":  # ISO/IEC 18181-2, 9.8: by Brotli
-            yield f"packed {content[:4].decode('latin-1').strip()}"
         elif name.isalnum() and name not in _READ:
             yield f"{'chunk' if is_riff else 'box'} {name.decode()}"
     if data[end:].strip(b"\0\r\n"):

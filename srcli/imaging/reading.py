@@ -82,19 +82,6 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
         yield PillowFile(image, stream, limit, notes)
 
 
-def _numbered(file: _File) -> Iterator[Picture]:
-    """Decode all pictures of a file; of several, say which one is damaged."""
-    if isinstance(file, PillowFile):
-        check_pixels(file.image.size, file.count(), file.limit)
-    try:
-        yield from file.pictures()
-    except Exception as error:
-        if not file.is_moving:
-            raise
-        which = f"{file.part} {file.position} of {file.count()}"
-        raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
-
-
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode the first picture of an image file, and only that.
 
@@ -127,7 +114,15 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
             says which frame or page is the damaged one.
     """
     with _opened(path, data, max_pixels) as file:
-        pictures, loop = list(_numbered(file)), None
+        if isinstance(file, PillowFile):
+            check_pixels(file.image.size, file.count(), file.limit)
+        try:
+            pictures, loop = list(file.pictures()), None
+        except Exception as error:
+            if not file.is_moving:
+                raise
+            which = f"{file.part} {file.position} of {file.count()}"
+            raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):
             pictures, loop = of_one_kind(pictures), file.loop
