@@ -50,15 +50,11 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
         if not start:
             raise ImageError("empty (0 bytes); fetch the file again")
         stream.seek(0)
-        if is_tiff(start):
-            yield TiffFile(stream, max_pixels, notes)
-        else:
-            with _by_pillow(stream, max_pixels, notes) as decoder:
-                yield decoder
+        decoder = TiffFile if is_tiff(start) else _by_pillow
+        yield decoder(stream, max_pixels, notes)
 
 
-@contextmanager
-def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator[PillowFile]:
+def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> PillowFile:
     """Let Pillow find out what a stream holds, and check that it is not too large."""
     start = stream.read(40)
     stream.seek(0)
@@ -77,9 +73,8 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> Iterator
         if kind is None or is_no_damage(error):
             raise
         raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
-    with image:
-        check_pixels(image.size, 1, limit)
-        yield PillowFile(image, stream, limit, notes)
+    check_pixels(image.size, 1, limit)
+    return PillowFile(image, stream, limit, notes)
 
 
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
