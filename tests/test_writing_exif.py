@@ -90,6 +90,8 @@ def test_what_speaks_of_pixels_follows_them(order):
     assert 0xA20F not in parts[EXIF]  # twice as much is no number of 32 bits
     assert notes == ("EXIF FocalPlaneYResolution cannot follow the new size: dropped",)
     assert parts[INTEROP][0x1001] == 192
+    _, notes = exif.fitted_exif(pictured(exif=given_block, width=19_200, size=(1, 64)))
+    assert "Subject" in notes[0]  # no number of 16 bits either
     # Stored 64 across and 96 down; the top came to lie right.
     assert parsed_block(turned)[1][EXIF][0x9214] == (152, 20, 8, 16)
 
