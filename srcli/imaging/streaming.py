@@ -163,7 +163,7 @@ def _save(rows: Rows, output: _Output, name: str, folder: Path, **options: objec
         # As a TIFF it is read; libvips would map a raw file, and count as large as that.
         image = pyvips.Image.tiffload(str(path), access="sequential")
         try:
-            pyvips.Operation.call(f"{saver}_target", image, target, **usual, **options)
+            pyvips.Operation.call(f"{saver}_target", image, target, keep="none", **usual, **options)
         except pyvips.Error:
             # What libvips says of a failed write is only that it failed.
             if output.error is None:
