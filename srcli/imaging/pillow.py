@@ -89,6 +89,8 @@ class PillowFile:
             self._look_through_gif()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
         self.frames = self._frames()
+        self.count = len(self.frames)
+        """How many frames are shown."""
 
     def _frames(self) -> range:
         """Number the frames that are shown, as Pillow counts them."""
@@ -120,17 +122,13 @@ class PillowFile:
 
     # ---- what the header says -------------------------------------------------------------
 
-    def count(self) -> int:
-        """Count the frames that are shown."""
-        return len(self.frames)
-
     def header(self) -> Header:
         """Return what the file says before it is decoded; of a GIF the channels of its palette."""
         image = self.image
         width, height = self.upright_size
         wide = image.mode.startswith("I") or self.is_deep_ppm
         channels = 1 if Image.getmodebase(image.mode) == "L" else 3
-        alpha = image.has_transparency_data or (self.is_moving and self.format == "GIF")
+        alpha = image.has_transparency_data or (self.count > 1 and self.format == "GIF")
         if self.chunks is not None and self.is_still_png:
             depth, colour_type, _ = self.chunks.kind
             wide = depth == 16
@@ -139,7 +137,7 @@ class PillowFile:
         return Header(
             width=width,
             height=height,
-            frames=self.count(),
+            frames=self.count,
             channels=channels,
             alpha=alpha,
             bits=16 if wide else 8,
@@ -150,11 +148,6 @@ class PillowFile:
     def is_still_png(self) -> bool:
         """Whether it is a PNG without an animation."""
         return self.chunks is not None and self.chunks.find(b"acTL") is None
-
-    @property
-    def is_moving(self) -> bool:
-        """Whether it is an animation."""
-        return len(self.frames) > 1
 
     @property
     def orientation(self) -> int:
@@ -188,9 +181,9 @@ class PillowFile:
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
                 description = self.described(pixels.shape[2])
-            if self.is_moving and alpha is not None and int(alpha.min()) == 255:
+            if self.count > 1 and alpha is not None and int(alpha.min()) == 255:
                 alpha = None
-            duration = self.image.info.get("duration", 0) if self.is_moving else None
+            duration = self.image.info.get("duration", 0) if self.count > 1 else None
             duration = float(duration) if isinstance(duration, int | float) else None
             yield Picture(pixels=pixels, alpha=alpha, metadata=description, duration=duration)
 

@@ -110,13 +110,13 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
     """
     with _opened(path, data, max_pixels) as file:
         if isinstance(file, PillowFile):
-            check_pixels(file.image.size, file.count(), file.limit)
+            check_pixels(file.image.size, file.count, file.limit)
         try:
             pictures, loop = list(file.pictures()), None
         except Exception as error:
-            if not file.is_moving:
+            if file.count == 1:
                 raise
-            which = f"{file.part} {file.position} of {file.count()}"
+            which = f"{file.part} {file.position} of {file.count}"
             raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):
@@ -252,7 +252,7 @@ _SCANNED_PNGS: Final = {(bits, kind, 0) for bits in (8, 16) for kind in (0, 2)}
 
 def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     """Return the loader of libvips and the rows of a band; None: it takes more than decoding."""
-    if file.is_moving or header.alpha:
+    if file.count > 1 or header.alpha:
         return None
     rows = max(_STEP, min(_ROWS, _BAND_BYTES // _row_bytes(header)) // _STEP * _STEP)
     if isinstance(file, TiffFile):

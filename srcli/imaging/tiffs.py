@@ -64,14 +64,10 @@ class TiffFile:
         below = (copy for page in self._shown for copy in page.below)
         if len(self._shown) < len(found) or any(copy.is_reduced for copy in below):
             notes["reduced copies of its pages are left out"] = None
-        self.is_moving = len(self._shown) > 1
-        """Whether it has more than one page."""
+        self.count = len(self._shown)
+        """How many pages are shown."""
 
         check_pixels(self.first.size, 1, limit)
-
-    def count(self) -> int:
-        """Count the pages that are shown."""
-        return len(self._shown)
 
     def header(self) -> Header:
         """Return what the first page's directory says."""
@@ -80,7 +76,7 @@ class TiffFile:
         return Header(
             width=width,
             height=height,
-            frames=len(self._shown),
+            frames=self.count,
             channels=page.channels,
             alpha=page.opacity is not None,
             bits=page.bits,
