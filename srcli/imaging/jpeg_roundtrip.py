@@ -7,12 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from srcli.errors import ImageError
+from srcli.imaging.formats import FORMATS
 
 _HALF_CHROMA = 2
 """Pillow's number for 4:2:0: chroma of half the resolution down and across."""
-
-_LONGEST_SIDE = 65_500
-"""libjpeg's limit, JPEG_MAX_DIMENSION."""
 
 
 def jpeg_roundtrip(
@@ -38,9 +36,10 @@ def jpeg_roundtrip(
     rows = np.arange(-top, height).clip(0)
     columns = np.arange(-left, width).clip(0)
     padded = pixels[rows][:, columns]
-    if max(padded.shape) > _LONGEST_SIDE:
+    longest = FORMATS["JPEG"].longest or 0
+    if max(padded.shape) > longest:
         raise ImageError(
-            f"JPEG holds sides of up to {_LONGEST_SIDE:,} pixels, not a picture of "
+            f"JPEG holds sides of up to {longest:,} pixels, not a picture of "
             f"{width}x{height}: degrade it without jpeg, or leave it out"
         )
     image = Image.fromarray(padded if channels == 3 else padded[..., 0])
