@@ -62,18 +62,24 @@ def test_what_fails_leaves_no_folder(here, tiny_weights):
     assert listing(here) == before
 
 
-def test_an_output_that_appears_meanwhile_stays(tiny_weights):
-    """Somebody else has put it there while the net was at work."""
-    picture(9, 7).save("a.png")
-    config = configured("a.png", model=str(tiny_weights))
+@pytest.mark.parametrize(
+    ("existing", "statuses"), [("error", ["failed", "failed"]), ("skip", ["done", "skipped"])]
+)
+def test_an_output_that_appears_meanwhile_stays(tiny_weights, existing, statuses):
+    """Somebody else has put it there while the net was at work at it, or at another one."""
+    for name in ("a.png", "b.png"):
+        picture(9, 7).save(name)
+    config = configured("a.png", "b.png", model=str(tiny_weights), existing=existing)
 
     def meanwhile(_job, _share):
-        Path("a_x3.png").write_text("precious", encoding="utf-8")
+        for name in ("a_x3.png", "b_x3.png")[existing == "skip" :]:
+            Path(name).write_text("precious", encoding="utf-8")
 
-    (result,) = batch.run(config, plan(config), on_progress=meanwhile)
+    first, second = batch.run(config, plan(config), on_progress=meanwhile)
 
-    assert result.message == "a_x3.png has appeared meanwhile; use --overwrite or --skip-existing"
-    assert Path("a_x3.png").read_text(encoding="utf-8") == "precious"
+    assert [first.status, second.status] == statuses
+    assert "meanwhile; use --overwrite or --skip-existing" in first.message or existing == "skip"
+    assert Path("b_x3.png").read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.parametrize(
