@@ -29,19 +29,19 @@ class Files:
         return len(self._files)
 
     def key(self, index: int) -> str:
-        """Name an image."""
+        """Name an image: the same wherever the source lies; what a split is drawn from."""
         return self._files[index].name
 
     def label(self, index: int) -> str:
-        """Say where an image is."""
+        """Say where an image is, for messages."""
         return str(self._files[index])
 
     def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
-        """Decode an image."""
+        """Decode an image, ``(H, W, C)`` with C 1 or 3; ``ImageError`` if it is damaged."""
         return images.read(self._files[index], self._content(index)).pixels
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return width and height without decoding."""
+        """Return width and height without decoding; ``ImageError`` if the header is damaged."""
         return images.read_size(self._files[index], self._content(index))
 
     def _content(self, index: int) -> bytes | None:  # noqa: ARG002 - of those in an archive

@@ -6,14 +6,10 @@ them are never in memory together.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from srcli.data.celeba import CelebA
 from srcli.data.choices import DATASETS
-from srcli.data.folders import Folder, Pairs
+from srcli.data.folders import Files, Folder, Pairs
 from srcli.data.stl10 import STL10
 from srcli.errors import UsageError
 from srcli.files import is_folder, one_line
@@ -21,22 +17,8 @@ from srcli.files import is_folder, one_line
 __all__ = ["DATASETS", "Source", "absolute", "open_folder", "open_source", "parse"]
 
 
-class Source(Protocol):
-    """A list of images that are read one by one, from any thread."""
-
-    def __len__(self) -> int: ...
-
-    def key(self, index: int) -> str:
-        """Name an image: the same wherever the source lies; what a split is drawn from."""
-
-    def label(self, index: int) -> str:
-        """Say where an image is, for messages."""
-
-    def read(self, index: int) -> NDArray[np.uint8 | np.uint16]:
-        """Decode an image, ``(H, W, C)`` with C 1 or 3; ``ImageError`` if it is damaged."""
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return width and height without decoding; ``ImageError`` if the header is damaged."""
+Source = Files | STL10
+"""A list of images that are read one by one, from any thread."""
 
 
 def parse(text: str) -> tuple[str, tuple[str, ...]]:
