@@ -165,6 +165,23 @@ def test_no_resolution_is_made_up():
 RECORD = b"\x1c\x02\x05\0\x05Night"
 
 
+@pytest.mark.parametrize("cut", [0, 6, 24])
+@pytest.mark.parametrize("whole", [False, True])
+def test_captions_go_on_in_the_next_segment(cut, *, whole):
+    """In the middle of a resource, or in another one; and so do the settings behind them."""
+    records = RECORD + b"\x1c\x02\x78\0\x07Caption" + b"\x1c\x02\x19\0\1k"
+    start, head = b"Photoshop 3.0\0", b"8BIM\4\4\0\0"
+    parts = records[:cut], records[cut:]
+    first = start + head + struct.pack(">I", len(parts[0] if whole else records)) + parts[0]
+    second = start + (head + struct.pack(">I", len(parts[1])) if whole else b"") + parts[1]
+    settings = b"8BIM\4\x0b\0\0\0\0\0\4url."
+
+    album = read_album(NAME, jpeg((0xED, first), (0xED, second + settings)))
+
+    assert album.pictures[0].metadata.iptc == records
+    assert album.notes == ("left out: settings of Photoshop",)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "field", "expected"),
     [

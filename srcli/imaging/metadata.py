@@ -171,9 +171,22 @@ def _extended_xmp(packet: bytes, image: Image.Image) -> bytes | None:
 
 def _iptc_records(image: Image.Image) -> bytes | None:
     """Return the records in resources of Photoshop, which ImageMagick puts into a PNG as well."""
-    found = image.info.get("photoshop", {}).get(IPTC_RESOURCE)
+    found = b"".join(data for code, data in _resources_of(image) if code == IPTC_RESOURCE)
     found = found or _raw_profile(image.info, "iptc", "8bim") or b""
     return whole_records(found[found.find(b"\x1c") :]) if found else None
+
+
+def _resources_of(image: Image.Image) -> list[tuple[int, bytes]]:
+    """List Photoshop's resources: in a JPEG they go on from segment to segment."""
+    segments = [content for name, content in getattr(image, "applist", []) if name == "APP13"]
+    data = b"".join(e[len(_PHOTOSHOP) :] for e in segments if e.startswith(_PHOTOSHOP))
+    found, place = [], data.find(b"8BIM")
+    while 0 <= place < len(data) - 12:
+        start = place + 6 + (data[place + 6] // 2 + 1) * 2 + 4  # behind code, name and size
+        end = start + int.from_bytes(data[start - 4 : start])
+        found.append((int.from_bytes(data[place + 4 : place + 6]), data[start:end]))
+        place = data.find(b"8BIM", end)
+    return found or [*image.info.get("photoshop", {}).items()]
 
 
 def whole_records(data: bytes, *, places: bool = True) -> bytes | None:
@@ -242,6 +255,6 @@ def left_behind(image: Image.Image, further: int, boxes: bytes = b"") -> list[st
             parts.append(name[0].decode() if name else f"data in {marker}")
             if b"c2pa" in content or (content[:2] == b"JP" and "content credentials" in parts):
                 parts[-1] = "content credentials"  # which go on in further segments
-    if image.info.get("photoshop", {}).keys() - _RESOURCES:
+    if {code for code, _ in _resources_of(image)} - _RESOURCES:
         parts.append("settings of Photoshop")
     return parts

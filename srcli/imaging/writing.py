@@ -42,7 +42,7 @@ def write_album(
     What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
     off), colours become a palette of 255 for GIF, 16 bits are rounded to the nearest of 8,
     colours are converted to sRGB where their profile cannot be stored. The same album gives
-    the same bytes every time.
+    the same bytes every time, but for an animated AVIF, which holds when it was written.
 
     Args:
         album: What to write.
