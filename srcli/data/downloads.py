@@ -107,33 +107,12 @@ def _is_whole(remote: Remote, folder: Path, notice: Callable[[str], None]) -> bo
 
 
 def _fetch(remote: Remote, folder: Path, by_hand: str, *, quiet: bool) -> None:
-    """Download one file, from where an earlier call stopped, and name it if its MD5 is right."""
-    require_package("gdown", "train", "--download")
-    import gdown  # noqa: PLC0415 - an extra, and slow to import
-
+    """Download one file and name it if its MD5 is right."""
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{remote.name}.download"
-    try:
-        # It is there if a call was stopped after the last byte and before the check.
-        if not is_there(unfinished):
-            gdown.download(
-                remote.url,
-                str(unfinished),
-                quiet=quiet,
-                use_cookies=False,
-                resume=True,
-                timeout=_TIMEOUT,
-                retries=_RETRIES,
-            )
-    except (gdown.DownloadError, OSError) as error:
-        # What requests raises is an OSError as well, but one without a number.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        why = one_line(" ".join(str(error).split()).rstrip("."))
-        raise DataError(
-            f"cannot download {remote.name}: {why}; try again later, delete "
-            f"{one_line(unfinished)}*.part to start anew, or {by_hand}"
-        ) from error
+    # It is there if a call was stopped after the last byte and before the check.
+    if not is_there(unfinished):
+        _receive(remote, unfinished, by_hand, quiet=quiet)
     found = _md5(unfinished)
     if found != remote.md5:
         unfinished.unlink()
@@ -143,6 +122,32 @@ def _fetch(remote: Remote, folder: Path, by_hand: str, *, quiet: bool) -> None:
         )
     unfinished.chmod(0o644)  # gdown's files are readable by their owner alone
     unfinished.replace(folder / remote.name)
+
+
+def _receive(remote: Remote, unfinished: Path, by_hand: str, *, quiet: bool) -> None:
+    """Download one file to its last byte, from where an earlier call stopped."""
+    require_package("gdown", "train", "--download")
+    import gdown  # noqa: PLC0415 - an extra, and slow to import
+
+    try:
+        gdown.download(
+            remote.url,
+            str(unfinished),
+            quiet=quiet,
+            use_cookies=False,
+            resume=True,
+            timeout=_TIMEOUT,
+            retries=_RETRIES,
+        )
+    except (gdown.DownloadError, OSError) as error:
+        # What requests raises is an OSError as well, but one without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        why = one_line(" ".join(str(error).split()).rstrip("."))
+        raise DataError(
+            f"cannot download {remote.name}: {why}; try again later, delete "
+            f"{one_line(unfinished)}*.part to start anew, or {by_hand}"
+        ) from error
 
 
 def _md5(path: Path) -> str:

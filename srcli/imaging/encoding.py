@@ -116,10 +116,15 @@ def _gif(pictures: Sequence[Picture], how: Encoding, metadata: Metadata) -> byte
     )
     # A comment stands behind the header and the palette of all frames (GIF89a, 24).
     start = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    return data[:start] + _extensions(metadata) + data[start:]
+
+
+def _extensions(metadata: Metadata) -> bytes:
+    """Encode the comment and XMP as a GIF has them."""
     comment, packet = metadata.comment or b"", metadata.xmp
     parts = [comment[at : at + 255] for at in range(0, len(comment), 255)]
     blocks = b"".join(bytes([len(part)]) + part for part in parts)
     said = b"!\xfe" + blocks + b"\0" if blocks else b""
     if packet:  # XMP Specification, part 3, 1.1.2
         said += b"!\xff\x0bXMP DataXMP" + packet + b"\1" + bytes(range(255, -1, -1)) + b"\0"
-    return data[:start] + said + data[start:]
+    return said

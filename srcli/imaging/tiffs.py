@@ -121,14 +121,8 @@ def _without_bulk(page: Page, data: bytes) -> bytes:
 
 def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
     """Decode a page to grey or RGB, and its opacity, if any; not turned, white is the largest."""
-    page.raw(pages.COLOUR_MAP)  # libtiff would do without one that is cut off
-    if {*page.numbers(pages.SAMPLE_FORMAT, 1)} - _BOUNDED or page.depth > 16:
-        kind = "floating-point, signed or 32-bit"
-        raise ImageError(f"{kind} levels have no fixed range; convert it to 8 or 16 bits")
+    _check_kind(page)
     lab = page.photometric == pages.LAB
-    if page.photometric not in pages.READ or (lab and page.depth > 8):
-        kind = f"photometric interpretation {page.photometric} of {page.depth} bits"
-        raise ImageError(f"{kind}, which is not read; {_OUT}")
     whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
     unpacked = whole and page.packing != pages.JPEG
     if page.packing in pages.FOR_PILLOW or page.depth == 12:
@@ -142,15 +136,32 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
     if page.opacity is not None and pixels.shape[2] > page.opacity:
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
     if page.photometric == pages.CMYK:
-        flat = np.ascontiguousarray(_eight(pixels[..., :4]))
-        image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
-        image.info["icc_profile"] = page.raw(_PROFILE)
-        rgb, note = rgb_of(image)
-        notes[note] = None
-        pixels, opacity = np.array(rgb), None if opacity is None else _eight(opacity)
+        pixels = _rgb_of_inks(page, pixels[..., :4], notes)
+        opacity = None if opacity is None else _eight(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., : page.channels]), opacity
+
+
+def _check_kind(page: Page) -> None:
+    """Raise ``ImageError`` if the levels of a page have no range, or their colours no meaning."""
+    page.raw(pages.COLOUR_MAP)  # libtiff would do without one that is cut off
+    if {*page.numbers(pages.SAMPLE_FORMAT, 1)} - _BOUNDED or page.depth > 16:
+        kind = "floating-point, signed or 32-bit"
+        raise ImageError(f"{kind} levels have no fixed range; convert it to 8 or 16 bits")
+    if page.photometric not in pages.READ or (page.photometric == pages.LAB and page.depth > 8):
+        kind = f"photometric interpretation {page.photometric} of {page.depth} bits"
+        raise ImageError(f"{kind}, which is not read; {_OUT}")
+
+
+def _rgb_of_inks(page: Page, inks: NDArray[Any], notes: dict[str, None]) -> NDArray[np.uint8]:
+    """Convert CMYK through the profile of its page."""
+    flat = np.ascontiguousarray(_eight(inks))
+    image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
+    image.info["icc_profile"] = page.raw(_PROFILE)
+    rgb, note = rgb_of(image)
+    notes[note] = None
+    return np.array(rgb)
 
 
 def _by_pillow(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
@@ -188,17 +199,8 @@ def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
     xmp = (sound(lambda: page.raw(_XMP)) or b"").rstrip(b"\0") or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
-    profile = None
-    if page.photometric not in {pages.CMYK, pages.LAB}:  # which are converted through it
-        data = sound(lambda: page.raw(_PROFILE)) or b""
-        profile = profile_for(data, page.channels)
-        if data and profile is None:
-            notes[NO_PROFILE] = None
-        profile = profile or sound(lambda: adobe_rgb_of(exif, page.channels))
-    parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
-    if page.further > 0:
-        parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
-    if parts:
+    profile = _profile_of(page, exif, notes)
+    if parts := _left_out(page):
         notes[f"left out: {', '.join(parts)}"] = None
     if noted:
         line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
@@ -212,6 +214,24 @@ def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
         orientation=page.orientation,
         size=page.upright_size if block or xmp else None,
     )
+
+
+def _left_out(page: Page) -> list[str]:
+    """Name what does not travel with a page."""
+    parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
+    if page.further > 0:
+        parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
+    return parts
+
+
+def _profile_of(page: Page, exif: Image.Exif, notes: dict[str, None]) -> bytes | None:
+    if page.photometric in {pages.CMYK, pages.LAB}:  # which are converted through it
+        return None
+    data = sound(lambda: page.raw(_PROFILE)) or b""
+    profile = profile_for(data, page.channels)
+    if data and profile is None:
+        notes[NO_PROFILE] = None
+    return profile or sound(lambda: adobe_rgb_of(exif, page.channels))
 
 
 def _page_iptc(page: Page) -> bytes | None:

@@ -48,10 +48,9 @@ def decoded(loader: str, data: bytes, size: tuple[int, int], **options: str | in
         image = pyvips.Operation.call(loader, data, **{"fail_on": "error", **options})
         if {image.width, image.height} != {*size}:  # its size is the one that was agreed to
             raise OSError("its headers contradict each other")
-        pixels: NDArray[Any] = image.numpy().reshape(image.height, image.width, -1)
+        return _pixels_of(image)
     except pyvips.Error as error:
         raise OSError(_last_line(str(error))) from error
-    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def decoded_bands(
@@ -70,7 +69,7 @@ def decoded_bands(
         OSError: If it is damaged.
     """
     pyvips = vips()
-    height, width, channels = shape
+    height, width, _ = shape
     stream.seek(0)
     try:
         source = pyvips.Source.new_from_descriptor(stream.fileno())
@@ -81,11 +80,14 @@ def decoded_bands(
             raise OSError("its headers contradict each other")
         # A crop is written by itself: a region of the whole would keep what it has passed.
         for top in range(0, height, rows):
-            band = image.crop(0, top, width, min(rows, height - top))
-            pixels: NDArray[Any] = band.numpy().reshape(band.height, width, channels)
-            yield pixels if pixels.flags.writeable else pixels.copy()
+            yield _pixels_of(image.crop(0, top, width, min(rows, height - top)))
     except pyvips.Error as error:
         raise OSError(_last_line(str(error))) from error
+
+
+def _pixels_of(image: Any) -> NDArray[Any]:  # noqa: ANN401 - pyvips has no types
+    pixels: NDArray[Any] = image.numpy().reshape(image.height, image.width, -1)
+    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def _last_line(text: str) -> str:

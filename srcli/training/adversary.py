@@ -7,7 +7,7 @@ the net, so that one backward pass serves both, whole or shared by threads.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -174,11 +174,7 @@ class Adversary:
         grid = _LATTICE_WEIGHT * lattice(output, target, scales)
         if self._config.spectrum:
             grid = grid + self._config.spectrum * excess(output.float(), target, scales)
-        top, left = self._corner
-        window = (..., slice(top, top + _WINDOW), slice(left, left + _WINDOW))
-        output, target = (
-            one[window].contiguous(memory_format=torch.channels_last) for one in (output, target)
-        )
+        output, target = self._window_of(output), self._window_of(target)
         judged, own = self.discriminator(output, frozen=True)
         # Softplus of what the wrong answer would be: the non-saturating loss of Goodfellow 2014.
         adversarial = functional.softplus(-judged.float()).mean()
@@ -187,16 +183,21 @@ class Adversary:
         discriminator = (
             functional.softplus(fake.float()).mean() + functional.softplus(-real.float()).mean()
         )
-        if self._features is not None:
+        if self._features is None:
+            features = _distance(own, levels)
+        else:
             half = slice(self._step % 2, None, 2) if len(output) > 1 else slice(None)
             features = self._features.distance(output[half], target[half])
-        else:
-            pairs = zip(own, levels, strict=True)
-            features = torch.stack([(one - two.detach()).abs().mean() for one, two in pairs]).mean()
         total = self._config.perceptual * features + self._weight * adversarial + discriminator
         total = total + grid
         parts = {"features": features, "adversarial": adversarial, "discriminator": discriminator}
         return total, parts
+
+    def _window_of(self, patches: Tensor) -> Tensor:
+        """Cut out of each patch what the discriminator sees of it in this step."""
+        top, left = self._corner
+        window = patches[..., top : top + _WINDOW, left : left + _WINDOW]
+        return window.contiguous(memory_format=torch.channels_last)
 
     def step(self, lr: float) -> None:
         """Change the discriminator by its gradients."""
@@ -296,6 +297,12 @@ def _cells(scales: Sequence[float], side: int) -> list[tuple[int, list[int]]]:
         for scale in sorted(set(scales))
         if scale == int(scale) and side % int(_CELL_SIDE * scale) == 0
     ]
+
+
+def _distance(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
+    """Return the mean L1 between two nets' features; those wanted learn nothing from it."""
+    pairs = zip(found, wanted, strict=True)
+    return torch.stack([(one - two.detach()).abs().mean() for one, two in pairs]).mean()
 
 
 def _active(features: Tensor) -> Tensor:

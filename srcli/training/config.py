@@ -221,15 +221,18 @@ class TrainConfig:
             number = getattr(self, name)
             if number is not None and not 0 < number < 1e9:
                 raise UsageError(f"{option_of(name)} must lie between 0 and 1e9, not {number}")
+        self._check_adversary()
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must lie in [0, 1), not {self.ema}")
+        if not 0 <= self.symmetric_share <= 1:
+            raise UsageError(f"symmetric_share must lie in [0, 1], not {self.symmetric_share}")
+
+    def _check_adversary(self) -> None:
         if not self.adversarial and (self.features or self.perceptual or self.spectrum):
             raise UsageError(
                 "features, perceptual and spectrum need a discriminator beside them: use --recipe "
                 "sharp, or --set adversarial=0.06"
             )
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must lie in [0, 1), not {self.ema}")
-        if not 0 <= self.symmetric_share <= 1:
-            raise UsageError(f"symmetric_share must lie in [0, 1], not {self.symmetric_share}")
 
     def _check_scales(self) -> None:
         if not self.scales:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -194,13 +195,16 @@ class Trainer:
         if self._adversary:
             self._adversary.step(lr)
         self.step += 1
-        # Early on the average follows closely, so that it forgets the random start.
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.net.parameters()), 1 - decay
-            )
+        self._follow()
         self._recent.append(values)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the average follow: closely early on, so that it forgets the random start."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.net.parameters()), 1 - decay
+        )
 
     def _measure(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the net on a batch and return what to descend from, and what the log has of it."""
@@ -267,7 +271,11 @@ class Trainer:
             "origin": self._origin,
         }
         self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
-        record = {
+        self.directory.save_weights(self.average.state_dict(), self.config.model, self._record())
+
+    def _record(self) -> dict[str, Any]:
+        """Make what the header of the weights says of their training."""
+        return {
             **recipe_record(self.config),
             **self.images.record(self.step),
             "steps": self.step,
@@ -277,7 +285,6 @@ class Trainer:
             "torch": torch.__version__,
             "origin": None if self._origin is None else dict(self._origin),
         }
-        self.directory.save_weights(self.average.state_dict(), self.config.model, record)
 
     def resume(self) -> None:
         """Continue from the newest readable checkpoint of the run directory."""
@@ -346,7 +353,15 @@ class Trainer:
             self._patience.add(self.scores.psnr)
         if not self.group.is_main_process:
             return
-        row: Row = {
+        self.directory.log(
+            self._row(lr) | (self.scores.cells() if self.scores and evaluates else {})
+        )
+        since = self.seconds - self._seconds_drawn
+        if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
+            self._draw()
+
+    def _row(self, lr: float) -> Row:
+        return {
             "step": self.step,
             "epoch": self.images.epoch(self.step),
             "patches": self.step * self.config.batch,
@@ -354,12 +369,6 @@ class Trainer:
             "lr": lr,
             **self._means,
         }
-        if evaluates and self.scores:
-            row |= self.scores.cells()
-        self.directory.log(row)
-        since = self.seconds - self._seconds_drawn
-        if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
-            self._draw()
 
     def _progress(self, lr: float) -> Progress:
         return Progress(
