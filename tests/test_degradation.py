@@ -191,15 +191,3 @@ def test_a_training_input_is_there_and_back(part):
         low = degrade(patches[i], scale, part, draws[i : i + 1])
         assert low.shape == (3, round(120 / scale), round(120 / scale))
         assert torch.equal(found[i], bicubic(low, (120, 120)))
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_degrades_as_the_cpu_does():
-    """Blur and reduction round to the same level or its next, and JPEG comes back to the GPU."""
-    images, draws = noises(5, 96, 84), uniform(5)
-    plain = Degradation.parse("blur=0..3,noise=0..20,kernel=any")
-
-    found = degrade(images.cuda(), 2, plain, draws).cpu()
-    assert float((found - degrade(images, 2, plain, draws)).abs().max()) < 1.01 / 255
-    assert degrade(images.cuda(), 2, EVERYTHING, draws).device.type == "cuda"

@@ -218,21 +218,6 @@ def test_what_fits_into_memory_stays_there(monkeypatch):
     assert max(asked) > 1900
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@RESIDENT
-def test_a_gpu_gets_the_same_batches(resident):
-    """On a GPU the patches are there, and they are those of the CPU."""
-    device = torch.device("cuda")
-    pool = pool_of(damaged=[77])
-    expected = take(Loader(pool, CPU, workers=2, resident=False), by_epoch(), 10)
-
-    found = take(Loader(pool, device, workers=2, resident=resident), by_epoch(), 10)
-
-    assert all(batch.patches.device.type == "cuda" for batch in found)
-    require_same(found, expected)
-
-
 # ---- centers ------------------------------------------------------------------------------
 
 

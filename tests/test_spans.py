@@ -121,19 +121,6 @@ def test_what_is_no_size_is_refused(text, problem):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    ("text", "before", "after"),
-    [
-        (">=1920x1080", (400, 300), (1920, 1440)),
-        ("6x", (4, 1), (6, 2)),
-        ("1x1", (1, 40_000), (1, 40_000)),
-    ],
-)
-def test_a_size_in_numbers(text, before, after):
-    """Width, height, fit or cover decide; halves round up; nothing is ever reduced."""
-    assert TargetSize.parse(text).of(*before) == after
-
-
 @given(size=target_sizes(), width=SIDES, height=SIDES)
 def test_a_result_has_the_size_asked_for(size, width, height):
     """One side is exact and the other on its side of the limit, or the picture is unchanged.
