@@ -173,13 +173,15 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
         (lambda s: change_options(s, model={"widths": [4, 4]}), " cannot be resumed: "),
         (lambda s: change_state(s, {}, '{"step": 1, "seconds": 1}'), " cannot be resumed: "),
         (lambda s: change_state(s, s.state, '{"step": 1}'), " cannot be resumed: "),
+        (lambda s: (s.path / "log.csv").write_bytes(b"a,b\n1,2\n"), "/log.csv cannot be read ("),
+        (lambda s: (s.path / "log.csv").write_bytes(b"\xff\n"), "/log.csv cannot be read ("),
     ],
-    ids=["removed option", "damaged", "another net", "poor state", "no clock"],
+    ids=["option", "damaged", "net", "poor state", "no clock", "foreign log", "no text"],
 )
 def test_what_cannot_be_resumed_is_one_line(stopped_copy, damage, text):
     """The directory is named with the reason and the way out, exit code 4; the log stays."""
-    log = (stopped_copy.path / "log.csv").read_bytes()
     damage(stopped_copy)
+    log = (stopped_copy.path / "log.csv").read_bytes()
 
     result = run("train", "--resume", stopped_copy.path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from srcli.errors import DataError, OutputError
+from srcli.errors import OutputError
 from srcli.model import weights
 from srcli.training import run_directory
 from srcli.training.config import TrainConfig
@@ -89,20 +89,6 @@ def test_an_unfinished_last_line_does_not_count(directory, config):
     path.write_bytes(whole[:9])
     directory.resume_at(5)
     assert path.read_text(encoding="utf-8") == COLUMNS + "\n", "cut in its header it is made anew"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"a,b\n1,2\n", COLUMNS.encode() + b"\n1.5,1,1,1,1,1,1,,,,\n", b"\xff\n"],
-    ids=["foreign", "half a step", "no text"],
-)
-def test_a_damaged_log_is_one_line(directory, config, content):
-    """A log that cannot be read is named; nothing is made up in its place."""
-    path = config.output / "log.csv"
-    path.write_bytes(content)
-
-    with pytest.raises(DataError, match=f"^{path} cannot be read .*; start again with another"):
-        directory.resume_at(1)
 
 
 # Checkpoints

@@ -1,7 +1,6 @@
 """``srcli train`` as a researcher types it: data sets by name, recipes, reports, resuming."""
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +13,6 @@ from srcli import files
 from srcli.data import downloads
 from srcli.model import weights
 from srcli.model.network import multiply_adds, parameter_count
-from srcli.ops.degradation import Degradation
 from srcli.training import estimate
 from srcli.training.distributed import ProcessGroup
 from srcli.training.estimate import dry_run
@@ -91,9 +89,10 @@ def test_a_named_data_set_is_trained_on_by_the_papers_recipe(celeba_run):
     assert {"curves.png", "samples.png", "log.csv", "options.json"} <= made
 
 
-def test_a_dry_run_writes_nothing(desk):
+def test_a_dry_run_writes_nothing(desk, tiny_config):
     """Images, steps, patches, parameters, speed, memory and time in a few lines on stdout."""
     before = contents(desk)
+    billions = multiply_adds(tiny_config.at(3)) / 1e9
 
     result = run("train", "--dataset", "celeba", "--dry-run", "-o", "run", *TINY)
 
@@ -101,7 +100,7 @@ def test_a_dry_run_writes_nothing(desk):
     assert re.fullmatch(
         r"images       3 for training, kept decoded in memory\n"
         r"             9 of 9 for evaluation, 0 for test\n"
-        r"net          [\d,]+ parameters, 0\.\d\d GMAC a patch\n"
+        rf"net          {parameter_count(tiny_config):,} parameters, {billions:.2f} GMAC a patch\n"
         r"length       20 steps, 40 patches; 2 steps of 2 an epoch\n"
         r"measured     \d+\.\d patches/s in float32 on cpu, \d+\.\d\d GiB in use at most\n"
         r"time         \d+(\.\d)? s\n",
@@ -197,18 +196,3 @@ def test_a_dry_run_counts(options, crowd, changes, expected):
     plan = dry_run(options(datasets=(str(crowd),), **changes))
 
     assert {name: getattr(plan, name) for name in expected} == expected
-
-
-def test_a_dry_run_measures_and_writes_nothing(options, tmp_path, tiny_config):
-    """Speed and time are positive and fit together; the net is counted, and the memory."""
-    plan = dry_run(options(steps=1000, degradation=Degradation.parse("jpeg=50..90")))
-
-    assert (plan.device, plan.dtype, plan.processes, plan.resident) == ("cpu", "float32", 1, True)
-    assert plan.parameters == parameter_count(tiny_config)
-    mean = sum(multiply_adds(tiny_config.at(scale)) for scale in (2, 2, 3, 3, 4)) / 5
-    assert plan.gmac_per_patch == pytest.approx(mean / 1e9)
-    assert 0 < plan.patches_per_second < 1e6
-    assert plan.seconds >= plan.patches / plan.patches_per_second
-    assert math.isfinite(plan.seconds)
-    assert 50e6 < plan.memory < 100e9
-    assert list(tmp_path.iterdir()) == []
