@@ -91,12 +91,10 @@ def test_what_torchrun_would_not_set_is_one_line(monkeypatch, values, text):
 
 TWO_PROCESSES = '''
 """Train several runs by two processes, and write down what each of them saw."""
-import gc, itertools, json, math, os, signal, sys
+import itertools, json, math, os, signal, sys
 from dataclasses import asdict, replace
 from pathlib import Path
 import torch
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 from srcli.errors import SrcliError
 from srcli.training import trainer
 from srcli.training.config import TrainConfig
@@ -108,19 +106,7 @@ folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 trainer._LOG_EVERY = 4
 trainer.draw_curves = trainer.draw_samples = lambda *_: None
 torch.set_num_threads(1)
-gc.disable()  # what is freed in time is freed on purpose, and not by chance
-seen = {"reducers": []}
-destroy = distributed.destroy_process_group
-
-
-def counting_destroy():
-    """Count the nets that would outlive their group."""
-    alive = [type(one) for one in gc.get_objects()].count(DistributedDataParallel)
-    seen["reducers"].append(alive)
-    destroy()
-
-
-distributed.destroy_process_group = counting_destroy
+seen = {}
 
 
 def attempt(name, config, **named):
@@ -288,17 +274,13 @@ def test_one_process_reports_what_went_wrong(pair, saved_run, name, text):
 
 @pytest.mark.slow
 def test_a_process_that_is_gone_is_missed(pair, saved_run):
-    """The other one says so instead of waiting; the last checkpoint is there to continue from.
-
-    However a run ends, its gradients' reducer goes first: torch could wait for ever else.
-    """
+    """The other one says so instead of waiting; the last checkpoint is there to continue from."""
     folder, seen = pair
     assert seen[0]["lost"]["error"] == (
         "another process of this run has ended (killed, or out of memory): use --resume to "
         "continue from the last checkpoint"
     )
     assert saved_run(folder / "lost").steps == [2]
-    assert [one["reducers"] for one in seen] == [[0] * 9, [0] * 8]
 
 
 # The command line under torchrun

@@ -13,7 +13,7 @@ from srcli.model.config import BASE, PAPER
 from srcli.model.weights import read_header, resolve
 from srcli.ops.degradation import Degradation
 from srcli.training.config import TrainConfig, settings
-from srcli.training.recipe import from_recipe, load, recipe_names
+from srcli.training.recipe import from_recipe, load
 
 FOLDER = Path(sys.modules["srcli.training.recipe"].__file__).parent / "recipes"
 PHOTOS = {"datasets": ("photos",)}
@@ -28,16 +28,6 @@ def refused(*arguments, **options):
 
 
 # ---- the shipped recipes --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_says_why(name):
-    """Each file begins with what it is for and the command that runs it; each group has a why."""
-    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-
-    assert text.startswith(f"# {name}: ")
-    assert f"\n#   srcli train --recipe {name} --dataset" in text
-    assert [group for group in text.split("\n\n") if "#" not in group] == []
 
 
 def test_base_is_the_default_of_every_value():

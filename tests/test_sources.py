@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import re
 import tarfile
 import zipfile
 
@@ -13,7 +12,6 @@ from PIL import Image
 from source_files import keys, refusal
 
 from srcli.data.downloads import PAGES
-from srcli.data.folders import Folder
 from srcli.data.sources import DATASETS, absolute, open_source, parse
 from srcli.errors import DataError, ImageError, OutputError, UsageError
 
@@ -76,16 +74,6 @@ def test_a_folder_gives_its_images_by_path(tmp_path):
     assert source.size(2) == (7, 5)
     for index, name in ((0, "a/c.TIFF"), (2, "b.png")):
         assert np.array_equal(source.read(index), written[name])
-
-
-def test_an_unreadable_file_of_a_folder_is_named(tmp_path):
-    """A damaged file is found, since its name says image, and is an error when it is wanted."""
-    (tmp_path / "a.png").write_bytes(b"this is no image")
-    source = Folder(tmp_path)
-
-    for access in (source.read, source.size):
-        with pytest.raises(ImageError, match=f"^{re.escape(str(tmp_path / 'a.png'))}: "):
-            access(0)
 
 
 @pytest.mark.parametrize(
