@@ -297,6 +297,13 @@ def _print_scores(report: "EvalReport") -> None:
         heading = f"{escape(one_line(label))}\n{report.heading}".strip()
         table.add_column(heading, justify="right", overflow="fold")
 
+    _add_rows(table, report)
+    print_table(table)
+
+
+def _add_rows(table: Table, report: "EvalReport") -> None:
+    """Add a row for each image, unless there are many, and the means."""
+
     def cell(values: dict[str, float]) -> str:
         psnr, ssim, accuracy, *added = values.values()
         return format_scores(psnr, ssim, accuracy if report.config.is_named else None, added)
@@ -311,7 +318,6 @@ def _print_scores(report: "EvalReport") -> None:
     means = (cell(report.mean(method)) for method in report.methods)
     label = "mean" if len(rows) <= _MAX_ROWS else f"mean of {len(rows)}"
     table.add_row(label, *means, style="bold")
-    print_table(table)
 
 
 def _check_gate(report: "EvalReport", min_psnr: float | None) -> None:

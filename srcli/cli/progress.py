@@ -54,26 +54,27 @@ class RunProgress:
         self._finished = self._batches = 0
         self._ended = self._lost = self._noted = 0.0
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
-            TextColumn(
-                "{task.description}",
-                markup=False,
-                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
-            ),
+        self._bar = self._made(shown=shown and self._console.is_interactive)
+        self._task = self._bar.add_task("starting", start=False, total=None)
+        self._unsaid = {"room", "time"}
+
+    def _made(self, *, shown: bool) -> Progress:
+        """Make the bar: what is at work, how far it is, and figures."""
+        name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        return Progress(
+            TextColumn("{task.description}", markup=False, table_column=name),
             BarColumn(None, table_column=Column(ratio=1)),
             _Figures(self),
             console=self._console,
             refresh_per_second=_DRAWN_PER_SECOND,
             speed_estimate_period=_WINDOW_SECONDS,
-            get_time=clock,
+            get_time=self._clock,
             transient=True,
             expand=True,
             redirect_stdout=False,
             redirect_stderr=False,
-            disable=not (shown and self._console.is_interactive),
+            disable=not shown,
         )
-        self._task = self._bar.add_task("starting", start=False, total=None)
-        self._unsaid = {"room", "time"}
 
     @property
     def width(self) -> int:

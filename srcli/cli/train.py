@@ -36,7 +36,7 @@ from srcli.training.config import settings
 if TYPE_CHECKING:
     from srcli.training.config import TrainConfig
     from srcli.training.estimate import Plan
-    from srcli.training.reports import Progress, TrainReport
+    from srcli.training.reports import Progress, Scores, TrainReport
 
 __all__ = ["TRAIN_EPILOG", "TRAIN_HELP", "train"]
 
@@ -293,11 +293,8 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
         number = received[0] if received else int(signal.SIGTERM)
         if not is_main:
             raise typer.Exit(128 + number)
-        raise Interrupted(
-            f"interrupted at step {report.step}; continue with: "
-            f"srcli train --resume {config.output}",
-            number,
-        )
+        resume_by = f"continue with: srcli train --resume {config.output}"
+        raise Interrupted(f"interrupted at step {report.step}; {resume_by}", number)
     if verbose is not False and is_main:
         say(_summary(report))
 
@@ -360,11 +357,7 @@ def _progress_bar(*, shown: bool, verbose: bool) -> Iterator[tuple[Any, Any]]:
             nonlocal last
             scores = progress.scores
             if verbose and scores is not None and scores is not last:
-                message(
-                    f"step {progress.step}, epoch {progress.epoch:.2f}: loss {progress.loss:.5f}, "
-                    f"evaluation {scores.loss:.5f}, accuracy {scores.accuracy:.2%}, "
-                    f"{scores.psnr:.2f} dB (bicubic {scores.baseline_psnr:.2f})"
-                )
+                message(_evaluation_line(progress, scores))
             last = scores
             bar.n = int(progress.done * 1000)
             text = "" if scores is None else f", eval {scores.psnr:.2f} dB"
@@ -374,6 +367,14 @@ def _progress_bar(*, shown: bool, verbose: bool) -> Iterator[tuple[Any, Any]]:
             bar.update(0)
 
         yield show, message
+
+
+def _evaluation_line(progress: "Progress", scores: "Scores") -> str:
+    return (
+        f"step {progress.step}, epoch {progress.epoch:.2f}: loss {progress.loss:.5f}, "
+        f"evaluation {scores.loss:.5f}, accuracy {scores.accuracy:.2%}, "
+        f"{scores.psnr:.2f} dB (bicubic {scores.baseline_psnr:.2f})"
+    )
 
 
 def _seconds(text: str) -> float:

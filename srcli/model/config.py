@@ -114,6 +114,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check every field, so that a damaged header cannot build a net."""
+        self._check_levels()
+        if type(self.symmetric) is not bool:
+            raise UsageError(f"symmetric must be true or false, not {self.symmetric!r}")
+        if (self.symmetric or self.paths) and not self.is_residual:
+            raise UsageError("symmetric and paths need residual units")
+        if self.symmetric and any(width % SYMMETRIES for width in self.widths):
+            raise UsageError(
+                f"symmetric needs widths that are multiples of {SYMMETRIES}, not "
+                f"{list(self.widths)}"
+            )
+        self._check_paths()
+
+    def _check_levels(self) -> None:
         kinds = tuple(getattr(self, name) for name in _KINDS)
         if kinds not in _FAMILIES:
             known = " or ".join(", ".join(family) for family in _FAMILIES)
@@ -135,16 +148,6 @@ class ModelConfig:
                 f"the stride {self.stride} of stem {self.stem} and {levels} levels must divide "
                 f"the patch size {PATCH}"
             )
-        if type(self.symmetric) is not bool:
-            raise UsageError(f"symmetric must be true or false, not {self.symmetric!r}")
-        if (self.symmetric or self.paths) and not self.is_residual:
-            raise UsageError("symmetric and paths need residual units")
-        if self.symmetric and any(width % SYMMETRIES for width in self.widths):
-            raise UsageError(
-                f"symmetric needs widths that are multiples of {SYMMETRIES}, not "
-                f"{list(self.widths)}"
-            )
-        self._check_paths()
 
     def _check_paths(self) -> None:
         scales = [path.scale for path in self.paths]

@@ -127,6 +127,10 @@ class ResidualAutoencoder(nn.Module):
         paths = [self.config.path(scale) for scale in scales] or [None]
         if all(path is paths[0] for path in paths):
             return self.restore(image, paths[0])
+        return self._restore_each(image, paths)
+
+    def _restore_each(self, image: Tensor, paths: Sequence[ScalePath | None]) -> Tensor:
+        """Restore pictures of several paths, in one batch for each."""
         groups = [
             [index for index, other in enumerate(paths) if other is path]
             for path in (None, *self.config.paths)

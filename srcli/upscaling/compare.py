@@ -111,7 +111,6 @@ def _heading(enlarged: Sequence[Result], results: Sequence[Result]) -> dict[str,
 
 
 def _section(section: Template, result: Result, max_pixels: int) -> str:
-    assert result.before is not None
     assert result.after is not None
     width, height = result.after
     name = escape(one_line(result.job.source.name))
@@ -120,13 +119,7 @@ def _section(section: Template, result: Result, max_pixels: int) -> str:
         bicubic, enlarged = _pair(result, rows, columns, max_pixels)
     except (SrcliError, OSError, MemoryError) as error:  # it has gone, or changed meanwhile
         return f"<h2>{name}</h2>\n<p>not shown: {escape(reason(error))}</p>\n"
-    facts = [
-        f"{'x'.join(map(str, result.before))} → {width}x{height}",
-        f"×{width / result.before[0]:.3g}",
-        f"weights {one_line(result.model or '')}",
-    ]
-    if result.sharpness is not None:
-        facts.append(f"sharpness {result.sharpness:g}")
+    facts = _facts(result)
     if (len(rows), len(columns)) != (height, width):
         facts.append(f"its middle of {len(columns)}x{len(rows)} is shown")
     return section.substitute(
@@ -138,6 +131,18 @@ def _section(section: Template, result: Result, max_pixels: int) -> str:
         bicubic=_data_url(bicubic),
         result=_data_url(enlarged),
     )
+
+
+def _facts(result: Result) -> list[str]:
+    """List sizes, factor, weights and sharpness."""
+    assert result.before is not None
+    assert result.after is not None
+    before, after = ("x".join(map(str, size)) for size in (result.before, result.after))
+    facts = [f"{before} → {after}", f"×{result.after[0] / result.before[0]:.3g}"]
+    facts.append(f"weights {one_line(result.model or '')}")
+    if result.sharpness is not None:
+        facts.append(f"sharpness {result.sharpness:g}")
+    return facts
 
 
 def _middle(length: int, most: int) -> Span:

@@ -172,13 +172,7 @@ def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
     while names[1:] and (is_there(Path(folder, names[0])) or not glob.has_magic(names[0])):
         folder = os.path.join(folder, names.pop(0))  # noqa: PTH118 - which keeps a tree's mark
     if text.endswith(tuple(SEPARATORS)):
-        below = os.path.join(*names, "")  # noqa: PTH118
-        return sorted(
-            os.path.join(folder, path)  # noqa: PTH118
-            for form in {below, below.replace("[", "[[]")}
-            for path in glob.glob(form, root_dir=folder or None)  # noqa: PTH207
-            if not _is_private(parts_of(path)[-1]) and filters.enters(parts_of(path))
-        )
+        return _folders(folder, names, filters)
     if names[-1] == "**":
         names.append("*")
     found = []
@@ -190,6 +184,17 @@ def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
             else:
                 found.append(path)
     return sorted(found, key=parts_of)
+
+
+def _folders(folder: str, names: list[str], filters: Filters) -> list[str]:
+    """List the folders that a pattern stands for, sorted."""
+    below = os.path.join(*names, "")  # noqa: PTH118
+    return sorted(
+        os.path.join(folder, path)  # noqa: PTH118
+        for form in {below, below.replace("[", "[[]")}
+        for path in glob.glob(form, root_dir=folder or None)  # noqa: PTH207
+        if not _is_private(parts_of(path)[-1]) and filters.enters(parts_of(path))
+    )
 
 
 def _fits(parts: Parts, names: Parts, *, begins: bool = False) -> bool:
@@ -328,16 +333,20 @@ def read_list(source: str) -> list[str]:
         ) from error
     if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")):
         raise UsageError(f"the list {one_line(source)} is a picture; give it without the @")
-    # PowerShell writes UTF-16; a name may begin with such bytes, but has no NUL.
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in data
     try:
-        text = data.decode("utf-16") if wide else data.decode("utf-8", _ERRORS)
+        text = _decoded(data)
     except UnicodeDecodeError as error:  # on Windows; elsewhere any bytes can be a name
         raise UsageError(f"the list {one_line(source)} is not UTF-8; write it as such") from error
     if "\0" in text:
         return [entry for entry in text.split("\0") if entry]
     lines = (line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n"))
     return [line for line in lines if line]
+
+
+def _decoded(data: bytes) -> str:
+    # PowerShell writes UTF-16; a name may begin with such bytes, but has no NUL.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in data
+    return data.decode("utf-16") if wide else data.decode("utf-8", _ERRORS)
 
 
 def joined_list(entries: Iterable[str]) -> bytes:

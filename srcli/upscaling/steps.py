@@ -167,26 +167,8 @@ class Steps:
                 if isinstance(source, Scan):
                     deque(source.rows, 0)  # damage behind the header is found
                 work.written = self._writing(work, self._copy, pictures[0].metadata.modified)
-                return
-            result.model, result.model_reason = self.nets.choice(source.coding)
-            net = self.nets.named(result.model)
-            result.sharpness, result.compute = net.settings.sharpness, net.compute
-            begun = time.perf_counter()
-            self.on_progress(work.job, 0.0)
-            width, height = sizes[0]
-            name = images.format_of(work.job.target)  # None: the standard output
-            large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
-            result.notes = source.notes
-            if large and name is not None and images.streams(name):
-                work.written = self._stream(work, pictures[0], (height, width), net)
             else:
-                larger = self._enlarge(work, pictures, sizes, net)
-                album = Album(pictures=larger, format=source.format, coding=source.coding)
-                if isinstance(source, Album):
-                    album = replace(source, pictures=larger)
-                work.bytes = _bytes_of(album)
-                work.written = self._writing(work, self._write, album)
-            result.seconds += time.perf_counter() - begun
+                self._begin(work, source, pictures, sizes)
         except Exception as error:  # noqa: BLE001 - sorted there, unexpected ones as well
             work.read = None
             work.result = failure(work.result, error)
@@ -194,6 +176,35 @@ class Steps:
             work.open.close()
             if work.written is None:
                 work.claim.close()
+
+    def _begin(
+        self,
+        work: Work,
+        source: Album | Scan,
+        pictures: Sequence[Picture | Scan],
+        sizes: list[tuple[int, int]],
+    ) -> None:
+        """Enlarge, and have what there is written: each band, or all that is finished."""
+        result = work.result
+        result.model, result.model_reason = self.nets.choice(source.coding)
+        net = self.nets.named(result.model)
+        result.sharpness, result.compute = net.settings.sharpness, net.compute
+        begun = time.perf_counter()
+        self.on_progress(work.job, 0.0)
+        width, height = sizes[0]
+        name = images.format_of(work.job.target)  # None: the standard output
+        large = len(pictures) == 1 and width * height >= STREAMED_PIXELS
+        result.notes = source.notes
+        if large and name is not None and images.streams(name):
+            work.written = self._stream(work, pictures[0], (height, width), net)
+        else:
+            larger = self._enlarge(work, pictures, sizes, net)
+            album = Album(pictures=larger, format=source.format, coding=source.coding)
+            if isinstance(source, Album):
+                album = replace(source, pictures=larger)
+            work.bytes = _bytes_of(album)
+            work.written = self._writing(work, self._write, album)
+        result.seconds += time.perf_counter() - begun
 
     def _claims(self, work: Work, sizes: list[tuple[int, int]]) -> bool:
         target, result = work.job.target, work.result
