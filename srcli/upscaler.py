@@ -295,8 +295,24 @@ class Upscaler:
                 yield span, band
                 on_progress(span.stop / height)
             return
-        *steps, last = all_steps = self._layout.steps((height, width), size)
-        areas = [self._layout.grid(step, self._plans.current.fuse).area for step in all_steps]
+        steps = self._layout.steps((height, width), size)
+        computed = self._counter(steps, on_progress)
+        for step in steps[:-1]:
+            # Kept as float: rounding to integers happens once, at the very end.
+            bands = (band for _, band in self._enlarge_once(rows, step, _clamped, computed))
+            rows = Rows(bands, (rows.channels, *step.size))
+        if steps[-1].size == size:
+            yield from self._enlarge_once(rows, steps[-1], finish, computed)
+            return
+        larger = self._enlarge_once(rows, steps[-1], dequantize, computed)
+        for span, band in reduced(larger, steps[-1].size, size):
+            yield span, finish(band)
+
+    def _counter(
+        self, steps: list[Step], on_progress: Callable[[float], None]
+    ) -> Callable[[int], None]:
+        """Return what takes the pixels of each computed window, and reports the share of all."""
+        areas = [self._layout.grid(step, self._plans.current.fuse).area for step in steps]
         total, done = self._runner.passes * sum(areas), 0
 
         def computed(pixels: int) -> None:
@@ -305,16 +321,7 @@ class Upscaler:
             # Where memory runs out, rows begin anew with smaller windows: there are more pixels.
             on_progress(min(1.0, done / total))
 
-        for step in steps:
-            # Kept as float: rounding to integers happens once, at the very end.
-            bands = (band for _, band in self._enlarge_once(rows, step, _clamped, computed))
-            rows = Rows(bands, (rows.channels, *step.size))
-        if last.size == size:
-            yield from self._enlarge_once(rows, last, finish, computed)
-            return
-        larger = self._enlarge_once(rows, last, dequantize, computed)
-        for span, band in reduced(larger, last.size, size):
-            yield span, finish(band)
+        return computed
 
     def _enlarge_once(
         self,
