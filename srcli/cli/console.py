@@ -217,13 +217,8 @@ def check_output(path: Path, option: str = "--output") -> None:
         raise OutputError(f"cannot write {path}: {path.parent} is no folder; make it first")
     if is_folder(path):
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
-    try:
-        with scratch(path.parent), suppress(FileNotFoundError):
-            path.lstat()  # a name may be too long
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {reason(error)}; choose another {option}"
-        ) from error
+    with _writing(path, option), scratch(path.parent), suppress(FileNotFoundError):
+        path.lstat()  # a name may be too long
 
 
 def write_output(path: Path, content: str | bytes, option: str = "--output") -> None:
@@ -232,10 +227,16 @@ def write_output(path: Path, content: str | bytes, option: str = "--output") -> 
     Raises:
         OutputError: If it cannot be written.
     """
+    with _writing(path, option), replacing(path) as temporary:
+        data = content.encode("utf-8") if isinstance(content, str) else content
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _writing(path: Path, option: str) -> Iterator[None]:
+    """Say what the system has against a file."""
     try:
-        with replacing(path) as temporary:
-            data = content.encode("utf-8") if isinstance(content, str) else content
-            temporary.write_bytes(data)
+        yield
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {reason(error)}; choose another {option}"
