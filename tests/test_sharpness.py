@@ -1,4 +1,4 @@
-"""``--sharpness``: which weights are siblings, how they are mixed, and who says so."""
+"""``-m auto`` and ``--sharpness``: which weights a file gets, and how siblings are mixed."""
 
 import dataclasses
 import json
@@ -149,23 +149,62 @@ def test_auto_mixes_what_suits_each_file(shipped, dry, alone):
     if alone:
         del shipped["sharp-photo"]
     more = ["-n"] if dry else []
-    result = run("upscale", "a.png", "b.jpg", "--sharpness", 0.5, "--json", "-v", *more)
+    command = ("upscale", "a.png", "b.jpg", "gone.jpg", "-f", "png", "--json", "-v")
+    result = run(*command, "--sharpness", 0.5, *more)
 
-    assert result.exit_code == 0
-    lines = [json.loads(line) for line in result.stdout.splitlines()][:2]
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()][:3]
     assert [(line["model"], line["sharpness"]) for line in lines] == [
         ("base", 0.5),
         ("photo", None if alone else 0.5),
+        (None, None),
     ]
-    assert "(PNG: base with sharpness 0.5)" in result.stderr
-    assert ("50: photo with sharpness 0.5)" in result.stderr) != alone
+    mixed = "" if alone else " with sharpness 0.5"
+    assert "(PNG: base with sharpness 0.5)\n" in result.stderr
+    assert f"(JPEG of quality 50: photo{mixed})\n" in result.stderr
     assert ("photo has no sharp sibling: it is taken as it is" in result.stderr) == alone
-    if not dry:
-        assert "base with sharpness 0.5 on cpu in float32\n" in result.stderr
-        settings = Settings(device="cpu", dtype="fp32", sharpness=0.5)
-        enlarged = Upscaler("sharp", settings=settings)("a.png", scale=3)
-        with Image.open("a_x3.png") as image:
+    if dry:
+        return
+    ready = [line for line in result.stderr.splitlines() if " on cpu in " in line]
+    assert ready[:1] + ready[-1:] == [
+        "base with sharpness 0.5 on cpu in float32",
+        f"photo{mixed} on cpu in float32",
+    ]
+    for source, name, share in (
+        ("a.png", "sharp", 0.5),
+        ("b.jpg", "photo", None if alone else 0.5),
+    ):
+        settings = Settings(device="cpu", dtype="fp32", sharpness=share)
+        enlarged = Upscaler(name, settings=settings)(source, scale=3)
+        with Image.open(f"{Path(source).stem}_x3.png") as image:
             assert image.tobytes() == enlarged.tobytes()
+
+
+@pytest.mark.usefixtures("desk")
+def test_weights_with_a_damaged_header_end_a_run_before_the_first_file(shipped):
+    """Whichever it is, and whatever the files need: nothing is begun, in a dry run either."""
+    shipped["photo"].write_bytes(b"no weights")
+
+    for more in ([], ["-n"]):
+        result = run("upscale", "a.png", "--json", *more)
+
+        assert (result.exit_code, result.stdout) == (4, "")
+        assert f"cannot read weights {shipped['photo']}: " in result.stderr
+    assert not Path("a_x3.png").exists()
+
+
+@pytest.mark.usefixtures("desk")
+def test_damage_behind_a_header_costs_the_files_that_need_it(shipped):
+    """They fail with the exit code of missing weights; the others are done."""
+    shipped["photo"].write_bytes(shipped["photo"].read_bytes()[:-400] + b"\xff" * 400)
+
+    lines = run("upscale", "b.jpg", "a.png", "--json").stdout.splitlines()
+
+    failed, done = map(json.loads, lines[:2])
+    assert done["status"] == "done"
+    assert (failed["exit_code"], failed["model"]) == (4, "photo")
+    assert failed["message"].startswith("b.jpg: ")
+    assert "holds NaN or infinity; use another file" in failed["message"]
 
 
 @pytest.mark.usefixtures("desk")
