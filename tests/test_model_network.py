@@ -46,16 +46,19 @@ VARIANTS = {
 }
 """Small nets of both kinds, with stems, levels and joins of every kind."""
 
+
+def path(scale, encoder=2, decoder=2):
+    """A path of a net of two levels, with so many units."""
+    return ScalePath(scale=scale, encoder=(encoder,), decoder=(decoder,))
+
+
 PATHED = dataclasses.replace(
     RESIDUAL,
     stem=3,
     widths=(4, 6),
     encoder=(3,),
     decoder=(2,),
-    paths=(
-        ScalePath(scale=2, encoder=(1,), decoder=(1,)),
-        ScalePath(scale=4, encoder=(3,), decoder=(2,)),
-    ),
+    paths=(path(2, 1, 1), path(4, 3, 2)),
 )
 """A small net of which two factors have a path of their own."""
 
@@ -263,90 +266,45 @@ def test_json_names_every_field_in_order():
     assert ModelConfig.from_json(BASE.to_json()) == BASE
 
 
-def test_a_factor_without_a_path_goes_as_all_others():
-    """What ``at`` gives has no paths; where there is none of its own it is all of the net."""
-    alone = dataclasses.replace(BASE, paths=())
-
-    assert BASE.at(3) == BASE.at(2.5) == BASE.at(None) == alone
-    assert BASE.at(2) == dataclasses.replace(alone, stem=2, encoder=(2,), decoder=(3,))
-    assert BASE.at(4.0) == dataclasses.replace(alone, stem=4)
-    assert [BASE.at(scale).stride for scale in (2, 3, 4)] == [4, 6, 8]
-    assert [BASE.at(scale).usual_margin for scale in (2, 3, 4)] == [32, 48, 64]
-    assert BASE.common_stride == 24
-
-
 @pytest.mark.parametrize(
-    ("paths", "message"),
+    ("config", "changes", "message"),
     [
-        ([(2, (2,), (2,)), (2, (1,), (1,))], r"whole scales .* once and rising, not \[2, 2\]"),
-        ([(1, (2,), (2,))], r"whole scales of 2\.\.8, .* not \[1\]"),
-        ([(2, (2, 2), (2,))], r"encoder and decoder must name 1 levels"),
-        ([(2, (2,), (0,))], r"stem, widths and unit counts must lie in 1\.\.4096"),
-        ([(7, (2,), (2,))], r"the stride 14 of stem 7"),
+        (PAPER, {"join": "before"}, "unit, down, up, join and output must be convolution, "),
+        (PAPER, {"widths": (64,)}, r"widths must name at least two levels, not \[64\]"),
+        (PAPER, {"widths": (8, 8)}, r"must name 1 levels for widths \[8, 8\], not \[2, 2\] and"),
+        (PAPER, {"paths": BASE.paths}, "symmetric and paths need residual units"),
+        (PAPER, {"symmetric": 1}, "symmetric must be true or false, not 1"),
+        *(
+            (PAPER, changes, r"stem, widths and unit counts must lie in 1\.\.4096")
+            for changes in ({"stem": 0}, {"widths": (4097, 8, 8)}, {"decoder": (2, True)})
+        ),
+        (PAPER, {"stem": 7}, "the stride 28 of stem 7 and 3 levels must divide the patch size 120"),
+        (BASE, {"paths": (path(2), path(2, 1, 1))}, r"once and rising, not \[2, 2\]"),
+        (BASE, {"paths": (path(1),)}, r"whole scales of 2\.\.8, .* not \[1\]"),
+        (BASE, {"paths": (ScalePath(scale=2, encoder=(2, 2), decoder=(2,)),)}, "name 1 levels"),
+        (BASE, {"paths": (path(2, 2, 0),)}, r"stem, widths and unit counts must lie in 1\.\.4096"),
+        (BASE, {"paths": (path(7),)}, "the stride 14 of stem 7"),
     ],
 )
-def test_a_path_that_does_not_fit_is_refused(paths, message):
-    """Scales, counts and strides of the paths are checked like the net's own."""
+def test_contradictions_are_refused_by_name(config, changes, message):
+    """Wrong kinds, lists that do not match, parts and paths that do not fit: each is named."""
     with pytest.raises(UsageError, match=message):
-        dataclasses.replace(
-            BASE,
-            paths=tuple(ScalePath(scale=s, encoder=e, decoder=d) for s, e, d in paths),
-        )
+        dataclasses.replace(config, **changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"join": "before"}, "unit, down, up, join and output must be convolution, "),
-        ({"widths": (64,)}, "widths must name at least two levels, not [64]"),
         (
-            {"widths": (8, 8)},
-            "encoder and decoder must name 1 levels for widths [8, 8], not [2, 2] and [2, 2]",
+            {"surprise": 1},
+            r"^a configuration has the fields \['bottom', .*, not \[.*'surprise'",
         ),
-        ({"paths": BASE.paths}, "symmetric and paths need residual units"),
-        ({"symmetric": 1}, "symmetric must be true or false, not 1"),
-        *(
-            (changes, "stem, widths and unit counts must lie in 1..4096")
-            for changes in ({"stem": 0}, {"widths": (4097, 8, 8)}, {"decoder": (2, True)})
-        ),
-        ({"stem": 7}, "the stride 28 of stem 7 and 3 levels must divide the patch size 120"),
+        ({"widths": 3}, "^widths must be a list, not 3"),
+        ({"paths": [7]}, r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
+        ({"paths": [{"scale": 2}]}, r"a path has the fields .* not \['scale'\]"),
     ],
-    ids=str,
 )
-def test_contradictions_are_refused_by_name(changes, message):
-    """Wrong kinds, lists that do not match, parts that do not fit: the message names them."""
-    with pytest.raises(UsageError) as caught:
-        dataclasses.replace(PAPER, **changes)
-
-    assert str(caught.value).startswith(message)
-
-
-FIELDS = r"^a configuration has the fields \['bottom', .*\], not "
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", r"^the configuration is not JSON: "),
-        ("[" * 100_000, r"^the configuration is not JSON: "),
-        ("[]", rf"{FIELDS}list$"),
-        *(
-            (json.dumps(json.loads(PAPER.to_json()) | changes), message)
-            for changes, message in (
-                ({"surprise": 1}, rf"{FIELDS}\[.*'surprise'.*\]$"),
-                ({"gated": True}, FIELDS),
-                ({"widths": 3}, "^widths must be a list, not 3"),
-                (
-                    {"paths": [7]},
-                    r"a path has the fields \['decoder', 'encoder', 'scale'\], not int",
-                ),
-                ({"paths": [{"scale": 2}]}, r"a path has the fields .* not \['scale'\]"),
-            )
-        ),
-    ],
-    ids=range(8),
-)
-def test_what_is_no_configuration_is_refused(text, message):
+def test_what_is_no_configuration_is_refused(changes, message):
     """A header may hold anything; what is missing, unknown or of another kind is named."""
     with pytest.raises(UsageError, match=message):
-        ModelConfig.from_json(text)
+        ModelConfig.from_json(json.dumps(json.loads(PAPER.to_json()) | changes))
