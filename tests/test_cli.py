@@ -159,15 +159,6 @@ def test_train_eval_upscale(image_folder, tiny_config):
     )
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert re.fullmatch(
-        r"run/model\.safetensors: 12 steps, 24 patches in 0\.\d min "
-        r"\(\d+\.\d% of it waiting for images\), loss 0\.\d{5}, "
-        r"held-out RGB PSNR \d\d\.\d\d dB \(bicubic \d\d\.\d\d\)\n",
-        result.stderr,
-    )
-    options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-    chosen = ("scales", "batch_size", "warmup", "loss", "ema", "seed", "dtype")
-    assert [options[name] for name in chosen] == [[2.0, 3.0], 2, 1, "mse", 0.0, 4, "fp32"]
     model = folder / "model.safetensors"
     header = weights.read_header(model)
     assert header.config == tiny_config

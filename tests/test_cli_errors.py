@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from srcli import files
@@ -43,9 +41,7 @@ def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
     """
     monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
     Image.fromarray(photo).save("photo.png")
-    whole = Path("photo.png").read_bytes()
-    Path("cut.png").write_bytes(whole[: len(whole) // 2])
-    Path("notes.png").write_text("no picture", encoding="utf-8")
+    Path("notes").write_text("no picture", encoding="utf-8")
     Path("blocker").write_text("in the way", encoding="utf-8")
     Path("empty").mkdir()
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
@@ -85,8 +81,6 @@ def refused(desk):
 @cases(
     """
 gone.png | 1 | gone.png: no such file; check the path
-notes.png | 1 | notes.png: not an image in a known format, or damaged at its start; convert it to …
-cut.png | 1 | cut.png: truncated, its end is missing; fetch the file again
 photo.png -o blocker/large.png | 1 | cannot write blocker/large.png: …
 photo.png --tile 100 | 2 | --tile must be a multiple of the net's stride 12, not 100
 photo.png --tile x | 2 | --tile must be a whole number or auto, not 'x'
@@ -109,49 +103,6 @@ def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
     refused(["upscale", *arguments, *MODEL], code, text)
 
 
-@pytest.fixture
-def damaged(desk, tiny_weights):  # noqa: ARG001
-    """Weights files that cannot be used, beside the photo."""
-    with safe_open(tiny_weights, framework="pt") as file:
-        header = file.metadata()
-    tensors = load_file(tiny_weights)
-    save_file(tensors, "foreign.safetensors")
-    save_file(tensors | {"head.bias": tensors["head.bias"] * torch.nan}, "nan.safetensors", header)
-    Path("text.safetensors").write_text("no weights", encoding="utf-8")
-    for name in ("notes.png", "cut.png"):
-        Path(name).unlink()
-
-
-@pytest.mark.parametrize("command", [["upscale", "photo.png"], ["eval", "."]])
-@cases(
-    """
-empty | 4 | no weights called empty: give a .safetensors file or a name (tiny)
-foreign.safetensors | 4 | foreign.safetensors is not a weights file of srcli (no 'srcli/1' in its …
-nan.safetensors | 4 | nan.safetensors: tensor head.bias holds NaN or infinity; use another file
-text.safetensors | 4 | cannot read weights text.safetensors: …
-"""
-)
-@pytest.mark.usefixtures("damaged")
-def test_weights_that_cannot_be_used_are_one_line(refused, command, arguments, code, text):
-    """A weights file that is not ours, incomplete or not finite is named; exit code 4."""
-    refused([*command, "-m", *arguments, *EXACT], code, text)
-
-
-@cases(
-    """
-upscale photo.png -m tiny --device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, …
-upscale photo.png -m tiny --device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device …
-eval . -m tiny --device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; …
-train --dataset . --steps 1 --set model=tiny.json --device cuda | 5 | --device cuda: this machine …
-"""
-)
-def test_a_device_that_is_not_there_is_one_line(refused, monkeypatch, arguments, code, text):
-    """An unknown device is wrong usage, a missing one has an exit code of its own."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    refused(arguments, code, text)
-
-
 @cases(
     """
 gone | 4 | gone is not a folder of images…
@@ -167,7 +118,7 @@ def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
     """Data that is missing, options out of range and a blocked output are named in one line."""
     Path("good").mkdir()
     Path("photo.png").rename("good/photo.png")
-    Path("notes.png").rename("photo.png")
+    Path("notes").rename("photo.png")
 
     refused(["eval", *arguments, *MODEL], code, text)
 
@@ -220,6 +171,13 @@ def test_a_package_that_is_missing_is_named(refused, monkeypatch):
 
 @cases(
     """
+upscale photo.png -m empty | 4 | no weights called empty: give a .safetensors file or a name (tiny)
+upscale photo.png -m ./notes | 4 | cannot read weights notes: …
+eval . -m ./notes | 4 | cannot read weights notes: …
+upscale photo.png -m tiny --device tpu | 2 | --device 'tpu' is unknown: use auto, cpu, cuda, …
+upscale photo.png -m tiny --device cuda:1 | 5 | --device cuda:1: this machine has no CUDA device …
+eval . -m tiny --device cuda | 5 | --device cuda: this machine has no CUDA device torch can use; …
+train --dataset . --steps 1 --set model=tiny.json --device cuda | 5 | --device cuda: this machine …
 upscale photo.png --scale x | 2 | --scale must be a number, not 'x'
 upscale photo.png --threads 0 | 2 | --threads must be at least 1, not 0
 upscale photo.png --dtype fp8 | 2 | --dtype must be one of auto, fp32, bf16, fp16, int8, not 'fp8'
@@ -240,6 +198,8 @@ enlarge | 2 | enlarge: there is no such command; give one of upscale, eval, mode
 -- | 2 | missing command; see srcli --help
 """
 )
-def test_a_command_line_that_cannot_be_parsed_is_one_line(refused, arguments, code, text):
-    """What is no number, no choice, no option or no command is named with what there is."""
+def test_what_no_command_can_use_is_one_line(refused, monkeypatch, arguments, code, text):
+    """Weights, devices, numbers, choices, options and commands that there are not are named."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
     refused(arguments, code, text)
