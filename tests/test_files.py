@@ -20,35 +20,23 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("old", [None, b"old"], ids=["new", "replaced"])
-def test_a_finished_file_takes_its_name(tmp_path, old):
-    """What the block wrote is the target afterwards, and nothing else is left."""
+def test_a_finished_file_takes_its_name_and_a_failure_changes_nothing(tmp_path, old, error):
+    """Whatever ends the block early, the old file stays, and nothing else is left."""
     target = tmp_path / ("x" * 255)  # as long as the file system allows
     if old is not None:
         target.write_bytes(old)
 
-    with replacing(target) as temporary:
+    with suppress(error or OSError), replacing(target) as temporary:
         temporary.write_bytes(b"new")
         assert (target.read_bytes() if target.exists() else None) == old
+        if error is not None:
+            raise error
 
-    assert target.read_bytes() == b"new"
-    assert names_in(tmp_path) == [target.name]
-
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "replaced"])
-def test_a_failure_changes_nothing(tmp_path, old, error):
-    """Whatever ends the block early, the old file stays and the unfinished one goes."""
-    target = tmp_path / "target.bin"
-    if old is not None:
-        target.write_bytes(old)
-
-    with suppress(error), replacing(target) as temporary:
-        temporary.write_bytes(b"half")
-        raise error
-
-    assert (target.read_bytes() if target.exists() else None) == old
-    assert names_in(tmp_path) == ([] if old is None else ["target.bin"])
+    expected = b"new" if error is None else old
+    assert (target.read_bytes() if target.exists() else None) == expected
+    assert names_in(tmp_path) == ([] if expected is None else [target.name])
 
 
 def test_a_power_cut_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import command_runs
 import pytest
-from batch_files import picture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -93,19 +92,6 @@ def test_the_order_of_the_plan_does_not_matter():
     assert len(second) == len(names) - 1
 
 
-NAMES = ("a.png", "b.png", "c.png", "d.png", "sub/e.png")
-
-
-@pytest.fixture
-def photos(here):
-    """A folder of five pictures of different sizes and one that is broken."""
-    for index, name in enumerate(NAMES):
-        path = here / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture(7 + 3 * index, 9).save(path)
-    Path("photos/broken.png").write_bytes(b"broken")
-
-
 @pytest.fixture
 def run(tiny_weights):
     """Run ``srcli upscale`` as one of several processes, one after the other."""
@@ -123,37 +109,38 @@ def made(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.*"))
 
 
-@pytest.mark.usefixtures("photos")
+@pytest.mark.usefixtures("desk")
 def test_processes_split_a_folder_and_a_second_start_does_what_a_dead_one_left(run):
     """Each prints its own files and a summary of its own; the exit code is its own too."""
-    command = ["photos", "-r", "-o", "out", "--json", "--failed-list", "failed.txt"]
+    names = ["a.png", "b.jpg", "sub/c.png"]
+    command = ["in", "-r", "-o", "out", "--json", "--failed-list", "failed.txt"]
     command.append("--skip-existing")
     done = lines_of(run(0, *command))[1]["done"]  # nothing comes of the other one
-    assert 0 < done < len(NAMES)
+    assert 0 < done < len(names)
 
     results = [run(rank, *command) for rank in range(2)]
 
     files, summaries = zip(*map(lines_of, results), strict=True)
     entries = [file["entry"] for share in files for file in share]
-    assert sorted(entries) == sorted(f"photos/./{name}" for name in (*NAMES, "broken.png"))
+    assert sorted(entries) == sorted(f"in/./{name}" for name in (*names, "broken.png"))
     assert [(one["rank"], one["world_size"]) for one in summaries] == [(0, 2), (1, 2)]
     assert sum(one["skipped"] for one in summaries) == done
-    assert sum(one["done"] for one in summaries) == len(NAMES) - done
+    assert sum(one["done"] for one in summaries) == len(names) - done
     assert sorted(result.exit_code for result in results) == [0, 1]
     assert [result.exit_code for result in results] == [one["exit_code"] for one in summaries]
-    assert made("out") == sorted(NAMES)
+    assert made("out") == names
     lists = [Path(f"failed.txt.{rank}").read_text() for rank in range(2)]
-    assert sorted(lists) == ["", "photos/./broken.png\n"]
+    assert sorted(lists) == ["", "in/./broken.png\n"]
     assert not Path("failed.txt").exists()
 
 
-@pytest.mark.usefixtures("photos")
+@pytest.mark.usefixtures("desk")
 def test_stdin_goes_to_the_first_process(run):
     """The others do not touch it; a list on stdin cannot be split."""
-    data = Path("photos/a.png").read_bytes()
+    data = Path("in/a.png").read_bytes()
 
     both = [run(rank, "-", "-o", "b.png", "--json", data=data) for rank in range(2)]
 
     assert [lines_of(one)[1]["done"] for one in both] == [1, 0]
-    listed = run(0, "@-", data=b"photos/a.png\n").stderr
+    listed = run(0, "@-", data=b"in/a.png\n").stderr
     assert listed.startswith("error: @- reads stdin, which several processes cannot share; give")
