@@ -99,9 +99,7 @@ def test_the_command_makes_the_page(quick, tmp_path, capsys):
         assert 1e8 < row["memory"] < 2e9
         assert row["share_of_wall"] == row["net"] / row["wall"]
     assert all(row["predicted"] > 0 for row in parts["end"]["rows"])
-    times = {row["net"]: row["times_base"] for row in parts["peers"]["rows"]}
-    assert set(times) == {"base", "paper", "SMFANet+"}
-    assert times["base"] == 1
+    assert {row["net"] for row in parts["peers"]["rows"]} == {"base", "paper", "SMFANet+"}
     machine = parts["start"]["machine"]
     assert printed.count(performance.machine_line(machine)) == 1
     parts["start"]["machine"] = machine | {"torch": "0.1"}  # of another machine a part names it
