@@ -5,6 +5,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
 from srcli.imaging.images import Picture
@@ -12,9 +14,12 @@ from srcli.model import batches
 from srcli.model.batches import BatchPlans
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder
+from srcli.model.patches import Grid, enlarge_rows
+from srcli.model.rows import Rows
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
-from srcli.ops.spans import PATCH
+from srcli.ops.resample import bicubic
+from srcli.ops.spans import PATCH, plan_axis
 
 # ---- seams --------------------------------------------------------------------------------
 
@@ -63,17 +68,6 @@ def test_fused_patches_leave_no_other_seams(monkeypatch):
     assert seam_error(3) <= 1
     assert seam_error(3, overlap=10_000) == 0
     assert seam_error(3, overlap=0) > 1
-
-
-def test_the_batch_size_changes_nothing():
-    """Patches run together are what each is alone, but for the rounding of other kernels."""
-    image = photograph(60, 130)
-    alone, together = (
-        quantize(whole(upscaler(correcting(), tile=PATCH, batch_size=size), image, (180, 390)))
-        for size in (1, 3)
-    )
-
-    assert (alone.int() - together.int()).abs().max() <= 1
 
 
 # ---- too little memory --------------------------------------------------------------
@@ -230,6 +224,87 @@ def test_what_is_measured_once_is_known(monkeypatch):
     del clock.windows[:]
     upscaler(correcting(), tile=1440).seconds((400, 400), (1200, 1200))
     assert len(clock.windows) == 1, "a slow machine measures once"
+
+
+# ---- any plan ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    scale=st.floats(1, 4),
+    channels=st.sampled_from([1, 3]),
+    plan=st.fixed_dictionaries(
+        {
+            "patch": st.sampled_from([6, 12, 36, 120]),
+            "overlap": st.integers(0, 30),
+            "fuse": st.integers(1, 3),
+            "batch_size": st.integers(1, 5),
+        }
+    ),
+)
+def test_a_pointwise_net_is_stitched_exactly(height, width, scale, channels, plan):
+    """Whatever the plan, tiling a pointwise net gives bit for bit the untiled result, in order."""
+    image, size = torch.rand(channels, height, width), (int(height * scale), int(width * scale))
+    batch_size = plan.pop("batch_size")
+    grid = Grid(*(plan_axis(length, stride=6, **plan) for length in size))
+
+    def pointwise(windows):
+        return windows * 0.5 + 0.25
+
+    cpu, finish = torch.device("cpu"), torch.clone
+    found = enlarge_rows(Rows.of(image), grid, pointwise, cpu, batch_size=batch_size, finish=finish)
+    spans, bands = zip(*found, strict=True)
+
+    assert list(spans) == [block.keep for block in grid.rows]
+    assert torch.equal(pointwise(bicubic(image, size)), torch.cat(bands, 1))
+
+
+# ---- rows ---------------------------------------------------------------------------------
+
+
+def cut(image, sizes):
+    """Cut a picture into bands of rows of these sizes, over and over."""
+    top = 0
+    while top < image.shape[1]:
+        for rows in sizes:
+            if top < image.shape[1]:
+                yield image[:, top : top + rows].clone()
+                top += rows
+
+
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 60),
+    sizes=st.lists(st.integers(1, 25), min_size=1, max_size=4),
+    wanted=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=8),
+    dtype=st.sampled_from([torch.uint8, torch.uint16, torch.float32]),
+)
+def test_rows_are_those_of_the_whole_however_they_arrive(height, sizes, wanted, dtype):
+    """Parts that go down the picture, overlapping or not, are cut out of it exactly."""
+    image = torch.arange(2 * height * 3).reshape(2, height, 3).to(dtype)
+    rows = Rows(cut(image, sizes), (2, height, 3))
+    first = 0
+    for step, count in wanted:
+        first = min(first + step, height - 1)
+        stop = min(first + count, height)
+        assert torch.equal(rows.part(first, stop), image[:, first:stop])
+
+    assert (rows.channels, rows.size) == (2, [height, 3])
+
+
+def test_no_more_rows_are_held_than_are_needed():
+    """Of a thousand rows only the bands of the part asked for are taken and kept."""
+    taken = []
+    bands = (taken.append(number) or torch.full((1, 10, 4), float(number)) for number in range(100))
+    rows = Rows(bands, (1, 1000, 4))
+    for first in range(0, 960, 16):
+        part = rows.part(first, first + 40)
+
+        assert part.shape == (1, 40, 4)
+        assert len(taken) == -(-(first + 40) // 10)
+        assert part.untyped_storage().nbytes() <= 4 * 4 * (40 + 16 + 2 * 10)
 
 
 # ---- CUDA ---------------------------------------------------------------------------------
