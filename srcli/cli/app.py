@@ -1,5 +1,6 @@
 """The program: its commands and its entry point."""
 
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ def main() -> None:
             os._exit(int(end.code))
         raise
     finally:
+        gc.freeze()  # the search for garbage at the end takes half a second of what torch made
         # All is done and reported: what torch does at the end may be cut short.
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Messages, errors and signals: what holds for the output and the end of every command."""
 
+import gc
 import json
 import signal
 import sys
@@ -127,6 +128,17 @@ def format_pixels(*counts: float) -> str:
 def waiting(text: str, *, shown: bool) -> AbstractContextManager[object]:
     """Show that something is going on while it is not known how long it takes."""
     return Console(stderr=True).status(text) if shown else nullcontext()
+
+
+@contextmanager
+def loading(*, shown: bool) -> Iterator[None]:
+    """Import torch inside, which takes seconds, and a sixth less if nobody looks for garbage."""
+    gc.disable()
+    try:
+        with waiting("loading", shown=shown):
+            yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

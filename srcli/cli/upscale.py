@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from srcli.cli.console import check_output, waiting
+from srcli.cli.console import check_output, loading
 from srcli.cli.options import (
     FILES,
     MESSAGES,
@@ -302,7 +302,7 @@ def upscale(
 ) -> None:
     """Enlarge images."""
     bar = not (quiet or no_progress or as_json) and sys.stderr.isatty()
-    with waiting("loading", shown=bar):  # torch takes seconds
+    with loading(shown=bar):
         from srcli.cli import enlarging
         from srcli.cli.reporter import Verbosity
         from srcli.imaging import images
