@@ -123,18 +123,34 @@ def test_a_net_that_int8_is_not_for_is_one_line(monkeypatch, capsys):
 
 
 def test_what_changes_most_is_computed_more_exactly(calibrated, monkeypatch):
-    """All of it in fp32 for a limit that nothing holds; the less in two passes, the wider it is."""
+    """All of it in fp32 for limits that nothing holds; the less in two passes, the wider one is."""
     counts = []
-    for levels in (-1.0, 0.5, 100.0):
+    monkeypatch.setattr(calibration, "_SHARE_OF_DRAWN", 1)
+    for levels, noise in ((-1, 100), (100, 0), (0.7, 100), (100, 100)):
         monkeypatch.setattr(calibration, "_LEVELS", levels)
+        monkeypatch.setattr(calibration, "_NOISE", noise)
         ranges = calibrate(calibrated[0], [str(calibrated[1])])
         passes = [count for *_, count, _ in ranges.values()]
         assert 2 not in [count for *_, count in ranges.values()]
         counts.append(tuple(passes.count(number) for number in (0, 2, 1)))
 
-    assert counts[0] == (12, 0, 0)
-    assert counts[1][0] == 0 < counts[1][1]
-    assert 0 < counts[1][2] < counts[2][2] == 12
+    assert counts[0] == counts[1] == (12, 0, 0)
+    assert counts[2][0] == 0 < counts[2][1]
+    assert 0 < counts[2][2] < counts[3][2] == 12
+
+
+def test_what_is_black_and_white_counts_by_itself(calibrated, monkeypatch):
+    """A page changes more than photographs do, which do not make up for it."""
+    for name, value in (("_SHARE", 1), ("_NOISE", 100), ("_LEVELS", 0.5)):
+        monkeypatch.setattr(calibration, name, value)
+    passes = {}
+    for share in (0, 1):
+        monkeypatch.setattr(calibration, "_SHARE_OF_DRAWN", share)
+        ranges = calibrate(calibrated[0], [str(calibrated[1])])
+        passes[share] = [count for *_, count in ranges.values()]
+
+    assert {*passes[1]} == {1}
+    assert 0 in passes[0]
 
 
 @needs_openvino
