@@ -55,7 +55,7 @@ def resolve(engine: str, device: str, dtype: str, *, has_ranges: bool) -> Comput
     """Choose what computes a net.
 
     ``auto`` is torch on a GPU, and on a CPU where bf16 is fast or there is no OpenVINO. Else it is
-    OpenVINO in fp32: see ``docs/performance.md`` for what was measured, of int8 too.
+    OpenVINO, in int8 if the weights have ranges: see ``docs/performance.md`` for what was measured.
 
     Args:
         engine: One of :data:`ENGINES`.
@@ -122,6 +122,8 @@ def _by_openvino(device: str, dtype: str, *, has_ranges: bool) -> Compute:
     formats = {"auto": torch.float32, "fp32": torch.float32}
     if target == "CPU":
         formats["int8"] = torch.int8
+        if has_ranges and resolve_dtype("auto", torch.device("cpu")) != torch.bfloat16:
+            formats["auto"] = torch.int8
     else:
         formats["fp16"] = torch.float16
         target = _gpu(device, index)
