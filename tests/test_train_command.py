@@ -1,5 +1,6 @@
 """``srcli train`` as a researcher types it: data sets by name, recipes, reports, resuming."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from run_files import contents
 from srcli import files
 from srcli.data import downloads
 from srcli.model import weights
+from srcli.model.config import PAPER
 from srcli.model.network import multiply_adds, parameter_count
 from srcli.training import estimate
 from srcli.training.distributed import ProcessGroup
@@ -41,11 +43,12 @@ def desk(here, monkeypatch, tiny_weights, tiny_config, celeba):
 
 
 @pytest.fixture(scope="module")
-def celeba_run(tmp_path_factory, tiny_config, celeba):
-    """A run of two epochs in ``run``: its working directory, and how its command ended."""
+def celeba_run(tmp_path_factory, celeba):
+    """Two epochs of a narrow net of the paper's in ``run``: the folder, how the command ended."""
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(celeba, folder / "data/celeba")
-    (folder / "tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
+    narrow = dataclasses.replace(PAPER, widths=(6, 8, 8))
+    (folder / "tiny.json").write_text(narrow.to_json(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         result = run(
@@ -80,9 +83,10 @@ def test_a_named_data_set_is_trained_on_by_the_papers_recipe(celeba_run):
     options = load_options(folder)
     assert (options.recipe, options.epochs, options.loss) == ("paper", 2.0, "mse")
     assert (options.split, options.batch_size, options.ema) == ("paper", 2, 0.0)
-    assert options.model.output == "correction", "--set model outweighs the recipe"
+    assert options.model.widths == (6, 8, 8), "--set model outweighs the recipe"
     header = weights.read_header(folder / "model.safetensors")
     assert (header.training["recipe"], header.training["data"]) == ("paper", ["celeba"])
+    assert header.training["optimizer"] == "Adam 0.001, warm-up 0 steps, constant"
     # 12 of 302,599 images: none of 4,000 for test, three of 86,799 for training, the rest.
     assert header.training["images"] == 3
     made = {path.name for path in folder.iterdir()}

@@ -1,6 +1,5 @@
 """The training loop on a tiny net: what it learns, writes and reports, and what ends it early."""
 
-import dataclasses
 import itertools
 import math
 import shutil
@@ -13,13 +12,11 @@ from srcli.data import loading
 from srcli.data.pool import open_pool, split
 from srcli.errors import DeviceError, TrainingError
 from srcli.model import weights
-from srcli.model.config import PAPER
 from srcli.ops.degradation import Degradation
 from srcli.training import trainer
 from srcli.training.distributed import ProcessGroup
 from srcli.training.images import TrainingImages, input_and_target, total_steps
 from srcli.training.losses import LOSS_FUNCTIONS
-from srcli.training.recipe import load
 from srcli.training.run_directory import load_options
 from srcli.training.trainer import Trainer, train
 
@@ -191,21 +188,6 @@ def test_a_path_that_no_patch_takes_stays_as_it_was(options, saved_run, tiny_wei
     after = saved_run(options().output).weights
     kept = {name for name in after if torch.equal(before[name], after[name])}
     assert {name.split(".")[0] for name in kept} == {"stems", "heads"}
-
-
-def test_the_papers_net_trains_in_the_same_loop(options, saved_run):
-    """The paper's recipe on a narrow net of its kind: it learns, from random weights."""
-    paper = {name: value for name, value in load("paper").values.items() if name != "epochs"}
-    narrow = dataclasses.replace(PAPER, widths=(6, 8, 8))
-    config = options(**(paper | {"model": narrow, "lr": 3e-3, "steps": 12, "batch_size": 4}))
-    progress = []
-
-    report = train(config, on_progress=progress.append)
-
-    assert report.loss < 0.8 * progress[0].loss
-    record = saved_run(config.output).header.training
-    assert record["optimizer"] == "Adam 0.003, warm-up 0 steps, constant"
-    assert record["images"] == 2  # 86,799 of 302,599, of six
 
 
 # The log, the options, the checkpoints
