@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("a.jpg", "b.png", "c.webp", "d.tif", "e.gif", "sub/f.jpg", "sub/g.png", "sub/deep/h.png")
-MOMENTS = 8
+MOMENTS = (1, 2, 5, 8, 11, 14, 15)
 
 
 HOLD = """
@@ -43,6 +43,17 @@ def fsync(number):
 os.fsync = fsync
 """
 """Makes a thread stop for good when a result is written, but has not got its name."""
+
+KILL_AT_A_SYNC = """
+def fsync(number, left=[{count}], real=os.fsync):
+    left[0] -= 1
+    if left[0] <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(number)
+
+os.fsync = fsync
+"""
+"""Kills a run where a file is whole, and before or after it gets its name."""
 
 HOLD_THE_PLAN = f"{HOLD}\nenlarging.plan = lambda *_: hold()"
 
@@ -74,20 +85,15 @@ def photos(tmp_path_factory):
 def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights, server):
     """Killed at any moment and run again, it ends with an undisturbed run's bytes alone."""
     options = ["--model", tiny_weights, "--engine", "torch", "--recursive", "--skip-existing", "-q"]
-    begun = time.perf_counter()
     assert server.run(photos, *options, "--output", here / "whole")[1] == 0
-    seconds = time.perf_counter() - begun
     expected = contents(here / "whole")
     assert sorted(expected) == sorted(NAMES)
 
     found = []
-    for number in range(MOMENTS):
-        out = here / f"out{number}"
-        process = server.start(photos, *options, "--output", out)
-        time.sleep(seconds * (number + 0.5) / MOMENTS)
-        process.send(signal.SIGKILL)
-        process.wait()
-        left = contents(out) if out.exists() else {}
+    for count in MOMENTS:
+        out, first = here / f"out{count}", KILL_AT_A_SYNC.format(count=count)
+        assert server.run(photos, *options, "--output", out, first=first)[1] == -signal.SIGKILL
+        left = contents(out)
         unfinished = {name for name in left if name.endswith(TEMPORARY_SUFFIX)}
         assert {name: left[name] for name in left.keys() - unfinished}.items() <= expected.items()
         found.append(len(left) - len(unfinished))
