@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from command_runs import run
+from command_runs import EXACT, run
 from PIL import Image
 
 import srcli
@@ -19,7 +19,6 @@ from srcli.imaging import images
 from srcli.model import weights
 
 ROOT = typer.main.get_command(app)
-EXACT = ("--device", "cpu", "--dtype", "fp32")
 MODEL = ("-m", "tiny", *EXACT)
 PYTHONPATH = {"PYTHONPATH": str(Path(srcli.__file__).parents[1])}
 

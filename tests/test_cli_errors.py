@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_runs import EXACT, run
 from PIL import Image
-from typer.testing import CliRunner
 
 from srcli import files
-from srcli.cli.app import app
 
-EXACT = ("--device", "cpu", "--dtype", "fp32")
 MODEL = ("-m", "tiny", *EXACT)
 
 WAY_OUT = re.compile(
@@ -67,7 +65,7 @@ def refused(desk):
     def check(arguments, code, text):
         before = tree(desk)
 
-        result = CliRunner().invoke(app, [str(part) for part in arguments], catch_exceptions=False)
+        result = run(*arguments)
 
         assert (result.exit_code, result.stdout) == (code, "")
         rest = r".*" if text.endswith("…") else ""

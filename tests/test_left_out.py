@@ -162,6 +162,8 @@ def photos(*names, size=(8, 6)):
         ({"scale": 1.5}, "a_x2.5.jpg", (20, 15)),
         ({"scale": 2, "suffix": "_big"}, "a_big.png", (24, 18)),
         ({"scale": 2, "suffix": "-{scale}"}, "a-4.png", (32, 24)),
+        ({"name": "{stem}_{model}_x{scale}", "model": "nets/my.net"}, "a_my_x3.png", (24, 18)),
+        ({"name": "{stem} {stem}-{scale}", "scale": 2}, "a a-4.png", (32, 24)),
         ({}, "a_1920x1080.png", (1440, 1080)),
         ({}, "sub_x4/a.png", (32, 24)),
         ({"scale": 4}, "1920x/a.png", (16, 12)),

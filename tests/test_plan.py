@@ -121,18 +121,6 @@ def test_a_folder_of_results_is_marked_by_the_size(here, monkeypatch, folder, op
     assert [job.target for job in plan(selected(argument, **options))] == [here / target]
 
 
-@pytest.mark.parametrize("name", ["{stem}_{model}_x{scale}", "{stem} {stem}-{scale}", "x{stem}"])
-def test_results_under_a_name_are_not_enlarged_again(name):
-    """The same command finds its own results, whatever stands in stems and in models."""
-    touch("a_b.png", "a.png")
-    options = {"output": Path(), "name": name, "model": "nets/my_net.safetensors"}
-    touch(*targets(".", **options).values())
-
-    again = plan(selected(".", existing="skip", **options))
-
-    assert sorted(job.source.name for job in again) == ["a.png", "a_b.png"]
-
-
 def test_a_name_may_have_the_size_of_the_result():
     """It is read from the header of each input; one that has none fails when it is read."""
     Image.new("L", (5, 4)).save("a.png")
