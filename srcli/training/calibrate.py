@@ -94,7 +94,7 @@ def calibrate(
             continue
         batches = [*centers.batches(factors, 0)]
         patches = [_patch(batch, number, degradation) for number, batch in enumerate(batches)]
-        drawn = [_patch(_drawn(batch), 0, degradation) for batch in batches[::_DRAWN_OF]]
+        drawn = [input_and_target(_drawn(one), degradation)[0] for one in batches[::_DRAWN_OF]]
         found, exact = _measured(net, way, patches + drawn)
         pairs = list(zip(patches + drawn, exact, strict=True))
         trial = _Trial(
