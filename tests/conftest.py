@@ -449,12 +449,6 @@ class Run:
         path = self._said[name]
         return path.read_text() if path.exists() else ""
 
-    @property
-    def lines(self):
-        """The objects of ``--json``: those of the files, and the summary."""
-        *files, summary = map(json.loads, self.stdout.splitlines())
-        return files, summary
-
 
 class Server:
     """Runs ``srcli`` in processes of their own, quickly."""

@@ -7,23 +7,17 @@ import re
 from io import BytesIO
 from pathlib import Path
 
-import command_runs
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
+from command_runs import run_upscale as run
 from PIL import Image
-from upscale_runs import EXACT, run
 
 from srcli.cli import enlarging
 from srcli.files import one_line
 from srcli.upscaling import compare
 
 URL = re.compile(r'src="data:image/jpeg;base64,([^"]+)"')
-
-
-def enlarge(weights, *arguments):
-    """Run ``srcli upscale`` with weights of a file."""
-    return command_runs.run("upscale", *arguments, "-m", weights, *EXACT[2:])
 
 
 def noise(height, width, channels=3, seed=1):
@@ -79,7 +73,7 @@ def test_the_middle_of_a_large_result_is_shown_as_it_is(plain_weights, name, mod
         picture = Image.fromarray(np.asarray(picture.convert("L"), np.uint16) * 257)
     picture.save(name, **({"lossless": True} if name == "a.webp" else {}))
 
-    done = enlarge(plain_weights, name, "-o", "out.png", "--compare", "page.html")
+    done = run(name, "-o", "out.png", "--compare", "page.html", model=plain_weights)
 
     assert done.exit_code == 0, done.stderr
     ((bicubic, result),) = pairs(Path("page.html"))
@@ -103,8 +97,9 @@ def test_odd_names_are_shown_and_mean_nothing(tiny_weights, name):
     Image.fromarray(noise(8, 8)).save("a.png")
     Path("a.png").rename(os.fsdecode(name))
 
-    assert enlarge(tiny_weights, os.fsdecode(name), "--compare", "page.html").exit_code == 0
+    done = run(os.fsdecode(name), "--compare", "page.html", model=tiny_weights)
 
+    assert done.exit_code == 0
     (shown,) = re.findall(r"<h2>(.*)</h2>", Path("page.html").read_text("utf-8"))
     assert html.unescape(shown) == one_line(os.fsdecode(name))
     assert not {'"', "<"} & set(shown)
@@ -118,7 +113,8 @@ def test_a_page_stays_small(tiny_weights, monkeypatch):
     for name in ("a.png", "b.png"):
         Image.fromarray(draw.integers(0, 256, (640, 960, 3), dtype=np.uint8)).save(name)
 
-    enlarge(tiny_weights, "a.png", "b.png", "-s", "1", "-o", "out", "--compare", "page.html")
+    command = ("a.png", "b.png", "-s", "1", "-o", "out", "--compare", "page.html")
+    run(*command, model=tiny_weights)
 
     text = Path("page.html").read_text("utf-8")
     assert "<p>the first 1 of 2 are shown</p>" in text
@@ -179,7 +175,7 @@ def page(tmp_path_factory, plain_weights):
     folder = tmp_path_factory.mktemp("page")
     for name in ("one.png", "two.png"):
         Image.fromarray(noise(100, 150)).save(folder / name)
-    made = enlarge(plain_weights, folder, "-s", "2", "--compare", folder / "page.html")
+    made = run(folder, "-s", "2", "--compare", folder / "page.html", model=plain_weights)
     assert made.exit_code == 0, made.stderr
     return folder / "page.html"
 

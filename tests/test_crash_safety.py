@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from batch_files import picture
+from command_runs import lines_of
 from PIL import Image
 from run_files import await_that, contents, needs_proc
 
@@ -148,7 +149,7 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
     process.send(number)
 
     assert process.wait() == code
-    files, summary = process.lines
+    files, summary = lines_of(process)
     assert [file["status"] for file in files] == ["done", "failed", "done"]
     assert [summary[name] for name in ("done", "failed", "unfinished", "exit_code")] == [
         *(2, 1, 3, code)
@@ -164,7 +165,7 @@ def test_a_stopped_run_keeps_and_reports_what_it_did(row, on_cpu, server, number
     again, code = server.run(*command, "-o", "out")
 
     assert code == 1
-    assert [file["status"] for file in again.lines[0]] == [
+    assert [file["status"] for file in lines_of(again)[0]] == [
         *("skipped", "failed", "skipped", "done", "done", "done")
     ]
     assert contents(here / "out") == expected
@@ -222,7 +223,7 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
     second, code = server.run(*command)
 
     assert code == 1, "one is broken"
-    lines = {Path(line["input"]).name: line for line in second.lines[0]}
+    lines = {Path(line["input"]).name: line for line in lines_of(second)[0]}
     assert lines["3.png"]["status"] == "skipped"
     assert lines["3.png"]["message"] == "out/deeper/3.png: another run is at it"
     assert [lines[f"{index}.png"]["status"] for index in (0, 2)] == ["skipped"] * 2
@@ -232,7 +233,7 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
 
     third, _ = server.run(*command)
 
-    assert [line["status"] for line in third.lines[0]].count("done") == 1
+    assert [line["status"] for line in lines_of(third)[0]].count("done") == 1
     assert sorted(contents(here / "out")) == [f"deeper/{index}.png" for index in (0, 2, 3, 4, 5)]
 
 

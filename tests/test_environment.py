@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
+import command_runs
 import pytest
-from typer.testing import CliRunner
-from upscale_runs import run
 
-from srcli.cli.app import app
 from srcli.imaging import images
 
 pytestmark = pytest.mark.usefixtures("desk")
@@ -31,7 +29,7 @@ def test_a_variable_stands_for_an_option(environment, arguments, sizes):
     given = {f"SRCLI_UPSCALE_{name}": value for name, value in environment.items()}
     given |= {"SRCLI_EVAL_SCALE": "nonsense"}
 
-    result = run("in", *arguments, env=given)
+    result = command_runs.run_upscale("in", *arguments, env=given)
 
     assert result.exit_code == 0, result.stderr
     assert {path.name: images.read_size(path) for path in Path("out").iterdir()} == sizes
@@ -54,7 +52,7 @@ def test_a_wrong_value_names_its_variable(command, variable, value, message):
     name = f"SRCLI_{command}_{variable}".upper()
     arguments = [command] if command == "train" else [command, "in"]
 
-    result = CliRunner().invoke(app, arguments, env={name: value}, catch_exceptions=False)
+    result = command_runs.run(*arguments, env={name: value})
 
     assert result.exit_code in {2, 4}
     assert result.stderr.startswith(f"error: {message}")

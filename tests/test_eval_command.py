@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_runs import run_eval
+from command_runs import cells_of, run_eval, strictly
 from PIL import Image
 
 from srcli.evaluation import evaluate as module
@@ -25,15 +25,6 @@ def report(tiny_weights):
     """What the tiny net scores on ``HR``."""
     settings = Settings(device="cpu", dtype="fp32")
     return evaluate(EvalConfig(dataset="HR", models=(str(tiny_weights),), settings=settings))
-
-
-def strictly(text):
-    """Parse JSON as every other program does: without NaN and Infinity."""
-
-    def refuse(constant):
-        raise ValueError(f"{constant} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def test_json_holds_scores_means_and_protocol(tiny_weights, report):
@@ -96,15 +87,6 @@ def test_any_name_and_an_infinite_score_can_be_written(plain_weights):
     assert (score["psnr"], score["ssim"]) == (None, 1.0)
 
 
-def rows_of(text):
-    """The cells of each line of the table in a text."""
-    return [
-        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-        for line in text.splitlines()
-        if line[:1] in {"│", "┃"}
-    ]
-
-
 def test_the_table_shows_every_score(tiny_weights, report):
     """A row for each image and one for the mean, the protocol below; names are no markup."""
     Path("HR/b.png").rename("HR/b [red] 1.png")
@@ -114,7 +96,7 @@ def test_the_table_shows_every_score(tiny_weights, report):
     assert (result.exit_code, result.stderr) == (0, "")
     values = [score.values for score in report.scores] + [*map(report.mean, report.methods)]
     cells = [f"{one['psnr']:.2f} / {one['ssim']:.4f}" for one in values]
-    assert rows_of(result.stdout) == [
+    assert cells_of(result.stdout) == [
         ["image", BASELINE, "tiny.safetensors"],
         ["a.png", *cells[:2]],
         ["b [red] 1.png", *cells[2:4]],

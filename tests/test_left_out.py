@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 from batch_files import picture
+from command_runs import run_upscale as run
 from plan_files import selected
 from reading_files import as_bytes
-from upscale_runs import run
 
 from srcli.errors import NothingToDoError
 from srcli.imaging import formats

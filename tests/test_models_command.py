@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import math
-import re
 from functools import partial
 from pathlib import Path
 
 import command_runs
 import pytest
+from command_runs import cells_of, strictly
 from safetensors.torch import load_file
 
 from srcli import files
@@ -50,26 +50,13 @@ def shipped(tmp_path, monkeypatch, tiny_weights, tiny_config):
     return tmp_path
 
 
-def cells_of(text):
-    """The cells of each line of the tables in a text."""
-    return [
-        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-        for line in text.splitlines()
-        if line[:1] in "│┃"
-    ]
-
-
 @pytest.mark.usefixtures("shipped")
 def test_json_has_an_object_for_each_weights_file(tiny_weights):
     """All is from its own header and shapes, in JSON that every program reads."""
-
-    def refuse(constant):
-        raise ValueError(f"{constant} is not JSON")
-
     result = run("--json")
 
     assert (result.exit_code, result.stderr) == (0, "")
-    base, other = json.loads(result.stdout, parse_constant=refuse)
+    base, other = strictly(result.stdout)
     assert base == {
         "name": "base",
         "purpose": "clean photographs, faithful",

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from batch_files import configured
+from command_runs import run_upscale as run
 from PIL import Image
 from rich.console import Console
-from upscale_runs import run
 from writing_files import write
 
 from srcli.cli.progress import RunProgress

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import command_runs
 import pytest
+from command_runs import lines_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from upscale_runs import lines_of
 
 from srcli.errors import UsageError
 from srcli.upscaling import share as sharing

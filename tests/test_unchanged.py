@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batch_files import enlarge, picture
-from upscale_runs import run
+from command_runs import run_upscale as run
 
 from srcli.imaging import images
 from srcli.ops.spans import TargetSize

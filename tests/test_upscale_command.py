@@ -8,13 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import command_runs
 import pytest
+from command_runs import lines_of
+from command_runs import run_upscale as run
 from PIL import Image
 from run_files import contents
-from typer.testing import CliRunner
-from upscale_runs import lines_of, run
 
-from srcli.cli.app import app
 from srcli.imaging import images
 from srcli.upscaler import Upscaler
 
@@ -116,7 +116,7 @@ def test_the_shell_completes(shell, typed, expected):
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
 
-    result = CliRunner().invoke(app, [], prog_name="srcli", env=environment)
+    result = command_runs.run(env=environment)
 
     assert result.exit_code == 0, result.output
     if shell == "zsh":

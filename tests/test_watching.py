@@ -4,9 +4,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from typer.testing import CliRunner
+from command_runs import run
 
-from srcli.cli.app import app
 from srcli.errors import DataError
 from srcli.training.estimate import dry_run
 from srcli.training.trainer import Trainer, train
@@ -44,9 +43,7 @@ def test_patience_ends_a_run_and_outlives_a_stop(options, saved_run, stop):
     assert "the PSNR has not been above 30.00 dB in 2 evaluations: patience=2 ends the run" in lines
     assert train(config, resume=True).step == 8
 
-    more = CliRunner().invoke(
-        app, ["train", "--resume", str(config.output), "--set", "patience=3", "-q"]
-    )
+    more = run("train", "--resume", config.output, "--set", "patience=3", "-q")
     assert (more.exit_code, saved_run(config.output).steps[-1]) == (0, 10)
 
 
