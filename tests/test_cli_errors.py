@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from batch_files import listing
 from command_runs import EXACT, run
 from PIL import Image
+from run_files import contents
 
 from srcli import files
 
@@ -16,7 +18,7 @@ MODEL = ("-m", "tiny", *EXACT)
 
 WAY_OUT = re.compile(
     r"(?<!cannot )\b(use|see|leave|give|choose|check|convert|fetch|make|write|continue|say|must|"
-    r"takes?|asks?|needs?|exclude|neither|has the fields)\b"
+    r"takes?|asks?|needs?|exclude|neither|run srcli|has the fields)\b"
 )
 """A word that says what to do about an error, or what would have been right."""
 
@@ -33,10 +35,7 @@ def cases(table):
 
 @pytest.fixture
 def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
-    """A working directory with a photo, the net ``tiny.json``, and ways to go wrong.
-
-    The weights that are shipped are one file called ``tiny``.
-    """
+    """A working directory with a photo, the only weights ``tiny``, and ways to go wrong."""
     monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
     Image.fromarray(photo).save("photo.png")
     Path("notes").write_text("no picture", encoding="utf-8")
@@ -44,34 +43,23 @@ def desk(here, monkeypatch, photo, tiny_weights, tiny_config):
     Path("empty").mkdir()
     Path("tiny.json").write_text(tiny_config.to_json(), encoding="utf-8")
     Path("short.json").write_text("{}", encoding="utf-8")
+    Path("page.html").write_text("photo.png", encoding="utf-8")
     return here
-
-
-def tree(folder):
-    """Every file below a folder with its content, and every folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in Path(folder).rglob("*")
-    }
 
 
 @pytest.fixture
 def refused(desk):
-    """Return a check that a command line ends in one line and a code, with nothing written.
-
-    A text that ends in an ellipsis is the beginning of the line.
-    """
+    """Return a check that a command ends in one line, ``…`` any text, and writes nothing."""
 
     def check(arguments, code, text):
-        before = tree(desk)
+        before = listing(desk), contents(desk)
 
         result = run(*arguments)
 
         assert (result.exit_code, result.stdout) == (code, "")
-        rest = r".*" if text.endswith("…") else ""
-        assert re.fullmatch(f"error: {re.escape(text.removesuffix('…'))}{rest}\n", result.stderr)
+        assert re.fullmatch(f"error: {re.escape(text).replace('…', '.*')}\n", result.stderr)
         assert WAY_OUT.search(result.stderr), f"no way out: {result.stderr}"
-        assert tree(desk) == before
+        assert (listing(desk), contents(desk)) == before
 
     return check
 
@@ -94,6 +82,14 @@ empty | 3 | no image found in empty; check the path
 photo.png --failed-list empty | 1 | cannot write empty: it is a folder; give the name of a file
 photo.png --failed-list no/a.txt | 1 | cannot write no/a.txt: no is no folder; make it first
 photo.png --failed-list raw.CR2 | 2 | --failed-list raw.CR2 is named like an image; give another …
+photo.png --sharpness 2 | 2 | --sharpness must lie in 0..1, not 2…
+photo.png --sharpness 0.5 | 4 | --sharpness cannot mix tiny: it has no sibling among the weights …
+photo.png --compare page.jpg | 2 | --compare page.jpg must end in .html; give a name such …
+photo.png --compare no/p.html | 1 | cannot write no/p.html: no is no folder; make it …
+page.html --compare empty/../page.html | 2 | --compare empty/../page.html is an input or a result …
+@page.html --compare page.html | 2 | --compare page.html is an input or a result of this run; …
+photo.png -o p.html --compare p.html | 2 | --compare p.html is an input or a result of this run; …
+photo.png -o - --compare p.html | 2 | --compare reads files again, which no pipe can be; give files
 """
 )
 def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
@@ -103,7 +99,7 @@ def test_bad_input_to_upscale_is_one_line(refused, arguments, code, text):
 
 @cases(
     """
-gone | 4 | gone is not a folder of images…
+gone | 4 | gone is not a folder of images; give a folder …/DatasetPreparation.md has the links
 photo.png | 4 | photo.png is not a folder of images…
 empty | 4 | empty holds no image; give the folder of the HR images
 . --scale 1 | 2 | --scale must lie in (1, 16], not 1
@@ -111,6 +107,14 @@ good -o blocker/scores.json | 1 | cannot write blocker/scores.json: …
 good -o empty | 1 | cannot write empty: …
 good -o /proc/scores.json | 1 | cannot write /proc/scores.json: …
 good --min-psnr nan | 2 | --min-psnr …
+good -s 2 --scale 2.5 | 2 | --scale is given 2 times (2, 2.5); run srcli eval for each…
+good --baseline cubic | 2 | --baseline must be one of bicubic, lanczos, bilinear, nearest…
+good --lr low | 4 | low is no folder of images; give that of the LR images as --lr…
+good --lr good --degradation jpeg=50 | 2 | --lr good gives the LR images, so --degradation …
+celeba --lr good | 2 | --lr good: LR of celeba is made here; leave it out…
+good --metric lpip | 2 | --metric must be one of psnr, ssim, lpips, lpips-vgg, dists, …
+good --sharpness 2 | 2 | --sharpness must lie in 0..1, not 2…
+good --sharpness 0.5 | 4 | --sharpness cannot mix tiny: it has no sibling among the weights …
 """
 )
 def test_bad_input_to_eval_is_one_line(refused, arguments, code, text):
@@ -156,16 +160,16 @@ def test_bad_input_to_train_is_one_line(refused, arguments, code, text):
 
 
 def test_a_package_that_is_missing_is_named(refused, monkeypatch):
-    """What draws is an extra: the line says how to install it, before anything is computed."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    """What is an extra: the line says how to install it, before anything is computed."""
+    for name in ("matplotlib", "onnx"):
+        monkeypatch.setitem(sys.modules, name, None)
     train = ["train", "--dataset", ".", "--steps", "1", "--set", "model=tiny.json", "-o", "run"]
 
     refused(train, 2, "srcli train needs the package …")
-    refused(
-        ["eval", ".", "--panels", "panels", "-m", "tiny"],
-        2,
-        "--panels needs the package matplotlib, which is not …",
-    )
+    panels = ["eval", ".", "--panels", "panels", "-m", "tiny"]
+    refused(panels, 2, "--panels needs the package matplotlib, which is not …")
+    install = "which is not installed; install it with: pip install 'srcli[export]'"
+    refused(["export"], 2, f"srcli export needs the package onnx, {install}")
 
 
 @cases(

@@ -132,31 +132,6 @@ def test_no_picture_is_no_page():
     assert Path("page.html").read_text() == "old"
 
 
-@pytest.mark.parametrize(
-    ("inputs", "page", "code", "message"),
-    [
-        (["in/a.png"], "page.jpg", 2, "--compare page.jpg must end in .html; give a name such …"),
-        (["in/a.png"], "no/p.html", 1, "cannot write no/p.html: no is no folder; make it …"),
-        (["in/p.html"], "in/../in/p.html", 2, "--compare in/../in/p.html is an input or a …"),
-        (["@l.html"], "l.html", 2, "--compare l.html is an input or a result of this run; …"),
-        (["in/a.png", "-o", "p.html"], "p.html", 2, "--compare p.html is an input or a result …"),
-        (["in/a.png", "-o", "-"], "p.html", 2, "--compare reads files again, which no pipe …"),
-    ],
-)
-def test_a_page_that_cannot_be_is_refused_at_once(desk, inputs, page, code, message):
-    """In one line, before anything is computed."""
-    Path("in/p.html").write_bytes(Path("in/a.png").read_bytes())
-    Path("l.html").write_text("in/a.png\n")
-    before = sorted(path for path in desk.rglob("*"))
-
-    result = run(*inputs, "--compare", page)
-
-    assert result.exit_code == code
-    assert result.stderr.startswith(f"error: {message.removesuffix('…')}")
-    assert result.stderr.count("\n") == 1
-    assert sorted(path for path in desk.rglob("*")) == before
-
-
 # ---- in a browser -------------------------------------------------------------------------
 
 STATE = """

@@ -139,29 +139,6 @@ def test_a_signal_unwinds_the_work(tiny_weights, monkeypatch):
     assert (result.exit_code, result.stderr) == (143, "interrupted\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ("HR -s 2 --scale 2.5", 2, "--scale is given 2 times (2, 2.5); run srcli eval for each"),
-        ("HR --baseline cubic", 2, "--baseline must be one of bicubic, lanczos, bilinear, nearest"),
-        ("HR --lr low", 4, "low is no folder of images; give that of the LR images as --lr"),
-        ("HR --lr HR --degradation jpeg=50", 2, "--lr HR gives the LR images, so --degradation "),
-        ("celeba --lr HR", 2, "--lr HR: LR of celeba is made here; leave it out"),
-        ("HR --metric lpip", 2, "--metric must be one of psnr, ssim, lpips, lpips-vgg, dists, "),
-        ("set5", 4, "set5 is not a folder of images; give a folder of HR images, or one with the "),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_scored_is_refused_in_one_line(tiny_weights, arguments, code, message):
-    """The line says what, the value and the way out; nothing is printed on stdout."""
-    result = run_eval(*arguments.split(), "-m", tiny_weights)
-
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith(f"error: {message}")
-    assert result.stderr.count("\n") == 1
-    assert arguments != "set5" or "DatasetPreparation.md has the links" in result.stderr
-
-
 # ---- data sets that have a name -----------------------------------------------------------
 
 

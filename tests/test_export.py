@@ -121,13 +121,3 @@ def test_without_onnxruntime_it_says_that_nothing_was_checked(tiny_weights, monk
 
     assert (result.exit_code, Path("tiny_x2.onnx").read_bytes()) == (0, b"graph")
     assert "not checked: there is no onnxruntime" in result.stderr
-
-
-def test_without_its_extra_the_command_says_what_to_install(monkeypatch):
-    """One line."""
-    monkeypatch.setattr("srcli.errors.find_spec", lambda _: None)
-
-    result = run()
-
-    assert result.exit_code == 2
-    assert re.fullmatch(r"error: srcli export needs .* onnx, .* 'srcli\[export\]'\n", result.stderr)

@@ -224,28 +224,6 @@ def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     assert f"cannot read weights {shipped['sharp']}: " in result.stderr
 
 
-@pytest.mark.usefixtures("desk")
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (("--sharpness", 2), 2, "--sharpness must lie in 0..1, not 2"),
-        (
-            ("-m", "faces", "--sharpness", 0.5),
-            4,
-            "--sharpness cannot mix faces: it has no sibling among the weights",
-        ),
-    ],
-)
-@pytest.mark.parametrize("command", ["upscale", "eval"])
-def test_what_cannot_be_mixed_is_refused_in_one_line(arguments, code, message, command):
-    """Before anything is computed, by both commands."""
-    result = run(command, "." if command == "eval" else "a.png", *arguments)
-
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith(f"error: {message}")
-    assert result.stderr.count("\n") == 1
-
-
 # ---- srcli eval, srcli models -------------------------------------------------------------
 
 

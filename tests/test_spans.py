@@ -55,15 +55,6 @@ def test_blocks_are_whole_patches_shared_evenly(axis):
     assert len(blocks) == math.ceil(sum(cells) / fuse)
 
 
-@pytest.mark.parametrize("patch", [0, 7])
-def test_a_patch_that_breaks_the_stride_is_refused(patch):
-    """A patch size that is no positive multiple of the stride is refused with both numbers."""
-    with pytest.raises(UsageError) as caught:
-        plan_axis(100, patch=patch, overlap=0, stride=6)
-
-    assert str(caught.value) == f"--tile must be a multiple of the net's stride 6, not {patch}"
-
-
 @pytest.mark.parametrize(
     ("length", "scale", "expected"),
     [(5, 1.5, 8), (5, 1.49, 7), (3, 0.125, 1), (40_000, 16, 640_000)],
