@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, features
+from run_files import refusal
 
 from srcli.errors import ImageError
 from srcli.imaging.reading import read
@@ -145,10 +146,7 @@ def drawn(clear):
 
 def message_of(path, verb=read, data=None):
     """Read a bad file and give the message, after checking that it is one line."""
-    with pytest.raises(ImageError) as caught:
-        verb(path, data)
-    text = str(caught.value)
-    assert "\n" not in text
+    text = refusal(lambda: verb(path, data), ImageError)
     assert text.startswith(f"{path}: ")
     return text.removeprefix(f"{path}: ")
 

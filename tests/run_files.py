@@ -1,4 +1,4 @@
-"""What the tests of whole runs share."""
+"""What tests of several themes share."""
 
 import hashlib
 import subprocess
@@ -7,6 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+
+
+def refusal(call, kind):
+    """Return the message that a call is refused with; it must be one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value).isprintable()
+    return str(caught.value)
 
 
 def contents(folder):

@@ -4,23 +4,14 @@ import threading
 import weakref
 
 import numpy as np
-import pytest
 import torch
 
-from srcli.errors import DataError, ImageError
+from srcli.errors import ImageError
 
 
 def keys(source):
     """List the names of all images."""
     return [source.key(index) for index in range(len(source))]
-
-
-def refusal(call, kind=DataError):
-    """Return the message that a call is refused with; it must be one line."""
-    with pytest.raises(kind) as error:
-        call()
-    assert str(error.value).isprintable()
-    return str(error.value)
 
 
 def planar(pixels):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from command_runs import run_eval
 from PIL import Image
+from run_files import refusal
 
 from srcli.errors import WeightsError
 from srcli.evaluation import panels, perceptual
@@ -131,19 +132,17 @@ def test_a_net_is_read_only_if_it_is_the_published_file(monkeypatch, tmp_path):
     *_, file, digest = METRICS["dists"]
     path = tmp_path / "hub" / "checkpoints" / file
 
-    with pytest.raises(WeightsError) as missing:
-        PerceptualScorer(["dists"], CPU)
+    missing = refusal(lambda: PerceptualScorer(["dists"], CPU), WeightsError)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"<html>")
-    with pytest.raises(WeightsError) as other:
-        PerceptualScorer(["dists"], CPU)
+    other = refusal(lambda: PerceptualScorer(["dists"], CPU), WeightsError)
 
-    assert str(missing.value) == (
+    assert missing == (
         f"--metric dists needs {path}, which is not there; add --download, or get it from "
         f"https://download.pytorch.org/models/{file}"
     )
-    assert str(other.value).startswith(f"{path} is not the published file (its SHA-256 begins")
-    assert str(other.value).endswith(f"not {digest[:8]}); delete it and add --download")
+    assert other.startswith(f"{path} is not the published file (its SHA-256 begins")
+    assert other.endswith(f"not {digest[:8]}); delete it and add --download")
 
 
 def test_nets_are_downloaded_on_demand(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The plan: what results are called, and which of them cannot be."""
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from plan_files import listed, names, problems, selected, targets, touch
+from run_files import refusal
 
 from srcli.errors import NothingToDoError, UsageError
 from srcli.imaging.formats import READABLE_SUFFIXES
@@ -49,10 +51,7 @@ GIVE = "give a name such as '{stem}_x{scale}'"
 )
 def test_an_option_out_of_range_is_refused(options, message):
     """A value that cannot be meant is refused before any file is looked at."""
-    with pytest.raises(UsageError) as caught:
-        selected("photo.png", **options)
-
-    assert str(caught.value) == message
+    assert refusal(lambda: selected("photo.png", **options), UsageError) == message
 
 
 # ---- names ------------------------------------------------------------------------------
@@ -208,17 +207,22 @@ def test_an_input_is_never_a_target(inputs, options, target, existing):
         (["photos"], "there.png", "--output there.png is a file; a folder's results need a folder"),
         (["/./gone/a.png"], None, "/ has no folder beside it; give an --output"),
         ([""], None, "an input is empty; give a file, a folder or a pattern"),
+        (["a.png", "@gone"], None, "cannot read the list gone: No such file or directory; check"),
+        (["a.png", "@photos"], None, "cannot read the list photos: Is a directory; check the path"),
+        (["a.png", "@b.jpg"], None, "the list b.jpg is a picture; give it without the @"),
+        (["-", "a.png"], None, "the result of - goes to stdout, alone; give an --output"),
+        (["photos"], "-", "--output - (stdout) takes one file; several need a folder"),
+        (["-", "@-"], "out", "- and @- both read stdin; give the list or the picture as a file"),
     ],
 )
-def test_an_output_that_cannot_serve_is_refused(inputs, output, message):
+def test_what_cannot_be_planned_is_refused(monkeypatch, inputs, output, message):
     """One line, and nothing is planned."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"-\n")))
     touch("a.png", "b.png", "photos/c.png", "there.png")
     Path("list.txt").write_text("a.png\nb.png\n")
+    Path("b.jpg").write_bytes(b"\xff\xd8\xff\xe0\0.\0")
 
-    with pytest.raises(UsageError) as caught:
-        plan(selected(*inputs, output=output))
-
-    assert str(caught.value).startswith(message)
+    assert refusal(lambda: plan(selected(*inputs, output=output)), UsageError).startswith(message)
 
 
 @pytest.mark.parametrize("folding", [False, True])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_files import refusal
 
 from srcli.errors import UsageError
 from srcli.model.config import BASE, PAPER
@@ -21,10 +22,7 @@ PHOTOS = {"datasets": ("photos",)}
 
 def refused(*arguments, **options):
     """Return the text of the error that a recipe ends in, which is one line."""
-    with pytest.raises(UsageError) as caught:
-        from_recipe(*arguments, **(PHOTOS | options))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal(lambda: from_recipe(*arguments, **(PHOTOS | options)), UsageError)
 
 
 # ---- the shipped recipes --------------------------------------------------------------------
@@ -292,10 +290,7 @@ def test_options_of_another_kind_are_one_line(name, value):
     values = json.loads(TrainConfig(**LEAST).to_json()) | {name: value}
 
     for text in (json.dumps(values), "7"):
-        with pytest.raises(UsageError) as caught:
-            TrainConfig.from_json(text)
-
-        assert "\n" not in str(caught.value)
+        assert refusal(lambda text=text: TrainConfig.from_json(text), UsageError)
 
 
 def test_a_run_is_resumed_from_before_it_had_some_options():

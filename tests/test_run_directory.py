@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_files import refusal
 
 from srcli.errors import OutputError
 from srcli.model import weights
@@ -60,9 +61,7 @@ def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
     directory.require_new()
     for write in (directory.weights.touch, lambda: save(directory, 3)):
         write()
-        with pytest.raises(OutputError) as caught:
-            directory.require_new()
-        assert str(caught.value) == (
+        assert refusal(directory.require_new, OutputError) == (
             f"{config.output} already holds a run: continue it with --resume {config.output}, "
             "or give another --output"
         )

@@ -8,6 +8,7 @@ from command_runs import lines_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from run_files import refusal
 
 from srcli.errors import UsageError
 from srcli.upscaling import share as sharing
@@ -48,10 +49,8 @@ def test_the_launcher_says_which_process_this_is(environment, expected):
 )
 def test_values_that_cannot_be_meant_are_refused(environment, message):
     """One line names the variable and its value."""
-    with pytest.raises(UsageError) as caught:
-        Share.from_environment(environment)
-
-    assert str(caught.value).startswith(message.removesuffix("…"))
+    found = refusal(lambda: Share.from_environment(environment), UsageError)
+    assert found.startswith(message.removesuffix("…"))
 
 
 def shares(jobs, world_size):

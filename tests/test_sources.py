@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
-from source_files import keys, refusal
+from run_files import refusal
+from source_files import keys
 
 from srcli.data.downloads import PAGES
 from srcli.data.sources import DATASETS, absolute, open_source, parse
@@ -157,7 +158,9 @@ def test_celeba_gives_its_files_by_name(write, holder, tmp_path, faces):
         assert np.array_equal(source.read(index), decoded(faces[name]))
         assert source.size(index) == (178, 218)
         assert source.label(index) == str(root / holder / name)
-    assert "list_eval_partition.txt does not" in refusal(lambda: opened("celeba:valid", root))
+    assert "list_eval_partition.txt does not" in refusal(
+        lambda: opened("celeba:valid", root), DataError
+    )
     write_list(root)
     some = opened("celeba:valid,train", root)
     assert keys(some) == [f"{number:06}.jpg" for number in (1, 2, 4, 6)]
@@ -213,7 +216,7 @@ def test_what_is_no_celeba_is_named(name, content, message, tmp_path, faces):
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
-    found = refusal(lambda: opened("celeba:valid,test", tmp_path))
+    found = refusal(lambda: opened("celeba:valid,test", tmp_path), DataError)
 
     assert f"{tmp_path}{message}" in found
     assert GET["celeba"] in found
@@ -308,7 +311,7 @@ def test_a_damaged_archive_leaves_nothing_behind(damage, tmp_path):
     archive = write_tar(tmp_path, dict.fromkeys(reversed(BINARIES), data))
     archive.write_bytes(damage(archive.read_bytes()))
 
-    message = refusal(lambda: opened("stl10", tmp_path))
+    message = refusal(lambda: opened("stl10", tmp_path), DataError)
 
     assert message.startswith(f"{archive} is damaged or cannot be read (")
     assert message.endswith(f"): delete it and download it again {GET['stl10']}")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from reading_files import AVIF, noise
+from run_files import refusal
 from writing_files import SMALL, write
 
 from srcli.errors import OutputError
@@ -16,10 +17,7 @@ from srcli.imaging.images import Picture, read_size
 
 def refusal_of(path, picture=SMALL):
     """Write in vain and give the message, after checking that it is one line and left nothing."""
-    with pytest.raises(OutputError) as caught:
-        write(picture, path)
-    text = str(caught.value)
-    assert "\n" not in text
+    text = refusal(lambda: write(picture, path), OutputError)
     assert text.startswith(f"{path}: ")
     return text.removeprefix(f"{path}: ")
 
