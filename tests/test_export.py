@@ -76,29 +76,6 @@ def test_every_path_of_the_shipped_nets_is_the_same(name, scale, photo):
     torch.testing.assert_close(found, larger(name, image, scale), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["-s", "2.5"], 2, "--scale 2.5: TINY can be exported for 2 or 3 or 4; give that"),
-        (["-o", "x.safetensors"], 2, "--output x.safetensors must end in .onnx"),
-        (["-o", "no/x.onnx"], 1, "cannot write no/x.onnx: no is no folder; make it first"),
-        (["-o", "folder.onnx"], 1, "cannot write folder.onnx: it is a folder; give the name of"),
-        (["-o", f"{'x' * 300}.onnx"], 1, "File name too long; choose another --output"),
-        (["--sharpness", "0.5"], 4, "--sharpness cannot mix"),
-        (["-m", "gone"], 4, "no weights called gone"),
-    ],
-)
-def test_what_cannot_be_exported_is_one_line(here, tiny_weights, arguments, code, words):
-    """It is refused before anything is written."""
-    Path("folder.onnx").mkdir()
-
-    result = run("-m", tiny_weights, *arguments)
-
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (code, "", 1)
-    assert words.replace("TINY", str(tiny_weights)) in result.stderr
-    assert [path.name for path in here.iterdir()] == ["folder.onnx"]
-
-
 def test_a_difference_leaves_no_file(here, tiny_weights, monkeypatch):
     """Nobody gets a graph that computes something else."""
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: b"")
