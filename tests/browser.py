@@ -16,11 +16,7 @@ _START = (
 
 
 class Browser:
-    """One page of a browser of its own.
-
-    Args:
-        folder: Where it keeps its profile.
-    """
+    """One page of a browser of its own, which keeps its profile in a folder."""
 
     def __init__(self, folder):
         (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()

@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
-from torch import nn
+from upscaler_nets import correcting
 
 from srcli import files
 from srcli.files import TEMPORARY_SUFFIX
@@ -140,10 +140,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_config, tmp_path_factory):
     """A weights file of a random tiny net whose correction is not zero."""
-    torch.manual_seed(7)
-    net = ResidualAutoencoder(tiny_config)
-    for head in (net.head, *net.heads.values()):
-        nn.init.normal_(head.weight, std=0.02)
+    net = correcting(tiny_config)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     weights.save(path, net.state_dict(), tiny_config, {"scales": [2, 3, 4]})
     return path
@@ -549,10 +546,7 @@ def on_cpu(tiny_weights):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch, tiny_weights):
-    """A working directory with a folder ``in`` of pictures, one of them broken.
-
-    The weights that are shipped are one file called ``tiny``.
-    """
+    """A working directory with pictures in ``in``, one broken; all that is shipped is ``tiny``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files, "shipped", lambda: {"tiny": tiny_weights})
     Path("in/sub").mkdir(parents=True)

@@ -74,6 +74,13 @@ def parsed(file):
         return dict(found), parts
 
 
+def parsed_block(data):
+    """Let Pillow read the directories of a block."""
+    found = Image.Exif()
+    found.load(data)
+    return dict(found), {tag: dict(found.get_ifd(tag)) for tag in (EXIF, GPS, INTEROP)}
+
+
 def stored(file):
     """Give the EXIF block of a file as it is stored, without its name."""
     with Image.open(file) as image:

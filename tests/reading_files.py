@@ -92,13 +92,6 @@ def exif_block(orientation=None):
     return exif.tobytes()
 
 
-def parsed(block):
-    """Parse an EXIF block into its three directories."""
-    exif = Image.Exif()
-    exif.load(block)
-    return dict(exif), exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
-
-
 GREY, RGB, RGBA, LA = noise(1), noise(3), noise(4), noise(2)
 
 
@@ -164,6 +157,15 @@ def tiff(levels, planar="contig", byteorder="<", **options):
     else:
         stored = levels[..., 0]
     tifffile.imwrite(stream, stored, byteorder=byteorder, metadata=None, **options)
+    return stream.getvalue()
+
+
+def raw(kind=1, sensor="cfa", **options):
+    """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(smooth()[::2, ::2].copy(), subfiletype=kind, photometric="rgb", **options)
+        writer.write(smooth(1)[..., 0], photometric=sensor, subfiletype=0)
     return stream.getvalue()
 
 

@@ -1,9 +1,11 @@
 """What tests of several themes share."""
 
 import hashlib
+import importlib
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,19 @@ def contents(folder):
     }
 
 
+def tool(name):
+    """Import one of the scripts of ``benchmarks/``, as they import each other."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
 def await_that(condition):
-    """Wait for something that another process does, a minute at most."""
-    deadline = time.monotonic() + 60
+    """Wait for something that another process does, two minutes at most."""
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -55,3 +67,7 @@ print(peak() - before)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
+)

@@ -40,9 +40,6 @@ def features_file(tmp_path_factory):
     return path
 
 
-# The discriminator
-
-
 def test_the_spectral_norm_of_its_convolutions_is_one():
     """As computed by a singular value decomposition, after the weights have moved."""
     convolution = SpectralConvolution(8, 16, 3)
@@ -54,9 +51,6 @@ def test_the_spectral_norm_of_its_convolutions_is_one():
     matrix = convolution(torch.eye(8 * 9).reshape(-1, 8, 3, 3))[:, :, 1, 1].detach()
 
     assert float(torch.linalg.svdvals(matrix)[0]) == pytest.approx(1, abs=1e-3)
-
-
-# What the net and the discriminator learn from one scalar
 
 
 @pytest.mark.parametrize(("with_file", "step", "weight"), [(True, 2000, 0.1), (False, 0, 0.1 / 3)])
@@ -144,9 +138,6 @@ def test_a_discriminator_that_knows_everything_ends_the_run(options, monkeypatch
     assert "collapsed at step 3" in found
     assert "a lower --set adversarial than 0.1" in found
     assert saved_run(config.output).newest.name == "step-00000002.safetensors"
-
-
-# The features
 
 
 def test_features_are_those_of_vgg16(features_file):

@@ -60,10 +60,7 @@ def room_of(name):
 
 
 def imported(source):
-    """List every dotted name that a source imports, at its top or inside anything.
-
-    ``from a import b`` counts as ``a.b``: b may be a module or a name of a.
-    """
+    """List every dotted name imported at the top or inside; ``from a import b`` is ``a.b``."""
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

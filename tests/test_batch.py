@@ -13,34 +13,6 @@ from srcli.upscaling.plan import plan
 
 pytestmark = pytest.mark.usefixtures("here")
 
-FOREIGN = "not an image in a known format, or damaged at its start; convert it to PNG or JPEG"
-
-
-def test_a_bad_file_costs_only_itself(here, tiny_weights):
-    """Damaged, foreign and missing files fail with a reason; the others are done."""
-    Path("photos").mkdir()
-    picture(21, 15).save("photos/a.png")
-    whole = Path("photos/a.png").read_bytes()
-    Path("photos/b.png").write_bytes(whole[: len(whole) // 2])
-    Path("photos/c.png").write_text("no picture", encoding="utf-8")
-    Path("photos/d.png").touch()
-    picture(15, 21).save("photos/e.jpg")
-
-    results = enlarge("photos", "gone.png", model=tiny_weights, output=Path("out"))
-
-    assert [(str(one.job.source), one.message.partition(": ")[2]) for one in results] == [
-        ("photos/a.png", ""),
-        ("photos/b.png", "truncated, its end is missing; fetch the file again"),
-        ("photos/c.png", FOREIGN),
-        ("photos/d.png", "empty (0 bytes); fetch the file again"),
-        ("photos/e.jpg", ""),
-        ("gone.png", "no such file; check the path"),
-    ]
-    assert all((one.status == "failed") == bool(one.message) for one in results)
-    assert listing(here / "out") == ["a.png", "e.jpg"]
-    assert listing("photos") == ["a.png", "b.png", "c.png", "d.png", "e.jpg"]
-    assert Path("photos/a.png").read_bytes() == whole
-
 
 def test_what_fails_leaves_no_folder(here, tiny_weights):
     """The output folder is made for a result: not for a broken input, nor where it is too large."""

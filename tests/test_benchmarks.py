@@ -1,13 +1,12 @@
 """The benchmarks of speed: what they count is right, and the one command makes its page."""
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from run_files import tool
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -16,18 +15,6 @@ from srcli.cli.app import app
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder, multiply_adds
 from srcli.ops.spans import PATCH
-
-ROOT = Path(__file__).parents[1]
-
-
-def tool(name):
-    """Import one of the scripts as they import each other."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-
 
 child, peers, performance = map(tool, ("child", "peers", "performance"))
 

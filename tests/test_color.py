@@ -13,10 +13,7 @@ every_depth = pytest.mark.parametrize(("bits", "dtype"), [(8, torch.uint8), (16,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 23, 37), (2, 3, 8, 5)], ids=str)
 def test_luma_agrees_with_scikit_image(shape, dtype):
-    """scikit-image, which shares no code with us, computes the same BT.601 luma, unrounded.
-
-    One channel counts as three equal ones; the dtype stays.
-    """
+    """It shares no code with us: the same luma, unrounded; one channel counts as three."""
     image = torch.rand(shape, dtype=dtype)
     grey = image[..., :1, :, :]
     for picture, colours in ((image, image), (grey, grey.expand(shape))):

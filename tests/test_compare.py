@@ -204,10 +204,7 @@ def test_the_keyboard_moves_zooms_and_goes_on(browser, page):
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
 def test_a_page_fits_its_window_and_is_dragged(browser, page, phone):
-    """By mouse in light colours, by a finger in dark ones; nothing sticks out, nothing is fetched.
-
-    The divider follows, and elsewhere a zoomed picture is moved.
-    """
+    """By mouse in light colours, by a finger in dark ones; nothing sticks out or is fetched."""
     window = (390, 844) if phone else (1280, 800)
     browser.open(page, *window, phone=phone, scheme="dark" if phone else "light")
 

@@ -16,9 +16,6 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-# Threads that share a batch
-
-
 @pytest.fixture
 def cores():
     """Return a function that sets the CPU threads of torch; they are one again afterwards."""
@@ -76,9 +73,6 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
         train(options())
     assert cores_of_a_thread() == torch.get_num_threads() == 2
     assert not any(one.name.startswith("srcli-step") for one in threading.enumerate())
-
-
-# The paths that a batch takes
 
 
 @pytest.mark.parametrize(

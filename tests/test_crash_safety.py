@@ -14,10 +14,10 @@ from PIL import Image
 from run_files import await_that, contents, needs_proc
 
 from srcli.files import TEMPORARY_SUFFIX
+from srcli.imaging.images import read
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-ROOT = Path(__file__).parents[1]
 NAMES = ("a.jpg", "b.png", "c.webp", "d.tif", "e.gif", "sub/f.jpg", "sub/g.png", "sub/deep/h.png")
 MOMENTS = (1, 2, 5, 8, 11, 14, 15)
 
@@ -107,22 +107,6 @@ def test_a_killed_run_goes_on_to_the_very_same_files(here, photos, tiny_weights,
     (out / "sub" / f".e1bfefa774fd{TEMPORARY_SUFFIX}").touch()  # killed behind the last result
     assert server.run(photos, *options, "--output", out)[1] == 0
     assert contents(out) == expected
-
-
-def test_a_run_killed_while_it_writes_leaves_no_temporary_file(here, row, on_cpu, server):
-    """The unfinished file that SIGKILL leaves is seen, and gone after the next run."""
-    command = [row, *on_cpu, "--skip-existing", "-o", "out"]
-    process = server.start(*command, first=HOLD_THE_WRITING)
-    await_that((here / "held").exists)
-    process.send(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    left = list((here / "out").iterdir())
-    assert len(left) == 2, "the claim and the file"
-    assert all(path.name.endswith(TEMPORARY_SUFFIX) for path in left)
-
-    assert server.run(*command)[1] == 1
-
-    assert sorted(contents(here / "out")) == ["0.png", "2.png", "3.png", "4.png", "5.png"]
 
 
 def test_a_signal_that_a_library_makes_an_error_of_is_not_lost(row, on_cpu, server):
@@ -237,9 +221,6 @@ def test_a_file_that_another_run_is_at_is_left_to_it(here, row, on_cpu, server):
     assert sorted(contents(here / "out")) == [f"deeper/{index}.png" for index in (0, 2, 3, 4, 5)]
 
 
-# ---- disks, streams, memory -----------------------------------------------------------------
-
-
 def test_a_full_disk_costs_the_files_that_do_not_fit(here, row, on_cpu, server):
     """The old file stays, the others are done, and the reason is named."""
     Path("out").mkdir()
@@ -296,30 +277,22 @@ def test_a_terminal_gets_no_picture(row, on_cpu, server):
     os.close(master)
 
 
-def test_a_daemon_without_any_stream_does_its_work(here, row, on_cpu, server):
-    """Started with all three closed, nothing is read or written where they were."""
+CLOSED = "os.closerange(0, 3)\nsys.stdin = sys.stdout = sys.stderr = None"
+FULL = "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)" if Path("/dev/full").exists() else ""
+
+
+@pytest.mark.parametrize("first", [CLOSED, FULL], ids=["no streams", "a full log"])
+def test_streams_that_cannot_be_used_cost_no_file(here, row, on_cpu, server, first):
+    """What cannot be said is not said; nothing is read or written where the streams were."""
     shutil.copytree(row, "before")
-    first = "os.closerange(0, 3)\nsys.stdin = sys.stdout = sys.stderr = None"
-
-    _, code = server.run(row, *on_cpu, first=first)
-
-    assert code == 1
-    assert contents(row) == contents(here / "before")
-    assert sorted(contents(here / "row_x3")) == ["0.png", "2.png", "3.png", "4.png", "5.png"]
-    for path in (here / "row_x3").iterdir():
-        with Image.open(path) as image:
-            image.load()
-    assert server.run("-", "-o", "a.png", *on_cpu, first=first)[1] == 1, "empty"
-
-
-def test_a_log_on_a_full_disk_loses_no_file(here, row, on_cpu, server):
-    """What cannot be said on stderr is not said, and the work is done."""
-    first = "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)" if Path("/dev/full").exists() else ""
 
     _, code = server.run(row, *on_cpu, "-o", "out", first=first)
 
     assert code == 1
-    assert len(contents(here / "out")) == 5
+    assert contents(row) == contents(here / "before")
+    assert [read(path).height for path in (here / "out").iterdir()] == [60] * 5
+    if first == CLOSED:
+        assert server.run("-", "-o", "a.png", *on_cpu, first=first)[1] == 1, "empty"
 
 
 def test_a_reader_that_goes_away_ends_the_run(here, row, on_cpu, server):
@@ -330,9 +303,7 @@ def test_a_reader_that_goes_away_ends_the_run(here, row, on_cpu, server):
 
     assert code == 1
     assert "Traceback" not in process.stderr
-    for path in (here / "out").iterdir():
-        with Image.open(path) as image:
-            image.load()
+    assert all(read(path).height == 60 for path in (here / "out").iterdir())
 
 
 @pytest.mark.usefixtures("here")

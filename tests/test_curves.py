@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reading_files import noise
 
 from srcli.errors import OutputError
 from srcli.model import weights
@@ -29,12 +30,6 @@ def pixels(path):
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         return np.asarray(picture.convert("RGB"))
-
-
-def noise(height, width, channels=3, seed=0):
-    """Make an image of noise without white, which its surroundings have."""
-    random = np.random.default_rng([seed, height, width, channels])
-    return random.integers(0, 255, (height, width, channels), np.uint8)
 
 
 def find(picture, image, factor):
@@ -58,7 +53,7 @@ def draw_curves(path):
 
 def draw_sheet(path):
     """Write some sheet."""
-    sheet(path, [[Cell(image=noise(4, 4), title="LR", caption="27.31 dB")]])
+    sheet(path, [[Cell(image=noise(3) // 2, title="LR", caption="27.31 dB")]])
 
 
 def test_every_panel_shows_its_curves(tmp_path):
@@ -76,7 +71,8 @@ def test_every_panel_shows_its_curves(tmp_path):
 
 def test_every_pixel_is_a_square_of_its_color(tmp_path):
     """Grey or colour, each image stands there once, enlarged by a whole factor, below its title."""
-    images = [noise(33, 7, channels=channels) for channels in (3, 1)]
+    # Darker than their surroundings, which are white.
+    images = [noise(channels, height=33, width=7) // 2 for channels in (3, 1)]
     cells = [Cell(image=image, title="a $\\frac{$", caption="") for image in images]
     sheet(tmp_path / "sheet.png", [cells])
 
@@ -124,9 +120,6 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, monkeypat
     )
     assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
     assert old.read_bytes() == b"old"
-
-
-# ---- of a run ------------------------------------------------------------------------------
 
 
 def test_curves_show_both_losses_and_accuracies(monkeypatch):

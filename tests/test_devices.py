@@ -27,18 +27,21 @@ def gpus(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "device"),
+    ("name", "kind", "auto", "dtype"),
     [
-        ("auto", 0, "cpu"),
-        ("auto", 1, "cuda"),
-        ("cuda:1", 3, "cuda:1"),
+        ("cuda:1", "cuda", "cuda", BF16),
+        *((name, name.partition(":")[0], "cpu", FP32) for name in ("mps", "xpu", "xpu:1")),
     ],
 )
-def test_a_name_is_a_device(gpus, name, count, device):
-    """``auto`` takes a GPU where one is."""
-    gpus(count)
+def test_a_name_is_a_device(gpus, name, kind, auto, dtype):
+    """What torch knows and the machine has; ``auto`` takes none that was never tried."""
+    gpus(2, kind=kind)
 
-    assert resolve_device(name) == torch.device(device)
+    assert resolve_device(name) == torch.device(name)
+    assert resolve_device("auto") == torch.device(auto)
+    assert resolve_dtype("auto", torch.device(name)) == dtype
+    gpus(0)
+    assert resolve_device("auto") == CPU
 
 
 @pytest.mark.parametrize(
@@ -57,16 +60,6 @@ def test_a_device_that_is_not_there_is_refused(gpus, name, error, message):
     gpus(1)
     with pytest.raises(error, match=f"^--device {re.escape(message)}"):
         resolve_device(name)
-
-
-@pytest.mark.parametrize("name", ["mps", "xpu", "xpu:1"])
-def test_an_accelerator_by_name(gpus, name):
-    """What torch knows and the machine has; ``auto`` does not take it, for it was never tried."""
-    gpus(2, kind=name.partition(":")[0])
-
-    assert resolve_device(name) == torch.device(name)
-    assert resolve_device("auto") == CPU
-    assert resolve_dtype("auto", torch.device(name)) == FP32
 
 
 @pytest.mark.parametrize(
@@ -94,10 +87,7 @@ def test_a_format_that_cannot_be_is_refused(name, message):
     ids=["zen-4", "intel-amx", "intel-without-amx", "arm", "older-torch"],
 )
 def test_auto_on_a_processor_is_the_faster_format(monkeypatch, features, dtype):
-    """A CPU computes in bf16 only where that was measured to be faster than fp32.
-
-    Where torch cannot list the processor's features, its older probe is asked.
-    """
+    """bf16 only where that was measured to be faster; of an older torch its own probe is asked."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
 

@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from run_files import await_that
 
 import srcli
 from srcli.errors import UsageError
@@ -35,10 +35,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, run_options, image_folder):
-    """Return a function that makes the options of a run of eight patches a step.
-
-    Of twelve images the paper's split leaves nine to evaluate on: an odd number.
-    """
+    """Return a function that makes options of eight patches a step and nine evaluation images."""
     pictures = tmp_path_factory.mktemp("pictures")
     for index in range(12):
         shutil.copy(image_folder / f"{index % 6}.png", pictures / f"{index}.png")
@@ -61,9 +58,6 @@ def make(tmp_path_factory, run_options, image_folder):
         return run_options(folder / name, **(values | changes))
 
     return options
-
-
-# Alone
 
 
 @pytest.mark.parametrize(
@@ -201,10 +195,7 @@ def check_same_curve(run, other, rel=1e-4):
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["pair", "sharp"])
 def test_two_processes_train_the_net_of_one(pair, saved_run, run):
-    """Four patches each are the eight of one process: the same curve, and the same weights.
-
-    A discriminator is one of both processes as well.
-    """
+    """Four patches each are the eight of one: the same curve, weights and discriminator."""
     folder, _ = pair
     check_same_curve(folder / run, folder / f"whole_{run}", rel=1e-4 if run == "pair" else 1e-3)
 
@@ -235,10 +226,7 @@ def test_two_processes_write_one_run(pair, saved_run):
 
 @pytest.mark.slow
 def test_a_run_of_two_is_resumed_by_two_or_by_one(pair, resumable, monkeypatch):
-    """Two end like an undisturbed run, to the bit; one alone continues on the same curve.
-
-    A stop that only one process asked for stops both at one step.
-    """
+    """Two end like an undisturbed run, to the bit; one alone goes on; a stop of one stops both."""
     folder, seen = pair
     assert [one["first part"]["step"] for one in seen] == [5, 5]
     resumable.check_same(folder / "parted", folder / "pair")
@@ -283,9 +271,6 @@ def test_a_process_that_is_gone_is_missed(pair, saved_run):
     assert saved_run(folder / "lost").steps == [2]
 
 
-# The command line under torchrun
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_torchrun_can_be_stopped(resumable, saved_run, tmp_path, monkeypatch):
@@ -302,11 +287,7 @@ def test_torchrun_can_be_stopped(resumable, saved_run, tmp_path, monkeypatch):
         env=os.environ | ENVIRONMENT,
     )
     try:
-        deadline = time.monotonic() + 120
-        while not list(run.glob("state/step-*")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        await_that(lambda: process.poll() is not None or any(run.glob("state/step-*")))
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     finally:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import run_files
+from batch_files import listing
 
 from srcli.data import downloads
 from srcli.data.downloads import PAGES, Remote, download
@@ -55,10 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def host(monkeypatch):
-    """Run a host on this machine, reached without a proxy; pauses between retries are skipped.
-
-    It serves ``bodies`` and records requests.
-    """
+    """Run a host of ``bodies`` here that records requests; pauses between retries are skipped."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     monkeypatch.setattr(random, "uniform", lambda low, _: low)
@@ -103,11 +101,6 @@ def fetch(folder):
     return (folder / "file.bin").read_bytes()
 
 
-def names_in(folder):
-    """List everything in a folder, hidden files included."""
-    return sorted(path.name for path in folder.iterdir())
-
-
 def interrupted(host, folder):
     """Break a download off in its second piece; return the path of what is left."""
     host.cuts = [PIECE + 1000]
@@ -143,7 +136,7 @@ def test_a_whole_download_has_its_name_and_nothing_else_is_left(remote, tmp_path
 
     assert capfd.readouterr() == ("", "")
     assert stat.S_IMODE((folder / "file.bin").stat().st_mode) == 0o644
-    assert names_in(folder) == ["file.bin"]
+    assert listing(folder) == ["file.bin"]
     download("stl10", tmp_path)
     out, err = capfd.readouterr()
     assert out == ""
@@ -158,7 +151,7 @@ def test_a_file_that_is_there_is_not_downloaded_again(host, tmp_path, name):
     (tmp_path / name).write_bytes(BODY)
 
     assert fetch(tmp_path) == BODY
-    assert names_in(tmp_path) == ["file.bin"]
+    assert listing(tmp_path) == ["file.bin"]
     assert host.seen == []
 
 
@@ -187,7 +180,7 @@ def test_an_interrupted_download_is_resumed(host, tmp_path, monkeypatch):
     assert BODY.startswith(kept)
     assert len(kept) >= PIECE
     assert fetch(tmp_path) == BODY
-    assert names_in(tmp_path) == ["file.bin"]
+    assert listing(tmp_path) == ["file.bin"]
     assert host.seen[1:] == [("/file.bin", f"bytes={len(kept)}-", len(BODY) - len(kept))]
 
     monkeypatch.setattr(downloads, "_RETRIES", 1)  # and within a call
@@ -207,7 +200,7 @@ def test_damaged_bytes_never_get_the_name(host, remote, tmp_path):
         f"{md5(bytes(size) + BODY[size:])}, not {remote.md5}) and was removed; try again, or put "
         f"file.bin from {PAGES['stl10']} into {tmp_path} by hand"
     )
-    assert names_in(tmp_path) == []
+    assert listing(tmp_path) == []
     assert fetch(tmp_path) == BODY
 
 

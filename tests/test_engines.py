@@ -7,20 +7,16 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from run_files import refusal
+from run_files import needs_openvino, refusal
+from upscaler_nets import correcting
 
 from srcli.errors import DeviceError, UsageError, is_installed
 from srcli.model.config import BASE, FAST, PAPER
-from srcli.model.network import ResidualAutoencoder
 from srcli.model.runner import NetRunner
 from srcli.ops import engines
 from srcli.ops.engines import Compute, resolve
 
 CPU = torch.device("cpu")
-
-needs_openvino = pytest.mark.skipif(
-    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
-)
 
 
 @pytest.fixture
@@ -51,10 +47,7 @@ def machine(monkeypatch):
 )
 @needs_openvino
 def test_auto_is_what_was_measured_to_be_faster(machine, there, dtype, has_ranges, chosen):
-    """OpenVINO where it is installed, the processor is of the measured kinds and has no bf16.
-
-    In int8 where the weights have what that needs.
-    """
+    """OpenVINO where it is there and the processor has no bf16; int8 where weights have ranges."""
     machine(**there)
     found = resolve("auto", "auto", dtype, has_ranges=has_ranges)
 
@@ -124,10 +117,7 @@ def test_a_gpu_that_openvino_does_not_find(monkeypatch, device):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_openvino_computes_what_torch_does(config, scale):
     """Every path of every shape, several windows at once: far within a level of 255."""
-    net = ResidualAutoencoder(config).eval()
-    with torch.no_grad():
-        for head in (net.head, *net.heads.values()):
-            head.weight.normal_(0, 0.02)
+    net = correcting(config).eval()
     stride = config.at(scale).stride
     windows = torch.rand(2, 3, 5 * stride, 7 * stride)
     by_torch, by_openvino = (

@@ -10,14 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from batch_files import listing
 
 from srcli import files
 from srcli.files import TEMPORARY_SUFFIX, claimed, replacing, sweep
-
-
-def names_in(folder):
-    """List everything in a folder, hidden files included."""
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
@@ -36,7 +32,7 @@ def test_a_finished_file_takes_its_name_and_a_failure_changes_nothing(tmp_path, 
 
     expected = b"new" if error is None else old
     assert (target.read_bytes() if target.exists() else None) == expected
-    assert names_in(tmp_path) == ([] if expected is None else [target.name])
+    assert listing(tmp_path) == ([] if expected is None else [target.name])
 
 
 def test_a_power_cut_leaves_the_old_file_or_the_new(tmp_path, monkeypatch):
@@ -66,7 +62,7 @@ def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
     )
     (tmp_path / f"not-hidden{TEMPORARY_SUFFIX}").touch()
     (tmp_path / ".hidden").touch()
-    before = names_in(tmp_path)
+    before = listing(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
         cwd=Path(__file__).parents[1],
@@ -77,14 +73,14 @@ def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
         name = other.stdout.readline().strip()
 
         assert sweep(tmp_path) == 0
-        assert name in names_in(tmp_path)
+        assert name in listing(tmp_path)
 
         other.kill()
         other.wait()
 
-        assert name in names_in(tmp_path)
+        assert name in listing(tmp_path)
         assert sweep(tmp_path) == 1
-    assert names_in(tmp_path) == before
+    assert listing(tmp_path) == before
     assert sweep(tmp_path / "nowhere") == 0
 
 
@@ -97,9 +93,9 @@ def test_a_claim_is_held_once(tmp_path, monkeypatch, locks):
 
     with claimed(target) as first, claimed(target) as second, claimed(tmp_path / "y") as other:
         assert (first, second, other) == (True, not locks, True)
-        assert len(names_in(target.parent)) == 1
+        assert len(listing(target.parent)) == 1
 
-    assert names_in(target.parent) == []
+    assert listing(target.parent) == []
     with claimed(target) as again:
         assert again
 
@@ -115,9 +111,9 @@ def test_windows_has_no_locks(tmp_path, monkeypatch, way):
     monkeypatch.setattr(files, "_FCNTL", None)
     with way(tmp_path / "a"), way(tmp_path / "b"):
         assert sweep(tmp_path) == 0
-        assert len(names_in(tmp_path)) == 2
+        assert len(listing(tmp_path)) == 2
 
-    assert names_in(tmp_path) == ([] if way is claimed else ["a", "b"])
+    assert listing(tmp_path) == ([] if way is claimed else ["a", "b"])
 
 
 def test_claims_by_many_threads_never_meet(tmp_path):

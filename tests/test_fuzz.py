@@ -3,7 +3,6 @@
 ``benchmarks/fuzz.py`` does the same with thousands of files of a corpus.
 """
 
-import importlib
 import io
 import random
 import subprocess
@@ -12,27 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batch_files import configured
 from PIL import Image, features
-from reading_files import as_bytes, tiff
+from reading_files import as_bytes, noise, tiff
+from run_files import tool
 
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging import images
-from srcli.upscaler import Settings
 from srcli.upscaling import batch
-from srcli.upscaling.config import BatchConfig, Job
+from srcli.upscaling.config import Job
 
 ROOT = Path(__file__).parents[1]
 COUNT = 320
 TARGETS = ("png", "jpg", "webp", "tif", "gif", "bmp", "ppm")
 DEEP = {"dtype": np.uint16}
+DAMAGES = tool("fuzz").DAMAGES
 
 
 def levels(channels, dtype=np.uint8, seed=3):
     """Draw blocks of noise, which compress to files with some structure: 18 x 22."""
-    chance = np.random.default_rng(seed)
-    top = np.iinfo(dtype).max
-    small = chance.integers(0, top, (9, 11, channels), dtype=dtype, endpoint=True)
-    return small.repeat(2, axis=0).repeat(2, axis=1)
+    return noise(channels, dtype, seed, 9, 11).repeat(2, axis=0).repeat(2, axis=1)
 
 
 def pillow_files():
@@ -78,13 +76,6 @@ def deep_files():
     yield "deep.ppm", b"P6 22 18 65535\n" + levels(3, **DEEP).astype(">u2").tobytes()
 
 
-@pytest.fixture
-def damages(monkeypatch):
-    """Return the ways of the large fuzzer to damage a file."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("fuzz").DAMAGES
-
-
 @pytest.fixture(scope="module")
 def sound():
     """Sound files by name."""
@@ -100,13 +91,7 @@ def enlarged(files, folder, model):
         path.write_bytes(data)
         target = folder / "out" / f"{number}.{TARGETS[number % len(TARGETS)]}"
         jobs.append(Job(path, target, path.name))
-    config = BatchConfig(
-        inputs=("fuzz",),
-        scale=2.0,
-        existing="overwrite",
-        model=str(model),
-        settings=Settings(device="cpu", dtype="fp32"),
-    )
+    config = configured("fuzz", scale=2.0, existing="overwrite", model=str(model))
     return list(batch.run(config, jobs))
 
 
@@ -120,13 +105,13 @@ def test_every_sound_file_is_done(sound, tmp_path, tiny_weights):
             assert image.size == (44, 36)
 
 
-def test_damage_costs_a_file_and_nothing_else(sound, damages, tmp_path, tiny_weights, capfd):
+def test_damage_costs_a_file_and_nothing_else(sound, tmp_path, tiny_weights, capfd):
     """Each is done or has failed for a reason; nothing is printed, nothing is left behind."""
     chance, names = random.Random(11), list(sound)  # noqa: S311 - not a secret
     files = []
     for _ in range(COUNT):
         name, other = chance.choice(names), chance.choice(names)
-        files.append((name, chance.choice(damages)(sound[name], sound[other], chance)))
+        files.append((name, chance.choice(DAMAGES)(sound[name], sound[other], chance)))
 
     results = enlarged(files, tmp_path, tiny_weights)
 

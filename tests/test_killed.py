@@ -57,23 +57,17 @@ def train(server):
 
 
 @pytest.fixture
-def run(tmp_path):
-    """The directory of a run."""
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def saving(resumable, run):
+def saving(resumable, tmp_path):
     """The command line of the undisturbed run of the kind "area", but saving at every step."""
-    return [
-        "save_every=1" if part == "save_every=5" else part for part in resumable.command(run)[1:]
-    ]
+    command = resumable.command(tmp_path / "run")[1:]
+    return ["save_every=1" if part == "save_every=5" else part for part in command]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_saves_at_the_next_step(train, resumable, undisturbed, run, name):
+def test_a_signal_saves_at_the_next_step(train, resumable, undisturbed, tmp_path, name):
     """The run ends with the signal's exit code and says how to resume; so it does, to the bit."""
     number, step = signal.Signals[name], {"SIGINT": 1, "SIGTERM": 4}[name]
+    run = tmp_path / "run"
 
     ended, printed = train(*resumable.command(run)[1:], moment=["step", step, int(number)])
 

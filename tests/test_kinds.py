@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from metadata_blocks import encoded
 from PIL import ExifTags, Image
-from reading_files import AVIF, NAME, TO_XYZ, as_bytes, chunk, exif_block, lab_of, png_with
+from reading_files import AVIF, NAME, TO_XYZ, as_bytes, chunk, exif_block, lab_of, png_with, raw
 from reading_files import SRGB as SRGB_PROFILE
 
 from srcli.errors import ImageError
@@ -143,15 +143,6 @@ def test_hdr_is_noticed(transfer, name):
 
 
 # ---- raws -----------------------------------------------------------------------------------
-
-
-def raw(kind=1, sensor="cfa", **options):
-    """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
-    stream = io.BytesIO()
-    with tifffile.TiffWriter(stream) as writer:
-        writer.write(levels()[::2, ::2].copy(), subfiletype=kind, photometric="rgb", **options)
-        writer.write(levels(1)[..., 0], photometric=sensor, subfiletype=0)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize(

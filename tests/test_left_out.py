@@ -1,18 +1,14 @@
 """What a search meets and does not take: kinds that are not read, results, folders below."""
 
-import io
 import json
 import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
-from batch_files import picture
+from batch_files import configured, picture
 from command_runs import run_upscale as run
-from plan_files import selected
-from reading_files import as_bytes
+from reading_files import as_bytes, raw
 from run_files import refusal
 
 from srcli.errors import NothingToDoError
@@ -25,6 +21,7 @@ from srcli.upscaling.plan import plan
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(72)
 JXL = b"\xff\x0a" + bytes(64)
+RAW = raw(subifds=1)
 
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -45,16 +42,6 @@ def encoded(name="JPEG", size=(8, 6)):
     return as_bytes(picture(*size), name)
 
 
-def raw():
-    """Write a TIFF as cameras do: a small copy first, the picture in a directory below."""
-    stream = io.BytesIO()
-    with tifffile.TiffWriter(stream) as writer:
-        small = np.zeros((4, 4, 3), np.uint8)
-        writer.write(small, photometric="rgb", subfiletype=1, subifds=1)
-        writer.write(np.zeros((8, 8), np.uint8), photometric="cfa")
-    return stream.getvalue()
-
-
 def lay(**files):
     """Write files by their names, ``__`` for a slash and ``_o_`` for a dot."""
     for name, data in files.items():
@@ -66,7 +53,7 @@ def lay(**files):
 def planned(*inputs, **options):
     """Plan; give sources, targets' names by source, and what was left out."""
     left_out = LeftOut()
-    jobs = plan(selected(*inputs, **options), left_out)
+    jobs = plan(configured(*inputs, **options), left_out)
     assert [job.problem for job in jobs if job.problem is not None] == []
     return {job.source.as_posix(): job.target.name for job in jobs}, left_out
 
@@ -76,7 +63,7 @@ def album():
     jpeg = encoded()
     lay(a_o_jpg=jpeg, IMG_2_o_HEIC=jpeg, IMG_3=jpeg, d_o_jpeg_large=encoded("PNG"))
     lay(e_o_nef=encoded("WEBP"), f_o_dat=encoded("TIFF"), g=encoded("PPM"), h_o_x=encoded("GIF"))
-    lay(IMG_1_o_HEIC=HEIC, b_o_JXL=JXL, c_o_dng=raw(), raw=raw(), i_o_NEF=encoded("TIFF"))
+    lay(IMG_1_o_HEIC=HEIC, b_o_JXL=JXL, c_o_dng=RAW, raw=RAW, i_o_NEF=encoded("TIFF"))
     lay(j=HEIC, k_o_psd=b"8BPS\0\1" + bytes(60), l_o_arw=b"", m_o_bin=JXL)
     lay(a_o_xmp=b"<x:xmpmeta/>", Thumbs_o_db=b"\xd0\xcf\x11\xe0", n_o_mp4=HEIC[:8] + b"isom")
     lay(o_o_thm=jpeg, a_o_jpg_original=jpeg, p_o_bak=jpeg, q_o_txt=b"P3 is no picture", r=b"")
@@ -128,7 +115,7 @@ def test_what_can_be_read_once_is_not_looked_into(monkeypatch):
 
     assert planned(".", output="out")[0] == {"a.jpg": "a.jpg"}
     assert format_at("pipe") is None
-    assert plan(selected("pipe"))[0].target == Path("pipe_x3.png")
+    assert plan(configured("pipe"))[0].target == Path("pipe_x3.png")
 
 
 def _refusing(path, *_, **__):
@@ -177,7 +164,8 @@ def test_a_result_beside_its_original_is_not_enlarged(options, result, size, exi
     path.write_bytes(encoded("PNG", size))
 
     left_out = LeftOut()
-    jobs = plan(selected(".", recursive=True, output="out", existing=existing, **options), left_out)
+    config = configured(".", recursive=True, output="out", existing=existing, **options)
+    jobs = plan(config, left_out)
     assert left_out.results == [result]
     assert len(jobs) == 4
     assert set(planned(result, "b.png", "sub/c_x2.png", **options)[0]) >= {result, "sub/c_x2.png"}
@@ -205,7 +193,7 @@ def test_a_photograph_that_is_called_like_a_result_is_not_replaced(size, existin
     photos("a_x3_o_png", "two__a_o_png", size=size)
 
     for inputs, output in ((("a.png", "a_x3.png"), None), (("a.png", "two/a.png"), "two")):
-        jobs = plan(selected(*inputs, output=output, existing=existing))
+        jobs = plan(configured(*inputs, output=output, existing=existing))
         assert len(jobs) == 2
         assert "is an input; use --output or --suffix" in jobs[0].problem
 
@@ -214,7 +202,7 @@ def test_a_photograph_that_is_called_like_a_result_is_not_replaced(size, existin
 def test_what_was_left_out_is_reported_after_the_run():
     """On stderr, in the summary and in a dry run; quietly not at all."""
     Path("in/broken.png").unlink()
-    lay(in__IMG_1_o_HEIC=HEIC, in__c_o_dng=raw())
+    lay(in__IMG_1_o_HEIC=HEIC, in__c_o_dng=RAW)
     Path("in/a_x2.png").write_bytes(encoded("PNG", (26, 22)))
 
     for more in ((), ("-n",)):

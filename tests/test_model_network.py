@@ -109,10 +109,7 @@ def paper_by_hand(values, image, join):
 @pytest.mark.parametrize(("join", "other"), [("first", "last"), ("last", "first")])
 @torch.no_grad()
 def test_the_papers_net_by_hand(join, other):
-    """Layer 5 is added to layer 9 and layer 2 to layer 13, or each at its block's end.
-
-    1,110,403 parameters in layers of the paper's widths, and 4.83 GMAC on a 120 x 120 patch.
-    """
+    """Layer 5 is added to layer 9 and layer 2 to layer 13, or each at its block's end."""
     net = randomised(dataclasses.replace(PAPER, join=join))
     values, image = net.state_dict(), picture(20, 28)
 
@@ -193,10 +190,7 @@ def reach(config, axis):
 @pytest.mark.parametrize("axis", [2, 3])
 @named_and_small
 def test_the_receptive_margin_is_no_less_and_little_more_than_needed(config, axis):
-    """No pixel beyond it has a gradient, and it is loose by two strides at most.
-
-    It covers pools, strided convolutions, both ways up and every join.
-    """
+    """No pixel beyond it has a gradient, and it is loose by two strides at most."""
     measured = reach(config, axis)
 
     assert 0 < measured <= config.receptive_margin <= measured + 2 * config.stride
@@ -274,6 +268,7 @@ def test_json_names_every_field_in_order():
         (PAPER, {"widths": (8, 8)}, r"must name 1 levels for widths \[8, 8\], not \[2, 2\] and"),
         (PAPER, {"paths": BASE.paths}, "symmetric and paths need residual units"),
         (PAPER, {"symmetric": 1}, "symmetric must be true or false, not 1"),
+        (BASE, {"widths": (8, 12), "paths": ()}, r"multiples of 8, not \[8, 12\]"),
         *(
             (PAPER, changes, r"stem, widths and unit counts must lie in 1\.\.4096")
             for changes in ({"stem": 0}, {"widths": (4097, 8, 8)}, {"decoder": (2, True)})

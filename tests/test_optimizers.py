@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 from torch import nn
+from upscaler_nets import correcting
 
-from srcli.model.network import ResidualAutoencoder
 from srcli.ops.devices import on_device
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.optimizers import Optimizer
@@ -21,11 +21,8 @@ ENDS = ("stem", "head")
 @pytest.fixture
 def net(tiny_config):
     """A small net with random weights, laid out as training has it."""
-    torch.manual_seed(0)
-    net = ResidualAutoencoder(tiny_config)
-    for head in (net.head, *net.heads.values()):
-        torch.nn.init.normal_(head.weight, 0, 0.1)  # zero at first: no gradient comes through
-    return on_device(net, CPU)
+    # Its heads are zero at first: no gradient comes through.
+    return on_device(correcting(tiny_config, std=0.1), CPU)
 
 
 def stepped(net, optimizer, *, seed, lr=1e-3):
@@ -74,9 +71,6 @@ def test_steps_are_torch_s_own(net, name):
         assert went > 0, key
         away = torch.linalg.norm(matrix_of(net.get_parameter(key)) - matrix)
         assert away < 0.05 * went, key
-
-
-# The losses
 
 
 def luma(error):

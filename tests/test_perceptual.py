@@ -91,9 +91,6 @@ def test_a_metric_that_is_better_when_lower_has_a_star():
     assert (values["mean"]["base"]["lpips"], values["scores"][0]["vif"]) == (0.25, None)
 
 
-# ---- what is missing ----------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("paired")
 @pytest.mark.parametrize("module", ["torchmetrics.functional", "torchvision"])
 def test_a_missing_library_is_named(monkeypatch, tiny_weights, module):

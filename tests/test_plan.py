@@ -5,11 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from batch_files import listing
+from batch_files import configured, listed, listing, names, problems, targets, touch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from plan_files import listed, names, problems, selected, targets, touch
 from run_files import refusal
 
 from srcli.errors import NothingToDoError, UsageError
@@ -23,8 +22,6 @@ pytestmark = pytest.mark.usefixtures("here")
 
 KNOWN = " ".join(sorted(READABLE_SUFFIXES))
 
-
-# ---- options ----------------------------------------------------------------------------
 
 BRACES = ": what stands in braces must be {stem}, {model}, {scale}, {width} or {height}"
 GIVE = "give a name such as '{stem}_x{scale}'"
@@ -51,7 +48,7 @@ GIVE = "give a name such as '{stem}_x{scale}'"
 )
 def test_an_option_out_of_range_is_refused(options, message):
     """A value that cannot be meant is refused before any file is looked at."""
-    assert refusal(lambda: selected("photo.png", **options), UsageError) == message
+    assert refusal(lambda: configured("photo.png", **options), UsageError) == message
 
 
 # ---- names ------------------------------------------------------------------------------
@@ -84,7 +81,7 @@ def test_a_file_has_its_result_named(here, source, options, target):
         touch(source)
     Path("made.d").mkdir()
     before = listing(here)
-    jobs = plan(selected(source, **options))
+    jobs = plan(configured(source, **options))
 
     assert jobs == [Job(Path(source), Path(target), source)]
     assert listing(here) == before, "a plan makes nothing"
@@ -97,9 +94,9 @@ def test_a_folder_gets_a_sibling_with_the_same_names(here):
     found = ["a.PNG", "b.jpg", "sub/c.webp", "sub/deep/d.tif"]
     expected = [(f"photos/{name}", str(here / "photos_x3" / name)) for name in found]
 
-    assert names(plan(selected("photos"))) == expected[:2]
-    assert names(plan(selected("photos", recursive=True))) == expected
-    assert problems(selected("photos", recursive=True)) == [None] * 4
+    assert names(plan(configured("photos"))) == expected[:2]
+    assert names(plan(configured("photos", recursive=True))) == expected
+    assert problems(configured("photos", recursive=True)) == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -117,7 +114,7 @@ def test_a_folder_of_results_is_marked_by_the_size(here, monkeypatch, folder, op
     start, _, argument = folder.rpartition("/")
     monkeypatch.chdir(start or ".")
 
-    assert [job.target for job in plan(selected(argument, **options))] == [here / target]
+    assert [job.target for job in plan(configured(argument, **options))] == [here / target]
 
 
 def test_a_name_may_have_the_size_of_the_result():
@@ -128,10 +125,10 @@ def test_a_name_may_have_the_size_of_the_result():
 
     assert targets("a.png", "b.png", **options) == {"a.png": "a_13x10.png", "b.png": "b_0x0.png"}
     Image.new("L", (13, 10)).save("a_13x10.png")
-    again = plan(selected("a.png", "a_13x10.png", existing="overwrite", **options))
+    again = plan(configured("a.png", "a_13x10.png", existing="overwrite", **options))
     assert [job.source.name for job in again] == ["a.png"]
     with pytest.raises(UsageError, match="needs files; a pipe is read once"):
-        plan(selected("-", output="out", **options))
+        plan(configured("-", output="out", **options))
 
 
 # ---- what cannot be ---------------------------------------------------------------------
@@ -145,6 +142,8 @@ def test_a_name_may_have_the_size_of_the_result():
         (["there.png", "a.png"], {"existing": "skip"}, [None, None]),
         (["there.png", "a.png"], {"existing": "overwrite"}, [None, None]),
         (["folder.png"], {"existing": "overwrite"}, ["is a folder; give another --output"]),
+        # No link hides that a result would take the place of an input.
+        (["link.png"], {"output": "a.png", "existing": "overwrite"}, ["a.png is an input; use"]),
         # Whoever wants one place: none of them is done, the rest is.
         (
             ["one/c.png", "two/c.png", "a.png", "photos/c.png"],
@@ -168,35 +167,14 @@ def test_what_cannot_be_is_known_before_anything_is_begun(inputs, options, expec
     touch("one/c.png", "two/c.png", "photos/c.png")
     Path("a.nef").write_bytes(b"IIU\0" + bytes(60))
     Path("folder_x3.png").mkdir()
+    Path("link.png").symlink_to("a.png")
     Path("two_x3").symlink_to("real")
     Path("one_x3").symlink_to("two_x3")
 
-    found = problems(selected(*inputs, **options))
+    found = problems(configured(*inputs, **options))
 
     for problem, text in zip(found, expected, strict=True):
         assert problem is None if text is None else text in problem
-
-
-@pytest.mark.parametrize(
-    ("inputs", "options", "target"),
-    [
-        (["a.png", "a_x3.png"], {}, "a_x3.png"),
-        (["a.png"], {"suffix": ""}, "a.png"),
-        (["link.png"], {"output": "a.png"}, "a.png"),
-        (["photos/b.png"], {"output": "alias"}, "alias/b.png"),
-    ],
-)
-@pytest.mark.parametrize("existing", ["error", "overwrite"])
-def test_an_input_is_never_a_target(inputs, options, target, existing):
-    """No option lets a result take the place of any input, and no link hides it."""
-    touch("a.png", "a_x3.png", "photos/b.png")
-    Path("link.png").symlink_to("a.png")
-    Path("alias").symlink_to("photos", target_is_directory=True)
-
-    (job, *_) = plan(selected(*inputs, **options, existing=existing))
-
-    assert job.problem == f"its result {target} is an input; use --output or --suffix"
-    assert not job.again, "given back alone it would replace the other"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +200,7 @@ def test_what_cannot_be_planned_is_refused(monkeypatch, inputs, output, message)
     Path("list.txt").write_text("a.png\nb.png\n")
     Path("b.jpg").write_bytes(b"\xff\xd8\xff\xe0\0.\0")
 
-    assert refusal(lambda: plan(selected(*inputs, output=output)), UsageError).startswith(message)
+    assert refusal(lambda: plan(configured(*inputs, output=output)), UsageError).startswith(message)
 
 
 @pytest.mark.parametrize("folding", [False, True])
@@ -231,13 +209,10 @@ def test_names_that_the_system_takes_for_one_clash(monkeypatch, folding):
     monkeypatch.setattr(conflicts, "_FOLDING", folding)
     touch("a/x.png", "a/e\u0301.png", "a/sub/y.png", "b/X.png", "b/é.png", "b/Sub/y.png", "b/z.png")
 
-    jobs = plan(selected("a", "b", output="out", recursive=True))
+    jobs = plan(configured("a", "b", output="out", recursive=True))
 
     refused = [str(job.source) for job in jobs if job.problem is not None]
     assert len(refused) == (6 if folding else 0)
-
-
-# ---- any tree ---------------------------------------------------------------------------
 
 
 STEMS = st.sampled_from(["a", "b", "a_x3", "A", "a_x3_x3", "\udcff", "n\n"])
@@ -294,14 +269,11 @@ SITUATIONS = st.fixed_dictionaries(
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situation=SITUATIONS, data=st.data())
 def test_nothing_is_ever_overwritten_by_chance(folders, situation, data):
-    """In any tree: no two results have one place, and none that of an input.
-
-    A list of all that was planned gives the same jobs, and of a part of it the same targets.
-    """
+    """No two results have one place, none an input's; a list of all or some gives the same."""
     furnish(next(folders), situation["files"], situation["links"])
     options = situation["options"]
     try:
-        jobs = plan(selected(*situation["inputs"], **options))
+        jobs = plan(configured(*situation["inputs"], **options))
     except NothingToDoError:
         return
     # What is not there fails when it is read, and takes no place.
@@ -313,7 +285,7 @@ def test_nothing_is_ever_overwritten_by_chance(folders, situation, data):
     assert options["existing"] != "error" or not any(map(os.path.lexists, good))
 
     part = data.draw(st.lists(st.sampled_from(jobs), min_size=1, unique=True))
-    assert plan(selected(listed(*(job.entry for job in jobs)), **options)) == jobs
-    again = plan(selected(listed(*(job.entry for job in part)), **options))
+    assert plan(configured(listed(*(job.entry for job in jobs)), **options)) == jobs
+    again = plan(configured(listed(*(job.entry for job in part)), **options))
     assert names(again) == names(part)
     assert [job.entry for job in again] == [job.entry for job in part]

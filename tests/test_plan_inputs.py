@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plan_files import listed, problems, selected, targets, touch
+from batch_files import configured, listed, problems, targets, touch
 from run_files import refusal
 
 from srcli.errors import NothingToDoError
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def sources(*inputs, **options):
     """Plan and give the files found."""
-    return [str(job.source) for job in plan(selected(*inputs, **options))]
+    return [str(job.source) for job in plan(configured(*inputs, **options))]
 
 
 # ---- folders and links ------------------------------------------------------------------
@@ -60,7 +60,7 @@ def test_links_to_files_are_files():
     Path("photos/b.png").symlink_to("nowhere")
     os.mkfifo("photos/d.png")
 
-    assert [(job.source.name, job.problem is None) for job in plan(selected("photos"))] == [
+    assert [(job.source.name, job.problem is None) for job in plan(configured("photos"))] == [
         ("a.png", True),
         ("b.png", False),
         ("d.png", False),
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_read_is_reported(monkeypatch, pattern):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    jobs = plan(selected(pattern or "photos", recursive=True))
+    jobs = plan(configured(pattern or "photos", recursive=True))
 
     problem = "the folder cannot be read (Permission denied); check the path and its permissions"
     lost = None if pattern else problem.replace("Permission denied", "No such file or directory")
@@ -100,9 +100,9 @@ def test_an_input_named_twice_is_done_once(inputs):
     touch("photos/a.png")
     Path("alias").symlink_to("photos")
 
-    jobs = plan(selected(*inputs, "alias", "alias/a.png"))
+    jobs = plan(configured(*inputs, "alias", "alias/a.png"))
 
-    assert jobs == plan(selected(inputs[0]))
+    assert jobs == plan(configured(inputs[0]))
 
 
 def test_results_of_one_folder_are_no_inputs_of_another():
@@ -122,7 +122,7 @@ def test_a_path_that_leads_nowhere_is_a_job(text):
     touch("a.png")
     Path("loop").symlink_to("loop")
 
-    (first, second) = plan(selected(text, "a.png"))
+    (first, second) = plan(configured(text, "a.png"))
 
     assert (str(first.source), first.entry) == (text, text)
     assert second.problem is None
@@ -230,7 +230,7 @@ def test_many_stars_take_no_time():
     touch(f"{'x/' * 30}a.png")
 
     with pytest.raises(NothingToDoError):
-        plan(selected("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
+        plan(configured("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
 
 
 # ---- nothing to do ----------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_nothing_to_do_says_where_it_looked(inputs, options, message):
     """Where no image matched, the way to look deeper is said, or the patterns are."""
     touch("photos/sub/a.png", "photos/notes.txt", "bare/notes.txt")
 
-    found = refusal(lambda: plan(selected(*inputs, **options)), NothingToDoError)
+    found = refusal(lambda: plan(configured(*inputs, **options)), NothingToDoError)
     assert found == f"no image found in {message}"
 
 
@@ -279,7 +279,7 @@ def test_a_tree_begins_where_it_is_marked(here, text, target):
     touch("photos/2019/a.png")
     text = text.replace("{here}", str(here))
 
-    (job,) = plan(selected(text, suffix="_b"))
+    (job,) = plan(configured(text, suffix="_b"))
 
     assert job.source == Path(text)
     assert job.target == here / target.replace(".png", "_b.png")
@@ -365,4 +365,4 @@ def test_a_dash_is_stdin_and_stdout(inputs, options, expected):
     listed("-")
 
     assert targets(*inputs, **options) == expected
-    assert problems(selected(*inputs, **options, existing="skip")) == [None] * len(expected)
+    assert problems(configured(*inputs, **options, existing="skip")) == [None] * len(expected)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from reading_files import noise
 from source_files import Album, keys, planar
 
 from srcli.data.pool import Pool, split
@@ -30,13 +31,6 @@ def numbered(count):
     return named([f"{number:06}.jpg" for number in range(count)])
 
 
-def noise(height, width, channels=3, dtype=np.uint8, seed=0):
-    """Make ``(H, W, C)`` noise over the whole range of a dtype."""
-    top = np.iinfo(dtype).max
-    shape = (height, width, channels)
-    return np.random.default_rng(seed).integers(0, top, shape, dtype=dtype, endpoint=True)
-
-
 def survey(height, width):
     """Make ``(H, W, 3)`` whose pixels say where they are: row and column, modulo and whole."""
     rows, columns = np.mgrid[:height, :width]
@@ -45,12 +39,9 @@ def survey(height, width):
     )
 
 
-# ---- the list -----------------------------------------------------------------------------
-
-
 def test_sources_are_one_list_in_the_order_given():
     """Names, labels, sizes and images run on from each source to the next; a part counts anew."""
-    arrays = [noise(120 + number, 130 - number, seed=number) for number in range(6)]
+    arrays = [noise(3, seed=number, height=120 + number, width=130 - number) for number in range(6)]
     parts = [
         Album(arrays[:2], ["a 0", "a 1"]),
         Album(arrays[2:3], ["b 0"]),
@@ -84,7 +75,7 @@ SIDES = st.integers(1, 300) | st.integers(1000, 1100)
 )
 def test_an_image_has_the_size_reported_before(height, width, channels, dtype):
     """Read, an image is RGB of 8 bits as large as reported, within a patch and 1024 pixels."""
-    pool = pool_of(noise(height, width, channels, dtype))
+    pool = pool_of(noise(channels, dtype, height=height, width=width))
 
     image = pool.read(0)
 
@@ -101,7 +92,7 @@ def test_an_image_has_the_size_reported_before(height, width, channels, dtype):
 @pytest.mark.parametrize(("size", "enlarged"), [((60, 201), (120, 402)), ((97, 61), (191, 120))])
 def test_small_images_are_enlarged_to_a_patch(size, enlarged):
     """A side under 120 pixels becomes 120, bicubic, and the other follows in proportion."""
-    pixels = noise(*size)
+    pixels = noise(3, height=size[0], width=size[1])
 
     image = pool_of(pixels).read(0)
 
@@ -131,9 +122,9 @@ def test_huge_images_keep_a_bounded_crop(size, kept):
 
 def test_the_crop_follows_the_name_and_not_the_place():
     """An image keeps the same crop whatever else is in the list; others keep other ones."""
-    picture = noise(130, 3000)
+    picture, other = noise(3, height=130, width=3000), noise(3, height=120, width=120)
     alone = pool_of(picture, seed=4)
-    among = Pool([Album([noise(120, 120)], ["other"]), Album([picture, picture])], seed=4)
+    among = Pool([Album([other], ["other"]), Album([picture, picture])], seed=4)
 
     assert torch.equal(among.read(1), alone.read(0))
     assert not torch.equal(among.read(2), alone.read(0))
@@ -146,9 +137,6 @@ def test_sixteen_bits_are_scaled():
     found = pool_of(values).read(0)
 
     assert (found.double() - planar(values / 257.0)).abs().max() <= 0.5
-
-
-# ---- training, evaluation, test -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

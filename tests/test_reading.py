@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
+from metadata_blocks import parsed_block
 from PIL import ExifTags, Image, ImageCms
 from reading_files import (
     COLOURS,
@@ -23,7 +24,6 @@ from reading_files import (
     lab_of,
     noise,
     palette_image,
-    parsed,
     png,
     smooth,
 )
@@ -83,15 +83,9 @@ def lab_like_print(image, embedded):
     return lab_of(image, embedded, ImageCms.Flags.BLACKPOINTCOMPENSATION)
 
 
-# ---- modes --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_becomes_grey_or_rgb_with_alpha_apart(name):
-    """Pixels and opacity are those that went into the file, and a program's image has them too.
-
-    They are contiguous and writable, so that torch shares them without a warning.
-    """
+    """They are those of the file, of a program's image too, in arrays that torch can share."""
     source, options, pixels, alpha = MODES[name]
     data = as_bytes(source, Path(name).suffix[1:], **options)
     with Image.open(io.BytesIO(data)) as opened:
@@ -127,9 +121,6 @@ def test_other_colour_models_become_rgb(mode, colour, pixels, alpha):
 
     np.testing.assert_allclose(found[0, 0].astype(int), pixels, atol=1)
     assert alpha == (None if opacity is None else opacity.item())
-
-
-# ---- colour spaces ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -176,9 +167,6 @@ def test_lab_is_converted():
     assert album.notes == ("CIELAB converted to sRGB",)
 
 
-# ---- orientation --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_exif_orientation_is_applied(kind, orientation):
@@ -196,7 +184,7 @@ def test_exif_orientation_is_applied(kind, orientation):
     np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=tolerance)
     assert (expected.shape[1], expected.shape[0]) == read_size(NAME, data)
     expected_tags = {ExifTags.Base.Make: "Maker", ExifTags.Base.Orientation: orientation}
-    assert expected_tags.items() <= parsed(picture.metadata.exif)[0].items()
+    assert expected_tags.items() <= parsed_block(picture.metadata.exif)[0].items()
     assert picture.metadata.orientation == orientation
     assert picture.metadata.size == (picture.width, picture.height)
 
@@ -208,9 +196,6 @@ def test_exif_may_follow_the_pixels_of_a_png():
 
     assert read(NAME, data).pixels.tolist() == [[[99]], [[98]], [[97]]]
     assert read_size(NAME, data) == (1, 3)
-
-
-# ---- memory -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
+from metadata_blocks import parsed_block
 from PIL import ExifTags, Image
 from reading_files import (
     AVIF,
@@ -16,7 +17,6 @@ from reading_files import (
     exif_block,
     message_of,
     noise,
-    parsed,
 )
 
 from srcli.imaging.reading import read, read_album, read_header, read_size
@@ -98,7 +98,7 @@ def test_an_animation_is_turned_and_described(kind):
 
     for frame, picture in zip(frames, read_album(NAME, data).pictures, strict=True):
         np.testing.assert_array_equal(np.rot90(np.array(frame), -1), picture.pixels)
-        assert parsed(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
+        assert parsed_block(picture.metadata.exif)[0][ExifTags.Base.Make] == "Maker"
     assert read_size(NAME, data) == (12, 16)
 
 

@@ -75,9 +75,6 @@ def test_a_pillow_image_is_called_by_its_file(saved):
         assert refusal(lambda: from_pillow(image), ImageError) == f"{path}: {TRUNCATED}"
 
 
-# ---- decompression bombs ------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("verb", [read, read_album, read_header, read_size])
 def test_decompression_bombs_are_refused_by_their_header(verb):
     """A size beyond the limit is told, and what to do; the memory for it is never asked for."""
@@ -145,9 +142,6 @@ def test_a_few_bytes_do_not_cost_gigabytes():
         read(NAME, bytes(data))
 
 
-# ---- what the system and the codecs refuse ------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -189,9 +183,6 @@ def test_a_pipe_is_read_like_a_file(tmp_path):
 
     writer.join()
     np.testing.assert_array_equal(RGB, picture.pixels)
-
-
-# ---- warnings -----------------------------------------------------------------------------
 
 
 def test_threads_read_at_the_same_time_and_warn_of_nothing(recwarn):

@@ -40,10 +40,7 @@ def resampled(image, size, kernel):
 @pytest.mark.parametrize("kernel", PILLOW)
 @given(height=sides, width=sides, size=sizes)
 def test_a_kernel_is_pillows_filter(kernel, height, width, size):
-    """Pillow, in floating point, gives the same values, from any size to any other.
-
-    Pixel values are brought to [0, 1] for it.
-    """
+    """Pillow, in floating point, gives the same values, from any size to any other."""
     levels = noise(height, width)[0]
     image = levels / 255
     expected = Image.fromarray(image.numpy()).resize(size[::-1], PILLOW[kernel])

@@ -40,9 +40,6 @@ def read(path):
     return metadata, {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
-# Stopped and resumed
-
-
 @pytest.mark.parametrize(
     ("kind", "stop"), [("area", 3), ("area", 4), ("area", 5), ("epoch", 7), ("adversary", 4)]
 )
@@ -112,9 +109,6 @@ def change_state(saved, state, progress):
 def stopped_copy(stopped, saved_run, tmp_path):
     """A copy of a run that was stopped after its first step, to be damaged."""
     return saved_run(shutil.copytree(stopped, tmp_path / "run"))
-
-
-# Other options
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_files import refusal
+from run_files import contents, refusal
 
 from srcli.errors import OutputError
 from srcli.model import weights
 from srcli.training import run_directory
-from srcli.training.config import TrainConfig
 from srcli.training.run_directory import RunDirectory, load_options
 
 COLUMNS = (
@@ -21,15 +20,9 @@ SCORED = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baselin
 
 
 @pytest.fixture
-def config(tmp_path, tiny_config):
+def config(options):
     """Options of a run in a folder that is not there yet."""
-    return TrainConfig(
-        output=tmp_path / "runs" / "one",
-        datasets=(str(tmp_path / "photos"), "stl10:train"),
-        data_dir=tmp_path,
-        model=tiny_config,
-        steps=10,
-    )
+    return options("runs/one")
 
 
 @pytest.fixture
@@ -51,9 +44,6 @@ def save(directory, step, keep_last=2, value=0.0):
     directory.save(step, state, {"step": step}, keep_last=keep_last)
 
 
-# Beginning
-
-
 def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
     """What is there is never overwritten, and the ways out are named; all else is fine."""
     RunDirectory(config.output / "deeper" / "still").require_new()
@@ -66,9 +56,6 @@ def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
             "or give another --output"
         )
         directory.weights.unlink(missing_ok=True)
-
-
-# The log
 
 
 def test_an_unfinished_last_line_does_not_count(directory, config):
@@ -88,9 +75,6 @@ def test_an_unfinished_last_line_does_not_count(directory, config):
     path.write_bytes(whole[:9])
     directory.resume_at(5)
     assert path.read_text(encoding="utf-8") == COLUMNS + "\n", "cut in its header it is made anew"
-
-
-# Checkpoints
 
 
 @pytest.mark.parametrize("keep_last", [1, 2])
@@ -123,9 +107,6 @@ def test_unreadable_images_are_listed(directory, config):
     assert path.read_text(encoding="utf-8") == "a.png: cut\nb.png: no image\nc.png: cut\n"
 
 
-# A full disk
-
-
 @pytest.mark.parametrize(
     ("what", "place", "write"),
     [
@@ -145,17 +126,14 @@ def test_what_cannot_be_written_is_one_line(directory, config, what, place, writ
     def no_room(*_, **__):
         raise OSError(28, "No space left on device")
 
-    before = {path: path.read_bytes() for path in config.output.rglob("*") if path.is_file()}
+    before = contents(config.output)
     text = f"cannot write {what} in {config.output}: .*No space left on device; make room or give "
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(*place, no_room)
         with pytest.raises(OutputError, match=text):
             write(directory, config)
 
-    assert {p: p.read_bytes() for p in config.output.rglob("*") if p.is_file()} == before
-
-
-# Options of a run to resume
+    assert contents(config.output) == before
 
 
 def test_folders_are_kept_as_absolute_ones(config, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pyvips
 import tifffile
 from PIL import ExifTags, Image, ImageFile
 from reading_files import SRGB, as_bytes, as_image, exif_block, tiff
-from run_files import growth, needs_proc
+from run_files import growth, needs_proc, tool
 
 from srcli.errors import ImageError
 from srcli.imaging.reading import read, scan
@@ -217,6 +217,7 @@ def test_a_missing_end_is_reported_when_rows_come_to_it(tmp_path):
     np.testing.assert_array_equal(first, picture(301, 1000, 1)[: len(first)])
 
 
+DAMAGES = tool("fuzz").cut_off, tool("fuzz").flip_bits
 DAMAGED = "png png-16 jpeg-420 jpeg-progressive tiff tiff-lzw tiff-tiles tiff-jpeg"
 
 
@@ -229,7 +230,7 @@ def test_damage_never_gives_other_levels_than_read(way, tmp_path, monkeypatch, c
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", way.startswith("jpeg"))
     for number in range(60):
         path = tmp_path / f"{number}{WAYS[way][1]}"
-        path.write_bytes(damaged(whole, chance))
+        path.write_bytes(chance.choice(DAMAGES)(whole, whole, chance))
         levels, problem = None, path.name
         try:
             levels = scanned(path)
@@ -242,16 +243,6 @@ def test_damage_never_gives_other_levels_than_read(way, tmp_path, monkeypatch, c
             np.testing.assert_array_equal(levels, read(path).pixels)
     assert same < 55
     assert capfd.readouterr() == ("", "")
-
-
-def damaged(data, chance):
-    """Cut a file off, or flip some of its bits."""
-    if chance.random() < 0.3:
-        return data[: chance.randrange(1, len(data))]
-    changed = bytearray(data)
-    for _ in range(chance.choice((1, 4))):
-        changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    return bytes(changed)
 
 
 # ---- memory -------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """What the documents say of the shipped weights is what was measured, for these very files."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from run_files import tool
 
 from srcli.evaluation.config import EvalConfig
 from srcli.evaluation.evaluate import evaluate
@@ -20,16 +19,7 @@ RESULTS = json.loads((ROOT / "benchmarks" / "results" / "scores.json").read_text
 BLOCKS = ("scores", "faces", "factors", "strengths")
 
 
-def tool():
-    """Import the script that makes the tables."""
-    spec = importlib.util.spec_from_file_location("scores_tool", ROOT / "benchmarks" / "scores.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-scores = tool()
+scores = tool("scores")
 
 
 def shown(name):

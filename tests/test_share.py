@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import command_runs
 import pytest
-from command_runs import lines_of
+from command_runs import lines_of, run_upscale
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from run_files import refusal
+from run_files import contents, refusal
 
 from srcli.errors import UsageError
 from srcli.upscaling import share as sharing
@@ -91,25 +90,13 @@ def test_the_order_of_the_plan_does_not_matter():
     assert len(second) == len(names) - 1
 
 
-@pytest.fixture
-def run(tiny_weights):
-    """Run ``srcli upscale`` as one of several processes, one after the other."""
-
-    def invoke(rank, *arguments, world_size=2, data=None):
-        command = ["upscale", *arguments, "-m", tiny_weights, "--device", "cpu"]
-        environment = {"RANK": str(rank), "WORLD_SIZE": str(world_size)}
-        return command_runs.run(*command, env=environment, input=data)
-
-    return invoke
-
-
-def made(folder):
-    """The results below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.*"))
+def run(rank, *arguments, data=None):
+    """Run ``srcli upscale`` as one of two processes, one after the other."""
+    return run_upscale(*arguments, env={"RANK": str(rank), "WORLD_SIZE": "2"}, input=data)
 
 
 @pytest.mark.usefixtures("desk")
-def test_processes_split_a_folder_and_a_second_start_does_what_a_dead_one_left(run):
+def test_processes_split_a_folder_and_a_second_start_does_what_a_dead_one_left():
     """Each prints its own files and a summary of its own; the exit code is its own too."""
     names = ["a.png", "b.jpg", "sub/c.png"]
     command = ["in", "-r", "-o", "out", "--json", "--failed-list", "failed.txt"]
@@ -127,14 +114,14 @@ def test_processes_split_a_folder_and_a_second_start_does_what_a_dead_one_left(r
     assert sum(one["done"] for one in summaries) == len(names) - done
     assert sorted(result.exit_code for result in results) == [0, 1]
     assert [result.exit_code for result in results] == [one["exit_code"] for one in summaries]
-    assert made("out") == names
+    assert sorted(contents(Path("out"))) == names
     lists = [Path(f"failed.txt.{rank}").read_text() for rank in range(2)]
     assert sorted(lists) == ["", "in/./broken.png\n"]
     assert not Path("failed.txt").exists()
 
 
 @pytest.mark.usefixtures("desk")
-def test_stdin_goes_to_the_first_process(run):
+def test_stdin_goes_to_the_first_process():
     """The others do not touch it; a list on stdin cannot be split."""
     data = Path("in/a.png").read_bytes()
 

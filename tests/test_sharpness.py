@@ -26,10 +26,7 @@ def record(name, origin=None):
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch, tiny_config):
-    """Ship ``base`` and ``photo`` with their sharp siblings, and two files that have none.
-
-    ``faces`` was trained from ``base``, as ``sharp`` was; ``sharp-photo`` in two runs.
-    """
+    """Ship ``base`` and ``photo`` with their sharp siblings, and two files that have none."""
     monkeypatch.chdir(tmp_path)
     base, photo = record("base"), record("photo", origin=record("base of old"))
     records = {
@@ -61,9 +58,6 @@ def run(*arguments):
     return command_runs.run(*arguments, *command_runs.EXACT)
 
 
-# ---- siblings -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("pair", [("base", "sharp"), ("photo", "sharp-photo")])
 def test_shipped_siblings_find_each_other(shipped, pair):
     """By the record of what a training started from; ``faces`` is no sibling of ``base``."""
@@ -84,10 +78,7 @@ def test_a_run_from_shipped_weights_mixes_with_them(shipped, options, same):
 
 
 def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
-    """Sharp weights of an older base mix with nothing, and the new one has no sharp sibling.
-
-    The line names those that can be mixed.
-    """
+    """Sharp weights of an older base mix with nothing, and the new one has no sharp sibling."""
     with pytest.raises(WeightsError, match=r"mix faces: .* or give -m base or photo$"):
         siblings(shipped["faces"])
     save(shipped["base"], tiny_config, record("base") | {"steps": 8})
@@ -96,9 +87,6 @@ def test_a_parent_that_has_changed_is_another(shipped, tiny_config):
         siblings(shipped["base"])
     with pytest.raises(WeightsError, match="mix sharp: it has no sibling"):
         siblings(shipped["sharp"])
-
-
-# ---- the mix ------------------------------------------------------------------------------
 
 
 def test_weights_are_mixed_linearly_and_exactly_at_both_ends(shipped, tiny_config, same):
@@ -128,9 +116,6 @@ def test_a_mix_is_symmetric_if_both_are(shipped, tiny_config, both):
     save(shipped["sharp"], tiny_config, record("sharp", origin=record("base")))
     with pytest.raises(WeightsError, match=r"sharp\.safetensors has another shape than .*base"):
         load_mixed(shipped["base"], 0.5)
-
-
-# ---- srcli upscale ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,9 +207,6 @@ def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
     result = run("upscale", "a.png", "--overwrite")
     assert result.exit_code == 4
     assert f"cannot read weights {shipped['sharp']}: " in result.stderr
-
-
-# ---- srcli eval, srcli models -------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("shipped", "paired")

@@ -143,10 +143,7 @@ def write_list(root, numbers=PARTITION_OF, end="\n"):
     ("write", "holder"), [(write_folder, "img_align_celeba"), (write_zip, "img_align_celeba.zip")]
 )
 def test_celeba_gives_its_files_by_name(write, holder, tmp_path, faces):
-    """Folder and archive give the files' pixels, all or those of the partitions asked for.
-
-    --data-dir is celeba's own folder, or one that holds it by the name celeba.
-    """
+    """Folder and archive give all pictures or some partitions; --data-dir is theirs or above."""
     root = tmp_path / "celeba"
     write(root, faces)
 
@@ -279,10 +276,7 @@ def test_splits_are_upright_and_joined_in_order(tmp_path):
 
 
 def test_what_is_needed_is_unpacked_once_beside_the_archive(tmp_path):
-    """Of the archive the one file comes out; later the archive is not read.
-
-    Without a part it is the unlabelled images; one line says how many there are.
-    """
+    """Without a part it is the file of unlabelled images; later the archive is not read."""
     archive = write_tar(tmp_path, {"stl10_binary/train_y.bin": b"\1\2", **BINARIES})
     notices = []
 

@@ -111,10 +111,7 @@ def test_what_is_no_size_is_refused(text, problem):
 
 @given(size=target_sizes(), width=SIDES, height=SIDES)
 def test_a_result_has_the_size_asked_for(size, width, height):
-    """One side is exact and the other on its side of the limit, or the picture is unchanged.
-
-    The aspect is kept, up to a rounded half; the text of a size stands for it.
-    """
+    """One side is exact, the other within its limit, the aspect kept; or nothing is changed."""
     assert TargetSize.parse(str(size)) == size
     after = size.of(width, height)
     limits = zip((size.width, size.height), (width, height), after, strict=True)

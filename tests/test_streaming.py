@@ -12,6 +12,7 @@ import batch_files
 import command_runs
 import numpy as np
 import pytest
+from run_files import needs_proc
 from writing_files import write
 
 from srcli.errors import OutputError
@@ -75,10 +76,7 @@ def test_a_result_is_the_same_however_it_is_written(plain_weights, name, request
     [("a.png", 1), ("a.tif", 2), ("a.jpg", 6), ("g.png", 2.5)],
 )
 def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, scale, monkeypatch):
-    """In one step, in several and reduced: bit for bit the result of the decoded picture.
-
-    Where metadata are to be stripped, nothing is said of it any more.
-    """
+    """In one step, in several and reduced: bit for bit the result of the decoded picture."""
     channels = 1 if name.startswith("g") else 3
     metadata = images.Metadata(dpi=(72.0, 72.0))
     write(images.Picture(pixels=levels(130, 70, channels), metadata=metadata), Path(name))
@@ -159,7 +157,7 @@ print("peak", 1024 * int(status.split("VmHWM:")[1].split()[0]))
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs_proc
 @pytest.mark.parametrize(
     ("name", "size", "scale", "most"),
     [

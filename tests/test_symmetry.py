@@ -122,9 +122,3 @@ def test_training_keeps_a_net_symmetric_or_leaves_it(options, symmetric_config, 
     moved = config.output / "model.safetensors"
     with pytest.raises(UsageError, match="another shape"):
         train(options("back", model=symmetric_config, init_from=moved))
-
-
-def test_a_shape_that_cannot_be_symmetric_is_refused(tiny_config):
-    """Its channels have to be groups of eight."""
-    with pytest.raises(UsageError, match=r"multiples of 8, not \[8, 12\]"):
-        replace(tiny_config, symmetric=True)

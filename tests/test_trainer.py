@@ -71,10 +71,7 @@ def test_the_scores_are_those_of_the_average_on_the_held_out_image(finished):
 
 
 def test_a_run_directory_holds_what_it_should(finished):
-    """Options, pictures, weights, a checkpoint and a log; nothing unfinished beside them.
-
-    The log has a row at the first step, at evaluations and at the end.
-    """
+    """Nothing unfinished; the log has a row at the first step, at evaluations and at the end."""
     output = finished.config.output
     names = sorted(path.relative_to(output).as_posix() for path in output.rglob("*"))
     rows = finished.saved.log

@@ -126,9 +126,6 @@ def test_the_shell_completes(shell, typed, expected):
     assert found == expected, result.stdout
 
 
-# ---- in scripts -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("source", "options", "target"),
     [
@@ -154,10 +151,7 @@ def test_a_list_of_failures_puts_results_where_they_belonged(source, options, ta
 
 
 def test_what_would_replace_something_else_is_not_listed():
-    """It counts and is named; given back with ``--overwrite`` it would cost an input.
-
-    ``b.jpg`` and ``b.png`` want one name, ``a.png`` that of another input.
-    """
+    """It counts and is named; given back with ``--overwrite`` it would cost an input."""
     shutil.copy("in/a.png", "in/b.png")
     shutil.copy("in/a.png", "a_x3.png")
     shutil.copy("in/a.png", "a.png")

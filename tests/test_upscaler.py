@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 
 import hypothesis
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from run_files import needs_openvino
 from upscaler_nets import SMALL, correcting, photograph, upscaler, whole
 
 from srcli import Settings, Upscaler, UsageError
@@ -80,10 +80,7 @@ def test_an_untrained_correction_is_the_bicubic_filter():
     ],
 )
 def test_any_size_is_reached_by_trained_factors(scales, size, steps):
-    """From 20 x 24, the largest first; what is too large is reduced.
-
-    Between two steps the picture is clamped, but not rounded.
-    """
+    """The largest first; what is too large is reduced, what is between two steps only clamped."""
     image = photograph(20, 24)
     model = Upscaler(correcting(), scales=scales, settings=Settings(dtype="fp32"))
 
@@ -144,11 +141,7 @@ def test_a_net_that_is_never_finite_is_refused():
 
 @pytest.mark.parametrize("background", [0.0, 1.0])
 def test_a_cut_out_has_no_halo(background):
-    """Whatever lies under the transparent pixels, over a ground it is what the ground shows.
-
-    A shape of one colour with soft edges is that colour, as opaque as the filter says, laid over
-    the ground: the arithmetic of premultiplied alpha.
-    """
+    """By premultiplied alpha one colour with soft edges is that colour, laid over the ground."""
     rows, columns = np.mgrid[:24, :30]
     opacity = np.clip(9.5 - np.hypot(rows - 12, columns - 15), 0, 1)[..., None]
     alpha = (opacity * 255).round().astype(np.uint8)
@@ -241,10 +234,6 @@ def test_one_upscaler_serves_several_threads():
 
 
 # ---- arrays and tensors, processes and threads --------------------------------------------
-
-needs_openvino = pytest.mark.skipif(
-    find_spec("openvino") is None, reason="needs openvino: pip install 'srcli[openvino]'"
-)
 
 
 @pytest.fixture(scope="module")

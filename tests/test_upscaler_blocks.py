@@ -307,9 +307,6 @@ def test_no_more_rows_are_held_than_are_needed():
         assert part.untyped_storage().nbytes() <= 4 * 4 * (40 + 16 + 2 * 10)
 
 
-# ---- CUDA ---------------------------------------------------------------------------------
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])

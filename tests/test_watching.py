@@ -60,10 +60,7 @@ def scalars(folder):
 @pytest.mark.filterwarnings("ignore")  # tensorboard's own
 @pytest.mark.parametrize(("stop", "first"), [(3, True), (5, False)])
 def test_tensorboard_has_the_log_once(options, saved_run, monkeypatch, stop, first):
-    """A run that died behind its checkpoint and was resumed has no point twice and none less.
-
-    Nor has one that was begun without.
-    """
+    """No point twice and none less, of a run that died behind its checkpoint or began without."""
     pytest.importorskip("tensorboard")
     monkeypatch.setattr("srcli.training.trainer._LOG_EVERY", 1)
     config = options(steps=6, eval_every=3, save_every=2, tensorboard=first)

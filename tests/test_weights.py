@@ -89,10 +89,7 @@ def test_other_number_formats_are_loaded_as_float32(tiny_weights, tmp_path):
 
 
 def test_the_header_is_read_without_the_tensors(tiny_weights, tiny_config, tmp_path):
-    """The configuration is known before a tensor is looked at, even one that is damaged.
-
-    How the weights were made may be unknown.
-    """
+    """Even where a tensor is damaged; how the weights were made may be unknown."""
     bad = {"head.bias": torch.full((27,), torch.nan)}
     path = altered(tiny_weights, tmp_path / "bad.safetensors", bad)
     unknown = altered(tiny_weights, tmp_path / "plain.safetensors", training=None)
@@ -136,8 +133,10 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         *({"training": f'{{"scales": {scales}}}'} for scales in ("3", '["three"]', "[NaN]", "[1]")),
         *({"scores": scores} for scores in ("5", "[{}]", "[" * 100_000, '[{"a\n": 1}]')),
         *({"scores": f"[{json.dumps(asdict(LINE) | odd)}]"} for odd in ({"lr": 1}, {"psnr": "x"})),
+        *({"ranges": f'{{"x2.a": {limits}}}'} for limits in ("[1, 2, 0, 0]", "[0, 0, 0, 0]")),
+        *({"ranges": f'{{"x2.a": {limits}}}'} for limits in ("[-1, 1, 1]", "[0, NaN, 1, 1]")),
     ],
-    ids=range(18),
+    ids=range(22),
 )
 def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
     """A configuration, a record or scores that cannot be: refused; new scores mend the last."""
@@ -196,14 +195,8 @@ def test_the_shipped_weights_load(path):
     assert list(header.scales) == sorted(header.scales)
 
 
-# ---- scores -------------------------------------------------------------------------------
-
-
 def test_scores_are_recorded_beside_the_same_tensors(tiny_weights, tmp_path, same):
-    """The header gains the scores; the rest of it, and every bit of the tensors, stays.
-
-    The same ones are not written again; recording none leaves the file as it was without.
-    """
+    """All else stays to the bit; the same are not written again; none takes them out again."""
     narrow = {"head.bias": torch.rand(27, dtype=torch.bfloat16)}
     path = altered(tiny_weights, tmp_path / "net.safetensors", narrow, note="kept")
     header, tensors = read_tensors(path)

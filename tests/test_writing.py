@@ -32,10 +32,7 @@ LOSSLESS = ("a.png", "a.webp", "a.tif", "a.TIFF", "a.bmp", "a.ppm")
     ],
 )
 def test_lossless_formats_give_the_pixels_back(tmp_path, name, dtype, channels, alpha):
-    """Depth, opacity and the colours below it come back, of views too; WebP makes grey RGB.
-
-    AVIF at its best rounds its transform of colours, and nothing else.
-    """
+    """Depth, opacity and the colours below it, of views too; WebP makes grey RGB, AVIF rounds."""
     given = of_kind(dtype, channels, alpha=alpha, height=10)
     opacity = given.alpha[::-1, ::2] if alpha else None
     picture = Picture(pixels=given.pixels[::-1, ::2], alpha=opacity)

@@ -145,10 +145,7 @@ def test_pages_are_exact_at_every_size_and_depth(tmp_path, monkeypatch, big):
 @pytest.mark.parametrize("loop", [None, 0, 1, 7])
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif"])
 def test_plays_are_counted_as_the_format_counts(tmp_path, name, loop):
-    """What is not said is once; GIF counts the repetitions, and has none to say for once.
-
-    It is read as it was meant; metadata are those of the first frame.
-    """
+    """What is not said is once; GIF counts the repetitions, and has none to say for once."""
     write_album(animated(loop=loop), tmp_path / name)
 
     with Image.open(tmp_path / name) as image:
@@ -183,8 +180,6 @@ def test_durations_are_as_near_as_the_format_comes(tmp_path, name, duration, exp
     told = "GIF holds hundredths of a second: durations rounded" in notes
     assert told is (name == "a.gif" and duration % 10 != 0)
 
-
-# ---- what is lost -------------------------------------------------------------------------
 
 EVERYTHING = Metadata(
     icc_profile=SRGB,

@@ -15,6 +15,7 @@ from metadata_blocks import (
     block,
     encoded,
     parsed,
+    parsed_block,
     pictured,
     stored,
     text,
@@ -30,10 +31,7 @@ from srcli.imaging.images import Album, read_album
 @ORDERS
 @pytest.mark.parametrize("name", FORMATS)
 def test_exif_says_what_it_said_of_the_new_pixels(name, order):
-    """Date, camera, place and exposure stay; orientation and sizes follow; others can read it.
-
-    Offsets of maker's notes count from the start of the block, so no byte of it may move.
-    """
+    """Orientation and sizes follow, all else stays; no byte of maker's notes moves (offsets)."""
     before = block(order, thumbnail=b"\xff\xd8" + b"thumb" * 100)
     file, notes = encoded(pictured(exif=before, orientation=6), name)
 
@@ -94,13 +92,6 @@ def test_what_speaks_of_pixels_follows_them(order):
     assert "Subject" in notes[0]  # no number of 16 bits either
     # Stored 64 across and 96 down; the top came to lie right.
     assert parsed_block(turned)[1][EXIF][0x9214] == (152, 20, 8, 16)
-
-
-def parsed_block(data):
-    """Let Pillow read a block."""
-    found = Image.Exif()
-    found.load(data)
-    return dict(found), {tag: dict(found.get_ifd(tag)) for tag in (EXIF, GPS, INTEROP)}
 
 
 def test_colours_made_srgb_do_not_claim_adobe_rgb():

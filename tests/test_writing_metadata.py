@@ -88,10 +88,7 @@ def test_what_a_segment_of_a_jpeg_cannot_hold_is_named(field, most):
 
 
 def test_texts_of_a_png_come_back():
-    """Of any script and language, twice under one keyword, and under Pillow's own names.
-
-    An old comment becomes one more; its letters are not always UTF-8.
-    """
+    """Of any script and language, twice under one keyword, as Pillow's own; old comments too."""
     texts = (("Title", "Night"), ("dpi", "x"), ("exif", "y"), ("Author", "名前"), ("Z", "ä\n"))
     comment = "Café".encode("latin-1")
     data = encoded(pictured(text=texts, comment=comment), "PNG")[0].getvalue()
@@ -186,8 +183,6 @@ def test_what_is_odd_never_costs_the_picture(metadata, times, name, kind, count)
     found = read_album(Path("a"), files[0].getvalue()).pictures
     assert len(found) == (count if several else 1)
 
-
-# ---- the table ----------------------------------------------------------------------------
 
 METADATA = {
     "EXIF": {"exif": block()},

@@ -29,12 +29,12 @@ def upscaler(model="base", notice=lambda _: None, **options):
     return Upscaler(model, settings=Settings(**{"dtype": "fp32", **options}), notice=notice)
 
 
-def correcting(config=SMALL):
+def correcting(config=SMALL, std=0.02):
     """A net that changes its input at random."""
     torch.manual_seed(2)
     net = ResidualAutoencoder(config)
     for head in (net.head, *net.heads.values()):
-        torch.nn.init.normal_(head.weight, std=0.02)
+        torch.nn.init.normal_(head.weight, std=std)
     return net
 
 
