@@ -113,6 +113,15 @@ def test_bf16_stays_close_to_fp32(factor):
     assert float((difference > 0).float().mean()) < 0.05
 
 
+def test_the_autocast_of_a_caller_changes_nothing():
+    """It is meant for the caller's own net."""
+    model, image, size = upscaler(correcting()), photograph(20, 30), (60, 90)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = whole(model, image, size)
+
+    assert torch.equal(inside, whole(model, image, size))
+
+
 def test_a_patch_that_overflows_is_redone_in_fp32_and_reported_once():
     """A result that is not finite in the fast format comes from fp32 instead."""
     notices = []

@@ -79,7 +79,9 @@ class NetRunner:
             on_pass(len(turned) * turned[0, 0].numel())
             return result
 
-        result = self._averaged(image, once) if self.ensemble else once(image)
+        # A caller's autocast is about the caller's net.
+        with torch.autocast(image.device.type, enabled=False):
+            result = self._averaged(image, once) if self.ensemble else once(image)
         return result.mean(1, keepdim=True) if windows.shape[1] == 1 else result
 
     def _averaged(self, image: Tensor, once: Callable[[Tensor], Tensor]) -> Tensor:
