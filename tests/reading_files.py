@@ -33,6 +33,15 @@ def smooth(channels=3):
     return np.stack(planes[:channels], axis=-1).astype(np.uint8)
 
 
+def waves(width, height, channels=3, dtype=np.uint8):
+    """Draw waves with some noise: what JPEG has to round everywhere."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = [np.sin(rows / (3 + k)) + np.cos(columns / (5 - k)) for k in range(channels)]
+    levels = np.stack(planes, -1) / 4 + 0.5
+    levels = levels + np.random.default_rng(3).normal(0, 0.05, levels.shape)
+    return (levels.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
 def as_image(levels):
     """Hand an array to Pillow."""
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)

@@ -83,9 +83,6 @@ def check(score, result, high, border, exact=1e-4):
     assert score.values["ssim"] == pytest.approx(ssim, abs=exact / 10)
 
 
-# ---- the protocol -------------------------------------------------------------------------
-
-
 def test_a_net_is_scored_by_what_upscale_makes(paired, photo, tiny_weights):
     """The file that ``upscale`` writes has, against the original, the score that ``eval`` gives."""
     reduce_into(paired / "LRx3", paired / "HR")
@@ -162,9 +159,6 @@ def test_the_filters_are_pillows(photo, tiny_weights, scale):
         check(score, larger, high, report.config.border, exact=0.005)
 
 
-# ---- pairs --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("dataset", "folder", "name"),
     [(".", "LRx3", "{}x3"), ("HR", "low", "{}"), (".", "low", "{}x3")],
@@ -210,9 +204,6 @@ def test_a_pair_that_cannot_be_scored_is_refused(paired, tiny_weights, file, siz
         scored("HR" if file.startswith("HR") else ".", tiny_weights)
 
 
-# ---- the report ---------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("paired")
 @pytest.mark.parametrize("baselines", [("nearest", "bicubic"), ()], ids=["two", "none"])
 def test_methods_stand_in_the_order_asked_for(tiny_weights, plain_weights, baselines):
@@ -231,9 +222,6 @@ def test_methods_stand_in_the_order_asked_for(tiny_weights, plain_weights, basel
     )
     if baselines:
         assert report.mean(plain) == report.mean("bicubic")
-
-
-# ---- panels -------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -33,9 +33,6 @@ def saved(kind, **options):
     return as_bytes(levels(), kind, **options)
 
 
-# ---- colours --------------------------------------------------------------------------------
-
-
 P3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
@@ -142,9 +139,6 @@ def test_hdr_is_noticed(transfer, name):
     assert note.startswith(f"HDR ({name}) is kept in a PNG alone")
 
 
-# ---- raws -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -181,9 +175,6 @@ def test_the_full_picture_is_taken_and_its_small_copies_are_noted(steps, below):
 
     assert album.notes == ("reduced copies of its pages are left out",)
     np.testing.assert_array_equal(levels(), album.pictures[0].pixels)
-
-
-# ---- parts that are missing, and parts that do not travel -----------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
@@ -234,9 +225,6 @@ def test_texts_do_not_take_the_place_of_fields(moving, text):
     assert metadata.icc_profile == SRGB_PROFILE
     assert metadata.dpi == expected.pictures[0].metadata.dpi
     assert dict(metadata.text)["bbox"] == "7"
-
-
-# ---- HEIC and JPEG XL -----------------------------------------------------------------------
 
 
 def heic(**options):

@@ -62,9 +62,6 @@ def require_same(first, second):
         assert torch.equal(one.draws, other.draws)
 
 
-# ---- batches ------------------------------------------------------------------------------
-
-
 def test_a_patch_is_what_was_drawn():
     """Each patch is the part of the image that the draw says, in the turn that it says."""
     sampler = by_epoch()
@@ -134,9 +131,6 @@ def test_where_images_are_kept_changes_nothing(damage, sampling):
         assert set(loader.failures) == set(*options.values())
 
 
-# ---- what cannot be read ------------------------------------------------------------------
-
-
 @RESIDENT
 @pytest.mark.parametrize(("bad", "stand_in"), [((10, 11), 12), ((199,), 0)])
 def test_the_next_image_stands_in_for_an_unreadable_one(resident, bad, stand_in):
@@ -164,9 +158,6 @@ def test_more_than_one_in_a_hundred_is_too_many(kind, resident, count, bad):
     if kind == "headless":  # found before training, with the sizes
         with pytest.raises(DataError, match=f"{text}no header$"):
             Loader(pool, CPU, workers=2, resident=False).areas()
-
-
-# ---- threads and memory -------------------------------------------------------------------
 
 
 @RESIDENT
@@ -216,9 +207,6 @@ def test_what_fits_into_memory_stays_there(monkeypatch):
 
     assert 200 <= len(asked) <= 400
     assert max(asked) > 1900
-
-
-# ---- centers ------------------------------------------------------------------------------
 
 
 def centers_of(places, **options):

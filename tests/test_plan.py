@@ -51,9 +51,6 @@ def test_an_option_out_of_range_is_refused(options, message):
     assert refusal(lambda: configured("photo.png", **options), UsageError) == message
 
 
-# ---- names ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("source", "options", "target"),
     [
@@ -129,9 +126,6 @@ def test_a_name_may_have_the_size_of_the_result():
     assert [job.source.name for job in again] == ["a.png"]
     with pytest.raises(UsageError, match="needs files; a pipe is read once"):
         plan(configured("-", output="out", **options))
-
-
-# ---- what cannot be ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,6 @@ def refused(*arguments, **options):
     return refusal(lambda: from_recipe(*arguments, **(PHOTOS | options)), UsageError)
 
 
-# ---- the shipped recipes --------------------------------------------------------------------
-
-
 def test_base_is_the_default_of_every_value():
     """What another recipe leaves out is as base.toml says it."""
     config = from_recipe("base", **PHOTOS, steps=7)
@@ -64,9 +61,6 @@ def test_the_default_recipe_follows_from_the_data():
     """Named data sets alone are the paper's, with a folder among them it is base."""
     assert from_recipe(None, ['datasets=["celeba:train", "stl10"]']).recipe == "paper"
     assert from_recipe(datasets=("celeba", "photos"), steps=1).recipe == "base"
-
-
-# ---- files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("here")
@@ -134,9 +128,6 @@ def test_the_options_of_a_run_are_a_recipe(monkeypatch):
     assert "batch of 12 patches cannot be shared by 5 processes" in refused("options.json")
 
 
-# ---- single values --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("assignment", "value"),
     [
@@ -198,9 +189,6 @@ def test_a_default_is_what_set_would_be_given():
     assert from_recipe("base", pairs, **PHOTOS, steps=1) == dataclasses.replace(
         from_recipe("base", **PHOTOS, steps=1), data_dir=Path("data")
     )
-
-
-# ---- the options of a run ------------------------------------------------------------------
 
 
 LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}

@@ -9,7 +9,7 @@ import pytest
 import pyvips
 import tifffile
 from PIL import ExifTags, Image, ImageFile
-from reading_files import SRGB, as_bytes, as_image, exif_block, tiff
+from reading_files import SRGB, as_bytes, as_image, exif_block, tiff, waves
 from run_files import growth, needs_proc, tool
 
 from srcli.errors import ImageError
@@ -17,15 +17,6 @@ from srcli.imaging.reading import read, scan
 
 SIZES = ((1, 1), (7, 5), (129, 131), (301, 257))
 """Width and height: one pixel, less than a block, over the end of a band, two and a bit."""
-
-
-def picture(width, height, channels=3, dtype=np.uint8):
-    """Draw waves with some noise: what JPEG has to round everywhere."""
-    rows, columns = np.mgrid[:height, :width]
-    waves = [np.sin(rows / (3 + k)) + np.cos(columns / (5 - k)) for k in range(channels)]
-    levels = np.stack(waves, -1) / 4 + 0.5
-    levels = levels + np.random.default_rng(3).normal(0, 0.05, levels.shape)
-    return (levels.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
 
 
 MAKER = Image.Exif()
@@ -78,7 +69,7 @@ WAYS = {
 def save(way, size, folder):
     """Save a picture in one of the ways."""
     write, name, (channels, dtype), options = WAYS[way]
-    write(picture(*size, channels, dtype), folder / name, **options)
+    write(waves(*size, channels, dtype), folder / name, **options)
     return folder / name
 
 
@@ -86,9 +77,6 @@ def scanned(path, **options):
     """Put a scan's bands together; None where there is none."""
     with scan(path, **options) as found:
         return None if found is None else np.concatenate([*found.rows])
-
-
-# ---- the same as read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -115,7 +103,7 @@ def test_the_bands_are_the_picture(way, tmp_path):
 @pytest.mark.parametrize("compression", ["none", "tiff_lzw", "zlib"])
 def test_strips_of_any_height_are_scanned(compression, rows, tmp_path):
     """However many rows a compressed strip has, bands lose none of them."""
-    levels, path = picture(60, 700), tmp_path / "a.tif"
+    levels, path = waves(60, 700), tmp_path / "a.tif"
     if compression in {"none", "zlib"}:
         by_tifffile(levels, path, compression=compression, rowsperstrip=rows)
     else:
@@ -127,15 +115,12 @@ def test_strips_of_any_height_are_scanned(compression, rows, tmp_path):
 def test_long_rows_come_in_lower_bands(way, tmp_path):
     """Where rows are so long that 128 of them are much, a band has fewer, and no row is lost."""
     write, name, (channels, dtype), options = WAYS[way]
-    levels = np.tile(picture(500, 100, channels, dtype), (1, 120, 1))
+    levels = np.tile(waves(500, 100, channels, dtype), (1, 120, 1))
     write(levels, tmp_path / name, **options)
     with scan(tmp_path / name) as found:
         bands = [*found.rows]
     assert max(len(band) for band in bands) < 128
     np.testing.assert_array_equal(np.concatenate(bands), read(tmp_path / name).pixels)
-
-
-# ---- what is not scanned ------------------------------------------------------------------
 
 
 def by_pillow_as(mode):
@@ -191,7 +176,7 @@ REFUSED = {
 def test_other_kinds_are_left_to_read(kind, tmp_path):
     """Of what needs more than decoding there is no scan, and ``read`` reads it."""
     name, write = REFUSED[kind]
-    write(picture(40, 30), tmp_path / name)
+    write(waves(40, 30), tmp_path / name)
     assert scanned(tmp_path / name) is None
     assert read(tmp_path / name).pixels.size
 
@@ -200,9 +185,6 @@ def test_a_pipe_is_left_alone(tmp_path):
     """Nothing is taken from a pipe, which could not be read again."""
     os.mkfifo(tmp_path / "pipe")
     assert scanned(tmp_path / "pipe") is None
-
-
-# ---- damage -------------------------------------------------------------------------------
 
 
 def test_a_missing_end_is_reported_when_rows_come_to_it(tmp_path):
@@ -214,7 +196,7 @@ def test_a_missing_end_is_reported_when_rows_come_to_it(tmp_path):
         first = next(found.rows)
         with pytest.raises(ImageError, match=rf"{path.name}: truncated, its end is missing"):
             list(found.rows)
-    np.testing.assert_array_equal(first, picture(301, 1000, 1)[: len(first)])
+    np.testing.assert_array_equal(first, waves(301, 1000, 1)[: len(first)])
 
 
 DAMAGES = tool("fuzz").cut_off, tool("fuzz").flip_bits
@@ -245,9 +227,6 @@ def test_damage_never_gives_other_levels_than_read(way, tmp_path, monkeypatch, c
     assert capfd.readouterr() == ("", "")
 
 
-# ---- memory -------------------------------------------------------------------------------
-
-
 @needs_proc
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "tiles.tif"])
 def test_memory_does_not_grow_with_the_picture(name, tmp_path):
@@ -272,7 +251,7 @@ with scan(Path(sys.argv[1])) as found:
 
 def large(path):
     """Make a picture of 8000 x 7500 pixels out of a small one."""
-    tile = pyvips.Image.new_from_array(picture(500, 500))
+    tile = pyvips.Image.new_from_array(waves(500, 500))
     image = tile.replicate(16, 15)
     if path.suffix == ".png":
         image.pngsave(str(path), compression=1, filter="none")

@@ -54,9 +54,6 @@ def opened(text, folder, notice=print):
     return open_source(text, folder, notice)
 
 
-# ---- folders ------------------------------------------------------------------------------
-
-
 def test_a_folder_gives_its_images_by_path(tmp_path):
     """Images of any kind are found at every depth, none hidden, and are the files' pixels."""
     folder = tmp_path / ".cache" / "photos"  # the folder itself may be hidden
@@ -98,9 +95,6 @@ def test_an_unknown_part_is_refused(text):
     message = refusal(lambda: parse(text), UsageError)
 
     assert message.startswith(f"--dataset {text}: celeba has the parts train, valid, test, not '")
-
-
-# ---- CelebA -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +229,6 @@ def test_a_damaged_member_costs_its_image_alone(tmp_path, faces):
         assert message.startswith(f"{path / '000003.jpg'}: cannot be read out of the archive (")
         assert message.endswith("); download the archive again")
     assert np.array_equal(source.read(5), decoded(faces["000006.jpg"]))
-
-
-# ---- STL-10 -------------------------------------------------------------------------------
 
 
 def write_binaries(root):

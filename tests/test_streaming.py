@@ -12,6 +12,7 @@ import batch_files
 import command_runs
 import numpy as np
 import pytest
+from reading_files import waves
 from run_files import needs_proc
 from writing_files import write
 
@@ -31,14 +32,6 @@ def streaming(monkeypatch):
     monkeypatch.setattr(steps, "_LEAST_PACKED", 0)
 
 
-def levels(height, width, channels=3, dtype=np.uint8):
-    """Noise that is smooth enough for a JPEG."""
-    top = np.iinfo(dtype).max
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = [np.sin(rows / 9 + k) * np.cos(columns / 7 - k) for k in range(channels)]
-    return ((np.stack(waves, 2) + 1) / 2 * top).astype(dtype)
-
-
 SETTINGS = Settings(device="cpu", dtype="fp32", tile=120)
 """In fp32 on the CPU, in single patches."""
 
@@ -48,9 +41,9 @@ enlarge = partial(batch_files.enlarge, settings=SETTINGS)
 def picture(name):
     """A picture that the format can hold, with a resolution."""
     deep = name in {"a.png", "a.tif"}
-    pixels = levels(150, 90, dtype=np.uint16 if deep else np.uint8)
+    pixels = waves(90, 150, dtype=np.uint16 if deep else np.uint8)
     metadata = images.Metadata(dpi=(300.0, 300.0), exif=None)
-    alpha = levels(150, 90, 1, pixels.dtype) if deep else None
+    alpha = waves(90, 150, 1, pixels.dtype) if deep else None
     return images.Picture(pixels=pixels, alpha=alpha, metadata=metadata)
 
 
@@ -79,7 +72,7 @@ def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, 
     """In one step, in several and reduced: bit for bit the result of the decoded picture."""
     channels = 1 if name.startswith("g") else 3
     metadata = images.Metadata(dpi=(72.0, 72.0))
-    write(images.Picture(pixels=levels(130, 70, channels), metadata=metadata), Path(name))
+    write(images.Picture(pixels=waves(70, 130, channels), metadata=metadata), Path(name))
     expected = Upscaler(plain_weights, settings=SETTINGS).upscale(
         images.read(Path(name)), (round(130 * scale), round(70 * scale))
     )
@@ -107,8 +100,8 @@ def test_an_input_that_is_decoded_meanwhile_gives_the_same(plain_weights, name, 
 )
 def test_what_fails_halfway_leaves_nothing(plain_weights, monkeypatch, cause, code, message):
     """Net and writer stop; neither a file nor a folder is there, and the next file is done."""
-    write(images.Picture(pixels=levels(700, 300)), Path("a.png"))
-    write(images.Picture(pixels=levels(40, 60)), Path("b.png"))
+    write(images.Picture(pixels=waves(300, 700)), Path("a.png"))
+    write(images.Picture(pixels=waves(60, 40)), Path("b.png"))
     bands, write_rows, computed = Upscaler.bands, images.write_rows, []
 
     def counted(self, given, size, on_progress):
@@ -162,14 +155,14 @@ print("peak", 1024 * int(status.split("VmHWM:")[1].split()[0]))
     ("name", "size", "scale", "most"),
     [
         # A result that is encoded while the net is at work.
-        ("m.tif", (260, 520), 3, 1.2),
+        ("m.tif", (520, 260), 3, 1.2),
         # What the windows of two steps leave behind is given back on some machines, not on others.
-        ("n.png", (90, 110), 6, 1.5),
+        ("n.png", (110, 90), 6, 1.5),
     ],
 )
 def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeypatch):
     """A fifth too little at most, and in one step a fifth too much."""
-    write(images.Picture(pixels=levels(*size)), Path(name))
+    write(images.Picture(pixels=waves(*size)), Path(name))
     monkeypatch.setattr(estimate, "STREAMED_PIXELS", 500_000)  # as in the process that is measured
     command = ["upscale", name, "-m", "base", "-s", str(scale), "--engine", "torch"]
     monkeypatch.setattr(Upscaler, "seconds", lambda *_: 0.0)  # the time is not asked for here

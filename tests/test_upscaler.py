@@ -56,14 +56,12 @@ def test_any_size_from_one_pixel_up_comes_out_exactly(height, width, scale):
 
 
 def test_an_untrained_correction_is_the_bicubic_filter():
-    """With a net that adds nothing the whole way is bicubic; factor 1 changes nothing."""
+    """With a net that adds nothing the whole way is bicubic."""
     image = photograph(50, 61)
 
     actual = identity().upscale(picture(image), (150, 183)).pixels
 
     assert np.array_equal(interleaved(quantize(bicubic(image, (150, 183)))), actual)
-    same = upscaler(correcting()).upscale(picture(image), (50, 61)).pixels
-    assert np.array_equal(picture(image).pixels, same)
 
 
 @pytest.mark.parametrize(
