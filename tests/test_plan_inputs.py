@@ -21,9 +21,6 @@ def sources(*inputs, **options):
     return [str(job.source) for job in plan(configured(*inputs, **options))]
 
 
-# ---- folders and links ------------------------------------------------------------------
-
-
 def test_what_systems_leave_in_folders_is_no_input():
     """Thumbnails of a NAS, forks of a Mac, bins, sidecars and unfinished results are left out."""
     touch("photos/a.png", "photos/a.png.xmp", "photos/Thumbs.db", "photos/desktop.ini")
@@ -128,8 +125,6 @@ def test_a_path_that_leads_nowhere_is_a_job(text):
     assert second.problem is None
 
 
-# ---- patterns ---------------------------------------------------------------------------
-
 IN_BRACKETS = ("[2019]/IMG 1.jpg", "[2019]/IMG [1].jpg")
 
 
@@ -233,9 +228,6 @@ def test_many_stars_take_no_time():
         plan(configured("x", include=("**/" * 30 + "*" * 30 + "b*",), recursive=True))
 
 
-# ---- nothing to do ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
@@ -258,9 +250,6 @@ def test_nothing_to_do_says_where_it_looked(inputs, options, message):
 
     found = refusal(lambda: plan(configured(*inputs, **options)), NothingToDoError)
     assert found == f"no image found in {message}"
-
-
-# ---- trees ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -293,9 +282,6 @@ def test_not_every_dot_marks_a_tree(text):
     touch("a.png", "photos/b.png")
 
     assert targets(text)[text] == str(Path(text).with_name("a_x3.png"))
-
-
-# ---- lists, stdin and stdout ----------------------------------------------------------------
 
 
 def stdin(data, monkeypatch):

@@ -42,9 +42,6 @@ def psnr(found, target):
     return -10 * math.log10(float((found.clamp(0, 1) - target).double().square().mean()))
 
 
-# One run of sixty steps, looked at
-
-
 def test_the_report_says_how_it_went(finished):
     """The report counts steps and patches and scores the held-out image beside bicubic."""
     report = finished.report
@@ -126,9 +123,6 @@ def test_progress_is_reported_after_every_step(finished):
     assert [one.lr / 5e-3 for one in progress] == pytest.approx(rates, rel=1e-12)
 
 
-# What a step does
-
-
 @pytest.mark.parametrize("loss", ["mse", "fourier"])
 def test_a_step_is_measured_by_the_run_s_loss_on_its_degradation(options, saved_run, loss):
     """The first line is between the degraded input, where the net starts, and HR."""
@@ -188,9 +182,6 @@ def test_a_path_that_no_patch_takes_stays_as_it_was(options, saved_run, tiny_wei
     assert {name.split(".")[0] for name in kept} == {"stems", "heads"}
 
 
-# The log, the options, the checkpoints
-
-
 def test_a_line_is_the_mean_since_the_line_before(options, saved_run, monkeypatch):
     """Between two lines every step's loss counts the same, and none counts twice."""
     monkeypatch.setattr(trainer, "_LOG_EVERY", 3)
@@ -225,9 +216,6 @@ def test_checkpoints_come_as_often_as_asked(options):
     assert seen == list(enumerate(["", "", "2", "2", "24", "24", "46"], start=1))
     assert sorted(path.stem[-1] for path in (config.output / "state").iterdir()) == ["6", "7"]
     assert load_options(config.output) == config
-
-
-# How long a run is
 
 
 @pytest.fixture
@@ -290,9 +278,6 @@ def test_without_an_evaluation_image_there_is_no_score(options, saved_run, monke
     assert not (options().output / "samples.png").exists()
 
 
-# Losses and weights that are not finite
-
-
 @pytest.mark.parametrize(("bad", "value"), [(1, math.inf), (5, math.nan), (8, math.nan)])
 def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, monkeypatch, bad, value):
     """The step is named exactly; the last good state and the lines before it stay."""
@@ -337,9 +322,6 @@ def test_weights_that_are_not_finite_are_not_saved(options, saved_run, monkeypat
 
     assert saved_run(config.output).steps == [2]
     weights.load(config.output / "model.safetensors")
-
-
-# Memory, disk and images
 
 
 @pytest.mark.parametrize(
