@@ -100,22 +100,17 @@ class Pairs(Folder):
                 )
             files = images.files_in(path / f"LRx{scale:g}", recursive=False)
             lows = {file.stem: file for file in files}
-            self._lows[scale] = [
-                self._low_of(high, lows, scale, f"{option} {shown}") for high in self._files
-            ]
+            self._lows[scale] = []
+            for high in self._files:
+                low = lr_image(high, lows, scale)
+                if low is None:
+                    raise DataError(
+                        f"{option} {shown}: LRx{scale:g} holds no image for "
+                        f"{one_line(high.name)}; add it or take the other one away"
+                    )
+                self._lows[scale].append(low)
         self.grid = math.lcm(*map(int, self._lows))
         """HR pixels at whose multiples every factor's LR pixels begin."""
-
-    @staticmethod
-    def _low_of(high: Path, lows: dict[str, Path], scale: float, where: str) -> Path:
-        """Return the LR image of an HR image, or raise ``DataError``."""
-        low = lr_image(high, lows, scale)
-        if low is None:
-            raise DataError(
-                f"{where}: LRx{scale:g} holds no image for {one_line(high.name)}; "
-                "add it or take the other one away"
-            )
-        return low
 
     def size(self, index: int) -> tuple[int, int]:
         """Return width and height of HR without decoding.

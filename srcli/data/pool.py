@@ -1,11 +1,9 @@
 """The images of all data sets as one list, read by place, and the parts it is split into."""
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,36 +34,37 @@ class Pool:
     The kept crop of a very large image follows from the seed and the image's name.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], seed: int, chosen: NDArray[np.int64] | None = None
-    ) -> None:
-        self._sources = list(sources)
+    def __init__(self, sources: Sequence[Source], seed: int) -> None:
+        self._images = [(source, index) for source in sources for index in range(len(source))]
         self._seed = seed
-        self._ends = list(accumulate(len(source) for source in sources))
-        self._chosen = np.arange(self._ends[-1]) if chosen is None else chosen
+        self.total = len(self._images)
+        """Images of all sources, chosen or not."""
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._images)
 
-    def only(self, places: NDArray[np.int64]) -> "Pool":
+    def only(self, places: Iterable[int]) -> "Pool":
         """Narrow the list to the images at ``places``."""
-        return Pool(self._sources, self._seed, self._chosen[places])
+        narrowed = Pool([], self._seed)
+        narrowed._images = [self._images[place] for place in places]
+        narrowed.total = self.total
+        return narrowed
 
     def limited(self, limit: int | None) -> "Pool":
         """Narrow the list to at most ``limit`` images, chosen by seed, in their order."""
         if limit is None or limit >= len(self):
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(self._seed))
-        return self.only(np.sort(order[:limit].numpy()))
+        return self.only(sorted(order[:limit].tolist()))
 
     def key(self, place: int) -> str:
         """Name an image: the same wherever its source lies."""
-        source, index = self._at(place)
+        source, index = self._images[place]
         return source.key(index)
 
     def label(self, place: int) -> str:
         """Say where an image is, for messages."""
-        source, index = self._at(place)
+        source, index = self._images[place]
         return source.label(index)
 
     def fingerprint(self) -> str:
@@ -77,7 +76,7 @@ class Pool:
 
     def size(self, place: int) -> tuple[int, int]:
         """Return height and width of what :meth:`read` returns, from the header alone."""
-        source, index = self._at(place)
+        source, index = self._images[place]
         width, height = source.size(index)
         return _kept(height, width, _grid(source))[1]
 
@@ -87,7 +86,7 @@ class Pool:
         Raises:
             ImageError: If it is damaged.
         """
-        source, index = self._at(place)
+        source, index = self._images[place]
         values = _of_8_bits(source.read(index))
         height, width = values.shape[1:]
         window, size = _kept(height, width, _grid(source))
@@ -99,12 +98,12 @@ class Pool:
 
     def has_low(self, place: int) -> bool:
         """Whether an image has LR images of its own."""
-        return isinstance(self._at(place)[0], Pairs)
+        return isinstance(self._images[place][0], Pairs)
 
     @property
     def has_pairs(self) -> bool:
         """Whether any image of the union has LR images of its own."""
-        return any(isinstance(source, Pairs) for source in self._sources)
+        return any(isinstance(source, Pairs) for source, _ in self._images)
 
     def read_low(self, place: int, scale: float) -> Tensor:
         """Decode what LR has of what :meth:`read` returns: ``(3, h, w)`` ``uint8``.
@@ -113,7 +112,7 @@ class Pool:
             DataError: If it is damaged.
             ImageError: If the header of HR is.
         """
-        source, index = self._at(place)
+        source, index = self._images[place]
         assert isinstance(source, Pairs)
         width, height = source.size(index)
         window, _ = _kept(height, width, source.grid)
@@ -135,14 +134,8 @@ class Pool:
         down, across = ((side - kept) // grid + 1 for side, kept in zip(size, window, strict=True))
         return int(top * down) * grid, int(left * across) * grid
 
-    def _at(self, place: int) -> tuple[Source, int]:
-        number = int(self._chosen[place])
-        which = bisect_right(self._ends, number)
-        return self._sources[which], number - self._ends[which] + len(self._sources[which])
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Splits:
+class Splits(NamedTuple):
     """A union of images, parted by seed."""
 
     train: Pool
@@ -172,17 +165,16 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
     the same shares, one for training at least.
     """
     total = len(pool)
-    ranked = np.array(sorted(range(total), key=lambda i: (derive_seed(seed, pool.key(i)), i)))
+    ranked = sorted(range(total), key=lambda i: (derive_seed(seed, pool.key(i)), i))
     if kind == "paper":
         whole = celeba.IMAGES + stl10.IMAGES
         test = round(total * _PAPER_TEST / whole)
-        train = max(1, round(total * _PAPER_TRAIN / whole))
-        parts = np.split(ranked, [test, test + train])
+        train = test + max(1, round(total * _PAPER_TRAIN / whole))
+        parts = ranked[test:train], ranked[train:], ranked[:test]
     else:
         held = max(1, total // 50) if total > 1 else 0
-        parts = [ranked[:0], ranked[held:], ranked[:held]]
-    test_part, train_part, rest = (pool.only(np.sort(part)) for part in parts)
-    return Splits(train=train_part, evaluation=rest, test=test_part)
+        parts = ranked[held:], ranked[:held], []
+    return Splits(*(pool.only(sorted(part)) for part in parts))
 
 
 def _of_8_bits(pixels: NDArray[np.uint8 | np.uint16]) -> Tensor:
