@@ -263,6 +263,9 @@ def test_unreadable_centers_are_left_out():
         scales = [scale for batch in found for scale in batch.scales]
         assert scales == [(2.0, 3.0)[place % 2] for place in range(25, 40) if place != 33]
     assert centers.failures == {33: "33.png: damaged"}
+    part = Pool([Album(ALBUM, damaged=[33])], seed=0).only(range(25, 40))  # of all one in a hundred
+    (few,) = Centers(part, range(15), CPU, workers=2, size=15).batches([3.0], seed=0)
+    assert len(few.scales) == 14
     poor, _ = centers_of(range(55, 75), damaged=[60, 70])
     with pytest.raises(DataError, match=r"^2 of 120 images .*; the first: [67]0\.png: damaged$"):
         list(poor.batches([3.0], seed=0))

@@ -206,17 +206,18 @@ class Centers:
         self.failures: dict[int, str] = {}
         """Why images could not be read, by their place; of those tried so far."""
         self._cached: dict[tuple[tuple[float, ...], int], list[Batch]] = {}
-        self._keep = 3 * PATCH**2 * self.count <= _room(device) / 2
+        self.keeps = 3 * PATCH**2 * self.count <= _room(device) / 2
+        """Whether the patches are read once and stay in memory."""
 
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
         """Read all patches in the order of the places; unreadable images are left out.
 
         The images of the pool have the factors in turn; their degradation is drawn from the seed
-        and their names. ``DataError`` if more than one in a hundred of the pool cannot be read.
+        and their names. ``DataError`` if more than one in a hundred of the set cannot be read.
         """
         asked, kept = (tuple(scales), seed), []
         for batch in self._cached.get(asked) or self._read(scales, seed):
-            if self._keep:
+            if self.keeps:
                 kept.append(batch)
             yield batch
         self._cached = {asked: kept}
@@ -250,7 +251,7 @@ class Centers:
         except ImageError as error:
             self.failures[place] = str(error)
             # One failure among the few images read here says little about the set.
-            _check_failures(self.failures, len(self._pool))
+            _check_failures(self.failures, self._pool.total)
             return None
 
 

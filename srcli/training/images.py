@@ -2,8 +2,9 @@
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from srcli.data.loading import Batch, Centers, Loader
 from srcli.data.pool import Pool, Splits, open_pool, split
 from srcli.data.sampling import Sampler
 from srcli.data.sources import open_folder
-from srcli.errors import DataError, ImageError, UsageError
+from srcli.errors import UsageError
 from srcli.ops.color import dequantize
 from srcli.ops.degradation import Degradation
 from srcli.ops.resample import bicubic
@@ -80,12 +81,11 @@ class TrainingImages:
         held = self.splits.evaluation
         count = min(len(held), config.eval_images or len(held))
         places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
-        for place in places if self.has_pairs else ():
-            with suppress(ImageError):
-                held.size(place)  # LR that does not fit is found before the first step
         self.held_out = Centers(held, places, group.device, workers=workers, size=config.batch_size)
         """Patches to evaluate on: this process's share of evenly spread images."""
 
+        if self.held_out.keeps:  # what cannot be read is found before the first step
+            deque(self.evaluation_batches(), maxlen=0)
         if not count:
             notice(
                 f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
@@ -102,13 +102,10 @@ class TrainingImages:
         return self.held_out.batches(self._config.scales, self._config.seed)
 
     def samples(self) -> Iterator[Batch]:
-        """Read the middle of a few images not trained on, a batch each; skip unreadable ones."""
-        held = self.splits.test if len(self.splits.test) else self.splits.evaluation
-        count = min(_SAMPLES, len(held))
-        places = [i * len(held) // count for i in range(count)]
-        with suppress(DataError):
-            alone = Centers(held, places, self._group.device, workers=1, size=1)
-            yield from alone.batches(self._config.scales, self._config.seed)
+        """Return a few of the patches to evaluate on, a batch each."""
+        batches = self.evaluation_batches()
+        alone = (batch.part(slice(i, i + 1)) for batch in batches for i in range(len(batch.scales)))
+        return islice(alone, _SAMPLES)
 
     def epoch(self, step: int) -> float:
         """Return how many passes over the training images so many steps are."""
