@@ -19,7 +19,6 @@ line. Anything that is not a ``SrcliError`` is a bug and shows its traceback.
 """
 
 import difflib
-import math
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import ClassVar
@@ -134,9 +133,10 @@ def require_at_least(low: int, **options: float | None) -> None:
         UsageError: Naming the first such option.
     """
     for name, value in options.items():
-        if value is not None and not (math.isfinite(value) and value >= low):
+        if value is not None and not low <= value < 2**63:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} must be at least {low}, not {value:g}")
+            bound = "below 2**63" if value > low else f"at least {low}"
+            raise UsageError(f"{option} must be {bound}, not {value!s:.40}")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

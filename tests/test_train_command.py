@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_runs import run
+from PIL import Image
 from run_files import contents
 
 from srcli import files
@@ -110,6 +111,18 @@ def test_every_field_of_a_recipe_is_an_option():
     options = json.loads(Path("run/options.json").read_text(encoding="utf-8"))
     assert (options["eval_every"], options["ema"]) == (7, 0.5)
     assert (bare.exit_code, bare.stderr) == (2, "error: --clip needs a value; give one\n")
+
+
+@pytest.mark.usefixtures("desk")
+def test_an_infinite_score_is_null_in_the_report():
+    """Of black pictures bicubic restores every pixel, which no number of JSON can say."""
+    Path("black").mkdir()
+    for name in "ab":
+        Image.new("RGB", (120, 120)).save(f"black/{name}.png")
+
+    result = run("train", "--dataset", "black", "--steps", "1", "--json", "-o", "run", *TINY)
+
+    assert json.loads(result.stdout)["scores"]["baseline_psnr"] is None
 
 
 @pytest.mark.usefixtures("desk")

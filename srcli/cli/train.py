@@ -287,7 +287,9 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
             should_stop=lambda: bool(received),
         )
     if as_json and is_main:
-        typer.echo(json.dumps(asdict(report), indent=2, allow_nan=False))
+        # Of equal pictures the PSNR is infinite, which JSON has no number for.
+        text = json.dumps(asdict(report))
+        typer.echo(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
     if received or report.stopped:
         # Of several processes only another one may have had the signal.
         number = received[0] if received else int(signal.SIGTERM)

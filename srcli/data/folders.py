@@ -59,10 +59,8 @@ class Folder(Files):
     def __init__(self, path: Path, option: str = "--dataset", *, recursive: bool = True) -> None:
         if not is_folder(path):
             found = "is a file" if is_there(path) else "does not exist"
-            raise DataError(
-                f"{option} {one_line(path)} {found}; give a folder of images, or one of "
-                f"{', '.join(DATASETS)}"
-            )
+            others = f", or one of {', '.join(DATASETS)}" if option == "--dataset" else ""
+            raise DataError(f"{option} {one_line(path)} {found}; give a folder of images{others}")
         # What a run draws into a directory within the folder is none of its images.
         super().__init__(
             [

@@ -36,6 +36,9 @@ Schedule = Literal["cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 """No ``fp16``: it cannot hold the gradients."""
 
+_MAX_WORKERS = 1024
+"""More would read batches ahead until memory is full."""
+
 CHANGEABLE = frozenset(
     {"data_dir", "device", "keep_last", "patience", "save_every", "tensorboard", "workers"}
 )
@@ -215,6 +218,8 @@ class TrainConfig:
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         weights = ["warmup", "clip", "weight_decay", "adversarial", "perceptual", "spectrum"]
         require_at_least(0, **{name: getattr(self, name) for name in weights})
+        if (self.workers or 0) > _MAX_WORKERS:
+            raise UsageError(f"--workers must be at most {_MAX_WORKERS}, not {self.workers}")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed must lie in 0..2**63-1, not {self.seed}")
         for name in ("lr", "epochs", "max_seconds"):
@@ -297,15 +302,19 @@ def typed(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
     if kind is Degradation and type(value) is str:
         result = Degradation.parse(value)
     elif type(value) is list:
-        real = float in get_args(kind)
-        result = tuple(float(item) if real and type(item) is int else item for item in value)
-    elif type(value) is str and Path in (kind, *get_args(kind)):
+        result = tuple(_real(item) if float in get_args(kind) else item for item in value)
+    elif type(value) is str and value and Path in (kind, *get_args(kind)):
         result = Path(value)
-    elif type(value) is int and float in (kind, *get_args(kind)):
-        result = float(value)
+    elif float in (kind, *get_args(kind)):
+        result = _real(value)
     if not _fits(result, kind):
-        raise UsageError(f"{name} must be {_expected(kind)}, not {value!r}")
+        raise UsageError(f"{name} must be {_expected(kind)}, not {value!r:.80}")
     return result
+
+
+def _real(value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
+    """Return a whole number as the real one that it may stand for; anything else is unchanged."""
+    return float(value) if _fits(value, int) else value
 
 
 def _expected(kind: Any) -> str:  # noqa: ANN401 - what an annotation may be
@@ -331,9 +340,9 @@ def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotatio
         return any(_fits(value, part) for part in parts)
     if origin is tuple:
         return type(value) is tuple and all(_fits(item, parts[0]) for item in value)
-    if kind is float:
-        return type(value) in {int, float}
-    return isinstance(value, kind) and (kind is bool or type(value) is not bool)
+    if kind is int:
+        return type(value) is int and abs(value) < 2**63
+    return isinstance(value, kind) and value != ""
 
 
 class Setting(NamedTuple):

@@ -64,7 +64,7 @@ def load(recipe: str) -> Recipe:
         raise UsageError(
             f"--recipe {recipe} cannot be read: {error.strerror}; check the path"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, UsageError) as error:
+    except (ValueError, UsageError) as error:  # no TOML, no text, or no recipe
         raise UsageError(f"--recipe {recipe}: {error}") from error
     raise UsageError(
         f"--recipe {recipe} is unknown{suggestion(recipe, known)}: give {', '.join(known)}, a "
@@ -191,7 +191,7 @@ def _assigned(text: str) -> tuple[str, Any]:
     try:
         parsed = tomllib.loads(f"value = {written}")
         value = parsed["value"] if parsed.keys() == {"value"} else written
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = written
     name = name.strip().replace("-", "_")
     return _value(name, value, "--set ")
