@@ -124,8 +124,8 @@ def stopped(resumable, tmp_path_factory):
 @pytest.mark.parametrize(
     "otherwise",
     [
-        *("--dataset stl10", "--recipe paper", "--scale 4", "--degradation bicubic"),
-        *("--model base", "--init-from base", "--valid elsewhere", "--output elsewhere"),
+        *("--recipe paper", "--scale 4", "--degradation bicubic"),
+        *("--model base", "--init-from base", "--output elsewhere"),
         *("--epochs 1", "--max-time 9m", "--dtype bf16", "--features vgg16.safetensors"),
     ],
 )
@@ -144,10 +144,14 @@ def test_an_option_that_would_change_the_run_is_refused(stopped, otherwise):
     assert content(stopped) == before
 
 
-def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy):
-    """A command line that repeats what the run was begun with resumes it, saving otherwise."""
+def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy, image_folder):
+    """A command line that repeats what the run was begun with resumes it, saving otherwise.
+
+    The images may lie elsewhere.
+    """
     path = stopped_copy.path
     otherwise = {"save_every=5": "save_every=4", "workers=1": "workers=2"}
+    otherwise[image_folder] = shutil.copytree(image_folder, path.parent / "moved")
     command = [otherwise.get(part, part) for part in resumable.command(path)]
     more = ("--set", "keep_last=1", "--data-dir", path.parent / "sets", "--set", "clip=0.05")
 

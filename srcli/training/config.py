@@ -40,9 +40,11 @@ _MAX_WORKERS = 1024
 """More would read batches ahead until memory is full."""
 
 CHANGEABLE = frozenset(
-    {"data_dir", "device", "keep_last", "patience", "save_every", "tensorboard", "workers"}
+    {"data_dir", "datasets", "device", "keep_last", "patience", "save_every", "tensorboard"}
+    | {"valid", "workers"}
 )
-"""Fields that a resumed run may have otherwise: no step depends on them."""
+"""Fields that a resumed run may have otherwise: no step depends on them, nor on where the images
+lie, whose names it knows."""
 
 _OPTION_OF = {"datasets": "--dataset", "scales": "--scale", "max_seconds": "--max-time"}
 """The fields whose option has another name than they."""
