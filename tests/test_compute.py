@@ -80,7 +80,6 @@ def test_what_goes_wrong_in_a_thread_is_reported(options, monkeypatch, cores):
     [
         ({"batch_size": 2}, True),
         ({"batch_size": 1}, False),  # a process has one of the two factors
-        ({"balanced": False}, False),  # all may draw the same
         ({"scales": (3.0,)}, False),  # nobody takes the path of x2
     ],
     ids=str,

@@ -42,15 +42,13 @@ class Sampler:
     Args:
         count: Images to draw from.
         seed: What every draw follows from.
-        scales: Factors to draw from, each entry as likely as the others.
+        scales: Factors that take turns, from a drawn one on, so that a step has each in its share,
+            to the patch where the batch is a multiple of their number.
         augment: How patches are flipped and turned.
         areas: Pixels of each image, zero for one that cannot be read: every pixel of the set is
             as likely as any other, with replacement. None: every image once an epoch, in an
             order of the epoch's own; the last batch of an epoch is filled up with the first
             images of that order.
-        balanced: Whether the factors take turns, from a drawn one on, so that a step has each in
-            its share, to the patch where the batch is a multiple of their number. Without, each
-            patch draws its own.
     """
 
     def __init__(
@@ -61,10 +59,9 @@ class Sampler:
         scales: Sequence[float],
         augment: Augmentation,
         areas: Sequence[int] | None = None,
-        balanced: bool = False,
     ) -> None:
         self._count, self._seed, self._augment = count, seed, augment
-        self._scales, self._balanced = list(scales), balanced
+        self._scales = list(scales)
         self._edges: Tensor | None = None
         if areas is not None:
             weights = torch.tensor(areas, dtype=torch.float64)
@@ -82,18 +79,13 @@ class Sampler:
         which, top, left, turn, factor = draws.unbind(1)
         turns = [_TURNS[self._augment][int(value * 8)] for value in turn.tolist()]
         places = self._images(which, step, size), top.tolist(), left.tolist(), turns
+        count = len(self._scales)
+        first = int(factor[0] * count)
         return Draw(
             cuts=[Cut(*cut) for cut in zip(*places, strict=True)],
-            scales=self._factors(factor),
+            scales=[self._scales[(first + row) % count] for row in range(size)],
             degradation=torch.rand(size, DRAWS, generator=generator, dtype=torch.float64),
         )
-
-    def _factors(self, draws: Tensor) -> list[float]:
-        count = len(self._scales)
-        places = (draws * count).long()
-        if self._balanced:
-            places = (places[0] + torch.arange(len(draws))) % count
-        return [self._scales[place] for place in places.tolist()]
 
     def _images(self, which: Tensor, step: int, size: int) -> list[int]:
         if self._edges is not None:

@@ -66,9 +66,8 @@ def uses_every_weight(config: TrainConfig) -> bool:
     Looking for unused weights takes time in each step, and where there are none PyTorch warns.
     """
     used = {config.model.path(scale) for scale in config.scales}
-    if used != {None, *config.model.paths}:
-        return False
-    return len(used) == 1 or (config.balanced and config.batch_size >= len(config.scales))
+    takes_each = len(used) == 1 or config.batch_size >= len(config.scales)
+    return takes_each and used == {None, *config.model.paths}
 
 
 @contextmanager

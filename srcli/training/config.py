@@ -57,6 +57,9 @@ _NEWER = frozenset(
 )
 """Fields that older files of options may lack: their default is what was done before."""
 
+_GONE = {"balanced": True, "compile": False}
+"""Fields that older files of options may have: what is done now is this value."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -87,11 +90,7 @@ class TrainConfig:
     ``base``."""
 
     scales: tuple[float, ...] = (2.0, 2.0, 3.0, 3.0, 4.0)
-    """Scale factors to draw from, each entry as likely as the others: repeat one to weigh it."""
-
-    balanced: bool = True
-    """Whether every step has each scale factor in its share; else each patch draws its own. It
-    takes chance from the gradients, and a GPU sees the same shapes in each step."""
+    """Scale factors, of which every step has each entry in its share: repeat one to weigh it."""
 
     degradation: Degradation = field(default_factory=Degradation)
     """How LR is made of HR."""
@@ -277,8 +276,9 @@ class TrainConfig:
             if not isinstance(values, dict):
                 raise UsageError("it is no JSON object")
             names = {one.name for one in fields(cls)}
-            if values.get("compile") is False:  # what earlier versions could do
-                del values["compile"]
+            for name, done in _GONE.items():
+                if values.get(name) is done:
+                    del values[name]
             if odd := (set(values) ^ names) - _NEWER:
                 shown = ", ".join(sorted(odd))
                 raise UsageError(f"it lacks, or has besides what is known: {shown}")

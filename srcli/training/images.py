@@ -74,7 +74,6 @@ class TrainingImages:
             scales=config.scales,
             augment=config.augment,
             areas=areas if config.sampling == "area" else None,
-            balanced=config.balanced,
         )
         self.epoch_steps = self._sampler.steps_per_epoch(config.batch)
         self.total_steps = total_steps(config, len(self.splits.train), self.epoch_steps)
