@@ -14,15 +14,10 @@ from reading_files import noise
 from srcli.errors import OutputError
 from srcli.model import weights
 from srcli.ops.color import dequantize
-from srcli.training import pictures
-from srcli.training.curves import Cell, Curve, curves, sheet
+from srcli.training import curves
+from srcli.training.curves import Cell, sheet
 from srcli.training.distributed import ProcessGroup
 from srcli.training.images import TrainingImages
-
-
-def curve(values, label="training"):
-    """Make a curve over the epochs from 1 on."""
-    return Curve(label, range(1, len(values) + 1), values)
 
 
 def pixels(path):
@@ -44,11 +39,11 @@ def find(picture, image, factor):
     return place
 
 
-def draw_curves(path):
-    """Write three panels of curves."""
-    both = [curve([3.0, 2.0, 1.0]), curve([3.5, 2.5, 1.5], "evaluation")]
-    panels = {"loss": both, "accuracy": both[:1], "PSNR, dB": [curve([]), both[1]]}
-    curves(path, panels | {"more": []}, title="a run")
+def draw_log(path):
+    """Write the curves of a log in which some columns are empty."""
+    first = {"epoch": 1, "loss": 3.0, "accuracy": 0.5, "discriminator": 1.0}
+    second = {"epoch": 2, "loss": 2.0, "accuracy": 0.6, "eval_loss": 2.5, "baseline_psnr": 20.0}
+    curves.draw_curves(path, [first, second, second | {"epoch": 3, "loss": 1.0}], "mse")
 
 
 def draw_sheet(path):
@@ -58,7 +53,7 @@ def draw_sheet(path):
 
 def test_every_panel_shows_its_curves(tmp_path):
     """Panels stand left to right, each with its own curves in the colours of their places."""
-    draw_curves(tmp_path / "curves.png")
+    draw_log(tmp_path / "curves.png")
 
     below_the_legend = pixels(tmp_path / "curves.png")[200:]
     for color, shown in (
@@ -84,7 +79,7 @@ def test_every_pixel_is_a_square_of_its_color(tmp_path):
     assert (picture[top + 33 * 8 :] == 255).all()
 
 
-@pytest.mark.parametrize("draw", [draw_curves, draw_sheet])
+@pytest.mark.parametrize("draw", [draw_log, draw_sheet])
 def test_the_same_input_makes_the_same_bytes(tmp_path, draw):
     """No time and no version in them, whatever a user's settings of matplotlib are."""
     draw(tmp_path / "usual.png")
@@ -109,7 +104,7 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError) as error:
-        draw_curves(path)
+        draw_log(path)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"old\.png: No space left on device; give another"):
         draw_sheet(old)
@@ -122,43 +117,14 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path, monkeypat
     assert old.read_bytes() == b"old"
 
 
-def test_curves_show_both_losses_and_accuracies(monkeypatch):
-    """Training values are means between evaluations, weighted by their steps."""
-    calls = []
-    monkeypatch.setattr(pictures.curves, "curves", lambda *a, **k: calls.append((a, k)))
-    scores = {"eval_loss": 0.08, "eval_accuracy": 0.92, "eval_psnr": 30.25, "baseline_psnr": 29.5}
-    rows = (
-        {"step": 1, "epoch": 0.1, "loss": 1.0, "accuracy": 0.5},
-        {"step": 10, "epoch": 1.0, "loss": 0.4, "accuracy": 0.7} | scores,
-        {"step": 20, "epoch": 2.0, "loss": 0.2, "accuracy": 0.8} | scores | {"eval_loss": 0.3},
-    )
-
-    pictures.draw_curves(Path("runs/one/curves.png"), rows, "mse")
-
-    ((path, panels), named) = calls[0]
-    assert (path, named) == (Path("runs/one/curves.png"), {"title": "one"})
-    epochs = [1.0, 2.0]
-    assert panels == {
-        "loss (mse)": [
-            ("training", epochs, pytest.approx([(1.0 + 9 * 0.4) / 10, 0.2])),
-            ("evaluation", epochs, [0.08, 0.3]),
-        ],
-        "accuracy": [
-            ("training", epochs, pytest.approx([(0.5 + 9 * 0.7) / 10, 0.8])),
-            ("evaluation", epochs, [0.92, 0.92]),
-        ],
-        "PSNR, dB": [("evaluation", epochs, [30.25] * 2), ("bicubic", epochs, [29.5] * 2)],
-    }
-
-
 def test_the_sample_is_what_the_captions_say(finished, monkeypatch):
     """A sample is LR, output and HR of an image not trained on, with its own two scores."""
     sheets = []
-    monkeypatch.setattr(pictures.curves, "sheet", lambda *sheet: sheets.append(sheet))
+    monkeypatch.setattr(curves, "sheet", lambda *sheet: sheets.append(sheet))
     images = TrainingImages(finished.config, ProcessGroup(torch.device("cpu")), print)
     net, _ = weights.load(Path(finished.report.weights))
 
-    pictures.draw_samples(Path("samples.png"), images, finished.config.degradation, net)
+    curves.draw_samples(Path("samples.png"), images, finished.config.degradation, net)
 
     ((path, (cells,)),) = sheets
     (batch,) = images.evaluation_batches()

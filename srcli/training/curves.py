@@ -1,4 +1,4 @@
-"""Pictures drawn by matplotlib: curves over the epochs, and sheets of images with words around.
+"""Pictures drawn by matplotlib: curves of a run's log, and sheets of images with words around.
 
 All are PNG files, the same bytes for the same input. matplotlib is imported only when
 something is drawn: who trains without pictures does not wait for it.
@@ -7,23 +7,30 @@ something is drawn: who trains without pictures does not wait for it.
 import logging
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from srcli.data.degrading import degrade
 from srcli.errors import OutputError
 from srcli.files import one_line, replacing
+from srcli.ops.color import dequantize, quantize
+from srcli.ops.degradation import Degradation
+from srcli.ops.metrics import psnr
+from srcli.training.images import TrainingImages, input_and_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "Curve", "curves", "sheet"]
+__all__ = ["Cell", "draw_curves", "draw_samples", "sheet"]
 
 _DPI = 128
 """Pixels per inch. A power of two, so that pixels / dpi * dpi is exact and no side loses one."""
@@ -71,18 +78,6 @@ _LETTER_WIDTH, _LINE = 0.6 * _FONT * _DPI / 72, 1.3 * _FONT * _DPI / 72
 """Average width of a letter and height of a line, pixels: the words of a sheet are wrapped so."""
 
 
-class Curve(NamedTuple):
-    """One line of a panel."""
-
-    label: str
-    """The legend's name of it."""
-
-    x: Sequence[float]
-    """Epochs."""
-
-    y: Sequence[float]
-
-
 class Cell(NamedTuple):
     """One image of a sheet, and the words around it."""
 
@@ -96,47 +91,97 @@ class Cell(NamedTuple):
     """Words below it."""
 
 
-def curves(path: Path, panels: Mapping[str, Sequence[Curve]], *, title: str) -> None:
-    """Draw curves over the epochs into a PNG file, one panel beside the other.
-
-    A panel has the name of its vertical axis. One whose name holds the word "loss" gets a
-    logarithmic axis where its values are positive and span more than a factor of 5.
+def draw_curves(path: Path, rows: Sequence[Mapping[str, float]], loss: str) -> None:
+    """Draw the log's loss (of that name), accuracy and PSNR against the epoch, as PNG.
 
     Raises:
         OutputError: If the file cannot be written; what was there stays.
     """
+    training, evaluation = "training", "evaluation"
+    panels = {
+        f"loss ({loss})": {training: "loss", evaluation: "eval_loss"},
+        "accuracy": {training: "accuracy", evaluation: "eval_accuracy"},
+        "PSNR, dB": {evaluation: "eval_psnr", "bicubic": "baseline_psnr"},
+    }
+    if any("discriminator" in row for row in rows):
+        parts = "features", "adversarial", "discriminator"
+        panels["parts of the loss"] = dict(zip(parts, parts, strict=True))
     width = max(_MIN_WIDTH, _PANEL_WIDTH * len(panels))
     # A letter is at most a font size wide: no title leaves the figure.
-    wrapped = textwrap.fill(one_line(title), int(width / (_TITLE_FONT * _DPI / 72)))
+    title = textwrap.fill(one_line(path.parent.name), int(width / (_TITLE_FONT * _DPI / 72)))
     with _figure(path, "--output") as figure:
         figure.set_size_inches(width / _DPI, _PANEL_HEIGHT / _DPI)
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
-        figure.suptitle(wrapped, fontsize=_TITLE_FONT)
-        row = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (name, lines) in zip(row, panels.items(), strict=True):
+        figure.suptitle(title, fontsize=_TITLE_FONT)
+        for axes, (name, columns) in zip(
+            figure.subplots(1, len(panels)), panels.items(), strict=True
+        ):
             axes.set(xlabel="epoch", ylabel=name)
-            _draw_lines(axes, lines)
+            _draw_lines(axes, rows, columns)
 
 
-def _draw_lines(axes: "Axes", lines: Sequence[Curve]) -> None:
-    """Draw the curves of one panel, or the words that there are none."""
-    for label, x, y in lines:
+def _draw_lines(
+    axes: "Axes", rows: Sequence[Mapping[str, float]], columns: Mapping[str, str]
+) -> None:
+    """Draw columns of the log by their labels, or the words that there are none.
+
+    A loss gets a logarithmic axis where it is positive and spans more than a factor of 5.
+    """
+    values: list[float] = []
+    for label, column in columns.items():
+        own = [row for row in rows if column in row]
+        y = [row[column] for row in own]
         # A curve without values is drawn too, unseen, so that the next one keeps its colour.
-        axes.plot(x, y, label=label if x else "_", markevery=-(-len(x) // _MAX_MARKERS) or 1)
-    values = [value for curve in lines for value in curve.y]
+        axes.plot(
+            [row["epoch"] for row in own],
+            y,
+            label=label if own else "_",
+            markevery=-(-len(own) // _MAX_MARKERS) or 1,
+        )
+        values += y
     if not values:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no values yet", ha="center", va="center", transform=axes.transAxes)
         return
     axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     low, high = min(values), max(values)
-    if "loss" in axes.get_ylabel().casefold() and 0 < low < high / _LOG_FACTOR:
+    if "loss" in axes.get_ylabel() and 0 < low < high / _LOG_FACTOR:
         axes.set_yscale("log", subs=[2, 5])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(visible=True, which="both")
     # Above the axes, where no curve can run behind it.
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+@torch.no_grad()
+def draw_samples(
+    path: Path,
+    images: TrainingImages,
+    degradation: Degradation,
+    restore: Callable[[Tensor, Sequence[float]], Tensor],
+) -> None:
+    """Draw LR, output and HR of a few images that the net was not trained on, if there are any.
+
+    ``restore`` takes enlarged patches and their scales and returns what the net makes of them.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    rows: list[list[Cell]] = []
+    for batch in images.samples():
+        image, target = input_and_target(batch, degradation)
+        output = restore(image, batch.scales).clamp(0, 1)
+        low = degrade(target, batch.scales[0], degradation, batch.draws)
+        if batch.lows:
+            low = dequantize(batch.lows[0])[None]
+        before, after = (float(psnr(one.clamp(0, 1), target)) for one in (image, output))
+        captions = (f"bicubic {before:.2f} dB", f"{after:.2f} dB", "")
+        titles = ("", "", "") if rows else ("LR", "output", "HR")  # above the first row alone
+        pixels = [quantize(one[0]).permute(1, 2, 0).cpu().numpy() for one in (low, output, target)]
+        rows.append([Cell(*cell) for cell in zip(pixels, titles, captions, strict=True)])
+    if rows:
+        sheet(path, rows)
 
 
 def sheet(path: Path, rows: Sequence[Sequence[Cell]], *, option: str = "--output") -> None:

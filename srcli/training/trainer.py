@@ -29,11 +29,11 @@ from srcli.training.compute import (
     starting_net,
 )
 from srcli.training.config import TrainConfig
+from srcli.training.curves import draw_curves, draw_samples
 from srcli.training.distributed import ProcessGroup, join_process_group, share_batch
 from srcli.training.images import TrainingImages, input_and_target
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.optimizers import Optimizer, learning_rate
-from srcli.training.pictures import draw_curves, draw_samples
 from srcli.training.reports import (
     Patience,
     Progress,
