@@ -58,7 +58,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         for name, config in ways.items():
             with torch_alone() if name.endswith(TORCHS) else nullcontext():
-                rates[name].append(dry_run(config).patches_per_second)
+                rates[name].append(dry_run(config)["patches_per_second"])
     first = median(next(iter(rates.values())))
     device = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU"
     lines = [

@@ -93,8 +93,7 @@ def test_own_pictures_are_evaluated_on(options, image_folder, tmp_path):
     plan = dry_run(config)
     train(config)
 
-    counts = plan.train_images, plan.evaluation_images, plan.held_images, plan.test_images
-    assert counts == (6, 3, 3, 0)
+    assert [plan[f"{part}_images"] for part in ("train", "evaluation", "test")] == [6, 3, 0]
     (valid / "1.png").rename(valid / "other.png")
     with pytest.raises(DataError, match="are no longer those that"):
         train(config, resume=True)

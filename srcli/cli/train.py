@@ -35,7 +35,6 @@ from srcli.training.config import settings
 
 if TYPE_CHECKING:
     from srcli.training.config import TrainConfig
-    from srcli.training.estimate import Plan
     from srcli.training.reports import Progress, Scores, TrainReport
 
 __all__ = ["TRAIN_EPILOG", "TRAIN_HELP", "train"]
@@ -263,7 +262,7 @@ def _dry_run(config: "TrainConfig", *, resume: bool, as_json: bool) -> None:
 
     plan = estimate.dry_run(config, resume=resume, on_message=lambda line: say(f"warning: {line}"))
     if _is_main_process():
-        typer.echo(json.dumps(asdict(plan), indent=2) if as_json else _plan_lines(plan))
+        typer.echo(json.dumps(plan, indent=2) if as_json else _plan_lines(plan))
 
 
 def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool | None) -> None:
@@ -301,24 +300,20 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
         say(_summary(report))
 
 
-def _plan_lines(plan: "Plan") -> str:
+def _plan_lines(plan: dict[str, Any]) -> str:
     """Return in a few lines what a run would do."""
-    patches = "" if plan.patches is None else f", {plan.patches:,} patches"
-    epoch = f"{plan.steps_per_epoch:,} step{'s' * (plan.steps_per_epoch > 1)} of {plan.batch}"
-    steps = "until the time is over" if plan.steps is None else f"{plan.steps:,} steps{patches}"
-    evaluated = f"{plan.evaluation_images:,} of {plan.held_images:,}"
-    resident = "kept decoded in memory" if plan.resident else "decoded as they are needed"
-    memory = "" if plan.memory is None else f", {plan.memory / 2**30:.2f} GiB in use at most"
-    where = f"{plan.dtype} on {plan.device}"
-    where += f", {plan.processes} processes" if plan.processes > 1 else ""
+    held = f"{plan['evaluation_images']:,} for evaluation, {plan['test_images']:,} for test"
+    count, batch = plan["steps"], plan["batch"]
+    steps = f"{count:,} steps, {count * batch:,} patches" if count else "until the time is over"
+    where = f"{plan['dtype']} on {plan['device']}"
+    where += f", {plan['processes']} processes" if plan["processes"] > 1 else ""
     return "\n".join(
         [
-            f"images       {plan.train_images:,} for training, {resident}",
-            f"             {evaluated} for evaluation, {plan.test_images:,} for test",
-            f"net          {plan.parameters:,} parameters, {plan.gmac_per_patch:.2f} GMAC a patch",
-            f"length       {steps}; {epoch} an epoch",
-            f"measured     {plan.patches_per_second:.1f} patches/s in {where}{memory}",
-            f"time         {format_duration(plan.seconds)}",
+            f"images       {plan['train_images']:,} for training, {held}",
+            f"net          {plan['parameters']:,} parameters",
+            f"length       {steps}; an epoch: {plan['steps_per_epoch']:,} of {batch}",
+            f"measured     {plan['patches_per_second']:.1f} patches/s in {where}",
+            f"time         {format_duration(plan['seconds'])}",
         ]
     )
 
