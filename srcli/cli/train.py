@@ -323,7 +323,7 @@ def _summary(report: "TrainReport") -> str:
     text = f"{report.weights}: {report.step} steps, {report.patches} patches in "
     text += f"{report.seconds / 60:.1f} min"
     if report.loss is not None:  # a run that was finished before has none
-        text += f" ({report.waited:.1%} of it waiting for images), loss {report.loss:.5f}"
+        text += f", loss {report.loss:.5f}"
     if report.scores is not None:
         text += (
             f", held-out RGB PSNR {report.scores.psnr:.2f} dB "

@@ -79,9 +79,6 @@ class TrainReport:
     seconds: float
     """Time in the training loop, all sessions together."""
 
-    waited: float
-    """Share of this session's time in which the net waited for images, 0 to 1."""
-
     loss: float | None
     """Mean over the steps of the last line of the log; None if this session had no step."""
 

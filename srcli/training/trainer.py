@@ -129,7 +129,6 @@ class Trainer:
         self.seconds = 0.0
         """In the training loop, all sessions together."""
 
-        self._seconds_before = self._seconds_waited = 0.0
         self._seconds_drawn = -math.inf
         self._recent = RecentSteps(group)
         self._means: dict[str, float] = {}
@@ -155,10 +154,7 @@ class Trainer:
             begun = time.monotonic() - self.seconds
             while not self._ends:
                 lr = learning_rate(self.config, self.step, self.done)
-                waiting = time.monotonic()
-                batch = next(batches)
-                self._seconds_waited += time.monotonic() - waiting
-                self.train_step(batch, lr)
+                self.train_step(next(batches), lr)
                 self._stopped, self.seconds = self.group.agree(
                     stop=should_stop(), seconds=time.monotonic() - begun
                 )
@@ -298,7 +294,6 @@ class Trainer:
             )
         try:
             self.step, self.seconds = int(progress["step"]), float(progress["seconds"])
-            self._seconds_before = self.seconds
             self._origin = progress.get("origin")
             self._patience.state = progress.get("patience", self._patience.state)
             self.net.load_state_dict(state["net"])
@@ -393,14 +388,12 @@ class Trainer:
                 f"{len(skipped)} images could not be read and were left out, as {path} lists; the "
                 f"first: {skipped[0]}"
             )
-        session = (self.seconds - self._seconds_before) or math.inf
         return TrainReport(
             output=str(self.directory.path),
             weights=str(self.directory.weights),
             step=self.step,
             patches=self.step * self.config.batch,
             seconds=self.seconds,
-            waited=self._seconds_waited / session,
             loss=self._means.get("loss"),
             accuracy=self._means.get("accuracy"),
             scores=self.scores,
