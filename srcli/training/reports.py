@@ -1,6 +1,5 @@
 """What a run measures and reports: steps, scores, its end, and the record in its weights."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
 
 __all__ = [
-    "Patience",
     "Progress",
     "RecentSteps",
     "Scores",
@@ -92,31 +90,6 @@ class TrainReport:
 
     stopped: bool
     """Whether this process, or another one of the run, was asked to stop."""
-
-
-class Patience:
-    """Counts the evaluations since the best one, of which ``most`` end a run."""
-
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self.state: tuple[float, int] = -math.inf, 0
-        """The best PSNR, and the evaluations since then."""
-
-    def add(self, psnr: float) -> None:
-        """Count an evaluation."""
-        best, count = self.state
-        self.state = (psnr, 0) if psnr > best else (best, count + 1)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run is to end."""
-        return self._most is not None and self.state[1] >= self._most
-
-    def __str__(self) -> str:
-        return (
-            f"the PSNR has not been above {self.state[0]:.2f} dB in {self.state[1]} evaluations: "
-            f"patience={self._most} ends the run"
-        )
 
 
 class RecentSteps:

@@ -35,7 +35,6 @@ from srcli.training.images import TrainingImages, input_and_target
 from srcli.training.losses import LOSS_FUNCTIONS
 from srcli.training.optimizers import Optimizer, learning_rate
 from srcli.training.reports import (
-    Patience,
     Progress,
     RecentSteps,
     Scores,
@@ -133,7 +132,9 @@ class Trainer:
         self._recent = RecentSteps(group)
         self._means: dict[str, float] = {}
         self.scores: Scores | None = None
-        self._patience = Patience(config.patience)
+        self._best = (-math.inf, 0)
+        """The best PSNR, and the evaluations since then."""
+
         self._stopped = False
 
     def fit(
@@ -163,8 +164,11 @@ class Trainer:
                 if self.step % self.config.save_every == 0 and not self._ends:
                     self.save()
             self.save()
-            if self._patience.is_over:
-                self._notice(str(self._patience))
+            if self._is_impatient:
+                self._notice(
+                    f"the PSNR has not been above {self._best[0]:.2f} dB in {self._best[1]} "
+                    f"evaluations: patience={self.config.patience} ends the run"
+                )
             report = self._report(self.group.gather(self.images.failures))
             if self.group.is_main_process:
                 self._draw()
@@ -263,7 +267,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "images": self.images.fingerprint,
-            "patience": self._patience.state,
+            "patience": self._best,
             "origin": self._origin,
         }
         self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
@@ -295,7 +299,7 @@ class Trainer:
         try:
             self.step, self.seconds = int(progress["step"]), float(progress["seconds"])
             self._origin = progress.get("origin")
-            self._patience.state = progress.get("patience", self._patience.state)
+            self._best = progress.get("patience", self._best)
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["ema"])
             self._optimizer.restore(state["optimizer"])
@@ -322,7 +326,11 @@ class Trainer:
     def is_over(self) -> bool:
         """Whether the run has come to its end, by its steps or by its clock."""
         late = self.seconds >= (self.config.max_seconds or math.inf)
-        return self.done >= 1 or late or self._patience.is_over
+        return self.done >= 1 or late or self._is_impatient
+
+    @property
+    def _is_impatient(self) -> bool:
+        return self._best[1] >= (self.config.patience or math.inf)
 
     @property
     def _ends(self) -> bool:
@@ -345,7 +353,8 @@ class Trainer:
             self._adversary.require_alive(self.step, self._means)
         if evaluates:
             self.scores = self.evaluate()
-            self._patience.add(self.scores.psnr)
+            (best, worse), psnr = self._best, self.scores.psnr
+            self._best = max(best, psnr), 0 if psnr > best else worse + 1
         if not self.group.is_main_process:
             return
         self.directory.log(
@@ -398,6 +407,6 @@ class Trainer:
             accuracy=self._means.get("accuracy"),
             scores=self.scores,
             skipped=len(skipped),
-            finished=self.done >= 1 or self._patience.is_over,
+            finished=self.done >= 1 or self._is_impatient,
             stopped=self._stopped,
         )
