@@ -112,11 +112,6 @@ class TrainingImages:
             return step / self.epoch_steps
         return step * self._config.batch / len(self.splits.train)
 
-    def record(self, step: int) -> dict[str, Any]:
-        """Return what the header of the weights says of the images after so many steps."""
-        own = {"degradation": GIVEN} if self.has_pairs else {}
-        return {"images": len(self.splits.train), "epochs": round(self.epoch(step), 2), **own}
-
     @property
     def failures(self) -> list[str]:
         """Why images could not be read, as far as this process wanted them."""

@@ -12,14 +12,15 @@ from srcli.data.sources import DATASETS, parse
 from srcli.errors import TrainingError
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
+from srcli.training.images import GIVEN, TrainingImages
 
 __all__ = [
     "Progress",
     "RecentSteps",
     "Scores",
     "TrainReport",
-    "recipe_record",
     "require_finite_weights",
+    "training_record",
 ]
 
 
@@ -168,8 +169,9 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
         "data": [
             name if parse(name)[0] in DATASETS else Path(name).name for name in config.datasets
         ],
+        "images": len(images.splits.train),
         "split": config.split,
-        "degradation": str(config.degradation),
+        "degradation": GIVEN if images.has_pairs else str(config.degradation),
         "scales": list(config.scales),
         "loss": _losses(config),
         "optimizer": f"{config.optimizer.capitalize()} {steps}",
@@ -179,6 +181,12 @@ def recipe_record(config: TrainConfig) -> dict[str, Any]:
         "batch_size": config.batch,
         "seed": config.seed,
         "init_from": config.init_from.name if config.init_from else None,
+        "origin": origin,
+        "steps": step,
+        "patches": step * config.batch,
+        "epochs": round(images.epoch(step), 2),
+        "hours": round(seconds / 3600, 3),
+        "torch": torch.__version__,
     }
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +38,8 @@ from srcli.training.reports import (
     RecentSteps,
     Scores,
     TrainReport,
-    recipe_record,
     require_finite_weights,
+    training_record,
 )
 from srcli.training.run_directory import Row, RunDirectory
 from srcli.training.symmetry import Symmetry
@@ -271,20 +270,9 @@ class Trainer:
             "origin": self._origin,
         }
         self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
-        self.directory.save_weights(self.average.state_dict(), self.config.model, self._record())
-
-    def _record(self) -> dict[str, Any]:
-        """Make what the header of the weights says of their training."""
-        return {
-            **recipe_record(self.config),
-            **self.images.record(self.step),
-            "steps": self.step,
-            "patches": self.step * self.config.batch,
-            "hours": round(self.seconds / 3600, 3),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "torch": torch.__version__,
-            "origin": None if self._origin is None else dict(self._origin),
-        }
+        record = training_record(self.config, self.images, self.step, self.seconds, self._origin)
+        record["dtype"] = str(self.dtype).removeprefix("torch.")
+        self.directory.save_weights(self.average.state_dict(), self.config.model, record)
 
     def resume(self) -> None:
         """Continue from the newest readable checkpoint of the run directory."""
