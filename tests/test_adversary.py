@@ -62,7 +62,7 @@ def test_neither_descends_on_the_loss_of_the_other(options, features_file, with_
     output, target = torch.rand(2, 2, 3, 120, 120)
     output.requires_grad_()
     total, parts = one.measure(output, target, [3.0, 3.0])
-    weights = one.parameters
+    weights = list(one.discriminator.parameters())
 
     grid = 10 * lattice(output, target, [3.0, 3.0]) + 0.2 * excess(output, target, [3.0, 3.0])
     generators = 0.5 * parts["features"] + weight * parts["adversarial"] + grid

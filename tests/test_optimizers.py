@@ -29,7 +29,7 @@ def stepped(net, optimizer, *, seed, lr=1e-3):
     """Take one step down a random slope."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(2, 3, 24, 24, generator=generator)
-    optimizer.zero_grad()
+    net.zero_grad()
     (net(image, [2, 3]) - image.flip(3)).abs().mean().backward()
     optimizer.step(lr)
 

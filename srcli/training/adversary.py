@@ -152,11 +152,6 @@ class Adversary:
         self._step, self._weight = 0, 0.0
         self._corner = (0, 0)
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What gets gradients beside the net."""
-        return list(self.discriminator.parameters())
-
     def begin(self, step: int) -> None:
         """Prepare a step: its weight, and the window that is judged."""
         self._step = step
@@ -164,7 +159,7 @@ class Adversary:
         self._weight = self._config.adversarial * rise
         draw = random.Random(f"{self._config.seed} window {step}")  # noqa: S311 - no secret
         self._corner = draw.randrange(PATCH + 1 - _WINDOW), draw.randrange(PATCH + 1 - _WINDOW)
-        self._optimizer.zero_grad()
+        self.discriminator.zero_grad()
         self.discriminator.iterate()
 
     def measure(
@@ -201,7 +196,7 @@ class Adversary:
 
     def step(self, lr: float) -> None:
         """Change the discriminator by its gradients."""
-        for parameter in self.parameters:
+        for parameter in self.discriminator.parameters():
             if parameter.grad is not None:
                 parameter.grad.copy_(self._group.mean(parameter.grad))
         self._optimizer.step(lr)

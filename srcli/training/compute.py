@@ -136,7 +136,7 @@ class BatchThreads:
         measure: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]],
         batch: Batch,
     ) -> dict[str, Tensor]:
-        """Give the parameters the gradients of a batch's loss.
+        """Give the parameters, which have none, the gradients of a batch's loss.
 
         A loss is a mean over the patches, so its gradient is that of the parts', by their sizes;
         they are added up in the parts' order. ``measure`` returns the loss of a batch, and named
@@ -151,8 +151,6 @@ class BatchThreads:
             gradients = torch.autograd.grad(share * loss, parameters, allow_unused=True)
             return gradients, {name: share * value.detach() for name, value in values.items()}
 
-        for parameter in parameters:
-            parameter.grad = None
         means: dict[str, Tensor] = {}
         for gradients, shares in self._threads.map(part, range(0, count, size)):
             for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -1,8 +1,7 @@
 """The learning rate, and Adam or Muon with Adam beside it, whose state is a dict of tensors."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from srcli.ops.devices import resolve_dtype
 from srcli.training.config import OptimizerName, TrainConfig
 
-__all__ = ["Muon", "Optimizer", "learning_rate"]
+__all__ = ["Optimizer", "learning_rate"]
 
 _MUON_MOMENTUM = 0.95
 
@@ -68,97 +67,69 @@ class Optimizer:
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self._filters: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
+        self._rest: list[nn.Parameter] = []
         for key, value in net.named_parameters():
             inner = name == "muon" and value.ndim == 4 and not key.startswith(_ENDS)
-            (self._filters if inner else rest).append(value)
-        self._matrices = [nn.Parameter(_matrix(value.detach())) for value in self._filters]
-        self._rates = {"adam": 1.0, "muon": _MUON_RATE}
-        self._parts: dict[str, torch.optim.Optimizer] = {
-            "adam": torch.optim.Adam(rest, betas=betas, fused=True)
-        }
-        if self._matrices:
-            self._parts["muon"] = Muon(self._matrices, weight_decay)
-        self._all = [*self._filters, *rest]
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for value in self._all:
-            value.grad = None
+            (self._filters if inner else self._rest).append(value)
+        self._adam = torch.optim.Adam(self._rest, betas=betas, fused=True)
+        self._momenta: dict[int, Tensor] = {}
+        """Muon's, by the places of the filters that had a gradient."""
+        self._weight_decay = weight_decay
+        self._dtype = resolve_dtype("auto", self._rest[0].device)
 
     def step(self, lr: float) -> None:
         """Change the parameters by their gradients at Adam's rate ``lr``; Muon's is twice that."""
-        for value, matrix in zip(self._filters, self._matrices, strict=True):
-            # A unit that none of the patches went through has no gradient.
-            matrix.grad = None if value.grad is None else _matrix(value.grad)
-        for name, part in self._parts.items():
-            part.param_groups[0]["lr"] = self._rates[name] * lr
-            part.step()
+        self._adam.param_groups[0]["lr"] = lr
+        self._adam.step()
+        self._step_muon(_MUON_RATE * lr)
+
+    @torch.no_grad()
+    def _step_muon(self, lr: float) -> None:
+        """Change every filter that has a gradient.
+
+        As ``torch.optim.Muon`` has it with ``match_rms_adamw``, but all matrices of a shape at
+        once, and in bf16 only where the processor multiplies it. A step of ``base`` on one core
+        took 70 to 90 ms here and 113 to 132 ms by torch's (Xeon with AVX-512); without native
+        bf16, 54 to 72 ms and 870 to 1,000 ms.
+        """
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for place, value in enumerate(self._filters):
+            if value.grad is None:  # none of the patches went through it
+                continue
+            gradient = _matrix(value.grad)
+            momentum = self._momenta.setdefault(place, torch.zeros_like(gradient))
+            momentum.lerp_(gradient, 1 - _MUON_MOMENTUM)
+            update = gradient.lerp(momentum, _MUON_MOMENTUM)  # looks ahead as Nesterov does
+            alike.setdefault(update.shape, []).append((_matrix(value), update))
+        for shape, pairs in alike.items():
+            updates = _orthogonal(torch.stack([update for _, update in pairs]), self._dtype)
+            for (matrix, _), update in zip(pairs, updates, strict=True):
+                matrix.mul_(1 - lr * self._weight_decay)
+                matrix.add_(update, alpha=-lr * _MUON_SIZE * max(shape) ** 0.5)
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, besides the parameters."""
-        return {
-            f"{name}.{index}.{key}": value
-            for name, part in self._parts.items()
-            for index, values in part.state_dict()["state"].items()
+        adam = {
+            f"adam.{index}.{key}": value
+            for index, values in self._adam.state_dict()["state"].items()
             for key, value in values.items()
         }
+        muon = {f"muon.{place}.momentum_buffer": one for place, one in self._momenta.items()}
+        return adam | muon
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what :meth:`state` returned; else ``ValueError`` and the like."""
-        moments: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self._parts}
+        moments: dict[int, dict[str, Tensor]] = {}
         for full_name, value in state.items():
             name, index, key = full_name.split(".")
-            like = self._parts[name].param_groups[0]["params"][int(index)]
+            like = (self._rest if name == "adam" else self._filters)[int(index)]
+            if name == "muon":
+                self._momenta[int(index)] = value.to(like.device)
+                continue
             # The fused Adam walks through memory: a moment must lie as its parameter does.
             placed = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-            moments[name].setdefault(int(index), {})[key] = placed
-        for name, part in self._parts.items():
-            part.load_state_dict({**part.state_dict(), "state": moments[name]})
-
-
-class Muon(torch.optim.Optimizer):
-    """Muon for matrices.
-
-    As ``torch.optim.Muon`` has it with ``match_rms_adamw``, but all matrices of a shape at once,
-    and in bf16 only where the processor multiplies it. A step of ``base`` on one core took 70 to
-    90 ms here and 113 to 132 ms by torch's (Xeon with AVX-512); without native bf16, 54 to 72 ms
-    and 870 to 1,000 ms.
-
-    Args:
-        matrices: What is trained, each ``(rows, columns)``.
-        weight_decay: Share of the weights that a step takes away, times its rate.
-    """
-
-    def __init__(self, matrices: list[nn.Parameter], weight_decay: float) -> None:
-        super().__init__(matrices, {"lr": 0.0, "weight_decay": weight_decay})
-        self._dtype = resolve_dtype("auto", matrices[0].device)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Change every matrix that has a gradient."""
-        assert closure is None
-        for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    alike.setdefault(matrix.shape, []).append(matrix)
-            for shape, matrices in alike.items():
-                updates = torch.stack([self._update(matrix) for matrix in matrices])
-                size = group["lr"] * _MUON_SIZE * max(shape) ** 0.5
-                for matrix, update in zip(matrices, _orthogonal(updates, self._dtype), strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(update, alpha=-size)
-
-    def _update(self, matrix: Tensor) -> Tensor:
-        """Let the momentum follow the gradient, and look ahead as Nesterov does."""
-        assert matrix.grad is not None
-        state = self.state[matrix]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(matrix)
-        momentum: Tensor = state["momentum_buffer"]
-        momentum.lerp_(matrix.grad, 1 - _MUON_MOMENTUM)
-        return matrix.grad.lerp(momentum, _MUON_MOMENTUM)
+            moments.setdefault(int(index), {})[key] = placed
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
 
 
 def _orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:

@@ -176,11 +176,11 @@ class Trainer:
 
     def train_step(self, batch: Batch, lr: float) -> None:
         """Take one step on a batch and let the average follow."""
-        self._optimizer.zero_grad()
+        self.net.zero_grad()
         parameters = list(self.net.parameters())
         if self._adversary:
             self._adversary.begin(self.step)
-            parameters += self._adversary.parameters
+            parameters += self._adversary.discriminator.parameters()
         if self.threads is None:
             total, values = self._measure(batch)
             total.backward()  # type: ignore[no-untyped-call]
