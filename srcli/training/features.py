@@ -5,25 +5,25 @@ the ReLU, as ESRGAN (Wang et al. 2018) has it. The file is an option of training
 by ``benchmarks/vgg16_features.py`` and never shipped.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from srcli.errors import DataError, WeightsError
+from srcli.files import one_line
 from srcli.model.weights import read_tensors
+from srcli.ops.devices import on_device
 
 __all__ = ["Features"]
 
-_SHAPES = {
-    f"conv{block}_{place}": (width, width if place > 1 else before, 3, 3)
-    for block, (before, width, count) in enumerate(
-        [(3, 64, 2), (64, 128, 2), (128, 256, 3), (256, 512, 3)], start=1
-    )
-    for place in range(1, count + 1)
-}
-"""The convolutions in their order, ``(outputs, inputs, 3, 3)``."""
+_NAMES = [
+    f"conv{block}_{n}" for block, count in enumerate((2, 2, 3, 3), 1) for n in range(1, count + 1)
+]
+_WIDTHS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512)
+"""The convolutions in their order, and the channels before and behind them."""
 
 _SHARES = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_3": 1.0, "conv4_3": 1.0}
 """What is compared, and how much it counts: structure before single pixels."""
@@ -32,7 +32,7 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's RGB, which VGG16 was trained on."""
 
 
-class Features:
+class Features(nn.Module):
     """VGG16 up to conv4_3, of a file of ``convB_P.weight`` and ``convB_P.bias``, without gradients.
 
     Raises:
@@ -40,15 +40,21 @@ class Features:
     """
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        tensors = _read(path)
-        self._convolutions = [
-            (
-                name,
-                tensors[f"{name}.weight"].to(device, memory_format=torch.channels_last),
-                tensors[f"{name}.bias"].to(device),
-            )
-            for name in _SHAPES
-        ]
+        super().__init__()
+        with torch.device("meta"):  # random weights would be drawn from the run's seed
+            for name, (inputs, outputs) in zip(_NAMES, pairwise(_WIDTHS), strict=True):
+                self.add_module(name, nn.Conv2d(inputs, outputs, 3, padding=1))
+        try:
+            _, tensors = read_tensors(path)
+            self.load_state_dict(tensors, assign=True)
+            if not all(bool(value.isfinite().all()) for value in tensors.values()):
+                raise WeightsError("a value is not finite")  # noqa: TRY301 - one text for all
+        except (WeightsError, RuntimeError) as error:
+            raise DataError(
+                f"--features {one_line(path)}: {' '.join(str(error).split()):.300}; make it by "
+                "benchmarks/vgg16_features.py, or leave it out"
+            ) from error
+        on_device(self.float().requires_grad_(requires_grad=False), device)
         self._mean, self._deviation = (
             torch.tensor(values, device=device).view(3, 1, 1) for values in (_MEAN, _DEVIATION)
         )
@@ -61,43 +67,23 @@ class Features:
             target: The same shape; it gets no gradient.
         """
         with torch.no_grad():
-            wanted = self._compute(target)
-        found = self._compute(output)
+            wanted = self(target)
+        found = self(output)
         parts = [
             share * (found[name].float() - wanted[name].float()).abs().mean()
             for name, share in _SHARES.items()
         ]
         return torch.stack(parts).sum()
 
-    def _compute(self, image: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return what each of :data:`_SHARES` gives, before its ReLU."""
         features = (image - self._mean) / self._deviation
         kept: dict[str, Tensor] = {}
-        for name, weight, bias in self._convolutions:
+        for name, convolution in self.named_children():
             if name.endswith("_1") and name != "conv1_1":
                 features = functional.max_pool2d(features, 2)
-            features = functional.conv2d(features, weight, bias, padding=1)
+            features = convolution(features)
             if name in _SHARES:
                 kept[name] = features
             features = functional.relu(features)
         return kept
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read and check a file of features."""
-    advice = "make it by benchmarks/vgg16_features.py, or leave it out"
-    try:
-        _, tensors = read_tensors(path)
-    except WeightsError as error:
-        raise DataError(f"--features {path}: {error}; {advice}") from error
-    for name, shape in _SHAPES.items():
-        for part, expected in (("weight", shape), ("bias", shape[:1])):
-            found = tensors.get(f"{name}.{part}")
-            if found is None or found.shape != expected or found.dtype != torch.float32:
-                kind = "missing" if found is None else f"{found.dtype} {tuple(found.shape)}"
-                raise DataError(
-                    f"--features {path}: {name}.{part} is {kind}, not float32 {expected}; {advice}"
-                )
-            if not bool(found.isfinite().all()):
-                raise DataError(f"--features {path}: {name}.{part} is not finite; {advice}")
-    return tensors
