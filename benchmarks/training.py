@@ -122,7 +122,7 @@ def on_gpu(options: argparse.Namespace) -> dict[str, TrainConfig]:
 
 def a_run(options: argparse.Namespace, name: str, dtype: str, size: int) -> TrainConfig:
     """Options of a run of a recipe, scheduled long enough for a burst."""
-    recipe = {key: value for key, value in load(name).values.items() if key != "epochs"}
+    recipe = {key: value for key, value in load(name).items() if key != "epochs"}
     return TrainConfig(
         **{
             **recipe,

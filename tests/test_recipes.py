@@ -123,7 +123,7 @@ def test_the_options_of_a_run_are_a_recipe(monkeypatch):
     assert (longer.steps, longer.epochs, longer.output) == (None, 2.0, Path("runs/base"))
     assert longer.model == dataclasses.replace(first.model, bottom=1)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert load("options.json").values["batch_size"] == 6
+    assert load("options.json")["batch_size"] == 6
     monkeypatch.setenv("WORLD_SIZE", "5")
     assert "batch of 12 patches cannot be shared by 5 processes" in refused("options.json")
 

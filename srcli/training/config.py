@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from srcli.data.choices import Augmentation, Sampling, Splitting
 from srcli.errors import UsageError, require_at_least
-from srcli.model.config import BASE, ModelConfig
+from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.ops.degradation import Degradation
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "TrainConfig",
     "option_of",
     "settings",
+    "shown",
     "typed",
 ]
 
@@ -360,26 +361,28 @@ class Setting(NamedTuple):
 def settings() -> tuple[Setting, ...]:
     """Return every field that a recipe or ``--set`` may have, in the order of the class."""
     meanings = _meanings()
+    defaults = {one.name: one.default for one in fields(TrainConfig)}
+    defaults["degradation"] = Degradation()  # each has its own
     return tuple(
-        Setting(one.name, _default(one.name), meanings[one.name])
-        for one in fields(TrainConfig)
-        if one.name not in _NOT_SET
+        Setting(name, shown(value), meanings[name])
+        for name, value in defaults.items()
+        if name not in _NOT_SET
     )
 
 
-def _default(name: str) -> str:
-    """Return a field's default as ``--set`` would have it."""
-    one = TrainConfig.__dataclass_fields__[name]
-    match str(Degradation()) if name == "degradation" else one.default:
+def shown(value: object) -> str:
+    """Return a field's value as ``--set`` would have it."""
+    match value:
         case ModelConfig():
-            return "base"
-        case tuple() as items:
-            return f"[{', '.join(f'{item:g}' for item in items)}]"
-        case bool() as flag:
-            return str(flag).lower()
-        case float() as number:
-            return f"{number:g}"
-        case value:
+            names = (name for name, shape in CONFIGS.items() if shape == value)
+            return next(names, "another net")
+        case tuple():
+            return f"[{', '.join(map(shown, value))}]"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case _:
             return "none" if value in (None, MISSING) else str(value)
 
 

@@ -12,31 +12,21 @@ from dataclasses import asdict, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from srcli.data.sources import DATASETS, absolute, parse
 from srcli.errors import UsageError, suggestion
 from srcli.model.config import BASE, CONFIGS, ModelConfig
 from srcli.model.weights import read_header, resolve
-from srcli.training.config import CHANGEABLE, TrainConfig, option_of, settings, typed
+from srcli.training.config import CHANGEABLE, TrainConfig, option_of, settings, shown, typed
 from srcli.training.distributed import share_batch, torchrun_ranks
 from srcli.training.run_directory import load_options
 
-__all__ = ["Recipe", "from_recipe", "load", "recipe_names", "resumed"]
+__all__ = ["from_recipe", "load", "recipe_names", "resumed"]
 
 _FOLDER = resources.files("srcli.training") / "recipes"
 _KINDS = {one.name: one.type for one in fields(TrainConfig)}
 _SHAPE = tuple(one.name for one in fields(ModelConfig))
-
-
-class Recipe(NamedTuple):
-    """The values of a recipe."""
-
-    name: str
-    """What the run's record calls it."""
-
-    values: Mapping[str, Any]
-    """Fields of :class:`TrainConfig`; ``model`` is a table of the shape's fields."""
 
 
 def recipe_names() -> list[str]:
@@ -45,8 +35,11 @@ def recipe_names() -> list[str]:
     return sorted(file.stem for file in files if file.suffix == ".toml")
 
 
-def load(recipe: str) -> Recipe:
+def load(recipe: str) -> dict[str, Any]:
     """Read a recipe: a shipped name, a TOML file, or the ``options.json`` of a run.
+
+    Returns:
+        Fields of :class:`TrainConfig`, its name as ``recipe`` among them; ``model`` is a table.
 
     Raises:
         UsageError: If there is none, or it has what no recipe has.
@@ -90,13 +83,11 @@ def from_recipe(
     """
     given = _given(assignments, options)
     source = load(recipe or _default(given.get("datasets", ())))
-    values = _combined(source.values, given)
-    values.setdefault("datasets", ())
-    values.setdefault("output", Path("runs") / source.name)
+    values = _combined({"datasets": (), "output": Path("runs") / source["recipe"]}, source, given)
     values["init_from"] = _weights(values.get("init_from"))
     values |= _absolute(values)
     values["model"] = _shape(values.get("model", {}), values.get("init_from"))
-    return TrainConfig(**values, recipe=source.name)
+    return TrainConfig(**values)
 
 
 def resumed(
@@ -114,7 +105,7 @@ def resumed(
     config = load_options(directory)
     given = _given(assignments, options)
     if recipe is not None:
-        given["recipe"] = load(recipe).name
+        given["recipe"] = load(recipe)["recipe"]
     if "datasets" in given:
         given["datasets"] = tuple(map(absolute, given["datasets"]))
     if "init_from" in given:
@@ -128,7 +119,7 @@ def resumed(
         if name not in CHANGEABLE and value != before:
             raise UsageError(
                 f"{option_of(name)} would change the run in {directory}, which was begun with "
-                f"{_shown(before)}: give --resume without it, or start another run"
+                f"{shown(before)}: give --resume without it, or start another run"
             )
     return replace(config, **{name: given[name] for name in CHANGEABLE & given.keys()})
 
@@ -166,16 +157,16 @@ def _combined(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _from_toml(name: str, text: str) -> Recipe:
+def _from_toml(name: str, text: str) -> dict[str, Any]:
     values = tomllib.loads(text)
-    return Recipe(name, dict(_value(key, value) for key, value in values.items()))
+    return dict(_value(key, value) for key, value in values.items()) | {"recipe": name}
 
 
-def _from_options(text: str) -> Recipe:
+def _from_options(text: str) -> dict[str, Any]:
     """Read the options of a run: the same run again, its batch shared by the processes of now."""
     config = share_batch(TrainConfig.from_json(text), torchrun_ranks()[2])
     values = {one.name: getattr(config, one.name) for one in settings()}
-    return Recipe(config.recipe, values | {"model": asdict(config.model)})
+    return values | {"recipe": config.recipe, "model": asdict(config.model)}
 
 
 def _given(assignments: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,16 +255,3 @@ def _named_shape(name: str) -> ModelConfig:
         return ModelConfig.from_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"model {name}: {error}; give {known} or a JSON file") from error
-
-
-def _shown(value: object) -> str:
-    """Return a field's value for a message."""
-    match value:
-        case None | ():
-            return "none"
-        case tuple():
-            return ", ".join(str(item) for item in value)
-        case ModelConfig():
-            return "another net"
-        case _:
-            return str(value)
