@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from srcli.data.degrading import degrade
 from srcli.data.folders import lr_image
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
-from srcli.data.pool import Pool, open_pool
+from srcli.data.pool import open_pool
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError, ImageError
 from srcli.evaluation.config import EvalConfig
@@ -21,8 +22,11 @@ from srcli.ops.degrade import PHASE_DRAWS
 
 __all__ = ["Pair", "list_pairs"]
 
-_BENCHMARKS = "https://github.com/XPixelGroup/BasicSR/blob/master/docs/DatasetPreparation.md"
-"""Says where the sets come from that people score on."""
+_GIVE = (
+    f"give a folder of HR images, or one with the folders HR and LRx3, or {' or '.join(DATASETS)}; "
+    "Set5, Set14 and other such sets have to be downloaded by hand: "
+    "https://github.com/XPixelGroup/BasicSR/blob/master/docs/DatasetPreparation.md has the links"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,58 +61,44 @@ def _of_data_set(config: EvalConfig, on_message: Callable[[str], None]) -> tuple
     name, parts = parse(str(config.dataset))
     text = f"{name}:test" if name == "celeba" and not parts else str(config.dataset)
     pool = open_pool([text], config.data_dir, config.seed, on_message).limited(config.limit)
-    return [_pool_pair(pool, place, config) for place in range(len(pool))], str(config.degradation)
 
-
-def _pool_pair(pool: Pool, place: int, config: EvalConfig) -> Pair:
-    """Describe one image of a data set."""
-    name, label = pool.key(place), pool.label(place)
-
-    def read() -> tuple[Picture, Picture]:
+    def read(place: int) -> tuple[Picture, Picture]:
         high = Picture(pixels=interleaved(center_patch(pool.read(place))))
-        return _degraded(high, name, label, config)
+        return _degraded(high, pool.key(place), pool.label(place), config)
 
-    return Pair(name, label, read, (Path(label).parent,))
+    labels = map(pool.label, range(len(pool)))
+    pairs = [
+        Pair(pool.key(place), label, partial(read, place), (Path(label).parent,))
+        for place, label in enumerate(labels)
+    ]
+    return pairs, str(config.degradation)
 
 
 def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
     """List the images of a folder, each with its LR image or with one made here."""
     root = Path(config.dataset)
-    highs = _listed(root / "HR" if (root / "HR").is_dir() else root)[: config.limit]
+    highs = _listed(root / "HR" if (root / "HR").is_dir() else root, _GIVE)[: config.limit]
     folder, own = config.lr, root / f"LRx{config.scale:g}"
     if folder is None and own.is_dir() and config.degradation.is_bicubic:
         folder = own
-    if folder is None:
-        return [_file_pair(high, None, config) for high in highs], str(config.degradation)
-    found = images.files_in(folder, recursive=False) if folder.is_dir() else []
-    if not found:
-        raise DataError(f"{folder} is no folder of images; give that of the LR images as --lr")
+    found = [] if folder is None else _listed(folder, "give that of the LR images as --lr")
     lows = {path.stem: path for path in found}
     pairs: list[Pair] = []
     for high in highs:
         low = lr_image(high, lows, config.scale)
-        if low is None:
+        if folder is not None and low is None:
             raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
-        pairs.append(_file_pair(high, low, config))
-    return pairs, folder.name
+        folders = tuple(path.parent for path in (high, low) if path is not None)
+        pairs.append(Pair(high.name, str(high), partial(_load, high, low, config), folders))
+    return pairs, str(config.degradation) if folder is None else folder.name
 
 
-def _file_pair(high: Path, low: Path | None, config: EvalConfig) -> Pair:
-    folders = tuple(path.parent for path in (high, low) if path is not None)
-    return Pair(high.name, str(high), lambda: _load(high, low, config), folders)
-
-
-def _listed(folder: Path) -> list[Path]:
+def _listed(folder: Path, advice: str) -> list[Path]:
     """List the images of a folder."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is not a folder of images; give a folder of HR images, or one with the "
-            f"folders HR and LRx3, or {' or '.join(DATASETS)}; Set5, Set14 and other such sets "
-            f"have to be downloaded by hand: {_BENCHMARKS} has the links"
-        )
-    found = images.files_in(folder, recursive=False)
+    found = images.files_in(folder, recursive=False) if folder.is_dir() else []
     if not found:
-        raise DataError(f"{folder} holds no image; give the folder of the HR images")
+        problem = "holds no image" if folder.is_dir() else "is not a folder of images"
+        raise DataError(f"{folder} {problem}; {advice}")
     return found
 
 
@@ -125,7 +115,7 @@ def _load(high_path: Path, low_path: Path | None, config: EvalConfig) -> tuple[P
             f"({high.width}x{high.height}) reduced by {scale:g}; "
             "give another --lr or --scale"
         )
-    return _cut(high, height, width), low
+    return Picture(pixels=high.pixels[:height, :width].copy()), low
 
 
 def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple[Picture, Picture]:
@@ -135,7 +125,7 @@ def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple
     width = round(int(high.width / scale) * scale)
     if min(height, width) < 1:
         raise DataError(f"{label} is too small to be reduced by {scale:g}")
-    high = _cut(high, height, width)
+    high = Picture(pixels=high.pixels[:height, :width].copy())
     draws = named_draws(config.seed, name)[None]
     draws[:, PHASE_DRAWS] = 0.0  # a whole picture
     image = dequantize(planes(high.pixels))[None]
@@ -144,8 +134,3 @@ def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple
     except ImageError as error:
         raise ImageError(f"{one_line(label)}: {error}") from error
     return high, Picture(pixels=interleaved(low))
-
-
-def _cut(picture: Picture, height: int, width: int) -> Picture:
-    pixels = picture.pixels[:height, :width].copy()
-    return Picture(pixels=pixels, metadata=picture.metadata)
