@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from srcli import files
-from srcli.cli.console import say
 from srcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -173,12 +172,7 @@ def fetch(datasets: tuple[str, ...], data_dir: Path, *, quiet: bool) -> None:
         return
     for name in dict.fromkeys(parse(text)[0] for text in datasets):
         if name in DATASETS:
-            downloads.download(
-                name,
-                data_dir / name,
-                quiet=quiet or not sys.stderr.isatty(),
-                notice=lambda line: say(line) if not quiet else None,
-            )
+            downloads.download(name, data_dir / name, quiet=quiet or not sys.stderr.isatty())
 
 
 def settings_of(

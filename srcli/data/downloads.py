@@ -6,7 +6,6 @@ extra and slow to import, so it is imported when something is to be downloaded.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,12 +64,10 @@ def download(
     folder: Path,
     *,
     quiet: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Download the files of a data set that are not in a folder yet.
 
-    What is there already is checked first, all of it, before anything is downloaded; ``notice`` is
-    called with one line for each such file.
+    What is there already is checked first, all of it, before anything is downloaded.
 
     Raises:
         UsageError: If the package that downloads is missing.
@@ -82,7 +79,7 @@ def download(
     names = " and ".join(remote.name for remote in remotes)
     by_hand = f"put {names} from {PAGES[dataset]} into {one_line(folder)} by hand"
     try:
-        for remote in [remote for remote in remotes if not _is_whole(remote, folder, notice)]:
+        for remote in [remote for remote in remotes if not _is_whole(remote, folder)]:
             _fetch(remote, folder, by_hand, quiet=quiet)
     except OSError as error:
         raise OutputError(
@@ -91,7 +88,7 @@ def download(
         ) from error
 
 
-def _is_whole(remote: Remote, folder: Path, notice: Callable[[str], None]) -> bool:
+def _is_whole(remote: Remote, folder: Path) -> bool:
     """Whether the file is in the folder; raise ``DataError`` if another file has its name."""
     path = folder / remote.name
     if not is_there(path):
@@ -102,7 +99,6 @@ def _is_whole(remote: Remote, folder: Path, notice: Callable[[str], None]) -> bo
             f"{one_line(path)} is not the published file (its MD5 is {found}, not {remote.md5}); "
             "delete it to have it downloaded again"
         )
-    notice(f"{one_line(path)} is already there")
     return True
 
 
