@@ -211,10 +211,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges that no type can."""
-        if not self.datasets:
-            raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
+        self._check_images()
         self._check_length()
-        self._check_scales()
         counts = ["batch_size", "processes", "steps", "limit", "eval_every", "eval_images"]
         counts += ["patience", "save_every", "keep_last", "workers"]
         require_at_least(1, **{name: getattr(self, name) for name in counts})
@@ -241,7 +239,9 @@ class TrainConfig:
                 "sharp, or --set adversarial=0.06"
             )
 
-    def _check_scales(self) -> None:
+    def _check_images(self) -> None:
+        if not self.datasets:
+            raise UsageError("train needs at least one --dataset: give celeba, stl10 or a folder")
         if not self.scales:
             raise UsageError("train needs at least one --scale")
         for scale in self.scales:

@@ -45,11 +45,6 @@ class ProcessGroup:
         """Whether this process writes the files and talks."""
         return self.rank == 0
 
-    def rows(self, size: int) -> slice:
-        """Return which rows of a batch of ``size`` patches are this process's."""
-        own = size // self.size
-        return slice(self.rank * own, (self.rank + 1) * own)
-
     def agree(self, *, stop: bool, seconds: float) -> tuple[bool, float]:
         """Settle whether any process wants to stop, and the main process's clock as everybody's.
 

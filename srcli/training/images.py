@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
-from typing import Any
 
 from torch import Tensor
 
@@ -93,8 +92,9 @@ class TrainingImages:
 
     def batches(self, step: int) -> Generator[Batch]:
         """Read this process's patches of all steps from ``step`` on, without end."""
-        size = self._config.batch
-        return self.loader.batches(self._sampler, step, size, self._group.rows(size))
+        own, rank = self._config.batch_size, self._group.rank
+        rows = slice(rank * own, (rank + 1) * own)
+        return self.loader.batches(self._sampler, step, self._config.batch, rows)
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Read this process's share of the patches to evaluate on, always the same ones."""

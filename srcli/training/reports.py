@@ -121,10 +121,7 @@ class RecentSteps:
         losses = sums.sum(0).cpu()
         bad = (~self._group.sum(losses).isfinite()).nonzero()
         if len(bad):
-            raise TrainingError(
-                f"the loss is no longer finite at step {step - len(losses) + int(bad[0]) + 1}: "
-                f"resume from the last checkpoint or train again with a lower --set lr than {lr:g}"
-            )
+            raise _diverged("loss is", step - len(losses) + int(bad[0]) + 1, lr)
 
     def take_means(self) -> dict[str, float]:
         """Return the means over the steps and all processes, and begin anew."""
@@ -153,14 +150,23 @@ class RecentSteps:
 def require_finite_weights(net: nn.Module, step: int, lr: float) -> None:
     """Raise ``TrainingError`` if a weight is not finite: none gets into a checkpoint."""
     if not all(value.isfinite().all() for value in net.parameters()):
-        raise TrainingError(
-            f"the weights are no longer finite at step {step}: resume from the last checkpoint "
-            f"or train again with a lower --set lr than {lr:g}"
-        )
+        raise _diverged("weights are", step, lr)
 
 
-def recipe_record(config: TrainConfig) -> dict[str, Any]:
-    """Return what the header of the weights says of the options that they were made with."""
+def _diverged(what: str, step: int, lr: float) -> TrainingError:
+    return TrainingError(
+        f"the {what} no longer finite at step {step}: resume from the last checkpoint or train "
+        f"again with a lower --set lr than {lr:g}"
+    )
+
+
+def training_record(
+    config: TrainConfig, images: TrainingImages, step: int, seconds: float, origin: object
+) -> dict[str, Any]:
+    """Return what the header of the weights says of their training: JSON values.
+
+    ``origin`` is the record of the weights that it began with.
+    """
     schedule = "cosine to 0" if config.schedule == "cosine" else config.schedule
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {schedule}"
     return {

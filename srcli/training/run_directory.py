@@ -53,8 +53,6 @@ _OF_DISCRIMINATOR = ("features", "adversarial", "discriminator")
 results are told from originals, ln 2 where they are not; and the discriminator's own loss, 2 ln 2
 where it only guesses."""
 
-_WHOLE = {"step", "patches"}
-
 
 class RunDirectory:
     """Reads and writes the files of one run; what cannot be written is an ``OutputError``.
@@ -66,9 +64,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: TrainConfig | None = None) -> None:
         self.path = path
-        self._columns = list(_COLUMNS)
-        if config and config.adversarial:
-            self._columns += _OF_DISCRIMINATOR
+        self._columns = _COLUMNS + (_OF_DISCRIMINATOR if config and config.adversarial else ())
         self.weights = path / "model.safetensors"
         self._state = path / "state"
         self._log = path / "log.csv"
@@ -96,7 +92,6 @@ class RunDirectory:
         kept = replace(config, datasets=tuple(map(absolute, config.datasets)))
         with self._writing("the run directory"):
             self._state.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
             with replacing(self.path / "options.json") as temporary:
                 temporary.write_text(kept.to_json(), encoding="utf-8")
             self._begin_log(())
@@ -105,7 +100,6 @@ class RunDirectory:
         """Drop what a stopped run logged after its checkpoint: those steps are taken again."""
         rows = [row for row in self.rows() if row["step"] <= step]
         with self._writing("log.csv"):
-            self._remove_leftovers()
             self._begin_log(rows)
 
     def log(self, row: Row) -> None:
@@ -125,6 +119,8 @@ class RunDirectory:
 
     def _begin_log(self, rows: Sequence[Row]) -> None:
         """Write the log anew, and TensorBoard's file, which forgets what it had."""
+        for folder in (self.path, self._state):  # what was left when a process was killed
+            sweep(folder)
         with replacing(self._log) as temporary:
             lines = [",".join(self._columns) + "\n", *map(self._line, rows)]
             temporary.write_text("".join(lines), encoding="utf-8")
@@ -159,7 +155,7 @@ class RunDirectory:
             lines = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
             whole = [line for line in lines if None not in line and None not in line.values()]
             return [
-                {name: _number(name, line[name]) for name in self._columns if line[name]}
+                {name: _number(line[name]) for name in self._columns if line[name]}
                 for line in whole
             ]
         except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -237,11 +233,6 @@ class RunDirectory:
     def _checkpoints(self) -> list[Path]:
         return sorted(self._state.glob("step-*.safetensors"))
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
-        for folder in (self.path, self._state):
-            sweep(folder)
-
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
         """Turn what the file system says into an error with a way out."""
@@ -258,8 +249,8 @@ def _cell(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.8g}"
 
 
-def _number(name: str, cell: str) -> float:
-    return int(cell) if name in _WHOLE else float(cell)
+def _number(cell: str) -> float:
+    return int(cell) if cell.isdecimal() else float(cell)
 
 
 def load_options(directory: Path) -> TrainConfig:
