@@ -112,6 +112,9 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         ),
         (saved("GIF")[:-1], "it has no end mark: frames may be missing"),
         (saved("GIF") + b"\r\n\0", None),
+        (saved("GIF") * 2, BEHIND),
+        (saved("PPM") * 2, BEHIND),
+        (saved("PPM") + b"\n", None),
         (
             described((34377, 7, 4, b"8BIM"), (37724, 7, 50 << 20, bytes(50 << 20))),
             "left out: settings of Photoshop, layers of Photoshop",  # which libtiff does not load

@@ -189,12 +189,15 @@ def test_exif_orientation_is_applied(kind, orientation):
     assert picture.metadata.size == (picture.width, picture.height)
 
 
-def test_exif_may_follow_the_pixels_of_a_png():
-    """Reading and measuring agree about its orientation."""
-    text, exif = (b"tEXt", b"Comment\0hello"), (b"eXIf", exif_block(orientation=8)[6:])
+@pytest.mark.parametrize("start", [0, 6], ids=["named", "bare"])
+def test_exif_may_follow_the_pixels_of_a_png(start):
+    """Reading and measuring agree about its orientation; its name, as in a JPEG, does no harm."""
+    block = exif_block(orientation=8)
+    text, exif = (b"tEXt", b"Comment\0hello"), (b"eXIf", block[start:])
     data = png(8, 0, b"abc", text, late=(text, exif))
 
     assert read(NAME, data).pixels.tolist() == [[[99]], [[98]], [[97]]]
+    assert read(NAME, data).metadata.exif == block
     assert read_size(NAME, data) == (1, 3)
 
 

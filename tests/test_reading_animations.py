@@ -90,6 +90,18 @@ def test_the_stand_in_of_an_animated_png_is_left_out():
         np.testing.assert_array_equal(np.array(frames[1]), first.pixels)
 
 
+def test_frames_of_a_png_are_laid_over_one_another():
+    """By their opacity, where they are partly transparent; the stand-in is not below them."""
+    below, above = (Image.new("RGBA", (4, 3), (90, 160, level, 128)) for level in (0, 250))
+    frames = [Image.new("RGBA", (4, 3), "blue"), below, above]
+    album = read_album(NAME, as_bytes(frames, "PNG", default_image=True, blend=1))
+
+    expected = below, Image.alpha_composite(below, above)
+    for frame, picture in zip(expected, album.pictures, strict=True):
+        found = np.dstack([picture.pixels, picture.alpha])
+        np.testing.assert_array_equal(np.array(frame), found)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_animation_is_turned_and_described(kind):
     """Orientation and metadata belong to all frames."""

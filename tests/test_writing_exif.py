@@ -125,6 +125,7 @@ def test_exif_too_long_for_a_jpeg_loses_its_largest_values(order):
         (GPS, LONG, 8),
         (INTEROP, LONG, 2**32 - 1),
         (0xA20E, 5, 0),
+        (0xA20E, 5, 20),  # among the entries themselves
     ],
 )
 def test_what_leads_in_circles_or_past_the_end(tag, kind, start):
@@ -170,7 +171,7 @@ def test_entries_that_all_claim_the_whole_block_do_not_fill_the_memory():
     """A thousand values of a megabyte each, all in the same place."""
     value = 1 << 20
     table = struct.pack("<H", 1000)
-    table += b"".join(struct.pack("<HHII", 0x9999 + n, 7, value, 8) for n in range(1000))
+    table += b"".join(struct.pack("<HHII", 0x9999 + n, 7, value, 12_014) for n in range(1000))
     data = b"II*\0\x08\0\0\0" + table + b"\0" * 4 + b"\0" * value
 
     assert exif.block_of(io.BytesIO(data), 8) == (None, False)

@@ -88,6 +88,16 @@ def is_deep_ppm(image: ImageFile.ImageFile) -> bool:
     return int(cast("Any", tile.args)[-1]) > 255
 
 
+def behind_ppm(image: ImageFile.ImageFile, data: bytes) -> bytes:
+    """Return what follows a PPM whose samples are bytes: there may be further pictures."""
+    tile = image.tile[0]
+    if tile.codec_name == "ppm_plain":
+        return b""
+    row = image.width * len(image.getbands()) * (1 + (image.mode == "I" or is_deep_ppm(image)))
+    row = (row + 7) // 8 if image.mode == "1" else row
+    return data[tile.offset + row * image.height :].strip()
+
+
 def ppm_levels(image: ImageFile.ImageFile, data: bytes) -> Levels:
     """Decode a deep PPM (netpbm.sourceforge.net/doc).
 

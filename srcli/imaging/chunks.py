@@ -5,11 +5,14 @@ import re
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Final
 
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM"}
-_OF_PIXELS: Final = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IEND"}
+_OF_PIXELS: Final = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND"}
 _OF_TEXTS: Final = {b"tEXt", b"zTXt", b"iTXt"}
 
 _UNNAMED: Final = {
@@ -33,7 +36,7 @@ class Chunks:
     """A PNG without its compressed pixels."""
 
     others: tuple[tuple[bytes, bytes], ...]
-    """Names and contents of all other chunks that are whole, in order."""
+    """Names and contents of all chunks that are whole, in order; those of pixels without any."""
 
     behind: bytes | None
     """The beginning of what follows its last chunk; ``None`` where that is missing."""
@@ -75,42 +78,57 @@ class Chunks:
             if name not in _OF_PIXELS:
                 parts.append((name, marks + content))
         parts += [(b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
-        return b"\x89PNG\r\n\x1a\n" + b"".join(_assembled(*part) for part in parts)
+        return SIGNATURE + b"".join(assembled(*part) for part in parts)
 
 
-def without_texts(data: bytes) -> bytes:
-    """Copy a PNG without its texts."""
-    parts, place = [data[:8]], 8
-    while place < len(data):
-        end = place + 12 + int.from_bytes(data[place : place + 4])
-        if data[place + 4 : place + 8] not in _OF_TEXTS:
-            parts.append(data[place:end])
-        place = end
-    return b"".join(parts)
-
-
-def _assembled(name: bytes, content: bytes) -> bytes:
+def assembled(name: bytes, content: bytes) -> bytes:
+    """Make a chunk."""
     checksum = struct.pack(">I", zlib.crc32(name + content))
     return struct.pack(">I", len(content)) + name + content + checksum
 
 
 def png_chunks(stream: IO[bytes]) -> Chunks:
-    """Go through a PNG, or the beginning of one; the position of the stream stays."""
-    position = stream.tell()
-    end = stream.seek(0, io.SEEK_END)
-    stream.seek(8)
-    others: list[tuple[bytes, bytes]] = []
-    name = b""
-    while name != b"IEND" and len(head := stream.read(8)) == 8:
-        length, name = struct.unpack(">I4s", head)
-        if stream.tell() + length + 4 > end:
-            break
-        if name in {b"IDAT", b"fdAT"}:
-            stream.seek(length + 4, io.SEEK_CUR)
-        else:
-            others.append((name, stream.read(length)))
-            stream.seek(4, io.SEEK_CUR)
+    """Go through a PNG, or the beginning of one."""
+    others = []
+    for name, length in _walk(stream):
+        others.append((name, b"" if name in {b"IDAT", b"fdAT"} else stream.read(length)))
     ended = bool(others) and others[-1][0] == b"IEND"
     behind = stream.read(_MOST_PADDING).strip(b"\0\r\n") if ended else None
-    stream.seek(position)
     return Chunks(others=tuple(others), behind=behind)
+
+
+def _walk(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Go from chunk to chunk that is whole: its name and length, the stream at its content."""
+    end, place = stream.seek(0, io.SEEK_END), 8
+    name = b""
+    while name != b"IEND":
+        stream.seek(place)
+        if len(head := stream.read(8)) < 8:
+            return
+        length, name = struct.unpack(">I4s", head)
+        place += 12 + length
+        if place > end:
+            return
+        yield name, length
+        stream.seek(place)
+
+
+def png_frames(stream: IO[bytes], chunks: Chunks) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    """Take an animated PNG apart, but for a picture that stands in for it.
+
+    Yields:
+        The numbers of a frame's ``fcTL`` (PNG 3, 11.3.6.2), and a still PNG of the frame alone.
+    """
+    head = (chunks.find(b"IHDR") or b"")[8:]
+    shared = [each for each in chunks.others if each[0] in {b"PLTE", b"tRNS"}]
+    control, pixels = b"", b""
+    for name, length in chain(_walk(stream), [(b"IEND", 0)]):
+        if name in {b"fcTL", b"IEND"} and pixels:
+            parts = (b"IHDR", control[4:12] + head), *shared, (b"IDAT", pixels), (b"IEND", b"")
+            still = SIGNATURE + b"".join(assembled(*part) for part in parts)
+            yield struct.unpack(">5I2H2B", control), still
+            pixels = b""
+        if name == b"fcTL":
+            control = stream.read(length)
+        elif name == b"fdAT" or (name == b"IDAT" and control):
+            pixels += stream.read(length)[4 * (name == b"fdAT") :]

@@ -150,6 +150,31 @@ def behind_jpeg(stream: BinaryIO, start: int) -> bytes | None:
     return None
 
 
+def gif_blocks(data: bytes) -> tuple[list[bytes], bytes | None]:
+    """Go through a GIF (GIF89a, 15 to 27).
+
+    Returns:
+        Its extensions and frames; what follows the end mark, ``None`` where that is missing.
+    """
+    blocks, place = [], 13 + palette_bytes(data[10])
+    try:
+        while data[place] != ord(";"):
+            start = place
+            place += 2 if data[place] == ord("!") else 11 + palette_bytes(data[place + 9])
+            while data[place]:
+                place += 1 + data[place]
+            place += 1
+            blocks.append(data[start:place])
+    except IndexError:
+        return blocks, None
+    return blocks, data[place + 1 :].strip(b"\0\r\n")
+
+
+def palette_bytes(flags: int) -> int:
+    """Return how long the palette of a GIF or of its frame is."""
+    return 6 << (flags & 7) if flags & 0x80 else 0
+
+
 def av1_bits(start: bytes) -> int:
     """Return the depth that the first AV1 or HEVC configuration states.
 

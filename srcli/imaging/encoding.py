@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from PIL import Image
 
-from srcli.imaging.coding import clear_webp
+from srcli.imaging.coding import clear_webp, palette_bytes
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.pictures import Metadata, Picture, eight_bits, interleaved, rounded
 from srcli.imaging.vips import vips
@@ -115,7 +115,7 @@ def _gif(pictures: Sequence[Picture], how: Encoding, metadata: Metadata) -> byte
         dither=0, effort=5, keep_duplicate_frames=True, interframe_maxerror=0
     )
     # A comment stands behind the header and the palette of all frames (GIF89a, 24).
-    start = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    start = 13 + palette_bytes(data[10])
     return data[:start] + _extensions(metadata) + data[start:]
 
 

@@ -136,9 +136,12 @@ def walk(
             else:
                 found[pointer] = entries
                 seen.add(target)
-    bad += [
-        each for part in found.values() for each in part if not 8 <= each.start <= end - each.size
-    ]
+    tables = [(part[0].place, part[-1].place + layout.step) for part in found.values() if part]
+    for each in [each for part in found.values() for each in part]:
+        long, behind = each.size > layout.room, each.start + each.size
+        spoils = long and any(each.start < end and start < behind for start, end in tables)
+        if spoils or not 8 <= each.start <= end - each.size:
+            bad.append(each)
     return found, bad
 
 

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from srcli.imaging.arrays import CONVERTED
 from srcli.imaging.chunks import TEXT_MARK
+from srcli.imaging.exif import PREFIX
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
@@ -36,7 +37,7 @@ _EXTENSION: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """What a JPEG's segments of extended XMP begin with (XMP part 3, 1.1.3.1)."""
 
 _SEGMENTS: Final = (
-    *(b"JFIF\0", b"JFXX\0", b"Exif\0", _XMP, _EXTENSION),
+    *(b"JFIF\0", b"JFXX\0", PREFIX, _XMP, _EXTENSION),
     *(b"ICC_PROFILE\0", _PHOTOSHOP, b"Adobe", b"Ducky\0"),
     *(b"MPF\0", b"urn:iso:std:iso:ts:21496"),  # of further pictures, which are counted
 )
@@ -136,7 +137,9 @@ def exif_block(info: dict[Any, Any]) -> bytes | None:
     block = info.get("exif") or sound(lambda: _raw_profile(info, "exif", "APP1"))
     if not isinstance(block, bytes) or block.startswith(_XMP):  # which stands in an APP1 too
         return None
-    return b"Exif\0\0" + block.removeprefix(b"Exif\0\0")
+    while block.startswith(PREFIX):  # twice, where it stands in a PNG
+        block = block.removeprefix(PREFIX)
+    return PREFIX + block if block else None
 
 
 def _xmp_packet(image: Image.Image) -> bytes | None:

@@ -1,23 +1,31 @@
 """Pictures that Pillow decodes: what a file holds, frame by frame, as arrays.
 
-A still PNG is decoded by libvips, which keeps 16 bits and compares checksums.
+A still PNG is decoded by libvips, which keeps 16 bits and compares checksums. The frames of an
+animated one are composed here: Pillow mixes what is partly transparent otherwise than PNG says.
 """
 
 import io
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import BinaryIO, Final
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from srcli.imaging import colour
-from srcli.imaging.arrays import CONVERTED, is_deep_ppm, levels_of, ppm_levels
+from srcli.imaging.arrays import CONVERTED, behind_ppm, is_deep_ppm, levels_of, ppm_levels
 from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
-from srcli.imaging.chunks import Chunks, png_chunks, without_texts
-from srcli.imaging.coding import Header, av1_bits, behind_jpeg, clear_webp, coding_of
+from srcli.imaging.chunks import Chunks, png_chunks, png_frames
+from srcli.imaging.coding import (
+    Header,
+    av1_bits,
+    behind_jpeg,
+    clear_webp,
+    coding_of,
+    gif_blocks,
+)
+from srcli.imaging.exif import PREFIX
 from srcli.imaging.metadata import (
     exif_block,
     left_behind,
@@ -37,7 +45,9 @@ _CLEAN_APERTURE: Final = b"\0\0\0\x28clap"
 
 _NO_END: Final = "its end mark is missing; every pixel is there"
 
-_OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS", b"XMP Data"}
+_CUT_GIF: Final = "it has no end mark: frames may be missing"
+
+_OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS"}
 """Names of blocks in a GIF that are read."""
 
 
@@ -60,23 +70,30 @@ class PillowFile:
         """Which frame is being decoded, from 1."""
 
         self.chunks: Chunks | None = None
-        self.holder: Image.Image = image
-        """What metadata is taken from."""
+        self.size = image.size
+        """Width and height as stored."""
+
+        moves = self.format in {"GIF", "PNG", "WEBP", "AVIF"}
+        self.count: int = getattr(image, "n_frames", 1) if moves else 1
+        """How many frames are shown."""
 
         if self.format == "PNG":
             # Texts and EXIF may follow the pixels, which Pillow would decode to get there.
             self.chunks = png_chunks(stream)
-            self.holder = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
-            self.holder.load()
-            if block := exif_block(self.holder.info):
-                self.holder.info.setdefault("exif", block)  # where Pillow does not look for it
-            if not self.is_still_png:
-                frames = io.BytesIO(without_texts(self._content()))
-                image = Image.open(frames, formats=["PNG"])
-        elif self.format == "WEBP" and image.mode == "RGB" and getattr(image, "n_frames", 1) > 1:
+            said = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
+            said.load()
+            if block := exif_block(said.info):
+                said.info.setdefault("exif", block)  # where Pillow does not look for it
+            said.info["loop"] = image.info.get("loop")
+            if getattr(image, "default_image", False):
+                self.count -= 1
+                notes["the picture that stands in for the animation is left out"] = None
+            self._composed = self._frames(self.chunks)
+            image = said
+        elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
             # What the frames leave out is clear, though the file may say that nothing is.
             data = io.BytesIO(clear_webp(self._content()))
-            self.holder = image = Image.open(data, formats=["WEBP"])
+            image = Image.open(data, formats=["WEBP"])
         self.image = image
         self.turned: int | None = image.info.get("original_orientation")
         """The orientation by which the decoder itself has turned the pixels, as of a HEIC."""
@@ -84,32 +101,23 @@ class PillowFile:
         self._jxl_bits = 8
         if self.format == "JXL" and not getattr(image, "jpeg", False):
             self._look_through_jxl()
-        self._applications: set[bytes] = set()
+        self._applications: set[str] = set()
         if self.format == "GIF":
             self._look_through_gif()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
-        self.frames = self._frames()
-        self.count = len(self.frames)
-        """How many frames are shown."""
-
-    def _frames(self) -> range:
-        """Number the frames that are shown, as Pillow counts them."""
-        if self.format not in {"GIF", "PNG", "WEBP", "AVIF"} or self.is_still_png:
-            return range(1)
-        count = int(getattr(self.image, "n_frames", 1))
-        first = int(bool(getattr(self.image, "default_image", False)) and count > 1)
-        return range(first, count)
+        if self.format == "PPM":
+            self.behind = behind_ppm(image, self._content())
 
     def _look_through_gif(self) -> None:
-        """Find what Pillow does not say: XMP, others' blocks, whether the end is there."""
-        position, data = self.stream.tell(), self._content()
-        if data.rstrip(b"\0\r\n")[-1:] != b";":
-            self.notes["it has no end mark: frames may be missing"] = None
-        # XMP stands there as it is, before bytes for those who take it for blocks.
-        packet = data.partition(b"!\xff\x0bXMP DataXMP")[2].partition(b"\1\xff\xfe\xfd")[0]
-        self.image.info["xmp"] = packet
-        self._applications = {*re.findall(rb"!\xff\x0b([ -~]{8})", data)} - _OF_ANIMATIONS
+        """Find what Pillow does not say: XMP, others' blocks, what stands behind the end."""
+        position = self.stream.tell()
+        blocks, self.behind = gif_blocks(self._content())
         self.stream.seek(position)
+        for block in blocks:
+            if block.startswith(b"!\xff\x0bXMP DataXMP"):  # before a trailer, as it is
+                self.image.info["xmp"] = block[14:-258]
+            elif block.startswith(b"!\xff") and block[3:11] not in _OF_ANIMATIONS:
+                self._applications.add(block[3:11].decode("latin-1"))
 
     def _look_through_jxl(self) -> None:
         """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
@@ -129,9 +137,9 @@ class PillowFile:
         wide = image.mode.startswith("I") or self.is_deep_ppm
         channels = 1 if Image.getmodebase(image.mode) == "L" else 3
         alpha = image.has_transparency_data or (self.count > 1 and self.format == "GIF")
-        if self.chunks is not None and self.is_still_png:
+        if self.chunks is not None:
             depth, colour_type, _ = self.chunks.kind
-            wide = depth == 16
+            wide = depth == 16 and self.is_still_png
             channels = 3 if colour_type & 2 else 1
             alpha = colour_type >= 4 or self.chunks.find(b"tRNS") is not None
         return Header(
@@ -152,12 +160,12 @@ class PillowFile:
     @property
     def orientation(self) -> int:
         """1 to 8 as in EXIF."""
-        return 1 if self.turned else orientation_of(self.holder)
+        return 1 if self.turned else orientation_of(self.image)
 
     @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height once it is turned."""
-        width, height = self.image.size
+        width, height = self.size
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
@@ -173,11 +181,8 @@ class PillowFile:
     def pictures(self) -> Iterator[Picture]:
         """Decode one frame after the other."""
         description = None
-        for number in self.frames:
-            self.position = number - self.frames[0] + 1
-            # Of a HEIC the first need not be the main one, which is read.
-            if number != self.image.tell() and self.format != "HEIF":
-                self.image.seek(number)
+        for number in range(self.count):
+            self.position = number + 1
             pixels, alpha = self._decoded()
             if description is None:  # after decoding: EXIF of a GIF or WebP may come late
                 description = self.described(pixels.shape[2])
@@ -190,9 +195,9 @@ class PillowFile:
     def described(self, channels: int) -> Metadata:
         """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
         self._announce()
-        metadata = metadata_of(self.holder, channels, self.notes)
+        metadata = metadata_of(self.image, channels, self.notes)
         if (block := self._avif_exif()) and metadata.exif:
-            metadata = replace(metadata, exif=b"Exif\0\0" + block.removeprefix(b"Exif\0\0"))
+            metadata = replace(metadata, exif=PREFIX + block.removeprefix(PREFIX))
         metadata = replace(
             metadata,
             orientation=self.turned or self.orientation,
@@ -201,23 +206,21 @@ class PillowFile:
         return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
     def _announce(self) -> None:
-        if self.frames[0]:
-            self.notes["the picture that stands in for the animation is left out"] = None
         bits = self._stored_bits()
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
-        further = int(getattr(self.image, "n_frames", 1)) - len(self.frames) - self.frames[0]
+        further = int(getattr(self.image, "n_frames", 1)) - self.count
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
-        parts = left_behind(self.holder, further, boxes)
+        parts = left_behind(self.image, further, boxes)
         if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
             parts.append("its clean aperture: all of it is shown")
-        parts += [f"data of {name.decode()}" for name in sorted(self._applications)]
+        parts += [f"data of {name}" for name in sorted(self._applications)]
         parts += parts_beside(self._content()) if boxed else []
         parts += self.chunks.unknown if self.chunks else []
         if self.behind is None:
-            self.notes[_NO_END] = None
-        elif self.behind and (self.chunks or not parts):  # in a JPEG it may be what is named
+            self.notes[_NO_END if self.format != "GIF" else _CUT_GIF] = None
+        elif self.behind and not (self.format == "JPEG" and parts):  # it may be what is named
             parts.append("data behind its end mark")
         if self.format == "BMP" and self._content(74)[70:] == b"DEBM":
             parts.append("an ICC profile")
@@ -248,8 +251,14 @@ class PillowFile:
         image: Image.Image = self.image
         if self.is_deep_ppm:
             return ppm_levels(self.image, self._content()), None
-        if self.chunks is not None and self.is_still_png:
-            return self._by_libvips(self.chunks)
+        if self.is_still_png:
+            return self._by_libvips()
+        if self.chunks is not None:
+            if (frame := next(self._composed, None)) is None:
+                raise EOFError("unexpected end of file")
+            return levels_of(frame, self.orientation)
+        if self.count > 1:  # of a HEIC the first need not be the main one, which is read
+            self.image.seek(self.position - 1)
         try:
             image.load()
         except OSError:
@@ -262,12 +271,28 @@ class PillowFile:
             self.notes[note] = None
         return levels_of(image, self.orientation)
 
-    def _by_libvips(self, chunks: Chunks) -> tuple[Levels, Levels | None]:
+    def _frames(self, chunks: Chunks) -> Iterator[Image.Image]:
+        """Compose the frames of an animated PNG (PNG 3, 11.3.6.2)."""
+        canvas = Image.new("RGBA", self.size)
+        for numbers, still in png_frames(self.stream, chunks):
+            _, width, height, left, top, count, parts, disposal, blend = numbers
+            box = (left, top, left + width, top + height)
+            frame, before = Image.open(io.BytesIO(still)).convert("RGBA"), canvas.crop(box)
+            if blend:
+                canvas.alpha_composite(frame, box[:2])
+            else:
+                canvas.paste(frame, box)
+            self.image.info["duration"] = 1000 * count / (parts or 100)
+            yield canvas.copy()
+            if disposal:
+                canvas.paste(before if disposal == 2 else 0, box)
+
+    def _by_libvips(self) -> tuple[Levels, Levels | None]:
         """Decode a still PNG."""
         try:
-            pixels = decoded("pngload_buffer", self._content(), self.image.size)
+            pixels = decoded("pngload_buffer", self._content(), self.size)
         except OSError as error:
-            if chunks.behind is not None:
+            if self.behind is not None:
                 raise
             raise EOFError("unexpected end of file") from error
         colours = 1 if pixels.shape[2] < 3 else 3
@@ -305,18 +330,19 @@ class PillowFile:
                 profile = None
         profile = profile or described
         if profile is None and not chunks and not points:
-            profile = sound(lambda: colour.adobe_rgb_of(self.holder.getexif(), channels))
+            profile = sound(lambda: colour.adobe_rgb_of(self.image.getexif(), channels))
         return replace(metadata, icc_profile=profile, colour_chunks=chunks)
 
 
 def _completed(data: bytes) -> Image.Image | None:
     """Decode a JPEG without end mark; ``None`` where more is missing.
 
-    libvips says whether the decoder had to make something up, Pillow does not.
+    Then its last pixels would hang on what stands behind: no decoder says so of the last rows.
     """
-    for ended in (data + b"\xff\xd9", data.rstrip(b"\0") + b"\xff\xd9"):
-        with suppress(Exception), Image.open(io.BytesIO(ended), formats=["JPEG"]) as image:
-            decoded("jpegload_buffer", ended, image.size, fail_on="warning")
-            image.load()
-            return image
+    for ended in (data, data.rstrip(b"\0")):
+        with suppress(Exception):
+            files = (io.BytesIO(ended + more + b"\xff\xd9") for more in (b"", bytes(range(1, 99))))
+            image, other = (Image.open(file, formats=["JPEG"]) for file in files)
+            if ImageChops.difference(image, other).getbbox() is None:
+                return image
     return None

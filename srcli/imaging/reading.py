@@ -110,7 +110,7 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
     """
     with _opened(path, data, max_pixels) as file:
         if isinstance(file, PillowFile):
-            check_pixels(file.image.size, file.count, file.limit)
+            check_pixels(file.size, file.count, file.limit)
         try:
             pictures, loop = list(file.pictures()), None
         except Exception as error:
@@ -261,7 +261,8 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     if file.orientation != 1 or file.behind is None:
         return None
     if file.chunks is not None:
-        return ("pngload", rows) if file.chunks.kind in _SCANNED_PNGS else None
+        fits = file.is_still_png and file.chunks.kind in _SCANNED_PNGS
+        return ("pngload", rows) if fits else None
     fits = file.format == "JPEG" and file.image.mode in {"L", "RGB"}
     return ("jpegload", rows) if fits else None
 

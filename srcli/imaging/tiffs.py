@@ -166,6 +166,10 @@ def _rgb_of_inks(page: Page, inks: NDArray[Any], notes: dict[str, None]) -> NDAr
 
 def _by_pillow(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
     """Decode what Pillow knows and libvips does not: LZMA, old JPEG, tiles in planes."""
+    if page.orientation != 1:  # by which Pillow would turn it
+        turn = page.entries[pages.ORIENTATION]
+        one = (1).to_bytes(turn.size, "little" if page.layout.order == "<" else "big")
+        data = data[: turn.start] + one + data[turn.start + turn.size :]
     try:
         opened = Image.open(io.BytesIO(data), formats=["TIFF"])
     except UnidentifiedImageError:
@@ -173,7 +177,6 @@ def _by_pillow(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
         raise ImageError(f"{kind} in this way are not read; {_OUT}") from None
     with opened as image:
         image.seek(page.index)
-        image.getexif().clear()  # or it would be turned
         image.load()
         if image.mode not in CONVERTED:
             return levels_of(image)
