@@ -203,7 +203,7 @@ def test_a_disk_that_is_too_small_is_named_before_it_is_full(monkeypatch):
     dry, real = (run("in/a.png", "in/sub/c.png", "-o", "big", *more) for more in (["-n"], []))
 
     assert real.stderr.splitlines()[0] == (
-        "warning: the disk of big has 1 kB free, the results take about 5 kB; free some space, or "
+        "warning: the disk of big has 1 kB free, the results take about 2 kB; free some space, or "
         "choose another --output or --format"
     )
     assert real.exit_code == 0

@@ -1,15 +1,12 @@
 """Pictures into files while their rows come."""
 
 import itertools
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 from run_files import growth, needs_proc
 from writing_files import KINDS, of_kind, write
 
-from srcli.errors import OutputError
 from srcli.imaging.bands import part_of
 from srcli.imaging.images import Metadata, Picture, read, read_size
 from srcli.imaging.writing import write_rows
@@ -49,22 +46,6 @@ def test_smooth_rows_are_packed_well(tmp_path):
         write(Picture(pixels=pixels), tmp_path / name)
 
         assert (tmp_path / name).stat().st_size < pixels.size / 20
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.jpg"])
-def test_a_disk_that_fills_up_between_rows_is_reported(tmp_path, monkeypatch, name):
-    """And nothing is left."""
-
-    @contextmanager
-    def full(_):
-        yield Path("/dev/full")
-
-    monkeypatch.setattr("srcli.imaging.streaming.scratch", full)
-    bands = (of_kind(np.uint8, 3, height=5, width=6000, seed=number) for number in range(4))
-
-    with pytest.raises(OutputError, match="the disk is full; free some space"):
-        write_rows(bands, tmp_path / name, height=20)
-    assert not [*tmp_path.iterdir()]
 
 
 FIRST = """

@@ -1,29 +1,30 @@
 """Stills of any size into files: rows as they come, encoded by libvips, which holds a few of them.
 
-The rows go into a raw file beside the result. What a PNG or JPEG says before its picture is
-written by Pillow, around a picture of one pixel: libvips would rewrite the EXIF. In a TIFF the
-tags are added behind the picture.
+The rows go through a pipe, as a PNG that is not compressed. What a PNG or JPEG says before its
+picture is written by Pillow, around a picture of one pixel: libvips would rewrite the EXIF. In a
+TIFF the tags are added behind the picture.
 """
 
+import os
 import struct
-import sys
+import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from io import SEEK_END, BytesIO
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+import numpy as np
 from PIL import TiffImagePlugin
 
-from srcli.files import scratch
 from srcli.imaging.bands import Rows
+from srcli.imaging.chunks import SIGNATURE, assembled
 from srcli.imaging.embedding import Embedded
 from srcli.imaging.encoding import Encoding, image_of
-from srcli.imaging.ifd import LONG, LONG8, MAIN, SHORT, Layout, add_tags, laid_out, layout_of
+from srcli.imaging.ifd import add_tags, layout_of
 from srcli.imaging.pictures import eight_bits
 from srcli.imaging.vips import vips
-
-_BIG_HEAD: Final = "2sHHHQ"
 
 _BIG: Final = 2**32 - 2**24
 """Bytes of pages up to which offsets of 32 bits surely serve; the rest is for metadata."""
@@ -43,11 +44,7 @@ table of quantisation), and how much at the start of the file states its size.""
 
 
 def write_by_rows(
-    pages: Sequence[Rows],
-    stream: BinaryIO,
-    how: Encoding,
-    metadata: Sequence[Embedded],
-    folder: Path,
+    pages: Sequence[Rows], stream: BinaryIO, how: Encoding, metadata: Sequence[Embedded]
 ) -> None:
     """Encode a still as its rows come, or the pages of a TIFF.
 
@@ -56,30 +53,27 @@ def write_by_rows(
         stream: An empty file that can be sought.
         how: What the file is to be, of a format with ``rows``.
         metadata: What the format stores besides the pixels, of each page.
-        folder: Where there is room for the raw picture.
     """
     if how.format == "PPM":
         _write_ppm(pages[0], stream)
     elif how.format == "TIFF":
-        _write_tiff(pages, stream, metadata, folder)
+        _write_tiff(pages, stream, metadata)
     else:
         more = {"Q": max(1, how.quality)} if how.format == "JPEG" else {}
         output = _Output(stream, how.format, _head_of(pages[0], how, metadata[0]))
-        _save(pages[0], output, how.format, folder, **more)
+        _save(pages[0], output, how.format, **more)
 
 
-def _write_tiff(
-    pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded], folder: Path
-) -> None:
+def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded]) -> None:
     """Write pictures as the pages of a TIFF, each of its own size, kind and metadata."""
     big = sum(rows.row_bytes * rows.height for rows in pages) * 1.002 > _BIG
     if len(pages) == 1:
-        _save(pages[0], _Output(stream), "TIFF", folder, bigtiff=big)
+        _save(pages[0], _Output(stream), "TIFF", bigtiff=big)
     else:
         appending = TiffImagePlugin.AppendingTiffWriter(stream)
         for rows in pages:
             page = BytesIO()
-            _save(rows, _Output(page), "TIFF", folder, bigtiff=big)
+            _save(rows, _Output(page), "TIFF", bigtiff=big)
             appending.write(page.getbuffer())
             appending.newFrame()
     link, order = None, layout_of(stream).order
@@ -149,47 +143,46 @@ def _head_of(rows: Rows, how: Encoding, metadata: Embedded) -> bytes:
     return encoded.getvalue()[: encoded.getvalue().rindex(mark) - before]  # it is the last one
 
 
-def _save(rows: Rows, output: _Output, name: str, folder: Path, **options: object) -> None:
-    """Let libvips encode a picture without its metadata, from a file of its rows."""
-    pyvips = vips()
-    saver, usual = _SAVERS[name]
-    target = pyvips.TargetCustom()
-    target.on_write(output.write)
-    target.on_seek(output.seek)
-    target.on_read(output.read)
-    with scratch(folder) as path:
-        with path.open("wb") as raw:
-            _write_plain_tiff(rows, raw)
-        # As a TIFF it is read; libvips would map a raw file, and count as large as that.
-        image = pyvips.Image.tiffload(str(path), access="sequential")
-        try:
-            pyvips.Operation.call(f"{saver}_target", image, target, keep="none", **usual, **options)
-        except pyvips.Error:
-            # What libvips says of a failed write is only that it failed.
-            if output.error is None:
-                raise
+def _save(rows: Rows, output: _Output, name: str, **options: object) -> None:
+    """Let libvips encode a picture without its metadata, in another thread as its rows come."""
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        encoded = pool.submit(_encode, reader, output, name, options)
+        with suppress(BrokenPipeError), os.fdopen(writer, "wb") as pipe:
+            _write_plain_png(rows, pipe)
+        encoded.result()
     if output.error is not None:
         raise output.error
 
 
-def _write_plain_tiff(rows: Rows, stream: BinaryIO) -> None:
-    """Write rows as they are, and behind them a directory that says what they are."""
-    layout = Layout("<" if sys.byteorder == "little" else ">", big=True)
-    start = struct.calcsize(_BIG_HEAD)
-    end = start + rows.row_bytes * rows.height
-    mark = b"II" if layout.order == "<" else b"MM"
-    stream.write(struct.pack(layout.order + _BIG_HEAD, mark, 43, 8, 0, end))
-    stream.writelines(levels.data for levels in rows.levels())
-    directory = {
-        256: layout.numbers(LONG, rows.width),
-        257: layout.numbers(LONG, rows.height),
-        258: layout.numbers(SHORT, *[rows.itemsize * 8] * rows.channels),
-        259: layout.numbers(SHORT, 1),
-        262: layout.numbers(SHORT, 1 if rows.channels < 3 else 2),
-        273: layout.numbers(LONG8, *range(start, end, rows.row_bytes)),
-        277: layout.numbers(SHORT, rows.channels),
-        278: layout.numbers(LONG, 1),
-        279: layout.numbers(LONG8, *[rows.row_bytes] * rows.height),
-        **({} if rows.channels in {1, 3} else {338: layout.numbers(SHORT, 2)}),
-    }
-    stream.write(laid_out({MAIN: directory}, end, layout))
+def _encode(reader: int, output: _Output, name: str, options: dict[str, object]) -> None:
+    """Encode the PNG that comes out of a pipe."""
+    pyvips = vips()
+    saver, usual = _SAVERS[name]
+    source, target = pyvips.SourceCustom(), pyvips.TargetCustom()
+    source.on_read(lambda size: os.read(reader, size))
+    target.on_write(output.write)
+    target.on_seek(output.seek)
+    target.on_read(output.read)
+    try:
+        image = pyvips.Image.pngload_source(source, access="sequential")
+        pyvips.Operation.call(f"{saver}_target", image, target, keep="none", **usual, **options)
+    except pyvips.Error:
+        # What libvips says of a failed write is only that it failed.
+        if output.error is None:
+            raise
+    finally:
+        os.close(reader)
+
+
+def _write_plain_png(rows: Rows, stream: BinaryIO) -> None:
+    """Write rows with nothing but what says what they are."""
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[rows.channels]
+    sizes = struct.pack(">IIBB3x", rows.width, rows.height, 8 * rows.itemsize, kind)
+    stream.write(SIGNATURE + assembled(b"IHDR", sizes))
+    packed = zlib.compressobj(0)
+    for levels in rows.levels():
+        stored = levels.astype(f">u{rows.itemsize}", copy=False).view(np.uint8)
+        lines = np.pad(stored.reshape(len(stored), -1), ((0, 0), (1, 0)))  # not filtered
+        stream.write(assembled(b"IDAT", packed.compress(lines.data)))
+    stream.write(assembled(b"IDAT", packed.flush()) + assembled(b"IEND", b""))

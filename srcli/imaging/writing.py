@@ -2,7 +2,6 @@
 
 import errno
 import io
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -63,7 +62,7 @@ def write_album(
         name = FORMAT_BY_SUFFIX[path.suffix.lower()]
         how = Encoding(format=name, quality=quality, lossless=lossless)
         with _appearing(path, album.pictures[0].metadata.modified) as stream:
-            return _encode(album, stream, how, path.parent)
+            return _encode(album, stream, how)
 
 
 def write_rows(
@@ -100,7 +99,7 @@ def write_rows(
         how = Encoding(format=name, quality=quality, lossless=lossless)
         metadata = embedded(rows.raw, name)
         with _appearing(path, rows.raw.metadata.modified) as stream:
-            write_by_rows([rows], stream, how, [metadata], path.parent)
+            write_by_rows([rows], stream, how, [metadata])
             return _notes_of(Album(pictures=(rows.raw,)), how, [metadata])
 
 
@@ -123,7 +122,7 @@ def write_stream(
         whole = io.BytesIO()
         how = Encoding(format=format, quality=quality, lossless=lossless)
         with PILLOW_SILENCE.up_to():
-            notes = _encode(album, whole, how, Path(tempfile.gettempdir()))
+            notes = _encode(album, whole, how)
         stream.write(whole.getbuffer())
         stream.flush()
         return notes
@@ -206,7 +205,7 @@ class _Sink(io.FileIO):
 # ---- what a format can hold ---------------------------------------------------------------
 
 
-def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tuple[str, ...]:
+def _encode(album: Album, stream: BinaryIO, how: Encoding) -> tuple[str, ...]:
     """Encode what a format holds of an album; return what it could not hold."""
     held, fit = _held_by(album, how.format), partial(_fitted, name=how.format)
     for picture in held:
@@ -215,7 +214,7 @@ def _encode(album: Album, stream: BinaryIO, how: Encoding, folder: Path) -> tupl
     how = replace(how, lossless=how.lossless or kept, loop=album.loop)
     metadata = [embedded(picture, how.format) for picture in held]
     if streams(how.format) and (len(held) == 1 or how.format == "TIFF"):
-        write_by_rows([Rows.of(each, fit=fit) for each in held], stream, how, metadata, folder)
+        write_by_rows([Rows.of(each, fit=fit) for each in held], stream, how, metadata)
     else:
         encode([fit(picture) for picture in held], stream, how, metadata[0])
     return _notes_of(album, how, metadata)

@@ -67,16 +67,11 @@ class Disks:
 
     def __init__(self) -> None:
         self._sizes: Counter[Path] = Counter()
-        self._scratch = 0
 
-    def add(self, target: Path, size: int, pixels: int) -> None:
-        """Count a result of so many bytes and pixels."""
-        if target == STREAM:
-            return
-        self._sizes[target.parent] += size
-        raw, name = 3 * pixels, images.format_of(target)
-        if raw > self._scratch and name is not None and images.streams(name):
-            self._scratch = raw
+    def add(self, target: Path, size: int) -> None:
+        """Count a result of so many bytes."""
+        if target != STREAM:
+            self._sizes[target.parent] += size
 
     @property
     def size(self) -> int:
@@ -91,6 +86,6 @@ class Disks:
                 there = next(one for one in (folder, *folder.absolute().parents) if is_folder(one))
                 device = there.stat().st_dev
                 if device not in disks:
-                    disks[device] = Space(folder, self._scratch, shutil.disk_usage(there).free)
+                    disks[device] = Space(folder, 0, shutil.disk_usage(there).free)
                 disks[device] = replace(disks[device], needed=disks[device].needed + size)
         return min(disks.values(), key=lambda one: one.free - one.needed, default=None)

@@ -218,7 +218,7 @@ class Summary:
             return summary
         for one in results:
             if one.disk is not None:
-                disks.add(one.job.target, one.disk, one.pixels)
+                disks.add(one.job.target, one.disk)
         space = disks.tightest()
         return replace(
             summary,

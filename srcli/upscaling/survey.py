@@ -63,7 +63,7 @@ class Survey:
 
     def _add(self, result: Result) -> None:
         header, copied = look(result, self._config)
-        self.disks.add(result.job.target, result.disk or 0, 0 if copied else result.pixels)
+        self.disks.add(result.job.target, result.disk or 0)
         if not copied:
             self._pixels[result.job] = result.pixels
             self.pictures += header.frames
