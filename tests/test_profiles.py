@@ -10,7 +10,7 @@ from reading_files import SRGB, TO_XYZ
 
 from srcli.imaging.chunks import Chunks
 from srcli.imaging.colour import from_png
-from srcli.imaging.pictures import Album, Metadata, Picture
+from srcli.imaging.pictures import Metadata, Picture
 from srcli.imaging.profiles import rgb_of, stripped, to_srgb
 
 CMYK = bytes(pyvips.Image.profile_load("cmyk"))
@@ -82,20 +82,16 @@ def test_what_is_srgb_or_means_nothing_changes_no_level(profile, dtype):
 
 
 def test_stripping_takes_metadata_and_keeps_colours():
-    """Every picture is in sRGB with nothing said about it; opacity, timing, loop and notes stay."""
+    """A picture is in sRGB with nothing said about it; opacity and timing stay."""
     metadata = Metadata(icc_profile=ADOBE_RGB, dpi=(90, 90), exif=b"Exif\0\0", text=(("a", "b"),))
     first = Picture(pixels=muted(), alpha=muted(channels=1), metadata=metadata, duration=40)
-    second = Picture(pixels=muted(), duration=70)
-    album = Album(pictures=(first, second), format="PNG", loop=3, notes=("one",))
 
-    bare = stripped(album)
+    bare = stripped(first)
 
-    assert [picture.metadata for picture in bare.pictures] == [Metadata(), Metadata()]
-    np.testing.assert_array_equal(to_srgb(first).pixels, bare.pictures[0].pixels)
-    assert bare.pictures[0].alpha is first.alpha
-    assert bare.pictures[1].pixels is second.pixels
-    assert [picture.duration for picture in bare.pictures] == [40, 70]
-    assert (bare.format, bare.loop, bare.notes) == ("PNG", 3, ("one",))
+    assert bare.metadata == Metadata()
+    np.testing.assert_array_equal(to_srgb(first).pixels, bare.pixels)
+    assert bare.alpha is first.alpha
+    assert bare.duration == 40
 
 
 def test_the_black_of_a_press_becomes_the_black_of_a_screen():

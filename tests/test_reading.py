@@ -157,10 +157,12 @@ def test_cmyk_without_a_sound_profile_is_converted_plainly(embedded, reason):
 
 
 def test_lab_is_converted():
-    """CIELAB becomes the sRGB that looks the same, which is noted."""
-    lab = Image.new("LAB", (8, 8), (160, 128 + 20, 128 - 30))
+    """CIELAB becomes the sRGB that looks the same, which is noted; it is turned once."""
+    lab = Image.new("LAB", (8, 4), (160, 128 + 20, 128 - 30))
 
-    album = read_album(NAME, as_bytes(lab, "TIFF"))
+    album = read_album(NAME, as_bytes(lab, "TIFF", exif=exif_block(6)))
+
+    assert album.pictures[0].pixels.shape == (8, 4, 3)
 
     found = lab_like_print(album.pictures[0].pixels, SRGB)[0, 0]
     np.testing.assert_allclose(found, (160 * 100 / 255, 20, -30), atol=1)

@@ -25,7 +25,7 @@ from reading_files import SRGB
 
 from srcli.imaging import exif, images
 from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, SHORT, Layout
-from srcli.imaging.images import Album, read_album
+from srcli.imaging.images import read_album
 
 
 @ORDERS
@@ -163,7 +163,7 @@ def test_damaged_exif_never_costs_the_picture(data):
 
     file, _ = encoded(picture, data.draw(st.sampled_from(FORMATS)))
 
-    images.without_location(Album(pictures=(picture,)))
+    images.without_location(picture.metadata)
     assert read_album(Path("a"), file.getvalue()).pictures[0].width == 4
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,10 @@ def test_the_place_can_be_left_out_alone(name):
     iptc = CAPTION + b"\x1c\x02\x5a\0\x06Orplid"
     exif = block(place={0x1D: text("2019:06:14")}, main={0x2BC: (1, data), 0x83BB: (7, iptc)})
     words = (("GPSLatitude", "48,30N"), ("Location", "Orplid"))
-    album = Album(pictures=(pictured(exif=exif, xmp=data, text=words, iptc=iptc),))
+    given = pictured(exif=exif, xmp=data, text=words, iptc=iptc)
 
-    bare = images.without_location(album)
-    file, _ = encoded(bare.pictures[0], name)
+    bare = replace(given, metadata=images.without_location(given.metadata))
+    file, _ = encoded(bare, name)
 
     main, parts = parsed(file)
     assert (parts[GPS], GPS in main) == ({}, False)
@@ -62,8 +63,8 @@ def test_the_place_can_be_left_out_alone(name):
         struct.pack("<6I", 48, 1, 30, 1, 0, 1),
     ):
         assert secret not in file.getvalue()
-    assert b'xmp:Rating="4"' in bare.pictures[0].metadata.xmp
-    assert bare.pictures[0].metadata.iptc == CAPTION
+    assert b'xmp:Rating="4"' in bare.metadata.xmp
+    assert bare.metadata.iptc == CAPTION
 
 
 @pytest.mark.parametrize("given_exif", [None, block()], ids=["bare", "exif"])

@@ -90,13 +90,8 @@ def coding_of(image: ImageFile.ImageFile, stream: BinaryIO) -> Coding:
 def jpeg_quality(table: Sequence[int]) -> int | None:
     """Estimate the quality of a JPEG on libjpeg's scale from its quantisation table of luma.
 
-    The answer is the quality whose table, as libjpeg makes it, is
-    nearest: the least sum of squared differences of logarithms, so that 2 for 1 counts as much
-    as 20 for 10. For tables of libjpeg that is the quality itself, as no two of the hundred are
-    alike; for those of other encoders, the one whose steps are as coarse on the whole.
-
-    Returns:
-        1 to 100; None where it is no table: not 64 steps, or one that is not positive.
+    It is that whose table, as libjpeg makes it, is nearest: the least sum of squared differences
+    of logarithms, so that 2 for 1 counts as much as 20 for 10. None: it is no table.
 
     Example:
         >>> jpeg_quality([1] * 64), jpeg_quality([8] * 64), jpeg_quality([0] * 64)
@@ -131,14 +126,9 @@ def _is_lossless(stream: BinaryIO) -> bool:
 
 
 def behind_jpeg(stream: BinaryIO, start: int) -> bytes | None:
-    """Return the beginning of what follows the end mark of a JPEG, without padding.
+    """Return the beginning of what follows the end mark of a JPEG; ``None`` where that is missing.
 
-    Args:
-        stream: The file; its position is lost.
-        start: Where its first scan begins. There may be end marks of thumbnails before.
-
-    Returns:
-        Nothing where it ends there; ``None`` where it has no end mark.
+    Before ``start``, where its first scan begins, there may be end marks of thumbnails.
     """
     stream.seek(start)
     last = b""

@@ -23,7 +23,7 @@ from srcli.imaging.exif import without_location as exif_without_location
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.ifd import MAIN, Directory
 from srcli.imaging.metadata import IPTC_RESOURCE, dpi_of, whole_records
-from srcli.imaging.pictures import Album, Metadata, Picture
+from srcli.imaging.pictures import Metadata, Picture
 from srcli.imaging.xmp import fitted_xmp, is_place, split
 from srcli.imaging.xmp import without_location as xmp_without_location
 
@@ -205,20 +205,11 @@ def _words_of(comment: bytes) -> str:
         return comment.decode("latin-1")
 
 
-def without_location(album: Album) -> Album:
-    """Take out of an album's metadata where its pictures were taken, and leave the rest.
+def without_location(found: Metadata) -> Metadata:
+    """Take out of metadata where a picture was taken, and leave the rest.
 
     EXIF or XMP that cannot be understood, and so may hold anything, goes whole.
     """
-    pictures = tuple(
-        replace(picture, metadata=metadata_without_location(picture.metadata))
-        for picture in album.pictures
-    )
-    return replace(album, pictures=pictures)
-
-
-def metadata_without_location(found: Metadata) -> Metadata:
-    """Take out of metadata where a picture was taken, as :func:`without_location` does."""
     exif = None if found.exif is None else exif_without_location(found.exif)
     packet = None if found.xmp is None else xmp_without_location(found.xmp)
     text = tuple((key, value) for key, value in found.text if not is_place(key))

@@ -7,7 +7,7 @@ next one, ``profiles`` the colours, ``reading`` and ``writing`` the rest.
 """
 
 from srcli.imaging.coding import Header, Scan
-from srcli.imaging.embedding import metadata_without_location, without_location
+from srcli.imaging.embedding import without_location
 from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, streams
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture, eight_bits
@@ -32,7 +32,6 @@ __all__ = [
     "files_in",
     "format_of",
     "from_pillow",
-    "metadata_without_location",
     "read",
     "read_album",
     "read_header",

@@ -38,14 +38,10 @@ _UNREAD: Final = (
     (b"8BPS", "a Photoshop document"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
-    (b"II\xbc", "a JPEG XR file"),
     (b"v/1\1", "an OpenEXR file"),
     (b"#?R", "a Radiance HDR file"),
     (b"gimp xcf ", "a file of GIMP"),
-    (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", "a PNG as it is packed for iPhones"),
     (b"P7\n", "a PAM file"),
-    (b"PF\n", "a PFM file"),
-    (b"Pf\n", "a PFM file"),
 )
 """How other pictures begin that are not read, and what they are."""
 

@@ -40,9 +40,6 @@ from srcli.imaging.vips import decoded
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
 
-_CLEAN_APERTURE: Final = b"\0\0\0\x28clap"
-"""How a box begins that says what of an AVIF is to be seen, which Pillow does not ask for."""
-
 _NO_END: Final = "its end mark is missing; every pixel is there"
 
 _CUT_GIF: Final = "it has no end mark: frames may be missing"
@@ -84,7 +81,7 @@ class PillowFile:
             said.load()
             if block := exif_block(said.info):
                 said.info.setdefault("exif", block)  # where Pillow does not look for it
-            said.info["loop"] = image.info.get("loop")
+            said.info["loop"] = int.from_bytes((self.chunks.find(b"acTL") or b"")[4:8])
             if getattr(image, "default_image", False):
                 self.count -= 1
                 notes["the picture that stands in for the animation is left out"] = None
@@ -213,8 +210,6 @@ class PillowFile:
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
         parts = left_behind(self.image, further, boxes)
-        if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
-            parts.append("its clean aperture: all of it is shown")
         parts += [f"data of {name}" for name in sorted(self._applications)]
         parts += parts_beside(self._content()) if boxed else []
         parts += self.chunks.unknown if self.chunks else []
@@ -222,8 +217,6 @@ class PillowFile:
             self.notes[_NO_END if self.format != "GIF" else _CUT_GIF] = None
         elif self.behind and not (self.format == "JPEG" and parts):  # it may be what is named
             parts.append("data behind its end mark")
-        if self.format == "BMP" and self._content(74)[70:] == b"DEBM":
-            parts.append("an ICC profile")
         if parts:
             self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from srcli.imaging.colour import hdr_of
-from srcli.imaging.pictures import Album, Levels, Metadata, Picture, rounded
+from srcli.imaging.pictures import Levels, Metadata, Picture, rounded
 from srcli.imaging.vips import vips
 
 _INTENT: Final = ImageCms.Intent.RELATIVE_COLORIMETRIC
@@ -59,16 +59,9 @@ def to_srgb(picture: Picture) -> Picture:
     return replace(picture, pixels=convert(picture.pixels, profile), metadata=metadata)
 
 
-def stripped(album: Album) -> Album:
-    """Take the metadata off an album without changing what its colours look like.
-
-    Every picture becomes sRGB, and nothing is said about it; timing and notes stay.
-    """
-    bare = (
-        replace(to_srgb(picture), metadata=bare_metadata(picture.metadata))
-        for picture in album.pictures
-    )
-    return replace(album, pictures=tuple(bare))
+def stripped(picture: Picture) -> Picture:
+    """Take the metadata off a picture without changing what its colours look like: in sRGB."""
+    return replace(to_srgb(picture), metadata=bare_metadata(picture.metadata))
 
 
 def bare_metadata(found: Metadata) -> Metadata:

@@ -90,19 +90,13 @@ def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS)
 def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Album:
     """Decode an image file: its picture, the frames of its animation, or its pages.
 
-    PNG, TIFF and PPM of 16 bits keep them, in grey, colour and transparency; the other formats
-    are decoded to 8 bits, and so is CMYK. Frames are composed: each is what is to be
-    seen. Of a phone's JPEG of several pictures the first is read, of a TIFF all pages but
-    reduced copies and masks, of an animated PNG not the picture that stands in for it.
+    Of a phone's JPEG of several pictures the first is read, of a TIFF all pages but reduced
+    copies and masks. All are turned upright as their EXIF says.
 
     Args:
         path: An image file, or what messages are to call ``data``.
         data: The file's bytes where it lies in an archive; None: read ``path``.
         max_pixels: Most pixels that are decoded, of all frames or pages together, at least 1.
-
-    Returns:
-        The pictures, turned upright as their EXIF says; of an animation all of one size and
-        kind. ``loop`` counts how often it plays in all, whatever the format counts.
 
     Raises:
         ImageError: If the file is missing, unreadable, damaged, too large or no image; it
@@ -151,23 +145,16 @@ def read_size(path: Path, data: bytes | None = None) -> tuple[int, int]:
 def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
     """Open a still picture so that its rows come as they are decoded, in little memory.
 
-    For pictures that are too large to be held. PNG, TIFF, JPEG and PPM can be read so, grey or
-    RGB, of 8 or 16 bits: one upright picture without transparency, not interlaced, not in
-    planes, not inverted, no palette, no CMYK. The first rows are decoded to see whether it
-    goes. A progressive JPEG's coefficients are held, 2 to 6 bytes a pixel.
-
-    Args:
-        path: An image file.
-        max_pixels: Most pixels that are decoded, at least 1.
+    For pictures that are too large to be held. PNG, TIFF and JPEG can be read so, grey or RGB: one
+    upright picture without transparency, not interlaced, not in planes, not inverted. The first
+    rows are decoded to see whether it goes.
 
     Yields:
         The picture that :func:`read` would return, by bands; None where a file is of another
-        kind, or something is the matter with it that :func:`read` can tell better: then
-        nothing has been taken from it.
+        kind, or something is the matter with it that :func:`read` can tell better.
 
     Raises:
-        ImageError: If the file is missing, unreadable, too large or no image. If it is
-            damaged, at once or when its rows come to that.
+        ImageError: As :func:`read_album`; if it is damaged, perhaps when its rows come to that.
     """
     if is_pipe(path):
         yield None
@@ -202,14 +189,9 @@ def _reported(path: Path, rows: Iterator[Levels]) -> Iterator[Levels]:
 
 
 def from_pillow(image: Image.Image) -> Picture:
-    """Make a picture of an image that a program already has.
+    """Make a picture of an image that a program already has, which is not changed.
 
-    Args:
-        image: Of any mode that files have. Its EXIF and the like are taken from its ``info``;
-            of several frames it is the current one. It is not changed.
-
-    Returns:
-        The picture, turned upright as its EXIF says. CMYK and CIELAB become sRGB.
+    Its EXIF and the like are taken from its ``info``; of several frames it is the current one.
 
     Raises:
         ImageError: If its mode has no range of levels (floating point), or its levels are

@@ -25,7 +25,7 @@ from srcli.imaging.metadata import (
 )
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import Page, pages_of
-from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, upright
+from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, rounded, upright
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
 
@@ -137,7 +137,7 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
         opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
     if page.photometric == pages.CMYK:
         pixels = _rgb_of_inks(page, pixels[..., :4], notes)
-        opacity = None if opacity is None else _eight(opacity)
+        opacity = None if opacity is None else rounded(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
     return np.ascontiguousarray(pixels[..., : page.channels]), opacity
@@ -156,7 +156,7 @@ def _check_kind(page: Page) -> None:
 
 def _rgb_of_inks(page: Page, inks: NDArray[Any], notes: dict[str, None]) -> NDArray[np.uint8]:
     """Convert CMYK through the profile of its page."""
-    flat = np.ascontiguousarray(_eight(inks))
+    flat = np.ascontiguousarray(rounded(inks))
     image = Image.frombytes("CMYK", (flat.shape[1], flat.shape[0]), flat.tobytes())
     image.info["icc_profile"] = page.raw(_PROFILE)
     rgb, note = rgb_of(image)
@@ -183,10 +183,6 @@ def _by_pillow(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
         converted, note = rgb_of(image)
         notes[note] = None
         return levels_of(converted)
-
-
-def _eight(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 # ---- metadata -----------------------------------------------------------------------------

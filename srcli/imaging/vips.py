@@ -26,17 +26,11 @@ def vips() -> Any:  # noqa: ANN401 - a module without types
     return pyvips
 
 
-def decoded(loader: str, data: bytes, size: tuple[int, int], **options: str | int) -> NDArray[Any]:
+def decoded(loader: str, data: bytes, size: tuple[int, int], **options: int) -> NDArray[Any]:
     """Decode a file with one of libvips' loaders.
 
-    Args:
-        loader: Such as ``pngload_buffer``.
-        data: Of the whole file.
-        size: Width and height that its header states; the loader may have turned it.
-        options: For the loader.
-
-    Returns:
-        ``HxWxC``, of the type that the file stores; writable.
+    ``size`` is what its header states; the loader may have turned it. What is returned is
+    ``HxWxC``, of the type that the file stores, and writable.
 
     Raises:
         OSError: If it is damaged.
@@ -61,8 +55,8 @@ def decoded_bands(
     Args:
         loader: What libvips calls its decoder: ``jpegload``, ``pngload``, ``tiffload``.
         stream: The file itself, open; its position is lost.
-        shape: Height, width and channels that it is known to have.
-        bits: 8 or 16, as its pixel values are known to have.
+        shape: Height, width and channels that it is known to have, as ``bits``.
+        bits: 8 or 16.
         rows: Of each band, but perhaps the last; of whole tiles where there are any.
 
     Raises:

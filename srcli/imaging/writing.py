@@ -1,6 +1,5 @@
 """Image files out: pictures to files that appear whole or not at all."""
 
-import errno
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,19 +37,15 @@ def write_album(
 ) -> tuple[str, ...]:
     """Encode all pictures of an album into a file that appears whole or not at all.
 
-    What the format cannot hold is adapted: transparency is laid over white (GIF: made on or
-    off), colours become a palette of 255 for GIF, 16 bits are rounded to the nearest of 8,
-    colours are converted to sRGB where their profile cannot be stored. The same album gives
-    the same bytes every time, but for an animated AVIF, which holds when it was written.
+    The same album gives the same bytes every time, but for an animated AVIF, which holds when it
+    was written.
 
     Args:
-        album: What to write.
+        album: What to write; what the format cannot hold is adapted.
         path: Where; its suffix names the format. An existing file is replaced.
-        quality: 0 to 100 for the lossy formats: JPEG (always without chroma subsampling),
-            WebP, AVIF.
+        quality: 0 to 100 for JPEG (always without chroma subsampling), WebP, AVIF.
         lossless: Encode WebP without loss, and AVIF at its best, which is within a few levels.
             What was lossless WebP is encoded so in any case.
-            PNG, TIFF, BMP and PPM never lose anything; JPEG and GIF always may.
 
     Returns:
         What the format could not hold, a short line each.
@@ -76,22 +71,17 @@ def write_rows(
     """Encode one picture while it comes, into a file that appears whole or not at all.
 
     The file is the one that :func:`write_album` writes of the whole picture, byte for byte,
-    however the picture was cut; 64 MB of memory at most are needed besides the band. What is not
-    said here is as for :func:`write_album`.
+    however the picture was cut; 64 MB of memory at most are needed besides the band.
 
     Args:
         bands: Parts of the picture as wide as the whole, from top to bottom, with the same
             channels, depth and metadata, ``height`` rows together. It is gone through in this
-            thread; at most one band is held while the next one is asked for, and what it holds
-            is not read again.
+            thread; what a band holds is not read again once the next one is asked for.
         path: Where; its suffix names a format of which :func:`streams` is true, and that holds
             so many pixels (:func:`check_size`).
         height: Rows of the whole picture.
-        quality: For JPEG.
+        quality: As for :func:`write_album`, and so what is returned and raised.
         lossless: What JPEG is not, which is said.
-
-    Raises:
-        OutputError: As :func:`write_album`, and where going through the bands fails.
     """
     with _named(one_line(str(path))):
         name = FORMAT_BY_SUFFIX[path.suffix.lower()]
@@ -113,9 +103,8 @@ def write_stream(
 ) -> tuple[str, ...]:
     """Encode all pictures of an album into a stream, such as standard output.
 
-    Nothing is written before everything is encoded. The stream need not be seekable; it is
-    flushed and stays open. ``format`` is Pillow's name of one that is written here; what is not
-    said here is as for :func:`write_album`.
+    Nothing is written before everything is encoded; the stream stays open. ``format`` is Pillow's
+    name; what is not said here is as for :func:`write_album`.
     """
     where = one_line(str(getattr(stream, "name", "stream")))
     with _named(where):
@@ -155,17 +144,6 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-_WRITE_PROBLEMS: Final = {
-    errno.ENOSPC: "the disk is full; free some space or choose another folder",
-    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
-    errno.EACCES: "no permission to write there; choose another folder",
-    errno.EPERM: "no permission to write there; choose another folder",
-    errno.EROFS: "the disk is read-only; choose another folder",
-    errno.ENAMETOOLONG: "the file name is too long; shorten it",
-    errno.EPIPE: "its reader has gone; check the command behind the pipe",
-}
-
-
 @contextmanager
 def _named(where: str) -> Iterator[None]:
     """Report whatever encoders raise as one ``OutputError`` of one line."""
@@ -177,8 +155,7 @@ def _named(where: str) -> Iterator[None]:
         elif isinstance(error, MemoryError):
             problem = "encoding it does not fit into memory; write BMP or PPM"
         elif isinstance(error, OSError) and error.errno is not None:
-            other = f"cannot be written ({reason(error)}); choose another folder"
-            problem = _WRITE_PROBLEMS.get(error.errno, other)
+            problem = f"cannot be written ({reason(error)}); choose another folder"
         else:
             problem = f"cannot be encoded ({reason(error)}); choose another format"
         raise OutputError(f"{where}: {problem}") from error

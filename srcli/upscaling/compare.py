@@ -173,7 +173,7 @@ def _window(path: Path, rows: Span, columns: Span, max_pixels: int) -> Picture:
             window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
             alpha = None if whole.alpha is None else whole.alpha[window]
             part = replace(whole, pixels=whole.pixels[window], alpha=alpha)
-    return images.stripped(Album(pictures=(over_white(part),))).pictures[0]
+    return images.stripped(over_white(part))
 
 
 def _rows(bands: Iterable[Levels], rows: Span, columns: Span) -> Levels:

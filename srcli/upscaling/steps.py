@@ -118,8 +118,8 @@ class Steps:
             work.data = None if self.config.size is None else data
             source = images.read_album(path, data, max_pixels=self.config.max_pixels)
             if self.config.metadata != "keep":
-                strip = self.config.metadata == "strip"
-                source = images.stripped(source) if strip else images.without_location(source)
+                change = images.stripped if self.config.metadata == "strip" else _without_location
+                source = replace(source, pictures=tuple(map(change, source.pictures)))
             work.bytes = _bytes_of(source)
         if self.config.keep_times and path != STREAM:
             source = _dated(source, path.stat().st_mtime_ns)
@@ -138,7 +138,7 @@ class Steps:
         if scan is None or self.config.metadata == "keep":
             return scan
         if self.config.metadata == "no-location":
-            return replace(scan, metadata=images.metadata_without_location(scan.metadata))
+            return replace(scan, metadata=images.without_location(scan.metadata))
         rows = (_without_metadata(levels, scan.metadata) for levels in scan.rows)
         return replace(scan, rows=rows, metadata=images.bare_metadata(scan.metadata))
 
@@ -366,8 +366,11 @@ def _put(
 
 def _without_metadata(levels: Levels, metadata: Metadata) -> Levels:
     """Convert some rows so that they need no metadata to show their colours."""
-    band = Album(pictures=(Picture(pixels=levels, metadata=metadata),))
-    return images.stripped(band).pictures[0].pixels
+    return images.stripped(Picture(pixels=levels, metadata=metadata)).pixels
+
+
+def _without_location(picture: Picture) -> Picture:
+    return replace(picture, metadata=images.without_location(picture.metadata))
 
 
 def _bytes_of(album: Album) -> int:
