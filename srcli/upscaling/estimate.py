@@ -24,7 +24,7 @@ _OPENVINO: Final = 70 * 10**6
 _SCANNING: Final = 60 * 10**6
 """Bytes that decoding by rows takes: libvips, and the rows that it has at a time."""
 
-_SCANNED_FORMATS: Final = {"JPEG", "PNG", "PPM", "TIFF"}
+_SCANNED_FORMATS: Final = {"JPEG", "PNG", "TIFF"}
 
 
 def estimate(
