@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from srcli.data.degrading import degrade
+from srcli.data.folders import files_in
 from srcli.imaging import images
 from srcli.model import weights
 from srcli.ops.color import dequantize, luma, quantize
@@ -86,7 +87,7 @@ def main() -> None:
     names = {"base": "base", "photo": options.photo}
     settings = Settings(device=options.device)
     nets = {name: Upscaler(model, settings=settings) for name, model in names.items()}
-    paths = images.files_in(options.folder, recursive=False)
+    paths = files_in(options.folder)
     rows: list[Row] = []
     for scale in options.scale or (3, 2):
         pairs = [reduced(path, scale) for path in paths]

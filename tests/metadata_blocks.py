@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srcli.imaging import ifd
 from srcli.imaging.formats import BUILT
-from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, MAIN, SHORT, Layout, laid_out
+from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, MAIN, SHORT, laid_out
 from srcli.imaging.images import Album, Metadata, Picture
 from srcli.imaging.writing import write_stream
 
@@ -16,6 +17,16 @@ FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") if name in B
 ORDERS = pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
 NOTE = bytes(range(256)) * 3
 MAKER_LOST = "TIFF holds no maker's notes of EXIF, whose offsets would go wrong: dropped"
+
+
+class Layout(ifd.Layout):
+    """Makes values of whole numbers as well."""
+
+    def numbers(self, kind, *values):
+        """Make a value of one type."""
+        return kind, struct.pack(
+            f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}", *values
+        )
 
 
 def text(words):

@@ -7,11 +7,12 @@ import zlib
 import numpy as np
 import pytest
 import pyvips
+from metadata_blocks import Layout
 from PIL import PngImagePlugin
 from reading_files import AVIF, HEIGHT, NAME, SRGB, WIDTH, as_bytes, noise, png, tiff
 
 from srcli.errors import ImageError
-from srcli.imaging.ifd import SHORT, Layout, laid_out
+from srcli.imaging.ifd import SHORT, laid_out
 from srcli.imaging.reading import read, read_album, read_header
 
 

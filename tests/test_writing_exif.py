@@ -12,6 +12,7 @@ from metadata_blocks import (
     MAKER_LOST,
     NOTE,
     ORDERS,
+    Layout,
     block,
     encoded,
     parsed,
@@ -24,7 +25,7 @@ from PIL import ExifTags, Image
 from reading_files import SRGB
 
 from srcli.imaging import exif, images
-from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, SHORT, Layout
+from srcli.imaging.ifd import EXIF, GPS, INTEROP, LONG, SHORT
 from srcli.imaging.images import read_album
 
 

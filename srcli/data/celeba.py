@@ -9,10 +9,9 @@ from pathlib import Path
 
 from srcli.data.choices import DATASETS
 from srcli.data.downloads import PAGES
-from srcli.data.folders import Files
+from srcli.data.folders import Files, files_in
 from srcli.errors import DataError, ImageError
 from srcli.files import is_file, is_folder, one_line, reason
-from srcli.imaging import images
 
 __all__ = ["IMAGES", "CelebA"]
 
@@ -56,7 +55,7 @@ class CelebA(Files):
     ) -> None:
         holder = root / "img_align_celeba"
         self._zip: zipfile.ZipFile | None = None
-        files = images.files_in(holder, recursive=False) if is_folder(holder) else []
+        files = files_in(holder) if is_folder(holder) else []
         self._members = {path.name: path.name for path in files}
         """An image's name, and what it is called in the archive."""
         archive = root / "img_align_celeba.zip"

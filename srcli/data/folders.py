@@ -11,12 +11,25 @@ from srcli.data.choices import DATASETS
 from srcli.errors import DataError, ImageError
 from srcli.files import is_file, is_folder, is_there, one_line
 from srcli.imaging import images
+from srcli.imaging.formats import FOUND_SUFFIXES
 from srcli.ops.spans import PATCH
 
-__all__ = ["Files", "Folder", "Pairs", "lr_image"]
+__all__ = ["Files", "Folder", "Pairs", "files_in", "lr_image"]
 
 _DRAWN = {"curves.png", "samples.png"}
 """Pictures of a run directory."""
+
+
+def files_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the images of a folder, and below it, sorted by path; nothing hidden."""
+    found = folder.rglob("*") if recursive else folder.glob("*")
+    return sorted(
+        path
+        for path in found
+        if path.suffix.lower() in FOUND_SUFFIXES
+        and is_file(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 class Files:
@@ -65,7 +78,7 @@ class Folder(Files):
         super().__init__(
             [
                 file
-                for file in images.files_in(path, recursive=recursive)
+                for file in files_in(path, recursive=recursive)
                 if file.name not in _DRAWN or not is_file(file.with_name("log.csv"))
             ]
         )
@@ -96,7 +109,7 @@ class Pairs(Folder):
                     f"{option} {shown} has HR and {has}, but no LR images for --scale {scale:g}: "
                     f"give other factors, or {shown}/HR, whose LR is made here"
                 )
-            files = images.files_in(path / f"LRx{scale:g}", recursive=False)
+            files = files_in(path / f"LRx{scale:g}")
             lows = {file.stem: file for file in files}
             self._lows[scale] = []
             for high in self._files:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from srcli.data.degrading import degrade
-from srcli.data.folders import lr_image
+from srcli.data.folders import files_in, lr_image
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
 from srcli.data.pool import open_pool
@@ -95,7 +95,7 @@ def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
 
 def _listed(folder: Path, advice: str) -> list[Path]:
     """List the images of a folder."""
-    found = images.files_in(folder, recursive=False) if folder.is_dir() else []
+    found = files_in(folder) if folder.is_dir() else []
     if not found:
         problem = "holds no image" if folder.is_dir() else "is not a folder of images"
         raise DataError(f"{folder} {problem}; {advice}")

@@ -11,7 +11,6 @@ from typing import Final
 from PIL import Image, PngImagePlugin, features
 
 from srcli.errors import is_installed
-from srcli.files import is_file
 
 PillowImage = Image.Image
 """What Pillow calls an image."""
@@ -105,7 +104,6 @@ FORMAT_BY_SUFFIX: Final = {suffix: name for name in BUILT for suffix in FORMATS[
 READABLE_SUFFIXES: Final = frozenset(FORMAT_BY_SUFFIX)
 """The suffixes of what is read and written, in lower case."""
 
-
 EXTRAS: Final = {".heic": "heic", ".heif": "heic", ".hif": "heic", ".jxl": "jxl"}
 """Suffixes of what is read where a package is installed, and the extra of srcli that brings it."""
 
@@ -131,13 +129,7 @@ LEFT_OUT_SUFFIXES: Final = (
 
 
 def format_of(path: Path) -> str | None:
-    """Name the format that a file of this name is written in.
-
-    Args:
-        path: Any path; only its suffix counts, in either case.
-
-    Returns:
-        Pillow's name of the format, or ``None`` where nothing is written under this suffix.
+    """Name the format that a file of this name is written in, if any.
 
     Example:
         >>> format_of(Path("photo.JPG")), format_of(Path("photo.doc"))
@@ -149,26 +141,6 @@ def format_of(path: Path) -> str | None:
 def streams(name: str) -> bool:
     """Whether stills of a format are written as their rows come, whatever their size."""
     return FORMATS[name].rows
-
-
-def files_in(folder: Path, *, recursive: bool) -> list[Path]:
-    """List the images of a folder, sorted by path; hidden files and folders are left out.
-
-    Args:
-        folder: Where to look.
-        recursive: Whether to look below its first level too.
-
-    Returns:
-        Paths that begin with ``folder``.
-    """
-    found = folder.rglob("*") if recursive else folder.glob("*")
-    return sorted(
-        path
-        for path in found
-        if path.suffix.lower() in FOUND_SUFFIXES
-        and is_file(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
 
 
 class PillowSilence:

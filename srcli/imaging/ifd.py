@@ -64,11 +64,6 @@ class Layout:
         self.step = struct.calcsize(self.item) + self.room
         self.first = struct.calcsize(self.counting)
 
-    def numbers(self, kind: int, *values: int) -> tuple[int, bytes]:
-        """Make a value of whole numbers of one type."""
-        code = {SHORT: "H", LONG: "I", LONG8: "Q"}[kind]
-        return kind, struct.pack(f"{self.order}{len(values)}{code}", *values)
-
     def number(self, stream: BinaryIO, place: int, code: str) -> int:
         """Read one number."""
         return int(struct.unpack(code, _read(stream, place, struct.calcsize(code)))[0])
@@ -118,8 +113,7 @@ def walk(
 ) -> tuple[dict[int, list[Entry]], list[Entry]]:
     """Read a directory and those it points at; entries that lead nowhere come second.
 
-    Raises:
-        ValueError: If the first directory is not all there.
+    ValueError if the first directory is not all there.
     """
     end = stream.seek(0, io.SEEK_END)
     found = {MAIN: entries_at(stream, layout, place, MAIN)}
@@ -201,14 +195,9 @@ def laid_out(parts: dict[int, Directory], place: int, layout: Layout, following:
 def add_tags(stream: BinaryIO, link: int | None, parts: dict[int, Directory]) -> int:
     """Add tags to a directory of a TIFF or an EXIF block; the new one is put at its end.
 
-    Args:
-        stream: The TIFF, open for reading and writing; what it holds stays where it is.
-        link: Where the offset of the directory stands; None: that of the first one.
-        parts: What to add to the directory (0), and directories that it is to point at. A tag
-            without bytes is taken out.
-
-    Returns:
-        Where the offset of the next directory stands.
+    ``link`` is where the offset of the directory stands, None: that of the first one. ``parts``
+    are what to add to it (0), a tag without bytes being taken out, and directories that it is to
+    point at. What is returned is where the offset of the next directory stands.
     """
     layout = layout_of(stream)
     link = layout.link if link is None else link

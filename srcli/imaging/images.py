@@ -1,14 +1,8 @@
-"""Image files in and out: the one face of the modules that know codecs.
-
-Whatever a file holds (a palette, CMYK, sixteen bits, frames, an orientation in its EXIF) becomes
-upright pictures: grey or RGB integers, with transparency and metadata beside them. ``formats``
-knows what the formats can hold, ``metadata`` what was in a file, ``embedding`` what goes into the
-next one, ``profiles`` the colours, ``reading`` and ``writing`` the rest.
-"""
+"""Image files in and out: the one face of the modules that know codecs."""
 
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.embedding import without_location
-from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, files_in, format_of, streams
+from srcli.imaging.formats import READABLE_SUFFIXES, PillowImage, format_of, streams
 from srcli.imaging.opening import MAX_PIXELS
 from srcli.imaging.pictures import Album, Coding, Levels, Metadata, Picture, eight_bits
 from srcli.imaging.profiles import bare_metadata, stripped
@@ -29,7 +23,6 @@ __all__ = [
     "bare_metadata",
     "check_size",
     "eight_bits",
-    "files_in",
     "format_of",
     "from_pillow",
     "read",
