@@ -34,12 +34,9 @@ _UNTURNED: Final = {6: 8, 8: 6}
 
 
 def levels_of(image: Image.Image, orientation: int = 1) -> tuple[Levels, Levels | None]:
-    """Split a decoded image into its pixels and its opacity, if any, turned upright.
+    """Split a decoded image, strip by strip, into its pixels and its opacity, turned upright.
 
-    It is converted strip by strip, so that a second copy of it is never whole.
-
-    Raises:
-        ImageError: If its mode has no range of levels, or they are outside of 16 bits.
+    ImageError if its mode has no range of levels, or they are outside of 16 bits.
     """
     target = _target_of(image)
     dtype = np.uint16 if target.startswith("I") else np.uint8
@@ -99,15 +96,7 @@ def behind_ppm(image: ImageFile.ImageFile, data: bytes) -> bytes:
 
 
 def ppm_levels(image: ImageFile.ImageFile, data: bytes) -> Levels:
-    """Decode a deep PPM (netpbm.sourceforge.net/doc).
-
-    Returns:
-        ``HxWx3``, ``uint16``, 65535 where white is.
-
-    Raises:
-        EOFError: If the end is missing.
-        ValueError: If something else than a number stands there.
-    """
+    """Decode a deep PPM (netpbm.sourceforge.net/doc): ``HxWx3``, 65535 where white is."""
     shape = (image.height, image.width, 3)
     count = math.prod(shape)
     tile = image.tile[0]

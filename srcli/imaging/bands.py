@@ -32,7 +32,6 @@ class Rows:
 
         Args:
             bands: Full-width parts of the picture from top to bottom, of one kind, at least one.
-                What they hold is not read any more once the next one is asked for.
             height: Rows of the whole picture.
             fit: What to make of each band; pixel by pixel, so that the cuts do not matter.
         """

@@ -114,11 +114,7 @@ def _walk(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def png_frames(stream: IO[bytes], chunks: Chunks) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """Take an animated PNG apart, but for a picture that stands in for it.
-
-    Yields:
-        The numbers of a frame's ``fcTL`` (PNG 3, 11.3.6.2), and a still PNG of the frame alone.
-    """
+    """Take an animated PNG apart: what ``fcTL`` says of a frame (PNG 3, 11.3.6.2), and a still."""
     head = (chunks.find(b"IHDR") or b"")[8:]
     shared = [each for each in chunks.others if each[0] in {b"PLTE", b"tRNS"}]
     control, pixels = b"", b""

@@ -141,11 +141,7 @@ def behind_jpeg(stream: BinaryIO, start: int) -> bytes | None:
 
 
 def gif_blocks(data: bytes) -> tuple[list[bytes], bytes | None]:
-    """Go through a GIF (GIF89a, 15 to 27).
-
-    Returns:
-        Its extensions and frames; what follows the end mark, ``None`` where that is missing.
-    """
+    """List the extensions and frames of a GIF (GIF89a, 15 to 27), and what follows its end mark."""
     blocks, place = [], 13 + palette_bytes(data[10])
     try:
         while data[place] != ord(";"):

@@ -94,11 +94,7 @@ def from_code_points(primaries: int, transfer: int, channels: int) -> bytes | No
 
 
 def nclx_in(start: bytes) -> bytes:
-    """Find the primaries and the transfer in the boxes of an AVIF or HEIF (ISO 14496-12).
-
-    Returns:
-        A byte for each, as cICP has them; nothing where they are not said.
-    """
+    """Find primaries and transfer, as cICP has them, in boxes of AVIF or HEIF (ISO 14496-12)."""
     box = start.partition(b"colrnclx")[2][:4]
     return box[1::2] if len(box) == 4 else b""
 

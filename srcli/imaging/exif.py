@@ -76,16 +76,13 @@ def directories_of(
     """Load what describes a picture, without what was true of the old file alone.
 
     Args:
-        stream: A TIFF, or an EXIF block without its name; it can be sought.
+        stream: A TIFF, or an EXIF block without its name; ValueError if it cannot be understood.
         place: Where the directory is; None: the first one.
         order: The byte order to load values in, ``<`` or ``>``; None: their own.
 
     Returns:
-        Directories by the tags that point at them, 0 for the first, without maker's notes,
-        damaged entries and empty directories; their byte order; whether there is such a note.
-
-    Raises:
-        ValueError: If it cannot be understood.
+        Directories by the tags that point at them, 0 for the first, without maker's notes and
+        damaged entries; their byte order; whether there is such a note.
     """
     layout, first = first_of(stream)
     found, bad = walk(stream, layout, first if place is None else place)
@@ -106,11 +103,9 @@ def _block(parts: dict[int, Directory], order: str) -> bytes:
 
 
 def block_of(stream: BinaryIO, place: int) -> tuple[bytes | None, bool]:
-    """Make an EXIF block of what a directory of a TIFF says about its picture.
+    """Make an EXIF block of what a directory of a TIFF says about its picture, if anything.
 
-    Returns:
-        A block that begins with ``Exif``, None where nothing is left, or nothing can be
-        understood; and whether a maker's note, whose offsets were those of the file, is left out.
+    Second comes whether a maker's note, whose offsets were those of the file, is left out.
     """
     try:
         parts, order, noted = directories_of(stream, place)
@@ -141,11 +136,7 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
 
 
 def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
-    """Leave out the largest values of a sound block, maker's notes first, until it fits.
-
-    Returns:
-        The block, None where nothing fits, and the names of what was left out.
-    """
+    """Leave out the largest values of a sound block, maker's notes first; give their names too."""
     parts, order, noted = directories_of(io.BytesIO(block.removeprefix(PREFIX)))
     names = ["maker's notes"] if noted else []
     values = [
@@ -278,15 +269,10 @@ class _Block:
 
 
 def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None, tuple[str, ...]]:
-    """Change in a picture's EXIF what speaks of its pixels, where it stands.
+    """Change in a picture's EXIF what speaks of its pixels, where it stands; name what is lost.
 
     The orientation becomes 1 (``upright``) or goes, sizes and places follow, the thumbnail goes.
-
-    Returns:
-        The block, or None where there is none; and what was lost, a line each.
-
-    Raises:
-        ValueError: If it is damaged, as are OverflowError and struct.error.
+    If it is damaged, that is a ValueError, OverflowError or struct.error.
     """
     if picture.metadata.exif is None:
         return None, ()
@@ -313,8 +299,7 @@ def fitted_exif(picture: Picture, *, upright: bool = True) -> tuple[bytes | None
 def without_location(block: bytes) -> bytes | None:
     """Take the GPS directory out of an EXIF block, and blank what it and XMP or IPTC there held.
 
-    Returns:
-        The block; None where it cannot be understood, for then it may hold anything.
+    None where it cannot be understood, for then it may hold anything.
     """
     try:
         found = _Block(block)

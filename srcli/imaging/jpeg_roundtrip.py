@@ -22,11 +22,7 @@ def jpeg_roundtrip(
         pixels: ``(H, W, 3)`` RGB or ``(H, W, 1)`` grey.
         quality: 1..100 on libjpeg's scale.
         phase: Rows and columns, 0..15, between the corner of a 16x16 unit of JPEG's grid and
-            that of the picture. The picture is continued by its edge up to the unit's corner and
-            cut out again. Zero is a whole picture.
-
-    Returns:
-        The decoded pixels, of the same shape.
+            that of the picture, which is continued by its edge up to there and cut out again.
 
     Raises:
         ImageError: If a side is longer than JPEG's 65,500 pixels.

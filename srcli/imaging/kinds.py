@@ -10,8 +10,6 @@ from srcli.files import is_file
 from srcli.imaging.formats import BUILT, EXTRAS, FORMATS, format_of
 from srcli.imaging.pages import RAW, is_tiff, pages_of
 
-__all__ = ["format_at", "kind_of", "registered", "suffix_of_result"]
-
 _START: Final = 40
 """Bytes that tell what a file is."""
 
@@ -47,16 +45,9 @@ _UNREAD: Final = (
 
 
 def kind_of(start: bytes) -> str | None:
-    """Name the kind of a file that Pillow alone does not read.
+    """Tell a HEIC (ISO/IEC 23008-12, 10.2) or JPEG XL (ISO/IEC 18181-2) by its first 40 bytes.
 
-    Args:
-        start: Its first 40 bytes.
-
-    Returns:
-        ``HEIC`` (ISO/IEC 23008-12, 10.2) or ``JPEG XL`` (ISO/IEC 18181-2); ``None``: any other.
-
-    Raises:
-        ImageError: If it is of a kind that is not read.
+    ImageError if it is of a kind that is not read.
     """
     if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx " or start[25:32] == b"ARECOYK":
         raise ImageError(RAW)
@@ -73,8 +64,7 @@ def kind_of(start: bytes) -> str | None:
 def format_at(path: str | Path) -> str | None:
     """Name the format of a file by its first bytes, whatever its name says.
 
-    Args:
-        path: Anything; what is no file is not opened, for a pipe can be read once.
+    What is no file is not opened, for a pipe can be read once.
 
     Returns:
         As :data:`FORMATS` has it, or as :func:`registered` where another package decodes it;
@@ -105,11 +95,7 @@ def format_at(path: str | Path) -> str | None:
 def suffix_of_result(path: Path | None) -> str:
     """Return the suffix of a result whose format nobody has chosen: that of its input.
 
-    Args:
-        path: The input, by its content where its suffix does not say; ``None``: a stream.
-
-    Returns:
-        Of a format that is only read ``.jpg``, of what is no picture ``.png``.
+    Of a format that is only read it is ``.jpg``, of what is no picture, or a stream, ``.png``.
     """
     if path is None or format_of(path) is not None:
         return ".png" if path is None else path.suffix
@@ -124,8 +110,7 @@ def suffix_of_result(path: Path | None) -> str:
 def registered(kind: str) -> str:
     """Make a kind of :func:`kind_of` known to Pillow, and return what Pillow calls it.
 
-    Raises:
-        ImageError: If the package that decodes it is not installed.
+    ImageError if the package that decodes it is not installed.
     """
     try:
         if kind == "HEIC":

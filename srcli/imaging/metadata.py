@@ -65,11 +65,7 @@ def sound(get: Callable[[], _T]) -> _T | None:
 def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Metadata:
     """Collect what is sound of all that an open image says besides its pixels.
 
-    Args:
-        image: An image as Pillow opened it, its file still open; of several frames, the current
-            one.
-        channels: 1 where its pixels are going to be grey, 3 where they are RGB.
-        notes: Takes what has to be left out as broken.
+    ``channels`` is 1 where these are going to be grey, 3 where RGB; ``notes`` takes what is broken.
     """
     info = image.info
     # Of a JPEG that does not say Pillow would make up 72.

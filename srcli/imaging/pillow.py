@@ -41,7 +41,6 @@ _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
 
 _NO_END: Final = "its end mark is missing; every pixel is there"
-
 _CUT_GIF: Final = "it has no end mark: frames may be missing"
 
 _OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS"}

@@ -21,9 +21,7 @@ _FLAGS: Final = ImageCms.Flags.BLACKPOINTCOMPENSATION
 def rgb_of(image: Image.Image) -> tuple[Image.Image, str]:
     """Convert a CMYK or CIELAB image, loaded, to sRGB, through its own profile if that is sound.
 
-    Returns:
-        The image in mode ``RGB``, to be used without a profile, and a line that says what was
-        done.
+    Second comes a line that says what was done.
     """
     if image.mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
@@ -43,10 +41,7 @@ def to_srgb(picture: Picture) -> Picture:
     """Convert a picture from its own profile to sRGB, and drop the profile.
 
     Relative colorimetric with black point compensation. Pixels whose profile is sRGB, up to
-    its rounding, or damaged, stay as they are. Transparency is no colour and stays too.
-
-    Returns:
-        The picture at the same depth, grey or RGB as it was; the same one if it has no profile.
+    its rounding, or damaged, stay as they are, and so does transparency.
     """
     profile = picture.metadata.icc_profile
     if profile is None:

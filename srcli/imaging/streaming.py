@@ -46,13 +46,9 @@ table of quantisation), and how much at the start of the file states its size.""
 def write_by_rows(
     pages: Sequence[Rows], stream: BinaryIO, how: Encoding, metadata: Sequence[Embedded]
 ) -> None:
-    """Encode a still as its rows come, or the pages of a TIFF.
+    """Encode a still as its rows come, or the pages of a TIFF, into an empty file.
 
-    Args:
-        pages: What the format can hold: not deeper, nor transparent where it knows no opacity.
-        stream: An empty file that can be sought.
-        how: What the file is to be, of a format with ``rows``.
-        metadata: What the format stores besides the pixels, of each page.
+    ``pages`` are what the format can hold: not deeper, nor transparent where it knows no opacity.
     """
     if how.format == "PPM":
         _write_ppm(pages[0], stream)

@@ -27,13 +27,9 @@ def vips() -> Any:  # noqa: ANN401 - a module without types
 
 
 def decoded(loader: str, data: bytes, size: tuple[int, int], **options: int) -> NDArray[Any]:
-    """Decode a file with one of libvips' loaders.
+    """Decode a file with one of libvips' loaders: ``HxWxC``, writable; OSError if it is damaged.
 
-    ``size`` is what its header states; the loader may have turned it. What is returned is
-    ``HxWxC``, of the type that the file stores, and writable.
-
-    Raises:
-        OSError: If it is damaged.
+    ``size`` is what its header states; the loader may have turned it.
     """
     if 8 * size[0] * size[1] > _MOST_SAVED * len(data):
         raise OSError(f"{len(data)} bytes cannot hold {size[0]}x{size[1]} pixels")
@@ -55,12 +51,9 @@ def decoded_bands(
     Args:
         loader: What libvips calls its decoder: ``jpegload``, ``pngload``, ``tiffload``.
         stream: The file itself, open; its position is lost.
-        shape: Height, width and channels that it is known to have, as ``bits``.
-        bits: 8 or 16.
+        shape: Height, width and channels that it is known to have.
+        bits: 8 or 16, as its pixel values are known to have.
         rows: Of each band, but perhaps the last; of whole tiles where there are any.
-
-    Raises:
-        OSError: If it is damaged.
     """
     pyvips = vips()
     height, width, _ = shape

@@ -23,11 +23,7 @@ from srcli.imaging.streaming import write_by_rows
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Find out before the work whether a file's format can hold so many pixels.
-
-    Raises:
-        OutputError: If a side exceeds the format's limit.
-    """
+    """Find out before the work whether a file's format can hold so many pixels: OutputError."""
     with _named(one_line(str(path))):
         _check_size(width, height, FORMAT_BY_SUFFIX[path.suffix.lower()])
 
@@ -118,12 +114,10 @@ def write_stream(
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """Hand a picture to Pillow.
+    """Hand a picture to Pillow, with its profile, EXIF, XMP and resolution.
 
-    Returns:
-        An image of mode ``L``, ``LA``, ``RGB``, ``RGBA``, or ``I;16`` for grey of 16 bits
-        without transparency; other levels of 16 bits are rounded to 8. Its ``info`` holds the
-        profile, EXIF, XMP and resolution.
+    Its mode is ``L``, ``LA``, ``RGB``, ``RGBA``, or ``I;16`` for grey of 16 bits without
+    transparency; other levels of 16 bits are rounded to 8.
     """
     image = image_of(picture)
     found = embedded(picture, "PNG").metadata

@@ -164,12 +164,7 @@ def _take_out(*nodes: _Node) -> None:
 
 
 def fitted_xmp(picture: Picture) -> tuple[bytes | None, tuple[str, ...]]:
-    """Make a picture's XMP speak of the pixels that are going to be written.
-
-    Returns:
-        The packet, as it was where nothing had to change, or None; and what was lost, a line
-        each.
-    """
+    """Make a picture's XMP speak of the pixels that are going to be written; name what is lost."""
     packet = picture.metadata.xmp
     if not packet:
         return None, ()
@@ -304,11 +299,7 @@ def without_location(packet: bytes) -> bytes | None:
 
 
 def joined(packet: bytes, extension: bytes) -> bytes:
-    """Put the extension of a JPEG's XMP back into its packet.
-
-    Returns:
-        One packet; the main one alone where either cannot be read.
-    """
+    """Put the extension of a JPEG's XMP back into its packet, if both can be read."""
     try:
         document, more = _parsed(packet), _parsed(extension)
         roots = document.getElementsByTagNameNS(_RDF, "RDF")
@@ -333,13 +324,9 @@ def _declare(element: minidom.Element) -> None:
 def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
     """Divide a packet that is too long for one segment of a JPEG (ISO 16684-3, section 1.1.3.1).
 
-    Args:
-        packet: A packet as :func:`fitted_xmp` gives it.
-        most: Bytes that the main packet may have, and about what a further segment may have.
-
     Returns:
-        The main packet, with the properties that are short attributes, and the contents of the
-        segments that hold the others; None where it cannot be divided.
+        The main packet, of ``most`` bytes, with the properties that are short attributes, and the
+        contents of the segments that hold the others; None where it cannot be divided.
     """
     if len(packet) <= most:
         return packet, ()
