@@ -126,7 +126,7 @@ def stopped(resumable, tmp_path_factory):
     [
         *("--recipe paper", "--scale 4", "--degradation bicubic"),
         *("--model base", "--init-from base", "--output elsewhere"),
-        *("--epochs 1", "--max-time 9m", "--dtype bf16", "--features vgg16.safetensors"),
+        *("--epochs 1", "--dtype bf16", "--features vgg16.safetensors"),
     ],
 )
 def test_an_option_that_would_change_the_run_is_refused(stopped, otherwise):

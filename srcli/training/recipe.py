@@ -114,14 +114,17 @@ def resumed(
     if "model" in given:
         own = {"model": asdict(config.model)}
         given["model"] = _shape(_combined(own, given)["model"], None)
+    # Where steps or epochs say how long, the clock only stops a run.
+    is_timed = config.steps is None and config.epochs is None
+    changeable = CHANGEABLE if is_timed else CHANGEABLE | {"max_seconds"}
     for name, value in given.items():
         before = getattr(config, name)
-        if name not in CHANGEABLE and value != before:
+        if name not in changeable and value != before:
             raise UsageError(
                 f"{option_of(name)} would change the run in {directory}, which was begun with "
                 f"{shown(before)}: give --resume without it, or start another run"
             )
-    return replace(config, **{name: given[name] for name in CHANGEABLE & given.keys()})
+    return replace(config, **{name: given[name] for name in changeable & given.keys()})
 
 
 def _default(datasets: Iterable[str]) -> str:
