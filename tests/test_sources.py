@@ -252,9 +252,12 @@ def write_tar(root, files):
 def test_splits_are_upright_and_joined_in_order(tmp_path):
     """Rows come first, with the right colours; images run on from one split to the next."""
     write_binaries(tmp_path)
+    notices = []
 
-    source = opened("stl10:test,unlabeled,train", tmp_path)
+    source = opened("stl10:test,unlabeled,train", tmp_path, notices.append)
 
+    (notice,) = notices
+    assert notice.startswith("stl10: 6 of the 113,000 images are in ")
     expected = [("test", 0), ("unlabeled", 0), ("unlabeled", 1), ("unlabeled", 2)]
     expected += [("train", 0), ("train", 1)]
     assert keys(source) == [f"stl10/{split}/{place}" for split, place in expected]

@@ -19,6 +19,8 @@ __all__ = ["IMAGES", "STL10"]
 IMAGES = 100_000
 """Images of the unlabelled split."""
 
+_COUNTS = {"unlabeled": IMAGES, "train": 5_000, "test": 8_000}
+
 _SIDE = 96
 _BYTES = 3 * _SIDE**2
 
@@ -54,9 +56,10 @@ class STL10:
                 _unpack(root / "stl10_binary.tar.gz", path, notice)
             self._pixels[split] = _mapped(path)
             self._places += [(split, path, place) for place in range(len(self._pixels[split]))]
-        if not splits and len(self) < IMAGES:
+        whole = sum(_COUNTS[split] for split in self._pixels)
+        if len(self) < whole:
             notice(
-                f"stl10: {len(self):,} of the {IMAGES:,} images are in {one_line(root)}; "
+                f"stl10: {len(self):,} of the {whole:,} images are in {one_line(root)}; "
                 "continuing with these"
             )
 
