@@ -133,7 +133,7 @@ def test_the_options_of_a_run_are_a_recipe(monkeypatch):
     [
         ("lr=5e-4", 5e-4),
         ("scales=[2, 3.5]", (2.0, 3.5)),
-        ("keep-last=4", 4),
+        ("save-every=4", 4),
         ("tensorboard=true", True),
         ("augment=none", "none"),
         ("degradation=blur=0..1,jpeg=40..90", Degradation(blur=(0.0, 1.0), jpeg=(40, 90))),
@@ -288,7 +288,7 @@ def test_a_run_is_resumed_from_before_it_had_some_options():
     newer = "adversarial features patience perceptual spectrum symmetric_share tensorboard valid"
     for name in newer.split():
         del values[name]
-    values |= {"compile": False, "balanced": True}
+    values |= {"compile": False, "balanced": True, "keep_last": 5}
 
     assert TrainConfig.from_json(json.dumps(values)) == TrainConfig.from_json(
         TrainConfig(**LEAST).to_json()

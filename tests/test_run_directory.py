@@ -38,10 +38,10 @@ def row(step, **changes):
     return {"step": step} | PLAIN | changes
 
 
-def save(directory, step, keep_last=2, value=0.0):
+def save(directory, step, value=0.0):
     """Save a checkpoint of one tensor."""
     state = {"net": {"x": torch.full((3,), value)}}
-    directory.save(step, state, {"step": step}, keep_last=keep_last)
+    directory.save(step, state, {"step": step})
 
 
 def test_a_directory_with_a_run_or_weights_is_refused(config, directory):
@@ -77,8 +77,7 @@ def test_an_unfinished_last_line_does_not_count(directory, config):
     assert path.read_text(encoding="utf-8") == COLUMNS + "\n", "cut in its header it is made anew"
 
 
-@pytest.mark.parametrize("keep_last", [1, 2])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(directory, saved_run, keep_last):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(directory, saved_run):
     """It is passed over with a notice; once the run has saved anew, only good ones are kept."""
     save(directory, 4, value=4.0)
     save(directory, 6, value=6.0)
@@ -87,14 +86,14 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(directory, sav
     notices = []
 
     progress, state = directory.load(notices.append)
-    save(directory, 5, keep_last, value=5.0)
+    save(directory, 5, value=5.0)
 
     assert progress == {"step": 4}
     assert state["net"]["x"].tolist() == [4.0] * 3
     (notice,) = notices
     assert notice.startswith("step-00000006.safetensors cannot be read and is passed over: ")
     assert "\n" not in notice
-    assert saved_run(directory.path).steps == [4, 5][-keep_last:]
+    assert saved_run(directory.path).steps == [4, 5]
     assert directory.load(pytest.fail)[0] == {"step": 5}
 
 
@@ -112,7 +111,7 @@ def test_unreadable_images_are_listed(directory, config):
     [
         ("the run directory", (run_directory, "replacing"), lambda run, config: run.begin(config)),
         ("log.csv", (Path, "open"), lambda run, _: run.log(row(1))),
-        ("the checkpoint", (weights, "save_file"), lambda run, _: save(run, 3, keep_last=1)),
+        ("the checkpoint", (weights, "save_file"), lambda run, _: save(run, 3)),
         ("skipped.txt", (run_directory, "replacing"), lambda run, _: run.list_skipped(["x"])),
     ],
     ids=["options", "log", "checkpoint", "skipped"],

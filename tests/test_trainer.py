@@ -14,7 +14,7 @@ from srcli.data.pool import open_pool, split
 from srcli.errors import DeviceError, TrainingError
 from srcli.model import weights
 from srcli.ops.degradation import Degradation
-from srcli.training import trainer
+from srcli.training import run_directory, trainer
 from srcli.training.distributed import ProcessGroup
 from srcli.training.images import TrainingImages, input_and_target, total_steps
 from srcli.training.losses import LOSS_FUNCTIONS
@@ -142,9 +142,10 @@ def test_a_step_is_measured_by_the_run_s_loss_on_its_degradation(options, saved_
     assert saved_run(config.output).header.training["loss"] == loss
 
 
-def test_the_average_follows_closely_at_first(options, saved_run, same):
+def test_the_average_follows_closely_at_first(options, saved_run, same, monkeypatch):
     """Step k keeps (1 + k) / (10 + k) of the average, and never more than the decay asked for."""
-    config = options(steps=5, save_every=1, keep_last=5, ema=0.3)
+    monkeypatch.setattr(run_directory, "_KEPT", 5)
+    config = options(steps=5, save_every=1, ema=0.3)
     train(config)
     states = [weights.read_tensors(p)[1] for p in sorted((config.output / "state").iterdir())]
 
@@ -203,7 +204,7 @@ def test_a_line_is_the_mean_since_the_line_before(options, saved_run, monkeypatc
 
 def test_checkpoints_come_as_often_as_asked(options):
     """Only the newest are kept; the options are there before the first step is reported."""
-    config = options(steps=7, save_every=2, keep_last=2, scales=(2.0, 3.0), loss="mse", seed=3)
+    config = options(steps=7, save_every=2, scales=(2.0, 3.0), loss="mse", seed=3)
     seen = []
 
     def look(progress):

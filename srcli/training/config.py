@@ -41,8 +41,7 @@ _MAX_WORKERS = 1024
 """More would read batches ahead until memory is full."""
 
 CHANGEABLE = frozenset(
-    {"data_dir", "datasets", "device", "keep_last", "patience", "save_every", "tensorboard"}
-    | {"valid", "workers"}
+    {"data_dir", "datasets", "device", "patience", "save_every", "tensorboard", "valid", "workers"}
 )
 """Fields that a resumed run may have otherwise: no step depends on them, nor on where the images
 lie, whose names it knows."""
@@ -58,8 +57,8 @@ _NEWER = frozenset(
 )
 """Fields that older files of options may lack: their default is what was done before."""
 
-_GONE = {"balanced": True, "compile": False}
-"""Fields that older files of options may have: what is done now is this value."""
+_GONE = {"balanced": True, "compile": False, "keep_last": None}
+"""Fields that older files of options may have: with these values (None: any) no step changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +190,6 @@ class TrainConfig:
     save_every: int = 500
     """Steps between checkpoints."""
 
-    keep_last: int = 2
-    """Checkpoints that are kept."""
-
     init_from: Path | None = None
     """Weights to start from, a shipped name or a file; none: random ones."""
 
@@ -214,7 +210,7 @@ class TrainConfig:
         self._check_images()
         self._check_length()
         counts = ["batch_size", "processes", "steps", "limit", "eval_every", "eval_images"]
-        counts += ["patience", "save_every", "keep_last", "workers"]
+        counts += ["patience", "save_every", "workers"]
         require_at_least(1, **{name: getattr(self, name) for name in counts})
         weights = ["warmup", "clip", "weight_decay", "adversarial", "perceptual", "spectrum"]
         require_at_least(0, **{name: getattr(self, name) for name in weights})
@@ -278,8 +274,8 @@ class TrainConfig:
                 raise UsageError("it is no JSON object")
             names = {one.name for one in fields(cls)}
             for name, done in _GONE.items():
-                if values.get(name) is done:
-                    del values[name]
+                if done is None or values.get(name) is done:
+                    values.pop(name, None)
             if odd := (set(values) ^ names) - _NEWER:
                 shown = ", ".join(sorted(odd))
                 raise UsageError(f"it lacks, or has besides what is known: {shown}")

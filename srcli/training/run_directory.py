@@ -54,6 +54,10 @@ results are told from originals, ln 2 where they are not; and the discriminator'
 where it only guesses."""
 
 
+_KEPT = 2
+"""Checkpoints: where the newest is damaged, the one before it will do."""
+
+
 class RunDirectory:
     """Reads and writes the files of one run; what cannot be written is an ``OutputError``.
 
@@ -168,8 +172,6 @@ class RunDirectory:
         step: int,
         state: Mapping[str, Mapping[str, Tensor]],
         progress: Mapping[str, Any],
-        *,
-        keep_last: int,
     ) -> None:
         """Write a checkpoint, whole or not at all; the oldest ones go when it is there.
 
@@ -185,7 +187,7 @@ class RunDirectory:
         with self._writing("the checkpoint"):
             weights.write_tensors(path, tensors, {"progress": json.dumps(dict(progress))})
             # A newer one was damaged, or the run would not have come by here again.
-            kept = [one for one in self._checkpoints() if one <= path][-keep_last:]
+            kept = [one for one in self._checkpoints() if one <= path][-_KEPT:]
             for other in set(self._checkpoints()) - set(kept):
                 other.unlink(missing_ok=True)
 

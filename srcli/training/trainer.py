@@ -269,7 +269,7 @@ class Trainer:
             "patience": self._best,
             "origin": self._origin,
         }
-        self.directory.save(self.step, state, progress, keep_last=self.config.keep_last)
+        self.directory.save(self.step, state, progress)
         record = training_record(self.config, self.images, self.step, self.seconds, self._origin)
         record["dtype"] = str(self.dtype).removeprefix("torch.")
         self.directory.save_weights(self.average.state_dict(), self.config.model, record)
