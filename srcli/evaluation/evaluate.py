@@ -113,7 +113,7 @@ def _draw_panel(
     first = next(iter(config.baselines), None)
     plain = _filtered(low, size, BASELINE) if first is None else results[first]
     labels = short_labels(list(results))
-    views: list[panels.View] = [
+    views = [
         ("LR", _filtered(low, size, "nearest"), f"{low.width}x{low.height}, x{config.scale:g}"),
         *((labels[one.method], results[one.method], _caption(one.values)) for one in scores),
         ("HR", high, f"{high.width}x{high.height}"),

@@ -1,9 +1,9 @@
 """The images of an evaluation: HR, and LR that is given or made here by training's degradation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from srcli.data.degrading import degrade
 from srcli.data.folders import files_in, lr_image
@@ -29,8 +29,7 @@ _GIVE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """An image to score, not read yet."""
 
     name: str

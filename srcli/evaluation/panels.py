@@ -18,16 +18,13 @@ from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.spans import Span
 from srcli.training.curves import Cell, sheet
 
-__all__ = ["View", "draw", "prepare", "worst_window"]
+__all__ = ["draw", "prepare", "worst_window"]
 
 _SIDE = 160
 """Longest side of a detail, HR pixels."""
 
 _MAX_COLUMNS = 6
 """More views than these continue in another row: a screen has about that much width."""
-
-View = tuple[str, Picture, str]
-"""A title, a picture of the size of HR, and the caption below it."""
 
 
 def prepare(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
@@ -73,8 +70,10 @@ def worst_window(high: Picture, result: Picture, side: int = _SIDE) -> tuple[Spa
     return Span(top, top + height), Span(left, left + width)
 
 
-def draw(path: Path, views: Sequence[View], window: tuple[Span, Span]) -> None:
+def draw(path: Path, views: Sequence[tuple[str, Picture, str]], window: tuple[Span, Span]) -> None:
     """Draw rows and columns of several pictures side by side, as a PNG file.
+
+    A view is a title, a picture of the size of HR, and the caption below it.
 
     Raises:
         OutputError: If the file cannot be written.

@@ -127,10 +127,8 @@ def _load(name: str, device: torch.device) -> _Compare:
             import torchvision  # noqa: F401, PLC0415
         # Extras, and slow to import; torchmetrics takes the net from torchvision.
         from torchmetrics.functional import image  # noqa: PLC0415
-        from torchmetrics.functional.image.dists import DISTSNetwork  # noqa: PLC0415
-        from torchmetrics.image.lpip import (  # noqa: PLC0415
-            LearnedPerceptualImagePatchSimilarity as Lpips,
-        )
+        from torchmetrics.functional.image import dists  # noqa: PLC0415
+        from torchmetrics.image import lpip  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UsageError(
             f"--metric {name} needs the package {str(error.name).partition('.')[0]}, which is not "
@@ -151,9 +149,11 @@ def _load(name: str, device: torch.device) -> _Compare:
     _check(name)
     net: nn.Module
     if name == "dists":
-        net = DISTSNetwork()
+        net = dists.DISTSNetwork()
     else:
-        net = Lpips("vgg" if name == "lpips-vgg" else "alex", normalize=True)
+        net = lpip.LearnedPerceptualImagePatchSimilarity(
+            "vgg" if name == "lpips-vgg" else "alex", normalize=True
+        )
     return on_device(net.eval(), device)
 
 

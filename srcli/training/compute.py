@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.loading import Batch
 from srcli.errors import DeviceError, UsageError
@@ -21,7 +20,6 @@ from srcli.training.distributed import ProcessGroup
 
 __all__ = [
     "BatchThreads",
-    "callable_net",
     "computing",
     "memory_reported",
     "precision",
@@ -48,16 +46,6 @@ def starting_net(
             "for; use weights of that shape"
         )
     return net.train(), header.training
-
-
-def callable_net(net: ResidualAutoencoder, config: TrainConfig, group: ProcessGroup) -> nn.Module:
-    """Return the net as a training step calls it: distributed, or itself."""
-    if group.size == 1:
-        return net
-    wrapped: nn.Module = DistributedDataParallel(
-        net, gradient_as_bucket_view=True, find_unused_parameters=not uses_every_weight(config)
-    )
-    return wrapped
 
 
 def uses_every_weight(config: TrainConfig) -> bool:
@@ -92,11 +80,11 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
     Yields:
         Threads that share each batch, as many as torch was given; None where it stays whole.
     """
-    cores, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    cores = torch.get_num_threads()
     alone = group.device.type == "cpu" and group.size == 1
     count = min(cores, config.batch_size) if alone else 1
     # The shapes of all steps are alike: cuDNN's search for the fastest costs the first ones alone.
-    torch.backends.cudnn.benchmark = benchmark or group.device.type == "cuda"
+    torch.backends.cudnn.benchmark = group.device.type == "cuda"
     try:
         with memory_reported(config, group.device):
             if count < 2:
@@ -106,7 +94,6 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
             with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, share) as threads:
                 yield BatchThreads(threads, math.ceil(config.batch_size / count))
     finally:
-        torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(cores)  # that of the threads had become everyone's
 
 

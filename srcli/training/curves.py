@@ -61,8 +61,8 @@ _STYLE = {
 _LOG_FACTOR = 5.0
 """A loss whose values span more than this factor is drawn on a logarithmic axis."""
 
-_PANEL_WIDTH, _PANEL_HEIGHT, _MIN_WIDTH = 640, 576, 1024
-"""Pixels of one panel of curves, and the least width of a figure."""
+_PANEL_WIDTH, _PANEL_HEIGHT = 640, 576
+"""Pixels of one panel of curves."""
 
 _MAX_MARKERS = 25
 """With more points than these only some carry a marker, or the markers would hide the line."""
@@ -106,7 +106,7 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, float]], loss: str) -> N
     if any("discriminator" in row for row in rows):
         parts = "features", "adversarial", "discriminator"
         panels["parts of the loss"] = dict(zip(parts, parts, strict=True))
-    width = max(_MIN_WIDTH, _PANEL_WIDTH * len(panels))
+    width = _PANEL_WIDTH * len(panels)
     # A letter is at most a font size wide: no title leaves the figure.
     title = textwrap.fill(one_line(path.parent.name), int(width / (_TITLE_FONT * _DPI / 72)))
     with _figure(path, "--output") as figure:

@@ -1,12 +1,12 @@
 """What a run measures and reports: steps, scores, its end, and the record in its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import TrainingError
@@ -19,7 +19,7 @@ __all__ = [
     "RecentSteps",
     "Scores",
     "TrainReport",
-    "require_finite_weights",
+    "diverged",
     "training_record",
 ]
 
@@ -40,12 +40,8 @@ class Scores:
 
     def cells(self) -> dict[str, float]:
         """Return the log's columns of them."""
-        return {
-            "eval_loss": self.loss,
-            "eval_accuracy": self.accuracy,
-            "eval_psnr": self.psnr,
-            "baseline_psnr": self.baseline_psnr,
-        }
+        own = {f"eval_{name}": value for name, value in asdict(self).items()}
+        return own | {"baseline_psnr": own.pop("eval_baseline_psnr")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +117,7 @@ class RecentSteps:
         losses = sums.sum(0).cpu()
         bad = (~self._group.sum(losses).isfinite()).nonzero()
         if len(bad):
-            raise _diverged("loss is", step - len(losses) + int(bad[0]) + 1, lr)
+            raise diverged("loss is", step - len(losses) + int(bad[0]) + 1, lr)
 
     def take_means(self) -> dict[str, float]:
         """Return the means over the steps and all processes, and begin anew."""
@@ -147,13 +143,8 @@ class RecentSteps:
         }
 
 
-def require_finite_weights(net: nn.Module, step: int, lr: float) -> None:
-    """Raise ``TrainingError`` if a weight is not finite: none gets into a checkpoint."""
-    if not all(value.isfinite().all() for value in net.parameters()):
-        raise _diverged("weights are", step, lr)
-
-
-def _diverged(what: str, step: int, lr: float) -> TrainingError:
+def diverged(what: str, step: int, lr: float) -> TrainingError:
+    """Make the error for what is not finite any more."""
     return TrainingError(
         f"the {what} no longer finite at step {step}: resume from the last checkpoint or train "
         f"again with a lower --set lr than {lr:g}"
@@ -169,6 +160,10 @@ def training_record(
     """
     schedule = "cosine to 0" if config.schedule == "cosine" else config.schedule
     steps = f"{config.lr:g}, warm-up {config.warmup} steps, {schedule}"
+    loss: str = config.loss
+    if config.adversarial:
+        features = config.features.stem if config.features else "features of the discriminator"
+        loss += f", {config.perceptual:g} x {features}, {config.adversarial:g} x discriminator"
     return {
         "recipe": config.recipe,
         # What a data set is called, not where it lay.
@@ -179,7 +174,7 @@ def training_record(
         "split": config.split,
         "degradation": GIVEN if images.has_pairs else str(config.degradation),
         "scales": list(config.scales),
-        "loss": _losses(config),
+        "loss": loss,
         "optimizer": f"{config.optimizer.capitalize()} {steps}",
         "weight_decay": config.weight_decay,
         "ema": config.ema,
@@ -194,13 +189,3 @@ def training_record(
         "hours": round(seconds / 3600, 3),
         "torch": torch.__version__,
     }
-
-
-def _losses(config: TrainConfig) -> str:
-    """Name what was descended from."""
-    if not config.adversarial:
-        return config.loss
-    features = "features of the discriminator" if config.features is None else config.features.stem
-    return (
-        f"{config.loss}, {config.perceptual:g} x {features}, {config.adversarial:g} x discriminator"
-    )

@@ -118,8 +118,9 @@ class RunDirectory:
             self._add_event(row)
 
     def _line(self, row: Row) -> str:
-        cells = ("" if name not in row else _cell(row[name]) for name in self._columns)
-        return ",".join(cells) + "\n"
+        cells = [row.get(name, "") for name in self._columns]
+        texts = (f"{cell:.8g}" if isinstance(cell, float) else str(cell) for cell in cells)
+        return ",".join(texts) + "\n"
 
     def _begin_log(self, rows: Sequence[Row]) -> None:
         """Write the log anew, and TensorBoard's file, which forgets what it had."""
@@ -159,7 +160,11 @@ class RunDirectory:
             lines = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
             whole = [line for line in lines if None not in line and None not in line.values()]
             return [
-                {name: _number(line[name]) for name in self._columns if line[name]}
+                {
+                    name: int(cell) if cell.isdecimal() else float(cell)
+                    for name in self._columns
+                    if (cell := line[name])
+                }
                 for line in whole
             ]
         except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -245,14 +250,6 @@ class RunDirectory:
                 f"cannot write {what} in {self.path}: {reason(error)}; make room or give another "
                 "--output"
             ) from error
-
-
-def _cell(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.8g}"
-
-
-def _number(cell: str) -> float:
-    return int(cell) if cell.isdecimal() else float(cell)
 
 
 def load_options(directory: Path) -> TrainConfig:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from srcli.data.loading import Batch
 from srcli.errors import DataError
@@ -21,11 +22,11 @@ from srcli.ops.metrics import agreement, psnr
 from srcli.training.adversary import Adversary
 from srcli.training.compute import (
     BatchThreads,
-    callable_net,
     computing,
     memory_reported,
     precision,
     starting_net,
+    uses_every_weight,
 )
 from srcli.training.config import TrainConfig
 from srcli.training.curves import draw_curves, draw_samples
@@ -38,7 +39,7 @@ from srcli.training.reports import (
     RecentSteps,
     Scores,
     TrainReport,
-    require_finite_weights,
+    diverged,
     training_record,
 )
 from srcli.training.run_directory import Row, RunDirectory
@@ -120,7 +121,13 @@ class Trainer:
         self._adversary = Adversary(config, group, notice) if config.adversarial else None
         with memory_reported(config, group.device):
             self.images = TrainingImages(config, group, notice)
-        self._callable = callable_net(self.net, config, group)
+        self._callable: nn.Module = self.net
+        if group.size > 1:
+            self._callable = DistributedDataParallel(
+                self.net,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=not uses_every_weight(config),
+            )
         self.threads: BatchThreads | None = None
         """What shares each batch while a CPU computes; None: each step is computed at once."""
         self.step = 0
@@ -252,7 +259,8 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint and the averaged weights; all processes have to call it together."""
         self._recent.require_finite(self.step, self.config.lr)
-        require_finite_weights(self.net, self.step, self.config.lr)
+        if not all(value.isfinite().all() for value in self.net.parameters()):
+            raise diverged("weights are", self.step, self.config.lr)
         state = {
             "net": self.net.state_dict(),
             "ema": self.average.state_dict(),
