@@ -7,7 +7,7 @@ recipe too. ``--set`` changes a recipe's values, an option of the command line t
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -82,7 +82,9 @@ def from_recipe(
         UsageError: If a name or a value is none.
     """
     given = _given(assignments, options)
-    source = load(recipe or _default(given.get("datasets", ())))
+    names = [parse(text)[0] for text in given.get("datasets", ())]
+    usual = "paper" if names and all(name in DATASETS for name in names) else "base"
+    source = load(recipe or usual)
     values = _combined({"datasets": (), "output": Path("runs") / source["recipe"]}, source, given)
     values["init_from"] = _weights(values.get("init_from"))
     values |= _absolute(values)
@@ -125,12 +127,6 @@ def resumed(
                 f"{shown(before)}: give --resume without it, or start another run"
             )
     return replace(config, **{name: given[name] for name in changeable & given.keys()})
-
-
-def _default(datasets: Iterable[str]) -> str:
-    """Choose the recipe where none is given."""
-    names = [parse(text)[0] for text in datasets]
-    return "paper" if names and all(name in DATASETS for name in names) else "base"
 
 
 def _absolute(values: Mapping[str, Any]) -> dict[str, Path]:
