@@ -1,12 +1,12 @@
 """The program: its commands and its entry point."""
 
 import gc
+import io
 import os
 import signal
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +35,9 @@ def main() -> None:
     except KeyboardInterrupt:  # before a command has begun
         say("interrupted")
         sys.exit(130)
+    except OSError as error:  # the help, for a stdout that takes nothing
+        say(f"error: cannot write to stdout: {files.reason(error)}; choose another file")
+        sys.exit(1)
     except SystemExit as end:
         if end.code in {130, 143} and _is_waited_for():
             os._exit(int(end.code))
@@ -49,11 +52,14 @@ def main() -> None:
 def _open_closed() -> None:
     """Open closed streams, as of some daemons: a picture might be opened as what torch prints to.
 
-    Nothing comes from them and what goes to them is lost, as of the null device.
+    Nothing comes from stdin, stderr is lost, and stdout takes nothing: a result would be lost.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+            number = os.open(os.devnull, os.O_RDWR if name == "stderr" else os.O_RDONLY)
+            stream = io.FileIO(number, mode)
+            stream.name = f"<{name}>"
+            setattr(sys, name, io.TextIOWrapper(stream, "utf-8", write_through=True))
 
 
 def _is_waited_for() -> bool:

@@ -34,6 +34,7 @@ __all__ = [
     "format_scores",
     "print_json",
     "print_table",
+    "print_text",
     "reporting",
     "say",
     "signals",
@@ -68,9 +69,20 @@ def reporting(explained: Callable[[str], str]) -> Iterator[None]:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print one JSON object on one line of stdout."""
+    print_text(json.dumps(values, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """Print a text on stdout."""
+    with _printing():
+        typer.echo(text)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Say that stdout does not take what is printed."""
     try:
-        sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:  # the reader has seen enough
         raise
     except OSError as error:
@@ -85,7 +97,8 @@ def print_table(table: Table) -> None:
     # A narrow terminal wraps the lines itself rather than have every number in several parts.
     options = console.options.update(width=80)
     console.width = max(console.width, console.measure(table, options=options).minimum)
-    console.print(table)
+    with _printing():
+        console.print(table)
 
 
 def format_bytes(size: float) -> str:

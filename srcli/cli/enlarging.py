@@ -13,7 +13,7 @@ import typer
 from srcli.cli.console import Stopper, format_counts, terminating, waiting
 from srcli.cli.progress import RunProgress
 from srcli.cli.reporter import Reporter, Verbosity, write_failures
-from srcli.errors import Interrupted, UsageError
+from srcli.errors import Interrupted, OutputError, UsageError
 from srcli.files import one_line
 from srcli.upscaling import batch
 from srcli.upscaling import estimate as estimates
@@ -102,20 +102,23 @@ def _stopping(
     try:
         yield
     except (KeyboardInterrupt, Exception) as stop:
-        if not (isinstance(stop, KeyboardInterrupt) or stopper.received):
+        is_signal = isinstance(stop, KeyboardInterrupt) or stopper.received
+        if not (is_signal or isinstance(stop, BrokenPipeError)):
             raise
         number = (*stopper.received, signal.SIGINT)[0]
-        summary = replace(reporter.summary(), exit_code=128 + number)
+        summary = replace(reporter.summary(), exit_code=128 + number if is_signal else 1)
         write_failures(failed_list, summary, config.inputs)
         try:
             reporter.print_json_summary(summary)
-        except BrokenPipeError:  # Ctrl-C has ended the reader of stdout as well
+        except BrokenPipeError:  # Ctrl-C may have ended the reader of stdout as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise Interrupted(
-            f"interrupted: {format_counts(summary)}, {summary.unfinished} not begun or unfinished; "
-            "the same command with --skip-existing resumes",
-            number,
-        ) from None
+        text = (
+            f"{format_counts(summary)}, {summary.unfinished} not begun or unfinished; "
+            "the same command with --skip-existing resumes"
+        )
+        if is_signal:
+            raise Interrupted(f"interrupted: {text}", number) from None
+        raise OutputError(f"nobody reads stdout any more: {text}") from None
 
 
 def _own_jobs(config: BatchConfig, share: Share) -> tuple[list[Job], LeftOut]:

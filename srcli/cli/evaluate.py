@@ -16,6 +16,7 @@ from srcli.cli.console import (
     check_output,
     format_scores,
     print_table,
+    print_text,
     say,
     terminating,
     write_output,
@@ -240,7 +241,7 @@ def evaluate(
     report = _evaluate(config, quiet=quiet)
     text = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     if as_json:
-        typer.echo(text)
+        print_text(text)
     elif not quiet:
         _print_scores(report)
     if output is not None:

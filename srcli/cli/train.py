@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from tqdm import tqdm
 
-from srcli.cli.console import format_duration, say, signals
+from srcli.cli.console import format_duration, print_text, say, signals
 from srcli.cli.options import (
     DATA,
     DEGRADATION,
@@ -244,11 +244,11 @@ def _print_settings(*, as_json: bool) -> None:
     """List what a recipe or ``--set`` may say."""
     found = settings()
     if as_json:
-        typer.echo(json.dumps([one._asdict() for one in found], indent=2))
+        print_text(json.dumps([one._asdict() for one in found], indent=2))
         return
     width = max(len(f"{one.name}={one.default}") for one in found)
     for one in found:
-        typer.echo(f"{f'{one.name}={one.default}':{width}}  {one.meaning}")
+        print_text(f"{f'{one.name}={one.default}':{width}}  {one.meaning}")
 
 
 def _is_main_process() -> bool:
@@ -262,7 +262,7 @@ def _dry_run(config: "TrainConfig", *, resume: bool, as_json: bool) -> None:
 
     plan = estimate.dry_run(config, resume=resume, on_message=lambda line: say(f"warning: {line}"))
     if _is_main_process():
-        typer.echo(json.dumps(plan, indent=2) if as_json else _plan_lines(plan))
+        print_text(json.dumps(plan, indent=2) if as_json else _plan_lines(plan))
 
 
 def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool | None) -> None:
@@ -288,7 +288,7 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
     if as_json and is_main:
         # Of equal pictures the PSNR is infinite, which JSON has no number for.
         text = json.dumps(asdict(report))
-        typer.echo(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
+        print_text(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
     if received or report.stopped:
         # Of several processes only another one may have had the signal.
         number = received[0] if received else int(signal.SIGTERM)
