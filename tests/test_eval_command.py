@@ -103,6 +103,11 @@ def test_the_table_shows_every_score(tiny_weights, report):
         ["mean", *cells[4:]],
     ]
     assert report.protocol in " ".join(result.stdout.split())
+    with Image.open("HR/a.png") as page:
+        page.save("HR/a.tif", save_all=True, append_images=[page])
+    assert run_eval("HR", "-m", tiny_weights, "--limit", "2").stderr == (
+        "warning: HR/a.tif: the first of its 2 pictures is scored\n"
+    )
 
 
 def test_a_gate_that_a_model_misses_ends_with_six(tiny_weights, plain_weights, report):

@@ -52,7 +52,7 @@ def list_pairs(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[l
         DataError: If there are no images, or LR of one is missing. Reading a pair raises it if
             the two do not fit each other.
     """
-    return _of_data_set(config, on_message) if config.is_named else _of_folder(config)
+    return (_of_data_set if config.is_named else _of_folder)(config, on_message)
 
 
 def _of_data_set(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
@@ -73,7 +73,7 @@ def _of_data_set(config: EvalConfig, on_message: Callable[[str], None]) -> tuple
     return pairs, str(config.degradation)
 
 
-def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
+def _of_folder(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
     """List the images of a folder, each with its LR image or with one made here."""
     root = Path(config.dataset)
     highs = _listed(root / "HR" if (root / "HR").is_dir() else root, _GIVE)[: config.limit]
@@ -88,7 +88,9 @@ def _of_folder(config: EvalConfig) -> tuple[list[Pair], str]:
         if folder is not None and low is None:
             raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
         folders = tuple(path.parent for path in (high, low) if path is not None)
-        pairs.append(Pair(high.name, str(high), partial(_load, high, low, config), folders))
+        pairs.append(
+            Pair(high.name, str(high), partial(_load, high, low, config, on_message), folders)
+        )
     return pairs, str(config.degradation) if folder is None else folder.name
 
 
@@ -101,8 +103,14 @@ def _listed(folder: Path, advice: str) -> list[Path]:
     return found
 
 
-def _load(high_path: Path, low_path: Path | None, config: EvalConfig) -> tuple[Picture, Picture]:
+def _load(
+    high_path: Path, low_path: Path | None, config: EvalConfig, on_message: Callable[[str], None]
+) -> tuple[Picture, Picture]:
     """Read HR and LR, or make LR where it has no file."""
+    for path in filter(None, (high_path, low_path)):
+        frames = images.read_header(path).frames
+        if frames > 1:
+            on_message(f"{one_line(path)}: the first of its {frames} pictures is scored")
     high, scale = images.read(high_path), config.scale
     if low_path is None:
         return _degraded(high, high_path.name, str(high_path), config)
