@@ -15,6 +15,7 @@ from srcli.cli.app import app
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder, multiply_adds
 from srcli.ops.spans import PATCH
+from srcli.upscaling import nets
 
 child, peers, performance = map(tool, ("child", "peers", "performance"))
 
@@ -54,6 +55,7 @@ def quick(monkeypatch, tmp_path, tiny_weights, tiny_config):
         return real(arguments, cores, more) if str(performance.CHILD) in arguments else ""
 
     monkeypatch.setattr(files, "shipped", lambda: {"base": tiny_weights})
+    monkeypatch.setattr(nets, "DEFAULT_SHARPNESS", None)  # it has no sibling
     monkeypatch.setattr(performance, "PAPER", tiny_config)
     monkeypatch.setattr(performance, "PEERS", {"SMFANet+": peers.PEERS["SMFANet+"]})
     monkeypatch.setattr(performance, "dtypes", lambda _: ("fp32",))

@@ -10,9 +10,8 @@ import srcli
 from srcli import files
 from srcli.imaging.reading import read_album, read_header
 from srcli.upscaler import Upscaler
-from srcli.upscaling.choose import Choice, choose, choose_weights, general
+from srcli.upscaling.choose import GENERAL, Choice, choose, choose_weights
 
-BOTH = ("base", "photo")
 NAME = Path("a file")
 
 
@@ -54,7 +53,7 @@ def test_only_a_jpeg_says_how_much_it_has_lost(small):
         found = coding(as_bytes(small, kind, icc_profile=b"p" * 333, **options))
 
         assert (found.quality, found.lossless) == (None, "lossless" in options)
-        assert choose(found, BOTH).reason == f"{kind}: base"
+        assert choose(found).reason == f"{kind}: base"
 
 
 @pytest.mark.parametrize(
@@ -67,24 +66,14 @@ def test_a_jpeg_is_cleaned_up_to_a_quality(small, quality, name):
         (small, {"subsampling": 0, "progressive": True}),
         (small.convert("L"), {}),
     ):
-        found = choose(coding(as_bytes(image, "JPEG", quality=quality, **options)), BOTH)
+        found = choose(coding(as_bytes(image, "JPEG", quality=quality, **options)))
 
         assert found == Choice(name=name, reason=f"JPEG of quality {quality}: {name}")
 
 
-def test_without_photo_every_file_gets_base(small, monkeypatch, tiny_weights):
-    """Where no photo weights are shipped auto means base, and the reason says so."""
-    monkeypatch.setattr(files, "shipped", lambda: {"base": tiny_weights})
-    found = choose(coding(as_bytes(small, "JPEG", quality=30)), general())
-
-    assert general() == ("base",)
-    assert found == Choice(name="base", reason="JPEG of quality 30: base, as there is no photo")
-    assert choose(None, BOTH) == Choice(name="base", reason="unknown: base")
-
-
 def test_a_program_chooses_by_a_path(small, tmp_path, monkeypatch, tiny_weights):
     """``srcli.choose_weights`` takes a path or its text, and gives a name that Upscaler takes."""
-    monkeypatch.setattr(files, "shipped", lambda: dict.fromkeys(BOTH, tiny_weights))
+    monkeypatch.setattr(files, "shipped", lambda: dict.fromkeys(GENERAL, tiny_weights))
     path = tmp_path / "photo.jpg"
     path.write_bytes(as_bytes(small, "JPEG", quality=60))
 

@@ -127,12 +127,9 @@ def desk(shipped, photo):
 
 
 @pytest.mark.parametrize("dry", [True, False])
-@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.usefixtures("desk")
-def test_auto_mixes_what_suits_each_file(shipped, dry, alone):
-    """``-v``, ``-n`` and ``--json`` say which weights, why, and how far; some have no sibling."""
-    if alone:
-        del shipped["sharp-photo"]
+def test_auto_mixes_what_suits_each_file(dry):
+    """``-v``, ``-n`` and ``--json`` say which weights, why, and how far."""
     more = ["-n"] if dry else []
     command = ("upscale", "a.png", "b.jpg", "gone.jpg", "-f", "png", "--json", "-v")
     result = run(*command, "--sharpness", 0.5, *more)
@@ -141,25 +138,20 @@ def test_auto_mixes_what_suits_each_file(shipped, dry, alone):
     lines = [json.loads(line) for line in result.stdout.splitlines()][:3]
     assert [(line["model"], line["sharpness"]) for line in lines] == [
         ("base", 0.5),
-        ("photo", None if alone else 0.5),
+        ("photo", 0.5),
         (None, None),
     ]
-    mixed = "" if alone else " with sharpness 0.5"
     assert "(PNG: base with sharpness 0.5)\n" in result.stderr
-    assert f"(JPEG of quality 50: photo{mixed})\n" in result.stderr
-    assert ("photo has no sharp sibling: it is taken as it is" in result.stderr) == alone
+    assert "(JPEG of quality 50: photo with sharpness 0.5)\n" in result.stderr
     if dry:
         return
     ready = [line for line in result.stderr.splitlines() if " on cpu in " in line]
     assert ready[:1] + ready[-1:] == [
         "base with sharpness 0.5 on cpu in float32",
-        f"photo{mixed} on cpu in float32",
+        "photo with sharpness 0.5 on cpu in float32",
     ]
-    for source, name, share in (
-        ("a.png", "sharp", 0.5),
-        ("b.jpg", "photo", None if alone else 0.5),
-    ):
-        settings = Settings(device="cpu", dtype="fp32", sharpness=share)
+    settings = Settings(device="cpu", dtype="fp32", sharpness=0.5)
+    for source, name in (("a.png", "sharp"), ("b.jpg", "photo")):
         enlarged = Upscaler(name, settings=settings)(source, scale=3)
         with Image.open(f"{Path(source).stem}_x3.png") as image:
             assert image.tobytes() == enlarged.tobytes()
@@ -194,15 +186,14 @@ def test_damage_behind_a_header_costs_the_files_that_need_it(shipped):
 
 @pytest.mark.usefixtures("desk")
 def test_the_default_is_about_what_auto_chooses_among(shipped, monkeypatch):
-    """It mixes ``base`` and ``photo``, also by name, where they have siblings; no others."""
+    """It mixes ``base`` and ``photo``, also by name; no others."""
     monkeypatch.setattr(nets, "DEFAULT_SHARPNESS", 0.25)
-    del shipped["sharp-photo"]
     mixed = {}
     for model in ("auto", "base", "photo", "sharp", "faces"):
         result = run("upscale", "a.png", "--json", "-m", model, "--overwrite")
         mixed[model] = json.loads(result.stdout.splitlines()[0])["sharpness"]
 
-    assert mixed == {"auto": 0.25, "base": 0.25, "photo": None, "sharp": None, "faces": None}
+    assert mixed == {"auto": 0.25, "base": 0.25, "photo": 0.25, "sharp": None, "faces": None}
     shipped["sharp"].write_bytes(b"half")  # which is no missing one
     result = run("upscale", "a.png", "--overwrite")
     assert result.exit_code == 4

@@ -25,9 +25,6 @@ from srcli.upscaling.share import Share
 
 __all__ = ["Reporter", "Verbosity", "write_failures"]
 
-_NAMED_FAILURES = 10
-"""Failures that the summary names; each has had its line, and --failed-list has them all."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verbosity:
@@ -42,16 +39,7 @@ class Verbosity:
 
 
 class Reporter:
-    """Reports to a person, or to a script, how a batch proceeds.
-
-    Args:
-        verbosity: What is wanted.
-        share: Which of several processes this is.
-        total: Files of this process.
-        left_out: What was met and not taken.
-        dry_run: Whether results are estimates.
-        progress: Announces and shows how the run proceeds; None: neither is wanted.
-    """
+    """Reports to a person, or to a script, how a batch of ``total`` files proceeds."""
 
     def __init__(
         self,
@@ -68,6 +56,7 @@ class Reporter:
 
         self._verbosity, self._share, self._total = verbosity, share, total
         self._begun = time.perf_counter()
+        self._noticed: set[str] = set()
         self._dry_run, self._left_out, self._progress = dry_run, left_out, progress
 
     def summary(self) -> Summary:
@@ -87,8 +76,10 @@ class Reporter:
                 self.notice(text)
 
     def notice(self, text: str) -> None:
-        """Report what is worth knowing."""
-        self._print(text, wanted=not self._verbosity.quiet)
+        """Report what is worth knowing, once."""
+        if text not in self._noticed:
+            self._noticed.add(text)
+            self._print(text, wanted=not self._verbosity.quiet)
 
     def loaded(self, name: str, upscaler: Upscaler) -> None:
         """Report what computes."""
@@ -183,7 +174,7 @@ def _counts(summary: Summary) -> str:
     if summary.unfinished:
         text += f", {summary.unfinished} not begun"
     if summary.failed_inputs:
-        text += f": {listed(summary.failed_inputs, most=_NAMED_FAILURES)}"
+        text += f": {listed(summary.failed_inputs)}"
     return text
 
 

@@ -17,14 +17,10 @@ from srcli.errors import WeightsError
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.weights import Ranges, Weights, load, read_header
 
-__all__ = ["has_sibling", "load_mixed", "siblings"]
+__all__ = ["load_mixed", "siblings"]
 
 _SHARP: Final = "sharp"
 """How the names of shipped weights begin that are sharp; all others are faithful."""
-
-
-class _NoSiblingError(WeightsError):
-    """Weights are alone."""
 
 
 def siblings(path: Path) -> tuple[Path, Path]:
@@ -48,22 +44,10 @@ def siblings(path: Path) -> tuple[Path, Path]:
             return path, shipped[name]
     name = path.stem if path in shipped.values() else str(path)
     known = " or ".join(sorted(filter(None, parents.values())))
-    raise _NoSiblingError(
+    raise WeightsError(
         f"--sharpness cannot mix {name}: it has no sibling among the weights that are shipped; "
         f"leave it out{f' or give -m {known}' if known else ''}"
     )
-
-
-def has_sibling(path: Path) -> bool:
-    """Whether weights can be mixed.
-
-    Raises:
-        WeightsError: If a file cannot be read, so that nobody knows.
-    """
-    try:
-        return bool(siblings(path))
-    except _NoSiblingError:
-        return False
 
 
 def load_mixed(path: Path, sharpness: float) -> tuple[ResidualAutoencoder, Weights]:

@@ -1,14 +1,12 @@
 """Which weights suit a file: ``-m auto``. No torch, and no pixel is decoded for it."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from srcli import files
 from srcli.imaging.images import Coding, read_header
 
-__all__ = ["BEST_CLEANED", "Choice", "choose", "choose_weights", "general"]
+__all__ = ["BEST_CLEANED", "GENERAL", "Choice", "choose", "choose_weights"]
 
 BEST_CLEANED: Final = 84
 """The best quality of a JPEG, on libjpeg's scale, that ``photo`` is chosen for.
@@ -17,7 +15,8 @@ Up to it ``photo`` is closer to the original than ``base``, above it ``base`` is
 ``benchmarks/choice.py`` measured at x3 and x2 (``benchmarks/results/choice.md``).
 """
 
-_BASE, _PHOTO = "base", "photo"
+GENERAL: Final = ("base", "photo")
+"""The shipped weights that are chosen among."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,36 +30,21 @@ class Choice:
     """For a person: what the file is, and what is chosen for it."""
 
 
-def general() -> tuple[str, ...]:
-    """Name the shipped weights that are chosen among: ``base``, and ``photo`` if it is there."""
-    return (_BASE, _PHOTO) if _PHOTO in files.shipped() else (_BASE,)
-
-
-def choose(coding: Coding | None, names: Collection[str]) -> Choice:
+def choose(coding: Coding | None) -> Choice:
     """Choose weights for a picture by how it was stored.
 
-    Args:
-        coding: What its header said; None: nothing.
-        names: Those that there are, as :func:`general` gave them.
-
-    Returns:
-        ``photo`` for a JPEG of a quality of at most :data:`BEST_CLEANED`, else ``base``: for what
-        is better, lossless, of another format or not known.
+    That is ``photo`` for a JPEG of a quality of at most :data:`BEST_CLEANED`, else ``base``: for
+    what is better, lossless, of another format or not known.
 
     Example:
-        >>> jpeg = Coding(format="JPEG", quality=60)
-        >>> choose(jpeg, ("base", "photo")).reason
+        >>> choose(Coding(format="JPEG", quality=60)).reason
         'JPEG of quality 60: photo'
-        >>> choose(jpeg, ("base",)).reason
-        'JPEG of quality 60: base, as there is no photo'
     """
     quality = None if coding is None else coding.quality
-    name = _PHOTO if quality is not None and quality <= BEST_CLEANED else _BASE
+    name = "photo" if quality is not None and quality <= BEST_CLEANED else "base"
     kind = "unknown" if coding is None else coding.format
     if kind == "JPEG":
         kind += " of unknown quality" if quality is None else f" of quality {quality}"
-    if name not in names:
-        return Choice(name=_BASE, reason=f"{kind}: {_BASE}, as there is no {name}")
     return Choice(name=name, reason=f"{kind}: {name}")
 
 
@@ -76,4 +60,4 @@ def choose_weights(path: str | Path) -> Choice:
     Raises:
         ImageError: If the file is missing, unreadable, too large or no image.
     """
-    return choose(read_header(Path(path)).coding, general())
+    return choose(read_header(Path(path)).coding)
