@@ -40,12 +40,7 @@ _REACH = 2
 
 
 class Enlargement(nn.Module):
-    """What :meth:`srcli.Upscaler.enlarge` does to a picture that is a single block.
-
-    Args:
-        net: In ``float32``.
-        scale: A whole factor.
-    """
+    """What :meth:`srcli.Upscaler.enlarge` does to a picture that is a single block."""
 
     def __init__(self, net: ResidualAutoencoder, scale: int) -> None:
         super().__init__()
@@ -82,13 +77,7 @@ class Enlargement(nn.Module):
 
 
 def to_onnx(net: ResidualAutoencoder, scale: int, metadata: Mapping[str, str]) -> bytes:
-    """Return an ONNX file of the enlargement by a whole factor.
-
-    Args:
-        net: In ``float32``, on the CPU.
-        scale: The factor.
-        metadata: Kept in the file as it is.
-    """
+    """Return an ONNX file of the enlargement by a whole factor, of a net in ``float32``."""
     import onnx  # noqa: PLC0415 - see the module
 
     example = (torch.rand(1, 3, 16, 20),)
@@ -140,13 +129,7 @@ def _silence() -> Iterator[None]:
 
 
 def largest_difference(content: bytes, net: ResidualAutoencoder, scale: int) -> float:
-    """Return how far ONNX Runtime's results are from srcli's, on noise of three sizes.
-
-    Args:
-        content: What :func:`to_onnx` returned.
-        net: What it was made of.
-        scale: Likewise.
-    """
+    """Return how far ONNX Runtime's results are from srcli's, on noise of three sizes."""
     import onnxruntime  # noqa: PLC0415 - see the module
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

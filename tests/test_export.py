@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from srcli import Settings, Upscaler, __version__, exporting, files
-from srcli.cli import export as command
 from srcli.model import weights
 
 run = partial(command_runs.run, "export")
@@ -86,15 +85,3 @@ def test_a_difference_leaves_no_file(here, tiny_weights, monkeypatch):
     assert result.exit_code == 4
     assert "differs from srcli's by nan, more than 0.0001: nothing is written" in result.stderr
     assert list(here.iterdir()) == []
-
-
-@pytest.mark.usefixtures("here")
-def test_without_onnxruntime_it_says_that_nothing_was_checked(tiny_weights, monkeypatch):
-    """The file is written, by its weights' name and factor."""
-    monkeypatch.setattr(command, "is_installed", lambda _: False)
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: b"graph")
-
-    result = run("-m", tiny_weights, "-s", "2")
-
-    assert (result.exit_code, Path("tiny_x2.onnx").read_bytes()) == (0, b"graph")
-    assert "not checked: there is no onnxruntime" in result.stderr

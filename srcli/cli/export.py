@@ -8,7 +8,7 @@ import typer
 from srcli import files
 from srcli.cli.console import check_output, say, write_output
 from srcli.cli.options import complete_weights
-from srcli.errors import UsageError, WeightsError, is_installed, require_package
+from srcli.errors import UsageError, WeightsError, require_package
 
 __all__ = ["export"]
 
@@ -56,9 +56,9 @@ def export(
     """Write an ONNX file that enlarges pictures of any size by one factor.
 
     The graph takes lr, 1x3xHxW float32 RGB in [0, 1], and gives hr, 1x3x(N*H)x(N*W), not clamped.
-    ONNX Runtime's results are compared with srcli's where it is installed.
+    ONNX Runtime's results are compared with srcli's first.
     """
-    for package in ("onnx", "onnxscript"):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
         require_package(package, "export", "srcli export")
     path = output or Path(f"{Path(model).stem}_x{scale:g}.onnx")
     if path.suffix.lower() != ".onnx":
@@ -72,19 +72,16 @@ def export(
     net, header = load(file) if sharpness is None else load_mixed(file, sharpness)
     whole = _whole_factor(scale, header.scales, model)
     content = exporting.to_onnx(net, whole, _metadata(file, whole, sharpness))
-    checked = "not checked: there is no onnxruntime (pip install 'srcli[export]')"
-    if is_installed("onnxruntime"):
-        largest = exporting.largest_difference(content, net, whole)
-        if not largest <= _TOLERANCE:
-            raise WeightsError(
-                f"ONNX Runtime's result differs from srcli's by {largest:.2g}, more than "
-                f"{_TOLERANCE:g}: nothing is written; try another version of torch or onnxruntime"
-            )
-        checked = f"within {max(largest, 1e-9):.0e} of srcli at three sizes"
+    largest = exporting.largest_difference(content, net, whole)
+    if not largest <= _TOLERANCE:
+        raise WeightsError(
+            f"ONNX Runtime's result differs from srcli's by {largest:.2g}, more than "
+            f"{_TOLERANCE:g}: nothing is written; try another version of torch or onnxruntime"
+        )
     write_output(path, content)
     say(
         f"{path}  {exporting.INPUT} 1x3xHxW -> {exporting.OUTPUT} 1x3x{whole}Hx{whole}W, "
-        f"opset {exporting.OPSET}, {checked}"
+        f"opset {exporting.OPSET}, within {max(largest, 1e-9):.0e} of srcli at three sizes"
     )
 
 
