@@ -69,7 +69,7 @@ EVAL_HELP = (
 
 def evaluate(
     dataset: Annotated[
-        str | None,
+        str,
         typer.Argument(
             help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
             "celeba (its test partition) or stl10, either with :part.",
@@ -77,18 +77,8 @@ def evaluate(
             autocompletion=complete_dataset,
             show_default=False,
         ),
-    ] = None,
+    ],
     *,
-    dataset_option: Annotated[
-        str | None,
-        option(
-            DATA,
-            "--dataset",
-            text="The same, as srcli train has it.",
-            metavar="DATASET|HR_DIR",
-            completion=complete_dataset,
-        ),
-    ] = None,
     lr: Annotated[
         Path | None,
         option(
@@ -213,10 +203,8 @@ def evaluate(
     quiet = quiet or as_json
     if output is not None:
         check_output(output)
-    if (dataset is None) == (dataset_option is None):
-        raise UsageError("give one data set to score: celeba, stl10 or a folder of HR images")
     config = EvalConfig(
-        dataset=dataset or dataset_option or "",
+        dataset=dataset,
         data_dir=data_dir or Path("data"),
         degradation=Degradation.parse(degradation or "bicubic"),
         seed=seed,
