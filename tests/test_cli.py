@@ -65,15 +65,14 @@ def test_train_has_few_options_in_panels():
 
 
 def test_the_names_that_set_takes_are_listed():
-    """``--set help`` prints each with its default and what it means, as text or JSON."""
-    text, values = run("train", "--set", "help"), run("train", "--set", "help", "--json")
+    """``--set help`` prints each with its default and what it means."""
+    text = run("train", "--set", "help")
 
     assert (text.exit_code, text.stderr) == (0, "")
     assert re.search(
         r"^lr=0\.001 +Adam's peak learning rate; Muon's is twice that\.$", text.stdout, re.MULTILINE
     )
     names = [line.partition("=")[0] for line in text.stdout.splitlines()]
-    assert [value["name"] for value in json.loads(values.stdout)] == names
     assert {"datasets", "model", "clip"} <= set(names)
 
 

@@ -207,7 +207,7 @@ def train(
     from srcli.training.recipe import from_recipe, resumed
 
     if assignments and "help" in assignments:
-        _print_settings(as_json=as_json)
+        _print_settings()
         return
     verbose = False if as_json and verbose is None else verbose
     use_threads(threads)
@@ -240,12 +240,9 @@ def train(
         _train(config, resume=resume is not None, as_json=as_json, verbose=verbose)
 
 
-def _print_settings(*, as_json: bool) -> None:
+def _print_settings() -> None:
     """List what a recipe or ``--set`` may say."""
     found = settings()
-    if as_json:
-        print_text(json.dumps([one._asdict() for one in found], indent=2))
-        return
     width = max(len(f"{one.name}={one.default}") for one in found)
     for one in found:
         print_text(f"{f'{one.name}={one.default}':{width}}  {one.meaning}")

@@ -100,6 +100,7 @@ MaxPixels = Annotated[
         text="Refuse inputs of more pixels as decompression bombs.",
         metavar="N",
         default="178956970",
+        min=1,
     ),
 ]
 DryRun = Annotated[
@@ -154,7 +155,11 @@ Format = Annotated[
 Quality = Annotated[
     int,
     option(
-        OUTPUT, text="JPEG, WebP and AVIF quality, 1 to 100; JPEG is written as 4:4:4.", metavar="N"
+        OUTPUT,
+        text="JPEG, WebP and AVIF quality, 1 to 100; JPEG is written as 4:4:4.",
+        metavar="N",
+        min=1,
+        max=100,
     ),
 ]
 Lossless = Annotated[bool, option(OUTPUT, "--lossless", text="Lossless WebP; AVIF at its best.")]

@@ -141,24 +141,10 @@ class WithFields(Command):
 
 def _explained(error: Any) -> str:
     """Return an error of Typer's as what, the value, and the way out."""
-    message = error.message.rstrip(".")
-    command = f"srcli {error.ctx.info_name}" if error.ctx and error.ctx.parent else "srcli"
-    option = getattr(error, "option_name", None)
-    if hasattr(error, "param"):
-        if message:
-            return _bad_value(error, message)
-        message = f"{error.param.metavar} is missing"
-    elif option is None:
-        extra = message.partition(" extra argument(s) (")[2].removesuffix(")")
-        message = f"{extra}: it is an argument too many" if extra else message.lower()
-    elif "does not take a value" in message:
-        return f"{option} takes no value; leave it out"
-    elif "requires an argument" in message:
-        return f"{option} needs a value; give one"
-    else:
-        known = [name for one in error.ctx.command.params for name in one.opts + one.secondary_opts]
-        message = f"{option}: there is no such option{suggestion(option, known)}"
-    return f"{message}; see {command} --help"
+    if isinstance(error, typer.BadParameter) and error.message:
+        return _bad_value(error, error.message.rstrip("."))
+    command = error.ctx.command_path if error.ctx else "srcli COMMAND"
+    return f"{error.format_message().rstrip('.')}; see {command} --help"
 
 
 def _bad_value(error: Any, message: str) -> str:

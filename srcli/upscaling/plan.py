@@ -55,13 +55,8 @@ def plan(config: BatchConfig, left_out: LeftOut | None = None) -> list[Job]:
     folder is searched twice. A file that is found twice is done once, as it was found first; the
     result of an earlier run is not done where its original is.
 
-    Args:
-        config: The options.
-        left_out: Takes what is met and not taken.
-
-    Returns:
-        The jobs, in the order of the inputs; those that cannot be done say why. No two without
-        a problem have one target, and none has an input as its target.
+    The jobs are in the order of the inputs; those that cannot be done say why. No two without
+    a problem have one target, and none has an input as its target.
 
     Raises:
         NothingToDoError: If no image matched.
@@ -187,7 +182,7 @@ def _found_in(
     found: list[Found] = []
     glance = not config.recursive
     for one in walk(str(given.path), filters, below=given.below, skip=results, glance=glance):
-        if one.is_deeper and not config.recursive:
+        if len(one.parts) + one.is_folder > 1 and not config.recursive:
             if not one.is_folder:
                 left_out.deeper.append(given.text)
                 break

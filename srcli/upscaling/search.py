@@ -10,7 +10,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -93,11 +93,6 @@ class Found:
     is_unread: bool = False
     """Whether it is a picture of a kind that is not read."""
 
-    @property
-    def is_deeper(self) -> bool:
-        """Whether it lies below the first level."""
-        return len(self.parts) + self.is_folder > 1
-
 
 # ---- patterns -----------------------------------------------------------------------------
 
@@ -113,11 +108,6 @@ class Filters:
     def of(cls, config: BatchConfig) -> Self:
         """Read the patterns of a config."""
         return cls(_filters(config.include), _filters(config.exclude))
-
-    def below(self, folder: Parts) -> Self:
-        """Leave out the patterns that would exclude a folder which is named itself: it is meant."""
-        path = folded("/".join(folder)) + "/"
-        return replace(self, exclude=tuple(one for one in self.exclude if not _match([one], path)))
 
     def takes(self, parts: Parts) -> bool:
         """Whether a file is kept."""
@@ -163,7 +153,7 @@ def expand(text: str, filters: Filters, left_out: LeftOut) -> list[str]:
     Raises:
         UsageError: If the text is empty.
     """
-    if not text or "\0" in text:
+    if not text:
         raise UsageError("an input is empty; give a file, a folder or a pattern")
     if is_there(Path(text)) or not glob.has_magic(text):
         return [text]
@@ -236,7 +226,6 @@ def walk(
         skip: Folders that are left out wherever they are found.
         glance: Whether to look into some folders only below the first level.
     """
-    filters = filters.below(below)
     seen: set[Identity] = set()
     folders: list[Parts] = [()]
     links: list[Parts] = []
