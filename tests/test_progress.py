@@ -67,7 +67,7 @@ class Shown:
         """Draw the bar, and return it without what is drawn of the bar itself."""
         self.progress._bar.refresh()
         line = self.file.getvalue().split("\x1b[2K")[-1]
-        assert len(line) == self.progress._console.width
+        assert len(line) == self.progress.console.width
         return " ".join(line.replace("━", " ").replace("╸", " ").replace("╺", " ").split())
 
 

@@ -29,7 +29,6 @@ def streaming(monkeypatch):
     """Let every result be written as its rows come, and every input read so."""
     monkeypatch.setattr(steps, "STREAMED_PIXELS", 0)
     monkeypatch.setattr(steps, "SCANNED_PIXELS", 0)
-    monkeypatch.setattr(steps, "_LEAST_PACKED", 0)
 
 
 SETTINGS = Settings(device="cpu", dtype="fp32", tile=120)

@@ -65,7 +65,6 @@ def test_a_copy_is_made_once_it_was_decoded(plain_weights, monkeypatch, rows):
     """Whole or by rows, so that damage is found; what it is called does not matter."""
     if rows:
         monkeypatch.setattr(steps, "SCANNED_PIXELS", 1)
-        monkeypatch.setattr(steps, "_LEAST_PACKED", 1)
     picture(300, 400).save("a.HEIC", "JPEG")
     data = Path("a.HEIC").read_bytes()
     Path("b.jpg").write_bytes(data[: len(data) // 2])
@@ -97,7 +96,7 @@ def test_a_dry_run_knows_a_copy():
 def test_times_are_kept(plain_weights, monkeypatch, name, rows):
     """Of an enlarged file, of one written by rows, of an animation and of a copy."""
     if rows:
-        for limit in ("STREAMED_PIXELS", "SCANNED_PIXELS", "_LEAST_PACKED"):
+        for limit in ("STREAMED_PIXELS", "SCANNED_PIXELS"):
             monkeypatch.setattr(steps, limit, 1)
     if name == "a.gif":
         moving(name)

@@ -74,7 +74,7 @@ def _is_waited_for() -> bool:
     return alive
 
 
-def _version(*, value: bool) -> None:
+def _version(value: bool) -> None:  # noqa: FBT001 - as Typer calls it
     if value:
         typer.echo(f"srcli {__version__}")
         raise typer.Exit
@@ -87,7 +87,7 @@ def root(
         bool,
         typer.Option(
             "--version",
-            callback=lambda value: _version(value=value),
+            callback=_version,
             is_eager=True,
             help="Print the version.",
         ),

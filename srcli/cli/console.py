@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -158,20 +158,20 @@ def loading(*, shown: bool) -> Iterator[None]:
 def signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in the list that is yielded; a second one acts as usual."""
     received: list[int] = []
-    previous: dict[int, Any] = {}
+    with ExitStack() as restored:
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)
+        def note(number: int, _frame: FrameType | None) -> None:
+            received.append(number)
+            restored.close()
 
-    for caught in (signal.SIGINT, signal.SIGTERM):
-        previous[caught] = signal.signal(caught, note)
-    try:
+        _handle([signal.SIGINT, signal.SIGTERM], note, restored)
         yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+
+
+def _handle(numbers: Iterable[int], handler: Callable[..., None], restored: ExitStack) -> None:
+    """Handle signals until a stack is closed."""
+    for number in numbers:
+        restored.callback(signal.signal, number, signal.signal(number, handler))
 
 
 @contextmanager
@@ -181,12 +181,9 @@ def terminating() -> Iterator["Stopper"]:
     caught = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored
         caught.append(signal.SIGINT)
-    previous = {number: signal.signal(number, stopper) for number in caught}
-    try:
+    with ExitStack() as restored:
+        _handle(caught, stopper, restored)
         yield stopper
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class Stopper:

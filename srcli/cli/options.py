@@ -73,16 +73,9 @@ def option(
     completion: Callable[..., list[str]] | None = None,
     **more: Any,  # noqa: ANN401 - see typer.Option
 ) -> Any:  # noqa: ANN401 - what typer.Option returns
-    """Declare an option.
+    """Declare an option; the shell completes to what ``completion`` returns, or ``metavar`` says.
 
-    Args:
-        panel: Of the help.
-        names: Its spellings; none: its parameter's name.
-        text: Its help.
-        metavar: What stands for its value.
-        default: What the help has for a default that the signature does not say.
-        completion: Returns what the shell completes to; None: the words of ``metavar``.
-        more: Whatever else :func:`typer.Option` takes.
+    ``default`` is what the help has for one that the signature does not say.
     """
     words = [word for word in (metavar or "").split("|") if word.islower()]
     return typer.Option(

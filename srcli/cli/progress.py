@@ -34,11 +34,7 @@ _NARROW = 60
 class RunProgress:
     """Announces a run that will be long, and shows at the bottom of the terminal how it proceeds.
 
-    Args:
-        survey: What the run has before it.
-        shown: Whether there is a bar.
-        console: The terminal; None: that of stderr.
-        clock: Returns seconds.
+    The ``console`` is by default that of stderr; ``clock`` returns seconds.
     """
 
     def __init__(
@@ -53,8 +49,8 @@ class RunProgress:
         self._shares: dict[Job, float] = {}
         self._finished = self._batches = 0
         self._ended = self._lost = self._noted = 0.0
-        self._console = console or Console(stderr=True)
-        self._bar = self._made(shown=shown and self._console.is_interactive)
+        self.console = console or Console(stderr=True)
+        self._bar = self._made(shown=shown and self.console.is_interactive)
         self._task = self._bar.add_task("starting", start=False, total=None)
         self._unsaid = {"room", "time"}
 
@@ -65,7 +61,7 @@ class RunProgress:
             TextColumn("{task.description}", markup=False, table_column=name),
             BarColumn(None, table_column=Column(ratio=1)),
             _Figures(self),
-            console=self._console,
+            console=self.console,
             refresh_per_second=_DRAWN_PER_SECOND,
             speed_estimate_period=_WINDOW_SECONDS,
             get_time=self._clock,
@@ -75,11 +71,6 @@ class RunProgress:
             redirect_stderr=False,
             disable=not shown,
         )
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal."""
-        return self._console.width
 
     @property
     def total(self) -> float | None:
@@ -116,7 +107,7 @@ class RunProgress:
         shown = self._bar.live.is_started
         if shown:
             with suppress(OSError):  # as above
-                self._console.print(
+                self.console.print(
                     one_line(text), markup=False, highlight=False, emoji=False, soft_wrap=True
                 )
         return shown
@@ -151,7 +142,8 @@ class RunProgress:
         """Say what is worth knowing before a run, each line once, as soon as it is known."""
         if not self._survey.complete.is_set():
             return
-        if self._awaited("room"):
+        if "room" in self._unsaid:
+            self._unsaid.remove("room")
             space = self._survey.disks.tightest()
             if space is not None and space.needed > space.free:
                 yield (
@@ -162,14 +154,9 @@ class RunProgress:
         left, spent = self.left(), self.spent
         if left is None or spent < _ENOUGH_SECONDS or self._batches < 2:
             return
-        if self._awaited("time") and spent + left >= LONG_SECONDS:
+        if "time" in self._unsaid and spent + left >= LONG_SECONDS:
             yield self._announcement(spent + left)
-
-    def _awaited(self, what: str) -> bool:
-        """Whether something has not been said yet; True once."""
-        awaited = what in self._unsaid
-        self._unsaid.discard(what)
-        return awaited
+        self._unsaid.discard("time")
 
     def _announcement(self, seconds: float) -> str:
         survey, disk = self._survey, self._survey.disks.size
@@ -197,7 +184,7 @@ class _Figures(ProgressColumn):
         if not total:
             return Text("counting pixels")
         parts = [f"{int(100 * done / total):3}%"]
-        if total > 1 and self._progress.width >= _NARROW:
+        if total > 1 and self._progress.console.width >= _NARROW:
             unit, name = (1e9, "GP") if total >= 1e9 else (1e6, "MP")
             whole = f"{total / unit:.1f}"
             parts.append(f"{done / unit:{len(whole)}.1f}/{whole} {name}")

@@ -114,7 +114,10 @@ class _Pipeline:
             while self.fetch(jobs):
                 self.pending.append(self.prefetch.popleft())
                 self.steps.compute(self.pending[-1])
-                while self.pending and (self.is_crowded() or self.pending[0].is_finished):
+                while self.pending:
+                    written = self.pending[0].written
+                    if not (self.is_crowded() or written is None or written.done()):
+                        break
                     result = self.next(self.pending)
                     yield result
                     if result.status == "failed" and self.config.fail_fast:

@@ -32,14 +32,8 @@ _FOLDING: Final = platform.system() in {"Darwin", "Windows"}
 def check(config: BatchConfig, found: list[Job], left_out: LeftOut) -> list[Job]:
     """Mark the jobs whose results cannot be, before anything is begun.
 
-    Args:
-        config: The options.
-        found: The jobs; a file may be there twice, directly and through a folder.
-        left_out: Takes the results of earlier runs.
-
-    Returns:
-        One job for each source, with its problem. Of several that want one place all are refused,
-        each naming another one: which of them should have it is not ours to say.
+    There is one job for each source, though a file may be found twice. Of several that want one
+    place all are refused, each naming another one: which should have it is not ours to say.
     """
     place = _places()
     by_source: dict[str, Job] = {}

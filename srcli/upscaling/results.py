@@ -192,13 +192,7 @@ class Summary:
 
     @classmethod
     def of(cls, results: Sequence[Result], total: int, seconds: float | None) -> Self:
-        """Sum up what became of files.
-
-        Args:
-            results: One for each of those that are over.
-            total: All files of this process.
-            seconds: How long the run took; None: it is a dry run.
-        """
+        """Sum up what became of some of ``total`` files; a dry run takes no ``seconds``."""
         counts, disks = Counter(one.status for one in results), Disks()
         failed = [one for one in results if one.status == "failed"]
         summary = cls(

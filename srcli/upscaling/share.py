@@ -72,15 +72,8 @@ def deal(jobs: Sequence[Job], share: Share, *, max_pixels: int = images.MAX_PIXE
     The largest picture goes first, each to the process that has the fewest pixels so far: the
     shares differ by less than one picture. What the headers say and the paths alone decide, so
     that every process comes to the same shares, whenever it starts and whatever is done already.
-    stdin and stdout belong to rank 0.
-
-    Args:
-        jobs: The whole plan, in any order.
-        share: Which process this is.
-        max_pixels: Pixels beyond which a file is refused, and so costs nothing.
-
-    Returns:
-        The jobs of this process, in the order of ``jobs``.
+    stdin and stdout belong to rank 0. What has more than ``max_pixels`` is refused, and costs
+    nothing. The jobs stay in the order of the plan.
     """
     if share.world_size == 1:
         return list(jobs)

@@ -37,9 +37,6 @@ no result of this size or larger is held whole."""
 SCANNED_PIXELS: Final = 32_000_000
 """Pixels of an input from which it is decoded as its rows are needed, where its kind allows it."""
 
-_LEAST_PACKED: Final = 2**20
-"""Bytes of a file below which nobody looks whether it has so many pixels."""
-
 _BANDS_WAITING: Final = 1
 """Finished bands of rows that wait for an encoder."""
 
@@ -85,11 +82,6 @@ class Work:
         """The job."""
         return self.result.job
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing of it is waited for."""
-        return self.written is None or self.written.done()
-
 
 @dataclass(slots=True)
 class Steps:
@@ -129,7 +121,7 @@ class Steps:
     def _scan(self, work: Work) -> Scan | None:
         """Open a file to be decoded as its rows are needed, if it is large enough."""
         path, most = work.job.source, self.config.max_pixels
-        if path == STREAM or not _is_large(path):
+        if is_pipe(path):
             return None
         header = images.read_header(path, max_pixels=most)
         if header.width * header.height < SCANNED_PIXELS:
@@ -334,13 +326,6 @@ class Steps:
             except Exception as error:  # noqa: BLE001 - as above
                 work.result = failure(work.result, error)
         return work.result
-
-
-def _is_large(path: Path) -> bool:
-    try:
-        return path.stat().st_size >= _LEAST_PACKED
-    except OSError:  # reading it says what is the matter
-        return False
 
 
 def _dated(source: Album | Scan, modified: int) -> Album | Scan:
