@@ -60,7 +60,8 @@ def main() -> int:
         client = Client(cluster)
     tasks = {}
     for source in sorted(options.folder.rglob("*")):
-        target = (options.output / source.relative_to(options.folder)).with_suffix(".png")
+        ending = "" if source.suffix.lower() == ".png" else ".png"  # a.jpg stands beside a.png
+        target = options.output / f"{source.relative_to(options.folder)}{ending}"
         if source.suffix.lower() in SUFFIXES and not target.exists():
             names = str(source.absolute()), str(target.absolute())
             future = client.submit(enlarge, *names, options.model, options.scale, pure=False)

@@ -153,9 +153,9 @@ if __name__ == "__main__":
     )
 
     found = {str(file.relative_to(output)) for file in output.rglob("*.*")}
-    assert found == {"a.png", "c.png", "deeper/b.png"}, done.stderr
+    assert found == {"a.png", "c.jpg.png", "deeper/b.jpg.png"}, done.stderr
     assert done.returncode == 1
-    with Image.open(output / "deeper" / "b.png") as image:
+    with Image.open(output / "deeper" / "b.jpg.png") as image:
         assert image.size == (48, 36)
     lines = done.stdout.splitlines()
     assert [line for line in lines if "broken.png: " in line], done
