@@ -152,23 +152,22 @@ def _save(rows: Rows, output: _Output, name: str, **options: object) -> None:
 
 
 def _encode(reader: int, output: _Output, name: str, options: dict[str, object]) -> None:
-    """Encode the PNG that comes out of a pipe."""
-    pyvips = vips()
-    saver, usual = _SAVERS[name]
-    source, target = pyvips.SourceCustom(), pyvips.TargetCustom()
-    source.on_read(lambda size: os.read(reader, size))
-    target.on_write(output.write)
-    target.on_seek(output.seek)
-    target.on_read(output.read)
-    try:
-        image = pyvips.Image.pngload_source(source, access="sequential")
-        pyvips.Operation.call(f"{saver}_target", image, target, keep="none", **usual, **options)
-    except pyvips.Error:
-        # What libvips says of a failed write is only that it failed.
-        if output.error is None:
-            raise
-    finally:
-        os.close(reader)
+    """Encode the PNG that comes out of a pipe, whose end is closed however that ends."""
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        pyvips = vips()
+        saver, usual = _SAVERS[name]
+        source, target = pyvips.SourceCustom(), pyvips.TargetCustom()
+        source.on_read(pipe.read)
+        target.on_write(output.write)
+        target.on_seek(output.seek)
+        target.on_read(output.read)
+        try:
+            image = pyvips.Image.pngload_source(source, access="sequential")
+            pyvips.Operation.call(f"{saver}_target", image, target, keep="none", **usual, **options)
+        except pyvips.Error:
+            # What libvips says of a failed write is only that it failed.
+            if output.error is None:
+                raise
 
 
 def _write_plain_png(rows: Rows, stream: BinaryIO) -> None:
