@@ -26,6 +26,9 @@ from srcli.imaging.ifd import add_tags, layout_of
 from srcli.imaging.pictures import eight_bits
 from srcli.imaging.vips import vips
 
+_SLICE_BYTES: Final = 1 << 20
+"""Bytes of rows that go into the pipe at a time: they are copied three times on the way."""
+
 _BIG: Final = 2**32 - 2**24
 """Bytes of pages up to which offsets of 32 bits surely serve; the rest is for metadata."""
 
@@ -176,8 +179,11 @@ def _write_plain_png(rows: Rows, stream: BinaryIO) -> None:
     sizes = struct.pack(">IIBB3x", rows.width, rows.height, 8 * rows.itemsize, kind)
     stream.write(SIGNATURE + assembled(b"IHDR", sizes))
     packed = zlib.compressobj(0)
+    step = max(1, _SLICE_BYTES // rows.row_bytes)
     for levels in rows.levels():
-        stored = levels.astype(f">u{rows.itemsize}", copy=False).view(np.uint8)
-        lines = np.pad(stored.reshape(len(stored), -1), ((0, 0), (1, 0)))  # not filtered
-        stream.write(assembled(b"IDAT", packed.compress(lines.data)))
+        for top in range(0, len(levels), step):
+            stored = levels[top : top + step].astype(f">u{rows.itemsize}", copy=False)
+            lines = stored.view(np.uint8).reshape(len(stored), -1)
+            lines = np.pad(lines, ((0, 0), (1, 0)))  # not filtered
+            stream.write(assembled(b"IDAT", packed.compress(lines.data)))
     stream.write(assembled(b"IDAT", packed.flush()) + assembled(b"IEND", b""))
