@@ -93,6 +93,11 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
             saved("AVIF") + box(b"free", box(b"pasp", b"\0\0\0\1\0\0\0\2")),
             "left out: the shape of its pixels",
         ),
+        (
+            saved("AVIF") + box(b"free", box(b"clap", bytes(32))),
+            "left out: its clean aperture: all of it is shown",
+        ),
+        (saved("BMP")[:70] + b"DEBM" + saved("BMP")[74:], "left out: an ICC profile"),
         (png_with((b"caBX", b"abcd")), "left out: chunk caBX"),
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),

@@ -40,6 +40,9 @@ from srcli.imaging.vips import decoded
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
 
+_CLEAN_APERTURE: Final = b"\0\0\0\x28clap"
+"""How a box begins that says what of an AVIF is to be seen, which Pillow does not ask for."""
+
 _NO_END: Final = "its end mark is missing; every pixel is there"
 _CUT_GIF: Final = "it has no end mark: frames may be missing"
 
@@ -209,6 +212,10 @@ class PillowFile:
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
         parts = left_behind(self.image, further, boxes)
+        if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
+            parts.append("its clean aperture: all of it is shown")
+        if self.format == "BMP" and self._content(74)[70:] == b"DEBM":
+            parts.append("an ICC profile")
         parts += [f"data of {name}" for name in sorted(self._applications)]
         parts += parts_beside(self._content()) if boxed else []
         parts += self.chunks.unknown if self.chunks else []
