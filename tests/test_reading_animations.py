@@ -102,6 +102,16 @@ def test_frames_of_a_png_are_laid_over_one_another():
         np.testing.assert_array_equal(np.array(frame), found)
 
 
+def test_frames_of_a_png_of_16_bits_of_grey_are_read_at_8():
+    """Pillow would cut off what is beyond 255."""
+    frames = [Image.fromarray(noise(1, np.uint16, seed=seed)[..., 0]) for seed in range(2)]
+    album = read_album(NAME, as_bytes(frames, "PNG"))
+
+    assert album.notes == ("PNG of 16 bits read at 8 bits",)
+    for frame, picture in zip(frames, album.pictures, strict=True):
+        np.testing.assert_allclose(picture.pixels[..., 0], np.array(frame) / 257, atol=0.51)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_animation_is_turned_and_described(kind):
     """Orientation and metadata belong to all frames."""

@@ -276,7 +276,10 @@ class PillowFile:
         for numbers, still in png_frames(self.stream, chunks):
             _, width, height, left, top, count, parts, disposal, blend = numbers
             box = (left, top, left + width, top + height)
-            frame, before = Image.open(io.BytesIO(still)).convert("RGBA"), canvas.crop(box)
+            image: Image.Image = Image.open(io.BytesIO(still))
+            if image.mode.startswith("I"):  # 16 bits of grey, which convert would cut off
+                image = image.point(lambda level: level / 257 + 0.5).convert("L")
+            frame, before = image.convert("RGBA"), canvas.crop(box)
             if blend:
                 canvas.alpha_composite(frame, box[:2])
             else:
