@@ -167,10 +167,12 @@ def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeyp
     monkeypatch.setattr(Upscaler, "seconds", lambda *_: 0.0)  # the time is not asked for here
 
     estimated = command_runs.run(*command, "--json", "-n")
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, *command, "-q"], check=True, capture_output=True, text=True
-    )
+    process = [sys.executable, "-c", PEAK, *command, "--overwrite", "-q"]
+    peaks = []
+    # Twice: a busy machine adds to a peak, as threads wait for each other with what they hold.
+    for _ in range(2):
+        done = subprocess.run(process, check=True, capture_output=True, text=True)
+        peaks.append(int(done.stdout.removeprefix("peak ")))
 
-    memory = json.loads(estimated.stdout.splitlines()[0])["memory"]
-    peak = int(done.stdout.removeprefix("peak "))
+    memory, peak = json.loads(estimated.stdout.splitlines()[0])["memory"], min(peaks)
     assert 0.8 * peak <= memory <= most * peak
