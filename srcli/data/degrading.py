@@ -38,13 +38,19 @@ def degrade(
     Returns:
         ``(..., h, w)`` with sides divided by ``scale`` and rounded, in [0, 1], rounded to 8 bits:
         an LR picture is a file, and files have integers.
+
+    Raises:
+        ValueError: If more than plain bicubic is asked for and ``draws`` does not fit.
     """
     height, width = (output_length(side, 1.0 / scale) for side in image.shape[-2:])
     if degradation.is_bicubic:
         return dequantize(quantize(bicubic(image, (height, width))))
     batch = image.reshape(-1, *image.shape[-3:])
-    assert draws is not None
-    assert draws.shape == (len(batch), DRAWS)
+    if draws is None or draws.shape != (len(batch), DRAWS):
+        found = None if draws is None else tuple(draws.shape)
+        raise ValueError(
+            f"this degradation needs draws of the shape {(len(batch), DRAWS)}, not {found}"
+        )
     low = reduce_resolution(batch, (height, width), degradation, draws)
     files = draw_jpeg(degradation, draws)
     if files:

@@ -80,11 +80,11 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
     Yields:
         Threads that share each batch, as many as torch was given; None where it stays whole.
     """
-    cores = torch.get_num_threads()
+    cores, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     alone = group.device.type == "cpu" and group.size == 1
     count = min(cores, config.batch_size) if alone else 1
     # The shapes of all steps are alike: cuDNN's search for the fastest costs the first ones alone.
-    torch.backends.cudnn.benchmark = group.device.type == "cuda"
+    torch.backends.cudnn.benchmark = benchmark or group.device.type == "cuda"
     try:
         with memory_reported(config, group.device):
             if count < 2:
@@ -94,6 +94,7 @@ def computing(config: TrainConfig, group: ProcessGroup) -> Iterator["BatchThread
             with ThreadPoolExecutor(count, "srcli-step", torch.set_num_threads, share) as threads:
                 yield BatchThreads(threads, math.ceil(config.batch_size / count))
     finally:
+        torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(cores)  # that of the threads had become everyone's
 
 
