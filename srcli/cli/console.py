@@ -33,6 +33,7 @@ __all__ = [
     "format_pixels",
     "format_scores",
     "print_json",
+    "print_report",
     "print_table",
     "print_text",
     "reporting",
@@ -70,6 +71,12 @@ def reporting(explained: Callable[[str], str]) -> Iterator[None]:
 def print_json(values: dict[str, Any]) -> None:
     """Print one JSON object on one line of stdout."""
     print_text(json.dumps(values, allow_nan=False))
+
+
+def print_report(values: object) -> None:
+    """Print JSON over several lines of stdout; numbers that JSON does not have become null."""
+    finite = json.loads(json.dumps(values), parse_constant=lambda _: None)
+    print_text(json.dumps(finite, indent=2))
 
 
 def print_text(text: str) -> None:

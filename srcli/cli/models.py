@@ -1,6 +1,5 @@
 """``srcli models``: the shipped weights, or any file's."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from srcli import files
-from srcli.cli.console import format_scores, print_table, print_text, say
+from srcli.cli.console import format_scores, print_report, print_table, say
 from srcli.cli.options import complete_weights
 from srcli.errors import SrcliError
 from srcli.files import one_line
@@ -61,15 +60,13 @@ def models(
                 raise
             faults.append(error)
     if as_json:
-        # Numbers that JSON does not have become null.
-        finite = json.loads(json.dumps(rows), parse_constant=lambda _: None)
-        print_text(json.dumps(finite, indent=2))
+        print_report(rows)
     else:
         print_table(_model_table(rows))
         if any(row["scores"] for row in rows):
             print_table(_score_table(rows))
         if model is not None:
-            print_text(json.dumps(rows[0]["training"], indent=2))
+            print_report(rows[0]["training"])
     for fault in faults:
         say(f"error: {fault}")
     if faults:

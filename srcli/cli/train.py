@@ -1,6 +1,5 @@
 """``srcli train``: weights out of images."""
 
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from tqdm import tqdm
 
-from srcli.cli.console import format_duration, print_text, say, signals
+from srcli.cli.console import format_duration, print_report, print_text, say, signals
 from srcli.cli.options import (
     DATA,
     DEGRADATION,
@@ -259,7 +258,10 @@ def _dry_run(config: "TrainConfig", *, resume: bool, as_json: bool) -> None:
 
     plan = estimate.dry_run(config, resume=resume, on_message=lambda line: say(f"warning: {line}"))
     if _is_main_process():
-        print_text(json.dumps(plan, indent=2) if as_json else _plan_lines(plan))
+        if as_json:
+            print_report(plan)
+        else:
+            print_text(_plan_lines(plan))
 
 
 def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool | None) -> None:
@@ -283,9 +285,7 @@ def _train(config: "TrainConfig", *, resume: bool, as_json: bool, verbose: bool 
             should_stop=lambda: bool(received),
         )
     if as_json and is_main:
-        # Of equal pictures the PSNR is infinite, which JSON has no number for.
-        text = json.dumps(asdict(report))
-        print_text(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
+        print_report(asdict(report))  # of equal pictures the PSNR is infinite
     if received or report.stopped:
         # Of several processes only another one may have had the signal.
         number = received[0] if received else int(signal.SIGTERM)

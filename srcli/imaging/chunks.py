@@ -5,7 +5,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Final
@@ -78,7 +78,11 @@ class Chunks:
             if name not in _OF_PIXELS:
                 parts.append((name, marks + content))
         parts += [(b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
-        return SIGNATURE + b"".join(assembled(*part) for part in parts)
+        return _png_of(parts)
+
+
+def _png_of(parts: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return SIGNATURE + b"".join(assembled(*part) for part in parts)
 
 
 def assembled(name: bytes, content: bytes) -> bytes:
@@ -121,8 +125,7 @@ def png_frames(stream: IO[bytes], chunks: Chunks) -> Iterator[tuple[tuple[int, .
     for name, length in chain(_walk(stream), [(b"IEND", 0)]):
         if name in {b"fcTL", b"IEND"} and pixels:
             parts = (b"IHDR", control[4:12] + head), *shared, (b"IDAT", pixels), (b"IEND", b"")
-            still = SIGNATURE + b"".join(assembled(*part) for part in parts)
-            yield struct.unpack(">5I2H2B", control), still
+            yield struct.unpack(">5I2H2B", control), _png_of(parts)
             pixels = b""
         if name == b"fcTL":
             control = stream.read(length)

@@ -85,7 +85,6 @@ class Disks:
             with suppress(OSError):  # a folder that may not be looked at costs its files
                 there = next(one for one in (folder, *folder.absolute().parents) if is_folder(one))
                 device = there.stat().st_dev
-                if device not in disks:
-                    disks[device] = Space(folder, 0, shutil.disk_usage(there).free)
-                disks[device] = replace(disks[device], needed=disks[device].needed + size)
+                disk = disks.get(device) or Space(folder, 0, shutil.disk_usage(there).free)
+                disks[device] = replace(disk, needed=disk.needed + size)
         return min(disks.values(), key=lambda one: one.free - one.needed, default=None)
