@@ -1,5 +1,6 @@
 """``srcli models``: the shipped weights, or any file's."""
 
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from srcli import files
-from srcli.cli.console import format_scores, print_report, print_table, say
+from srcli.cli.console import format_scores, print_report, print_table, print_text, say
 from srcli.cli.options import complete_weights
 from srcli.errors import SrcliError
 from srcli.files import one_line
@@ -66,7 +67,7 @@ def models(
         if any(row["scores"] for row in rows):
             print_table(_score_table(rows))
         if model is not None:
-            print_report(rows[0]["training"])
+            print_text(json.dumps(rows[0]["training"], indent=2))
     for fault in faults:
         say(f"error: {fault}")
     if faults:
