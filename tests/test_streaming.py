@@ -160,7 +160,7 @@ print("peak", 1024 * int(status.split("VmHWM:")[1].split()[0]))
     ],
 )
 def test_a_dry_run_estimates_the_peak_of_memory(name, size, scale, most, monkeypatch):
-    """A third too little at most, and in one step a fifth too much: a small picture is mostly program."""
+    """A third too little at most, small ones are mostly program; in one step a fifth too much."""
     write(images.Picture(pixels=waves(*size)), Path(name))
     monkeypatch.setattr(estimate, "STREAMED_PIXELS", 500_000)  # as in the process that is measured
     command = ["upscale", name, "-m", "base", "-s", str(scale), "--engine", "torch"]
