@@ -175,12 +175,13 @@ def test_white_is_zero_is_turned_round(bits):
     np.testing.assert_array_equal(levels[..., 1:], both.alpha)
 
 
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_opacity_is_taken_out_of_the_colours(planar):
+def test_opacity_is_taken_out_of_the_colours(planar, bits):
     """Associated alpha is multiplied into the stored colours, and not into ours."""
-    colours = noise(3, np.uint16)
-    alpha = np.maximum(noise(1, np.uint16, seed=1), 8000)
-    stored = np.rint(colours / 65535 * alpha).astype(np.uint16)
+    colours, top = noise(3, bits), np.iinfo(bits).max
+    alpha = np.maximum(noise(1, bits, seed=1), top // 8)
+    stored = np.rint(colours / top * alpha).astype(bits)
 
     picture = read(NAME, tiff(np.dstack([stored, alpha]), planar, extrasamples=["assocalpha"]))
 

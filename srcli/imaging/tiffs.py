@@ -127,9 +127,10 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
     unpacked = whole and page.packing != pages.JPEG
     if page.packing in pages.FOR_PILLOW or page.depth == 12:
         return _by_pillow(page, data, notes)
-    if page.depth <= 8 and (lab or unpacked or (page.is_separate and page.opacity != 1)):
+    tiled = page.is_separate and pages.TILE_WIDTH in page.entries
+    if page.depth <= 8 and (lab or unpacked or (tiled and page.opacity != 1)):
         return _by_pillow(page, data, notes)
-    if page.is_separate and (pages.TILE_WIDTH in page.entries or page.opacity == 1):
+    if tiled or (page.is_separate and page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")
     pixels = decoded("tiffload_buffer", data, page.size, page=page.index)
     opacity = None
