@@ -144,6 +144,18 @@ def test_what_leads_in_circles_or_past_the_end(tag, kind, start):
     assert notes == ("EXIF is damaged: values that lie outside of it dropped",)
 
 
+def test_makers_notes_of_too_long_a_size_stay():
+    """As programs leave them that have changed a file: what lies in them is not theirs."""
+    data = block()
+    head = struct.pack("<HHI", 0x927C, 7, len(NOTE))
+    data = data.replace(head, struct.pack("<HHI", 0x927C, 7, len(data) - data.index(NOTE)))
+
+    after, notes = exif.fitted_exif(pictured(exif=data))
+
+    assert NOTE in after
+    assert notes == ()
+
+
 @pytest.mark.parametrize(
     "junk", [b"garbage", b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff", b"", b"II+\0" * 9]
 )

@@ -20,7 +20,7 @@ EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005
 PARENTS: Final = {EXIF: MAIN, GPS: MAIN, INTEROP: EXIF}
 """Tags that point at another directory, and the directory that they stand in."""
 
-SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES.update({16: 8, 17: 8, 18: 8, 129: 1})
 """Bytes of one value of a type; 16 to 18 are BigTIFF's, 129 is EXIF 3.0's UTF-8."""
@@ -132,7 +132,8 @@ def walk(
                 seen.add(target)
     tables = [(part[0].place, part[-1].place + layout.step) for part in found.values() if part]
     for each in [each for part in found.values() for each in part]:
-        long, behind = each.size > layout.room, each.start + each.size
+        # Of what nobody changes, as maker's notes, too long a size does no harm.
+        long, behind = each.size > layout.room and each.kind != UNDEFINED, each.start + each.size
         spoils = long and any(each.start < end and start < behind for start, end in tables)
         if spoils or not 8 <= each.start <= end - each.size:
             bad.append(each)
