@@ -99,12 +99,18 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         ),
         (saved("BMP")[:70] + b"DEBM" + saved("BMP")[74:], "left out: an ICC profile"),
         (png_with((b"caBX", b"abcd")), "left out: chunk caBX"),
+        (png_with((b"gAMA", b"\1")), "left out: chunk gAMA, which is damaged"),
+        (
+            png_with((b"tEXt", b"Title\0a")).replace(b"Title\0a", b"Title\0b"),
+            "left out: chunk tEXt, which is damaged",
+        ),
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),
         (saved("PNG", icc_profile=b"junk" * 50), PROFILE_LOST),
         (jpeg((0xE2, b"ICC_PROFILE\0\1\2" + SRGB)), PROFILE_LOST),
         (saved("PNG")[:-12], NO_END),
         (png_with((b"pHYs", struct.pack(">IIB", 2, 1, 0))), NOT_SQUARE),
+        (png_with((b"pHYs", struct.pack(">IIB", 0, 1, 0))), None),
         (saved("JPEG").replace(b"\0\0\1\0\1\0\0", b"\0\0\2\0\1\0\0", 1), NOT_SQUARE),
         (
             saved("GIF").replace(b",\0\0\0\0", b"!\xff\x0bICCRGBG1012\1x\0,\0\0\0\0"),
@@ -115,6 +121,8 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         (saved("GIF") * 2, BEHIND),
         (saved("PPM") * 2, BEHIND),
         (saved("PPM") + b"\n", None),
+        (b"P1 3 1 101 # P\n", None),
+        (b"P3 1 1 255 1 2 3 P3 1 1 255 1 2 3", BEHIND),
         (
             described((34377, 7, 4, b"8BIM"), (37724, 7, 50 << 20, bytes(50 << 20))),
             "left out: settings of Photoshop, layers of Photoshop",  # which libtiff does not load

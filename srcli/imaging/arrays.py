@@ -86,13 +86,19 @@ def is_deep_ppm(image: ImageFile.ImageFile) -> bool:
 
 
 def behind_ppm(image: ImageFile.ImageFile, data: bytes) -> bytes:
-    """Return what follows a PPM whose samples are bytes: there may be further pictures."""
+    """Return what follows the picture of a PPM: there may be further ones."""
     tile = image.tile[0]
     if tile.codec_name == "ppm_plain":
-        return b""
+        count = image.width * image.height * len(image.getbands())
+        return b"".join(_plain(data[tile.offset :]).split(maxsplit=count)[count:])
     row = image.width * len(image.getbands()) * (1 + (image.mode == "I" or is_deep_ppm(image)))
     row = (row + 7) // 8 if image.mode == "1" else row
     return data[tile.offset + row * image.height :].strip()
+
+
+def _plain(stored: bytes) -> bytes:
+    """Take the comments out of the numbers of a PPM that is text."""
+    return re.sub(rb"#[^\r\n]*", b"", stored)
 
 
 def ppm_levels(image: ImageFile.ImageFile, data: bytes) -> Levels:
@@ -103,7 +109,7 @@ def ppm_levels(image: ImageFile.ImageFile, data: bytes) -> Levels:
     top = int(cast("Any", tile.args)[-1])
     stored = data[tile.offset :]
     if tile.codec_name == "ppm_plain":
-        numbers = re.sub(rb"#[^\r\n]*", b"", stored).split(maxsplit=count)[:count]
+        numbers = _plain(stored).split(maxsplit=count)[:count]
         found = np.array([min(int(number), top) for number in numbers], np.uint32)
     else:
         found = np.frombuffer(stored, ">u2", min(count, len(stored) // 2))

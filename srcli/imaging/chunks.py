@@ -21,6 +21,9 @@ _UNNAMED: Final = {
     *(b"bKGD", b"hIST", b"sBIT", b"sPLT"),  # of how the pixels were stored, or may be shown
 }
 
+_SHORTEST: Final = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1}
+"""Bytes of the chunks that Pillow would rather fail than read where they are shorter."""
+
 _MOST_PADDING: Final = 1 << 12
 """Zeros behind the last chunk that are nothing."""
 
@@ -41,6 +44,9 @@ class Chunks:
     behind: bytes | None
     """The beginning of what follows its last chunk; ``None`` where that is missing."""
 
+    damaged: tuple[str, ...] = ()
+    """Names of the chunks left out that are too short, or whose checksum is another."""
+
     def find(self, name: bytes) -> bytes | None:
         """Return the content of the first chunk of a name, if there is one."""
         return next((content for found, content in self.others if found == name), None)
@@ -53,13 +59,19 @@ class Chunks:
     def unknown(self) -> list[str]:
         """Names of the chunks that do not travel, which other programs have put there."""
         names = (name for name, _ in self.others if name not in _UNNAMED)
-        return [f"chunk {name.decode('latin-1')}" for name in names if name.isalpha()]
+        named = [f"chunk {name.decode('latin-1')}" for name in names if name.isalpha()]
+        return named + [f"chunk {name}, which is damaged" for name in self.damaged]
 
     @property
     def kind(self) -> tuple[int, int, int]:
         """Bits a sample, the colour type, and whether it is interlaced."""
         header = (self.find(b"IHDR") or b"").ljust(13, b"\0")
         return header[8], header[9], header[12]
+
+    def without_texts(self) -> bytes:
+        """Assemble a PNG of nothing but what says of what kind its pixels are, and not them."""
+        kept = [each for each in self.others if each[0] in _OF_PIXELS]
+        return _png_of([*kept, (b"IDAT", b"")])  # without one Pillow would not know a file cut off
 
     def without_pixels(self) -> bytes:
         """Assemble a still PNG of one grey pixel with all that is said beside the pixels.
@@ -93,12 +105,17 @@ def assembled(name: bytes, content: bytes) -> bytes:
 
 def png_chunks(stream: IO[bytes]) -> Chunks:
     """Go through a PNG, or the beginning of one."""
-    others = []
+    others, damaged, name, behind = [], [], b"", None
     for name, length in _walk(stream):
-        others.append((name, b"" if name in {b"IDAT", b"fdAT"} else stream.read(length)))
-    ended = bool(others) and others[-1][0] == b"IEND"
-    behind = stream.read(_MOST_PADDING).strip(b"\0\r\n") if ended else None
-    return Chunks(others=tuple(others), behind=behind)
+        content = b"" if name in {b"IDAT", b"fdAT"} else stream.read(length)
+        wrong = length < _SHORTEST.get(name, 0) or stream.read(4) != assembled(name, content)[-4:]
+        if wrong and name not in _OF_PIXELS:
+            damaged.append(name.decode("latin-1"))
+        else:
+            others.append((name, content))
+    if name == b"IEND":
+        behind = stream.read(_MOST_PADDING).strip(b"\0\r\n")
+    return Chunks(others=tuple(others), damaged=tuple(damaged), behind=behind)
 
 
 def _walk(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:

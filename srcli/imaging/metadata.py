@@ -77,7 +77,7 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
     elif "icc_profile" in info and not profile:  # Pillow leaves None of a damaged one
         notes[NO_PROFILE] = None
     aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
-    if aspect and aspect[0] != aspect[1]:
+    if aspect and all(aspect) and aspect[0] != aspect[1]:  # 0 is what is not known
         line = f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
         notes[line] = None
     packet = sound(lambda: _xmp_packet(image))

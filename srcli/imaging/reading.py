@@ -20,6 +20,7 @@ from srcli.files import is_pipe
 from srcli.imaging import pages
 from srcli.imaging.arrays import CONVERTED, levels_of
 from srcli.imaging.boxes import jxl_header
+from srcli.imaging.chunks import SIGNATURE, png_chunks
 from srcli.imaging.coding import Header, Scan
 from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
 from srcli.imaging.kinds import kind_of, registered
@@ -67,8 +68,11 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> PillowFi
         stream.seek(0)
         check_pixels(jxl_header(stream.read())[0], 1, limit)
         stream.seek(0)
+    source: BinaryIO = stream
+    if start.startswith(SIGNATURE):  # whatever is damaged beside its pixels
+        source = io.BytesIO(png_chunks(stream).without_texts())
     try:
-        image = Image.open(stream, formats=formats)
+        image = Image.open(source, formats=formats)
     except Exception as error:
         if kind is None or is_no_damage(error):
             raise
