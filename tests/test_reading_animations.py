@@ -102,6 +102,29 @@ def test_frames_of_a_png_are_laid_over_one_another():
         np.testing.assert_array_equal(np.array(frame), found)
 
 
+@pytest.mark.parametrize("disposal", [2, 3])
+def test_what_no_frame_of_a_gif_covers_is_clear(disposal):
+    """As browsers show it, though no frame is transparent; a palette of its own holds."""
+    data = as_bytes(Image.new("RGB", (2, 1), "red"), "GIF")
+    frame = data[data.index(b",") : -1]
+    colours = bytes((frame[9] | 0x80, *bytes(range(6))))
+    frames = [frame, frame[:9] + colours + frame[10:]]
+    moved = [each[:1] + bytes((2 * n,)) + each[2:] for n, each in enumerate(frames)]
+    control = b"!\xf9\4" + bytes((disposal << 2, 7, 0, 0, 0))
+    data = data[:6] + b"\4" + data[7 : data.index(b",")]
+    loop = b"!\xff\x0bANIMEXTS1.0\3\1\4\0\0"
+
+    album = read_album(
+        NAME, data + loop + b"\0" + b"".join(control + each for each in moved) + b";"
+    )
+
+    assert (album.loop, [each.duration for each in album.pictures]) == (5, [70, 70])
+    seen = [picture.alpha[0, :, 0].tolist() for picture in album.pictures]
+    assert seen == [[255, 255, 0, 0], [0, 0, 255, 255]]
+    assert album.pictures[1].pixels[0, 2].tolist() == [0, 1, 2]
+    assert read(NAME, data + moved[0] + b";").alpha[0, :, 0].tolist() == [255, 255, 0, 0]
+
+
 def test_frames_of_a_png_of_16_bits_of_grey_are_read_at_8():
     """Pillow would cut off what is beyond 255."""
     frames = [Image.fromarray(noise(1, np.uint16, seed=seed)[..., 0]) for seed in range(2)]

@@ -142,7 +142,7 @@ def png_frames(stream: IO[bytes], chunks: Chunks) -> Iterator[tuple[tuple[int, .
     for name, length in chain(_walk(stream), [(b"IEND", 0)]):
         if name in {b"fcTL", b"IEND"} and pixels:
             parts = (b"IHDR", control[4:12] + head), *shared, (b"IDAT", pixels), (b"IEND", b"")
-            yield struct.unpack(">5I2H2B", control), _png_of(parts)
+            yield struct.unpack(">4x4I2H2B", control), _png_of(parts)
             pixels = b""
         if name == b"fcTL":
             control = stream.read(length)

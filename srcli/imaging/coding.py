@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -146,6 +147,9 @@ def gif_blocks(data: bytes) -> tuple[list[bytes], bytes | None]:
     try:
         while data[place] != ord(";"):
             start = place
+            if data[place] not in b"!,":  # which decoders pass over
+                place += 1
+                continue
             place += 2 if data[place] == ord("!") else 11 + palette_bytes(data[place + 9])
             while data[place]:
                 place += 1 + data[place]
@@ -154,6 +158,22 @@ def gif_blocks(data: bytes) -> tuple[list[bytes], bytes | None]:
     except IndexError:
         return blocks, None
     return blocks, data[place + 1 :].strip(b"\0\r\n")
+
+
+def gif_frames(data: bytes, blocks: Sequence[bytes]) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    """Take a GIF apart: what is said of a frame, as :func:`png_frames` has it, and a still."""
+    shared, bare = data[10 : 13 + palette_bytes(data[10])], bytes(3)
+    control = none = b"!\xf9\4\0\0\0\0\0"
+    for block in blocks:
+        if block.startswith(none[:3]):
+            control = block
+        elif block.startswith(b","):
+            colours = bare if block[9] & 0x80 else shared  # it has some of its own
+            still = data[:6] + block[5:9] + colours + control + b",\0\0\0\0" + block[5:] + b";"
+            left, top, *size = struct.unpack_from("<4H", block, 1)
+            flags, delay = struct.unpack_from("<BH", control, 3)
+            yield (*size, left, top, delay, 100, max(0, (flags >> 2 & 7) - 1), 1), still
+            control = none
 
 
 def palette_bytes(flags: int) -> int:

@@ -1,11 +1,12 @@
 """Pictures that Pillow decodes: what a file holds, frame by frame, as arrays.
 
 A still PNG is decoded by libvips, which keeps 16 bits and compares checksums. The frames of an
-animated one are composed here: Pillow mixes what is partly transparent otherwise than PNG says.
+animated one and of a GIF are composed here: Pillow mixes what is partly transparent otherwise than
+PNG says, and fills with colours what browsers leave clear.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -24,6 +25,7 @@ from srcli.imaging.coding import (
     clear_webp,
     coding_of,
     gif_blocks,
+    gif_frames,
 )
 from srcli.imaging.exif import PREFIX
 from srcli.imaging.metadata import (
@@ -49,6 +51,9 @@ _CUT_GIF: Final = "it has no end mark: frames may be missing"
 _OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS"}
 """Names of blocks in a GIF that are read."""
 
+_LOOPS: Final = (b"!\xff\x0bNETSCAPE2.0\3\1", b"!\xff\x0bANIMEXTS1.0\3\1")
+"""How the blocks begin that say how often a GIF is repeated."""
+
 
 class PillowFile:
     """An image file that Pillow has opened."""
@@ -69,6 +74,7 @@ class PillowFile:
         """Which frame is being decoded, from 1."""
 
         self.chunks: Chunks | None = None
+        self._composed: Iterator[Image.Image] | None = None
         self.size = image.size
         """Width and height as stored."""
 
@@ -87,7 +93,8 @@ class PillowFile:
             if getattr(image, "default_image", False):
                 self.count -= 1
                 notes["the picture that stands in for the animation is left out"] = None
-            self._composed = self._frames(self.chunks)
+            if not self.is_still_png:
+                self._composed = self._frames(png_frames(stream, self.chunks))
             image = said
         elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
             # What the frames leave out is clear, though the file may say that nothing is.
@@ -110,13 +117,18 @@ class PillowFile:
     def _look_through_gif(self) -> None:
         """Find what Pillow does not say: XMP, others' blocks, what stands behind the end."""
         position = self.stream.tell()
-        blocks, self.behind = gif_blocks(self._content())
+        data = self._content()
+        blocks, self.behind = gif_blocks(data)
         self.stream.seek(position)
         for block in blocks:
             if block.startswith(b"!\xff\x0bXMP DataXMP"):  # before a trailer, as it is
                 self.image.info["xmp"] = block[14:-258]
+            elif block.startswith(_LOOPS):
+                self.image.info.setdefault("loop", int.from_bytes(block[16:18], "little"))
             elif block.startswith(b"!\xff") and block[3:11] not in _OF_ANIMATIONS:
                 self._applications.add(block[3:11].decode("latin-1"))
+        if self.count > 1 or self.image.tile[0].extents != (0, 0, *self.size):
+            self._composed = self._frames(gif_frames(data, blocks))
 
     def _look_through_jxl(self) -> None:
         """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
@@ -135,7 +147,7 @@ class PillowFile:
         width, height = self.upright_size
         wide = image.mode.startswith("I") or self.is_deep_ppm
         channels = 1 if Image.getmodebase(image.mode) == "L" else 3
-        alpha = image.has_transparency_data or (self.count > 1 and self.format == "GIF")
+        alpha = image.has_transparency_data or self._composed is not None
         if self.chunks is not None:
             depth, colour_type, _ = self.chunks.kind
             wide = depth == 16 and self.is_still_png
@@ -252,7 +264,7 @@ class PillowFile:
             return ppm_levels(self.image, self._content()), None
         if self.is_still_png:
             return self._by_libvips()
-        if self.chunks is not None:
+        if self._composed is not None:
             if (frame := next(self._composed, None)) is None:
                 raise EOFError("unexpected end of file")
             return levels_of(frame, self.orientation)
@@ -270,11 +282,11 @@ class PillowFile:
             self.notes[note] = None
         return levels_of(image, self.orientation)
 
-    def _frames(self, chunks: Chunks) -> Iterator[Image.Image]:
-        """Compose the frames of an animated PNG (PNG 3, 11.3.6.2)."""
+    def _frames(self, parts: Iterable[tuple[tuple[int, ...], bytes]]) -> Iterator[Image.Image]:
+        """Compose the frames of an animated PNG (PNG 3, 11.3.6.2) or of a GIF."""
         canvas = Image.new("RGBA", self.size)
-        for numbers, still in png_frames(self.stream, chunks):
-            _, width, height, left, top, count, parts, disposal, blend = numbers
+        for numbers, still in parts:
+            width, height, left, top, count, unit, disposal, blend = numbers
             box = (left, top, left + width, top + height)
             image: Image.Image = Image.open(io.BytesIO(still))
             if image.mode.startswith("I"):  # 16 bits of grey, which convert would cut off
@@ -284,7 +296,7 @@ class PillowFile:
                 canvas.alpha_composite(frame, box[:2])
             else:
                 canvas.paste(frame, box)
-            self.image.info["duration"] = 1000 * count / (parts or 100)
+            self.image.info["duration"] = 1000 * count / (unit or 100)
             yield canvas.copy()
             if disposal:
                 canvas.paste(before if disposal == 2 else 0, box)
