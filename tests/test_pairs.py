@@ -123,7 +123,17 @@ def small_low(name):
         (
             lambda root: (root / "LRx3/1x3.png").unlink(),
             {},
-            "LRx3 holds no image for 1.png; add it or take the other one away",
+            "LRx3 holds no LR image for 1.png; each HR image needs one of its own",
+        ),
+        (
+            lambda root: shutil.copy(root / "LRx3/1x3.png", root / "LRx3/1.png"),
+            {},
+            "LRx3 holds 1.png and 1x3.png for 1.png; each HR image needs one of its own",
+        ),
+        (
+            lambda root: shutil.copy(root / "HR/1.png", root / "HR/1.bmp"),
+            {},
+            "LRx2 holds 1x2.png for 1.bmp and 1.png; each HR image needs one of its own",
         ),
         (
             lambda root: (root / "LRx4/2x4.png").write_bytes(b"broken"),
@@ -140,7 +150,18 @@ def small_low(name):
             for name in ("0.png", "1x2.png", "2x2.png")
         ),
     ],
-    ids=["2.5", "degradation", "missing", "broken", "small", "first", "second", "third"],
+    ids=[
+        "2.5",
+        "degradation",
+        "missing",
+        "two",
+        "shared",
+        "broken",
+        "small",
+        "first",
+        "second",
+        "third",
+    ],
 )
 def test_what_is_no_pair_is_one_line(own, options, spoil, changes, message):
     """It is found before a step, whichever image is held out."""

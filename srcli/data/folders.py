@@ -1,7 +1,7 @@
 """Images that are files: a folder of them, or pairs of HR and LR."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from srcli.imaging import images
 from srcli.imaging.formats import FOUND_SUFFIXES
 from srcli.ops.spans import PATCH
 
-__all__ = ["Files", "Folder", "Pairs", "files_in", "lr_image"]
+__all__ = ["Files", "Folder", "Pairs", "files_in", "lr_images"]
 
 _DRAWN = {"curves.png", "samples.png"}
 """Pictures of a run directory."""
@@ -93,7 +93,7 @@ class Pairs(Folder):
     """HR images and LR images of some factors, in the folders ``HR``, ``LRx2``, ``LRx3``, ...
 
     Raises:
-        DataError: If one is missing.
+        DataError: If one is missing, or there are two of it.
     """
 
     def __init__(self, path: Path, scales: Sequence[float], option: str) -> None:
@@ -109,17 +109,7 @@ class Pairs(Folder):
                     f"{option} {shown} has HR and {has}, but no LR images for --scale {scale:g}: "
                     f"give other factors, or {shown}/HR, whose LR is made here"
                 )
-            files = files_in(path / f"LRx{scale:g}")
-            lows = {file.stem: file for file in files}
-            self._lows[scale] = []
-            for high in self._files:
-                low = lr_image(high, lows, scale)
-                if low is None:
-                    raise DataError(
-                        f"{option} {shown}: LRx{scale:g} holds no image for "
-                        f"{one_line(high.name)}; add it or take the other one away"
-                    )
-                self._lows[scale].append(low)
+            self._lows[scale] = lr_images(self._files, path / f"LRx{scale:g}", scale)
         self.grid = math.lcm(*map(int, self._lows))
         """HR pixels at whose multiples every factor's LR pixels begin."""
 
@@ -162,6 +152,24 @@ class Pairs(Folder):
             ) from error
 
 
-def lr_image(high: Path, lows: Mapping[str, Path], scale: float) -> Path | None:
-    """Find LR of an HR file by its stem: published sets have some with ``x3`` behind it."""
-    return lows.get(high.stem) or lows.get(f"{high.stem}x{scale:g}")
+def lr_images(highs: Sequence[Path], folder: Path, scale: float) -> list[Path]:
+    """Find LR of HR files in a folder by their stems: published sets have some with ``x3`` behind.
+
+    Raises:
+        DataError: If LR of a file is missing, or it cannot be said which it is.
+    """
+    pairs: dict[str, tuple[list[Path], list[Path]]] = {}
+    for high in highs:
+        pairs.setdefault(high.stem, ([], []))[0].append(high)
+    for low in files_in(folder):
+        stem = low.stem if low.stem in pairs else low.stem.removesuffix(f"x{scale:g}")
+        if stem in pairs:
+            pairs[stem][1].append(low)
+    for own, lows in pairs.values():
+        if len(own) != 1 or len(lows) != 1:
+            found = " and ".join(one_line(low.name) for low in lows) or "no LR image"
+            names = " and ".join(one_line(high.name) for high in own)
+            raise DataError(
+                f"{one_line(folder)} holds {found} for {names}; each HR image needs one of its own"
+            )
+    return [pairs[high.stem][1][0] for high in highs]

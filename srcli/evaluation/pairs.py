@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srcli.data.degrading import degrade
-from srcli.data.folders import files_in, lr_image
+from srcli.data.folders import files_in, lr_images
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
 from srcli.data.pool import open_pool
@@ -80,17 +80,19 @@ def _of_folder(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[l
     folder, own = config.lr, root / f"LRx{config.scale:g}"
     if folder is None and own.is_dir() and config.degradation.is_bicubic:
         folder = own
-    found = [] if folder is None else _listed(folder, "give that of the LR images as --lr")
-    lows = {path.stem: path for path in found}
-    pairs: list[Pair] = []
-    for high in highs:
-        low = lr_image(high, lows, config.scale)
-        if folder is not None and low is None:
-            raise DataError(f"{folder} holds no LR image for {high.name}; give another --lr")
-        folders = tuple(path.parent for path in (high, low) if path is not None)
-        pairs.append(
-            Pair(high.name, str(high), partial(_load, high, low, config, on_message), folders)
+    lows: list[Path | None] = [None] * len(highs)
+    if folder is not None:
+        _listed(folder, "give that of the LR images as --lr")
+        lows = [*lr_images(highs, folder, config.scale)]
+    pairs = [
+        Pair(
+            high.name,
+            str(high),
+            partial(_load, high, low, config, on_message),
+            tuple(path.parent for path in (high, low) if path is not None),
         )
+        for high, low in zip(highs, lows, strict=True)
+    ]
     return pairs, str(config.degradation) if folder is None else folder.name
 
 
