@@ -279,6 +279,21 @@ def test_without_an_evaluation_image_there_is_no_score(options, saved_run, monke
     assert not (options().output / "samples.png").exists()
 
 
+def test_evaluation_has_every_factor_and_names_what_is_trained_on(options, crowd):
+    """The factors go round, whichever images are passed over; scores of seen ones are too good."""
+    notices = []
+    config = options(datasets=(str(crowd),), valid=crowd, eval_images=22, scales=(2, 3, 4, 3, 2))
+
+    images = TrainingImages(config, ProcessGroup(CPU), notices.append)
+
+    scales = [scale for batch in images.evaluation_batches() for scale in batch.scales]
+    assert scales == ([2, 3, 4, 3, 2] * 5)[:22]
+    (notice,) = notices
+    assert notice.startswith(
+        f"22 of the 22 images to evaluate on are trained on as well, such as {crowd}"
+    )
+
+
 @pytest.mark.parametrize(("bad", "value"), [(1, math.inf), (5, math.nan), (8, math.nan)])
 def test_a_loss_that_is_not_finite_ends_the_run(options, saved_run, monkeypatch, bad, value):
     """The step is named exactly; the last good state and the lines before it stay."""

@@ -67,6 +67,14 @@ class Pool:
         source, index = self._images[place]
         return source.label(index)
 
+    def shared(self, other: "Pool") -> list[str]:
+        """List the images that another pool has too: a folder may be given twice."""
+        places = range(len(other))
+        names = {other.key(place) for place in places}
+        labels = {Path(other.label(place)).absolute() for place in places}
+        own = [self.label(place) for place in range(len(self)) if self.key(place) in names]
+        return [label for label in own if Path(label).absolute() in labels]
+
     def fingerprint(self) -> str:
         """Hash the images' names in their order: another list draws another run."""
         digest = hashlib.blake2b(digest_size=8)

@@ -78,16 +78,31 @@ class TrainingImages:
         self.total_steps = total_steps(config, len(self.splits.train), self.epoch_steps)
         held = self.splits.evaluation
         count = min(len(held), config.eval_images or len(held))
-        places = [i * len(held) // count for i in range(count)][group.rank :: group.size]
-        self.held_out = Centers(held, places, group.device, workers=workers, size=config.batch_size)
+        # Narrowed first: the factors go round among those that are evaluated on.
+        chosen = held.only(i * len(held) // count for i in range(count))
+        places = range(count)[group.rank :: group.size]
+        self.held_out = Centers(
+            chosen, places, group.device, workers=workers, size=config.batch_size
+        )
         """Patches to evaluate on: this process's share of evenly spread images."""
 
-        if self.held_out.keeps:  # what cannot be read is found before the first step
+        self._check_evaluation(chosen, notice)
+
+    def _check_evaluation(self, chosen: Pool, notice: Callable[[str], None]) -> None:
+        """Say what is wrong with the images to evaluate on, before the first step."""
+        if self.held_out.keeps:  # what cannot be read is found
             deque(self.evaluation_batches(), maxlen=0)
-        if not count:
+        trained = self.splits.train.shared(chosen)
+        if trained:
             notice(
-                f"there is no image left to evaluate on ({len(pool)} in all): curves and samples "
-                "show training alone; give more images"
+                f"{len(trained)} of the {len(chosen)} images to evaluate on are trained on as "
+                f"well, such as {trained[0]}: their scores are too good; give each folder once, "
+                "and none that holds that of --valid"
+            )
+        if not chosen:
+            notice(
+                f"there is no image left to evaluate on ({sum(map(len, self.splits))} in "
+                "all): curves and samples show training alone; give more images"
             )
 
     def batches(self, step: int) -> Generator[Batch]:
