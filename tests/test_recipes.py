@@ -95,7 +95,7 @@ def test_a_file_is_a_recipe():
         ("a.toml", "\ufefflr = true", "--recipe a.toml: lr must be a number, not True"),
         ("a.toml", "[model]\nfrom = 3", "--recipe a.toml: model must be base, fast, paper, a "),
         ("a.toml", "[model]\nwidth = 3", "--recipe a.toml: model.width: there is no such field "),
-        ("a.json", '{"steps": 1}', "--recipe a.json: it lacks, or has besides what is known: "),
+        ("a.json", '{"steps": 1}', "--recipe a.json: it lacks datasets, model, output"),
         ("phoot", None, "--recipe phoot is unknown (do you mean photo?): give base, faces, fast, "),
     ],
 )

@@ -166,7 +166,7 @@ def test_the_same_options_are_accepted(resumable, undisturbed, stopped_copy, ima
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        (lambda s: change_options(s, candidates=2), "it lacks, or has besides what is known: "),
+        (lambda s: change_options(s, candidates=2), "it has what is not known: candidates; "),
         (lambda s: s.newest.write_bytes(b""), "no checkpoint in "),
         (lambda s: change_options(s, model={"widths": [4, 4]}), " cannot be resumed: "),
         (lambda s: change_state(s, {}, '{"step": 1, "seconds": 1}'), " cannot be resumed: "),

@@ -19,7 +19,7 @@ from srcli.imaging.images import Picture, eight_bits
 from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, luma, quantize
 from srcli.ops.metrics import agreement, crop_border, psnr, ssim
-from srcli.ops.resample import axis_weights
+from srcli.ops.resample import axis_weights, resampled
 from srcli.ops.spans import Span
 from srcli.upscaler import Upscaler
 
@@ -75,10 +75,7 @@ def _filtered(low: Picture, size: tuple[int, int], name: str) -> Picture:
     """Enlarge to a height and width by one of :data:`FILTERS`, rounded once."""
     down = axis_weights(low.height, size[0], Span(0, size[0]), FILTERS[name])
     across = axis_weights(low.width, size[1], Span(0, size[1]), FILTERS[name])
-    tall = down.apply(dequantize(planes(low.pixels)))
-    # Rows are gathered several times faster than columns.
-    larger = quantize(across.apply(tall.mT.contiguous()).mT)
-    return Picture(pixels=interleaved(larger))
+    return Picture(pixels=interleaved(quantize(resampled(planes(low.pixels), down, across))))
 
 
 def _compare(

@@ -52,11 +52,6 @@ _OPTION_OF = {"datasets": "--dataset", "scales": "--scale", "max_seconds": "--ma
 _NOT_SET = frozenset({"output", "processes", "recipe"})
 """Fields that belong to a single run: no recipe and no ``--set`` has them."""
 
-_NEWER = frozenset(
-    "adversarial features patience perceptual spectrum symmetric_share tensorboard valid".split()  # noqa: SIM905
-)
-"""Fields that older files of options may lack: their default is what was done before."""
-
 _GONE = {"balanced": True, "compile": False, "keep_last": None}
 """Fields that older files of options may have: with these values (None: any) no step changes."""
 
@@ -272,13 +267,14 @@ class TrainConfig:
             values: Any = json.loads(text)
             if not isinstance(values, dict):
                 raise UsageError("it is no JSON object")
-            names = {one.name for one in fields(cls)}
             for name, done in _GONE.items():
                 if done is None or values.get(name) is done:
                     values.pop(name, None)
-            if odd := (set(values) ^ names) - _NEWER:
-                shown = ", ".join(sorted(odd))
-                raise UsageError(f"it lacks, or has besides what is known: {shown}")
+            # What an older version did not have is done by default as it was then.
+            if odd := values.keys() - {one.name for one in fields(cls)}:
+                raise UsageError(f"it has what is not known: {', '.join(sorted(odd))}")
+            if missing := {"datasets", "model", "output"} - values.keys():
+                raise UsageError(f"it lacks {', '.join(sorted(missing))}")
             values["model"] = ModelConfig.from_json(json.dumps(values["model"]))
             return cls(**{name: typed(name, value) for name, value in values.items()})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -214,7 +214,11 @@ class RunDirectory:
             except (WeightsError, ValueError, LookupError) as error:
                 notice(f"{path.name} cannot be read and is passed over: {error}")
                 continue
-            return progress, _by_part(tensors)
+            state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+            for full_name, tensor in tensors.items():
+                part, _, name = full_name.partition(".")
+                state[part][name] = tensor
+            return progress, state
         raise DataError(
             f"--resume {self.path}: no checkpoint in {self._state} can be read; "
             "give another run directory, or start again with another --output"
@@ -266,11 +270,3 @@ def load_options(directory: Path) -> TrainConfig:
             f"--resume {directory}: options.json cannot be used: {reason(error)}; give the run "
             "directory of a run of this version"
         ) from error
-
-
-def _by_part(tensors: Mapping[str, Tensor]) -> Mapping[str, dict[str, Tensor]]:
-    state: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
-    for full_name, tensor in tensors.items():
-        part, _, name = full_name.partition(".")
-        state[part][name] = tensor
-    return state
