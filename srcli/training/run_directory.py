@@ -169,7 +169,7 @@ class RunDirectory:
             ]
         except (OSError, ValueError, KeyError, csv.Error) as error:
             raise DataError(
-                f"{self._log} cannot be read ({error}); start again with another --output"
+                f"{self._log} cannot be read ({reason(error)}); start again with another --output"
             ) from error
 
     def save(
