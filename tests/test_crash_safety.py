@@ -295,14 +295,26 @@ def test_streams_that_cannot_be_used_cost_no_file(here, row, on_cpu, server, fir
         assert server.run("-", "-o", "a.png", *on_cpu, first=first)[1] == 1, "empty"
 
 
-@pytest.mark.parametrize("option", ["--json", "-o-"])
-def test_what_only_stdout_could_take_is_an_error_where_it_is_closed(row, on_cpu, server, option):
-    """A picture or JSON."""
-    first = "os.close(1)\nsys.stdout = None"
+NO_STDOUT = "os.close(1)\nsys.stdout = None"
+SHORT_STDOUT = """
+import io, resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (999, 999))
+short = open(1, "wb", buffering=0, closefd=False)
+sys.stdout = sys.__stdout__ = io.TextIOWrapper(short, write_through=True)
+"""
 
+
+@pytest.mark.parametrize(
+    ("option", "first"),
+    [("--json", NO_STDOUT), ("-o-", NO_STDOUT), ("-o-", SHORT_STDOUT)],
+    ids=["json", "picture", "unbuffered"],
+)
+def test_what_stdout_does_not_take_is_an_error(row, on_cpu, server, option, first):
+    """A picture or JSON where it is closed, and a picture where it takes a part alone."""
     process, code = server.run(row / "0.png", *on_cpu, option, first=first)
 
-    assert (code, "Bad file descriptor" in process.stderr) == (1, True)
+    why = "Bad file descriptor" if first == NO_STDOUT else "too large"
+    assert (code, why in process.stderr) == (1, True)
 
 
 def test_a_reader_that_goes_away_ends_the_run(here, row, on_cpu, server):

@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: the console script's entry."""
-    _open_closed()
+    _open_streams()
     try:
         app()
     except KeyboardInterrupt:  # before a command has begun
@@ -43,17 +43,27 @@ def main() -> None:
             os._exit(int(end.code))
         raise
     finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # which has been said; Python would try again, and end with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         gc.freeze()  # the search for garbage at the end takes half a second of what torch made
         # All is done and reported: what torch does at the end may be cut short.
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _open_closed() -> None:
+def _open_streams() -> None:
     """Open closed streams, as of some daemons: a picture might be opened as what torch prints to.
 
     Nothing comes from stdin, stderr is lost, and stdout takes nothing: a result would be lost.
     """
+    if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED
+        # It would write what a full disk or a pipe takes, and drop the rest without a word.
+        whole = io.BufferedWriter(sys.stdout.buffer)
+        sys.stdout = io.TextIOWrapper(
+            whole, sys.stdout.encoding, sys.stdout.errors, write_through=True
+        )
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR if name == "stderr" else os.O_RDONLY)

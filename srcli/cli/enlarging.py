@@ -1,10 +1,9 @@
 """Doing what ``srcli upscale`` was asked: plan, run or estimate, report, stop."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,10 +107,8 @@ def _stopping(
         number = (*stopper.received, signal.SIGINT)[0]
         summary = replace(reporter.summary(), exit_code=128 + number if is_signal else 1)
         write_failures(failed_list, summary, config.inputs)
-        try:
+        with suppress(BrokenPipeError):  # Ctrl-C may have ended the reader of stdout as well
             reporter.print_json_summary(summary)
-        except BrokenPipeError:  # Ctrl-C may have ended the reader of stdout as well
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         text = (
             f"{format_counts(summary)}, {summary.unfinished} not begun or unfinished; "
             "the same command with --skip-existing resumes"
