@@ -236,9 +236,11 @@ def check_output(path: Path, option: str = "--output") -> None:
 
     Raises:
         OutputError: If its folder is missing or may not be written to, or if it is a folder.
-        UsageError: If it is named like a picture or weights.
+        UsageError: If it is stdout, or named like a picture or weights.
     """
     suffix = path.suffix.lower()
+    if str(path) == "-":
+        raise UsageError(f"{option} - : stdout is for results and --json; give the name of a file")
     if suffix in FOUND_SUFFIXES | LEFT_OUT_SUFFIXES | {".safetensors"}:
         what = "weights" if suffix == ".safetensors" else "an image"
         raise UsageError(f"{option} {one_line(path)} is named like {what}; give another name")
