@@ -81,21 +81,8 @@ def print_report(values: object) -> None:
 
 def print_text(text: str) -> None:
     """Print a text on stdout."""
-    with _printing():
+    with _writing("to stdout", "file"):
         typer.echo(text)
-
-
-@contextmanager
-def _printing() -> Iterator[None]:
-    """Say that stdout does not take what is printed."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader has seen enough
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to stdout: {reason(error)}; choose another file"
-        ) from error
 
 
 def print_table(table: Table) -> None:
@@ -104,7 +91,7 @@ def print_table(table: Table) -> None:
     # A narrow terminal wraps the lines itself rather than have every number in several parts.
     options = console.options.update(width=80)
     console.width = max(console.width, console.measure(table, options=options).minimum)
-    with _printing():
+    with _writing("to stdout", "file"):
         console.print(table)
 
 
@@ -264,13 +251,15 @@ def write_output(path: Path, content: str | bytes, option: str = "--output") -> 
 
 
 @contextmanager
-def _writing(path: Path, option: str) -> Iterator[None]:
-    """Say what the system has against a file."""
+def _writing(where: Path | str, other: str) -> Iterator[None]:
+    """Say what the system has against what is written, and what else may be chosen."""
     try:
         yield
+    except BrokenPipeError:  # the reader has seen enough
+        raise
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {reason(error)}; choose another {option}"
+            f"cannot write {where}: {reason(error)}; choose another {other}"
         ) from error
 
 
