@@ -198,8 +198,9 @@ def _folder_target(config: BatchConfig, root: str) -> Path:
     # "C:" alone is the working directory of the drive.
     folder = root if os.path.splitdrive(root)[1] else root + os.sep
     if output is None:
-        # "." and ".." have no name of their own; a link keeps the one it was given by.
-        whole = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
+        whole = Path(folder)
+        if whole.name in {"", os.pardir}:  # as of "."; a link keeps the name it was given by
+            whole = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() follows links
         if not whole.name:
             raise UsageError(f"{folder} has no folder beside it; give an --output")
         return whole.with_name(f"{whole.name}_{config.label}")
