@@ -77,27 +77,21 @@ def _is_open(job: Job) -> bool:
 
 
 def _checked(config: BatchConfig, job: Job, claims: list[Job], *, is_input: bool) -> Job:
-    result = f"its result {one_line(str(job.target))}"
+    result = f"its result {one_line(job.target)}"
+    other = next((one for one in claims if one is not job), None) if job in claims else None
+    problem: str | None = None
     if is_input:
         problem = f"{result} is an input; use --output or --suffix"
-        return replace(job, problem=problem, again=False)
-    other = next((one for one in claims if one is not job), None) if job in claims else None
-    if other is not None:
-        source = one_line(str(other.source))
-        return replace(job, problem=f"{result} is also that of {source}; rename one of them")
-    return replace(job, problem=_problem(config, job.target))
-
-
-def _problem(config: BatchConfig, target: Path) -> str | None:
-    shown = one_line(str(target))
-    if format_of(target) is None:
+    elif other is not None:
+        problem = f"{result} is also that of {one_line(other.source)}; rename one of them"
+    elif format_of(job.target) is None:
         known = " ".join(sorted(READABLE_SUFFIXES))
-        return f"its result {shown} has no known image suffix; use one of {known}"
-    if is_folder(target):
-        return f"its result {shown} is a folder; give another --output"
-    if config.existing == "error" and is_there(target):
-        return f"{shown} is there already; use --overwrite or --skip-existing"
-    return None
+        problem = f"{result} has no known image suffix; use one of {known}"
+    elif is_folder(job.target):
+        problem = f"{result} is a folder; give another --output"
+    elif config.existing == "error" and is_there(job.target):
+        problem = f"{one_line(job.target)} is there already; use --overwrite or --skip-existing"
+    return replace(job, problem=problem, again=not is_input)
 
 
 def _places() -> Callable[[Path], str]:

@@ -160,25 +160,7 @@ def _folder_jobs(
     results: set[Identity],
     left_out: LeftOut,
 ) -> list[Job]:
-    """Name the results of what a folder has, sorted by path."""
-    found = _found_in(config, given, filters, results, left_out)
-    target, jobs = _folder_target(config, given.root), []
-    for one in sorted(found, key=lambda one: one.parts):
-        below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
-        named = below if one.is_folder else _named(config, below, source)
-        entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
-        jobs.append(Job(source, target / named, entry, one.problem))
-    return jobs
-
-
-def _found_in(
-    config: BatchConfig,
-    given: _Given,
-    filters: Filters,
-    results: set[Identity],
-    left_out: LeftOut,
-) -> list[Found]:
-    """Search a folder; what is not taken is counted or named."""
+    """Name the results of what a folder has, sorted by path; what is not taken is counted."""
     found: list[Found] = []
     glance = not config.recursive
     for one in walk(str(given.path), filters, below=given.below, skip=results, glance=glance):
@@ -190,7 +172,14 @@ def _found_in(
             left_out.add_unread(str(given.path.joinpath(*one.parts)))
         else:
             found.append(one)
-    return found
+
+    target, jobs = _folder_target(config, given.root), []
+    for one in sorted(found, key=lambda one: one.parts):
+        below, source = Path(*given.below, *one.parts), given.path.joinpath(*one.parts)
+        named = below if one.is_folder else _named(config, below, source)
+        entry = f"{given.root}/./{below.as_posix()}" if one.parts else given.text
+        jobs.append(Job(source, target / named, entry, one.problem))
+    return jobs
 
 
 def _folder_target(config: BatchConfig, root: str) -> Path:
