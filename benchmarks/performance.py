@@ -566,7 +566,8 @@ def described(name: str) -> list[str]:
     if name == "paper":
         return ["the paper's", f"{parameter_count(PAPER):,}", ""]
     header = weights.read_header(weights.resolve(name))
-    found = [one.psnr for one in header.scores if (one.dataset, one.scale) == ("Set5", SCALE)]
+    wanted = {"dataset": "Set5", "scale": SCALE}
+    found = [one["psnr"] for one in header.scores if wanted.items() <= one.items()]
     return [f"`{name}`", f"{parameter_count(header.config):,}", f"{found[0]:.2f}" if found else ""]
 
 

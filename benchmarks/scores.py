@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from srcli import files
 from srcli.evaluation.config import BASELINE, EvalConfig
 from srcli.evaluation.evaluate import evaluate
 from srcli.model import weights
-from srcli.model.weights import ScoreLine
 from srcli.ops.degradation import Degradation
 from srcli.upscaler import Settings
 
@@ -138,16 +137,14 @@ def record(blocks: dict[str, Any]) -> None:
         sys.exit("the scores are not of the shipped weights; give --only scores too")
     for name in shipped():
         found = lines(name, blocks["scores"]["rows"])
-        weights.record(weights.resolve(name), "scores", [asdict(line) for line in found])
+        weights.record(weights.resolve(name), "scores", found)
 
 
-def lines(name: str, rows: list[Row]) -> list[ScoreLine]:
+def lines(name: str, rows: list[Row]) -> list[Row]:
     """What a file's header says of its scores."""
     return [
-        ScoreLine(
-            **{key: row[key] for key in ("dataset", "scale", "lr", "channel", "images")},
-            **{key: row["mean"][name][key] for key in ("psnr", "ssim")},
-        )
+        {key: row[key] for key in ("dataset", "scale", "lr", "channel", "images")}
+        | {key: row["mean"][name][key] for key in ("psnr", "ssim")}
         for row in rows
         if name in row["mean"]
     ]

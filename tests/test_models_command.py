@@ -1,6 +1,5 @@
 """``srcli models``: the shipped weights, or one file with the record of its training."""
 
-import dataclasses
 import json
 import math
 from functools import partial
@@ -31,9 +30,15 @@ RECORD = {
 }
 """What a header may hold of a training run."""
 
-LINE = weights.ScoreLine(
-    dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=33.801, ssim=0.92268, images=5
-)
+LINE = {
+    "dataset": "Set5",
+    "scale": 3.0,
+    "lr": "LRx3",
+    "channel": "y",
+    "psnr": 33.801,
+    "ssim": 0.92268,
+    "images": 5,
+}
 
 
 @pytest.fixture
@@ -42,8 +47,8 @@ def shipped(tmp_path, monkeypatch, tiny_weights, tiny_config):
     monkeypatch.chdir(tmp_path)
     net, _ = weights.load(tiny_weights)
     weights.save(tmp_path / "other.safetensors", net.state_dict(), tiny_config, RECORD)
-    faces = dataclasses.replace(LINE, dataset="faces", channel="rgb", lr="blur=1,noise=2", psnr=30)
-    lines = [dataclasses.asdict(one) for one in (LINE, faces)]
+    faces = LINE | {"dataset": "faces", "channel": "rgb", "lr": "blur=1,noise=2", "psnr": 30}
+    lines = [LINE, faces]
     weights.record(tmp_path / "other.safetensors", "scores", lines)
     paths = {"base": tiny_weights, "other": tmp_path / "other.safetensors"}
     monkeypatch.setattr(files, "shipped", lambda: paths)
@@ -71,7 +76,7 @@ def test_json_has_an_object_for_each_weights_file(tiny_weights):
     }
     assert (other["name"], other["purpose"]) == ("other", "")
     assert other["training"] == RECORD | {"loss_at_end": None}
-    assert other["scores"][0] == dataclasses.asdict(LINE)
+    assert other["scores"][0] == LINE
 
 
 @pytest.mark.usefixtures("shipped")

@@ -3,7 +3,6 @@
 import json
 import re
 import struct
-from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from srcli.files import shipped
 from srcli.model.config import PAPER
 from srcli.model.network import ResidualAutoencoder
 from srcli.model.weights import (
-    ScoreLine,
     Weights,
     load,
     read_header,
@@ -25,9 +23,15 @@ from srcli.model.weights import (
 )
 from srcli.ops.spans import PATCH
 
-LINE = ScoreLine(
-    dataset="Set5", scale=3.0, lr="LRx3", channel="y", psnr=33.8, ssim=0.9227, images=5
-)
+LINE = {
+    "dataset": "Set5",
+    "scale": 3.0,
+    "lr": "LRx3",
+    "channel": "y",
+    "psnr": 33.8,
+    "ssim": 0.9227,
+    "images": 5,
+}
 """A score as the header of a weights file has it."""
 
 
@@ -132,7 +136,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path, tiny_weights, read):
         {"training": "[]"},
         *({"training": f'{{"scales": {scales}}}'} for scales in ("3", '["three"]', "[NaN]", "[1]")),
         *({"scores": scores} for scores in ("5", "[{}]", "[" * 100_000, '[{"a\n": 1}]')),
-        *({"scores": f"[{json.dumps(asdict(LINE) | odd)}]"} for odd in ({"lr": 1}, {"psnr": "x"})),
+        *({"scores": f"[{json.dumps(LINE | odd)}]"} for odd in ({"lr": 1}, {"psnr": "x"})),
         *({"ranges": f'{{"x2.a": {limits}}}'} for limits in ("[1, 2, 0, 0]", "[0, 0, 0, 0]")),
         *({"ranges": f'{{"x2.a": {limits}}}'} for limits in ("[-1, 1, 1]", "[0, NaN, 1, 1]")),
     ],
@@ -147,7 +151,7 @@ def test_a_damaged_header_is_reported(tiny_weights, tmp_path, header):
     assert text.startswith(f"{path} has an unusable header: ")
     assert text.endswith("; use another file")
     if "scores" in header:
-        record(path, "scores", [asdict(LINE)])
+        record(path, "scores", [LINE])
         assert read_header(path).scores == (LINE,)
 
 
@@ -200,19 +204,19 @@ def test_scores_are_recorded_beside_the_same_tensors(tiny_weights, tmp_path, sam
     narrow = {"head.bias": torch.rand(27, dtype=torch.bfloat16)}
     path = altered(tiny_weights, tmp_path / "net.safetensors", narrow, note="kept")
     header, tensors = read_tensors(path)
-    lines = [LINE, replace(LINE, scale=2.0, lr="bicubic", channel="rgb")]
+    lines = [LINE, LINE | {"scale": 2.0, "lr": "bicubic", "channel": "rgb"}]
 
-    record(path, "scores", [*map(asdict, lines)])
+    record(path, "scores", lines)
     written = path.stat().st_ino
-    record(path, "scores", [*map(asdict, lines)])
+    record(path, "scores", lines)
 
     assert path.stat().st_ino == written
     assert read_header(path).scores == load(path)[1].scores == tuple(lines)
     found, kept = read_tensors(path)
     assert same(kept, tensors)
-    assert json.loads(found.pop("scores"))[0] == asdict(LINE)
+    assert json.loads(found.pop("scores"))[0] == LINE
     assert found == header
-    record(path, "scores", [asdict(replace(LINE, psnr=20.0))])
-    assert read_header(path).scores == (replace(LINE, psnr=20.0),)
+    record(path, "scores", [LINE | {"psnr": 20.0}])
+    assert read_header(path).scores == (LINE | {"psnr": 20.0},)
     record(path, "scores", [])
     assert read_tensors(path)[0] == header

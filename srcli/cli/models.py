@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +91,7 @@ def _model_row(name: str, path: Path) -> dict[str, Any]:
         "scales": sorted(set(header.training.get("scales", []))),
         "degradation": header.training.get("degradation", ""),
         "path": str(path),
-        "scores": [asdict(line) for line in header.scores],
+        "scores": list(header.scores),
         "training": dict(header.training),
     }
 

@@ -5,7 +5,7 @@ The header is a safetensors metadata map of strings:
 - ``format``: ``srcli/1``;
 - ``config``: the :class:`srcli.model.config.ModelConfig` as JSON;
 - ``training``: JSON of how the file came to be (data, degradation, scales, steps, seed, ...);
-- ``scores``: a JSON list of :class:`ScoreLine`, what the file scored; it may be missing.
+- ``scores``: a JSON list of what the file scored; it may be missing.
 - ``ranges``: JSON of :data:`Ranges`; missing where the file was not calibrated.
 """
 
@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -30,7 +30,6 @@ from srcli.model.network import ResidualAutoencoder
 
 __all__ = [
     "Ranges",
-    "ScoreLine",
     "Weights",
     "load",
     "read_header",
@@ -52,41 +51,7 @@ it is computed with sums of 32 bits and of 16 bits, 0 being fp32; named as by
 :func:`srcli.model.int8.convolutions`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreLine:
-    """What a file's net scores on one data set at one scale, by the protocol of ``srcli eval``.
-
-    Raises:
-        ValueError: If a value is of another type.
-    """
-
-    dataset: str
-    """Name of the data set, such as ``Set5``."""
-
-    scale: float
-    """HR pixels per LR pixel, above 1."""
-
-    lr: str
-    """Where the LR pictures came from: a folder's name, or the degradation that made them."""
-
-    channel: str
-    """What was compared: ``y`` (luma) or ``rgb``."""
-
-    psnr: float
-    """Mean over the images, dB."""
-
-    ssim: float
-    """Mean over the images, -1 to 1."""
-
-    images: int
-    """How many were scored, at least 1."""
-
-    def __post_init__(self) -> None:
-        """Check the types: a line may come from any file."""
-        texts = self.dataset, self.lr, self.channel
-        numbers = self.scale, self.psnr, self.ssim, self.images
-        if not all(isinstance(text, str) for text in texts) or not all(map(_is_number, numbers)):
-            raise ValueError(f"a score cannot be {asdict(self)!r:.80}")
+_SCORE_TEXTS, _SCORE_NUMBERS = {"dataset", "lr", "channel"}, {"scale", "psnr", "ssim", "images"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +59,7 @@ class Weights:
     """What a weights file's header says.
 
     Raises:
-        ValueError: If the scales of the training record, or ranges, cannot be.
+        ValueError: If the scales of the training record, scores or ranges cannot be.
     """
 
     config: ModelConfig
@@ -103,19 +68,28 @@ class Weights:
     training: Mapping[str, Any] = field(default_factory=dict)
     """How the weights were made; JSON values."""
 
-    scores: tuple[ScoreLine, ...] = ()
-    """What they scored, in the order recorded."""
+    scores: tuple[Mapping[str, Any], ...] = ()
+    """What they scored by the protocol of ``srcli eval``, a line for each data set and scale: its
+    ``dataset``, ``scale``, ``lr`` (a folder's name, or the degradation that made LR), ``channel``
+    (``y`` or ``rgb``), mean ``psnr`` in dB and ``ssim``, and how many ``images`` there were."""
 
     ranges: Ranges = field(default_factory=dict)
     """What int8 needs; empty: they were not calibrated."""
 
     def __post_init__(self) -> None:
-        """Check what is used of the training record and the ranges."""
+        """Check what is used of the training record, the scores and the ranges."""
         scales = self.training.get("scales", [])
         is_list = isinstance(scales, list)
         # Of factors close to 1 it would take steps without end.
         if not is_list or not all(_is_number(one) and 1.01 <= one <= 16 for one in scales):
             raise ValueError(f"its scales are {scales!r:.80}")
+        for line in self.scores:
+            is_line = isinstance(line, dict) and line.keys() == _SCORE_TEXTS | _SCORE_NUMBERS
+            if not is_line or not (
+                all(isinstance(line[name], str) for name in _SCORE_TEXTS)
+                and all(_is_number(line[name]) for name in _SCORE_NUMBERS)
+            ):
+                raise ValueError(f"a score cannot be {line!r:.80}")
         for name, limits in self.ranges.items():
             is_range = isinstance(limits, list) and len(limits) == 4
             if not is_range or not all(map(_is_number, limits)) or not limits[0] <= 0 < limits[1]:
@@ -249,7 +223,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Weights:
         return Weights(
             config=ModelConfig.from_json(metadata.get("config", "")),
             training=_json(metadata, "training", dict),
-            scores=tuple(ScoreLine(**line) for line in _json(metadata, "scores", list)),
+            scores=tuple(_json(metadata, "scores", list)),
             ranges=_json(metadata, "ranges", dict),
         )
     except (UsageError, TypeError, ValueError, OverflowError, RecursionError) as error:
