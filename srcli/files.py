@@ -209,37 +209,22 @@ def abandon() -> None:
             path.unlink()
 
 
-def sweep(folder: Path) -> int:
-    """Remove the temporary files that processes which died have left in a folder.
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that processes which died have left in a folder, if it is there.
 
     A living writer holds a lock on its file, which the system takes back however the process
     ends; where a file system knows no locks, nothing is removed.
-
-    Returns:
-        How many were removed; 0 as well where there is no such folder.
     """
-    try:
-        with os.scandir(folder) as entries:
-            found = [entry.path for entry in entries if _is_temporary(entry.name)]
-    except OSError:
-        return 0
-    return sum(_removed_if_left(path) for path in found)
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
-
-
-def _removed_if_left(path: str) -> bool:
     if _FCNTL is None:
-        return False
-    try:  # gone meanwhile, of another user, or held by a living process
-        with open(path, "rb+") as file:  # noqa: PTH123
+        return
+    found: list[Path] = []
+    with suppress(OSError):
+        found += folder.glob(f".*{TEMPORARY_SUFFIX}")
+    for path in found:
+        # Gone meanwhile, of another user, or held by a living process.
+        with suppress(OSError), path.open("rb+") as file:
             _FCNTL.flock(file, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
-            os.unlink(path)  # noqa: PTH108 - under the lock
-    except OSError:
-        return False
-    return True
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -72,16 +72,16 @@ def test_leftovers_of_the_dead_are_swept_and_the_livings_are_kept(tmp_path):
     ) as other:
         name = other.stdout.readline().strip()
 
-        assert sweep(tmp_path) == 0
+        sweep(tmp_path)
         assert name in listing(tmp_path)
 
         other.kill()
         other.wait()
 
         assert name in listing(tmp_path)
-        assert sweep(tmp_path) == 1
+        sweep(tmp_path)
     assert listing(tmp_path) == before
-    assert sweep(tmp_path / "nowhere") == 0
+    sweep(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("locks", [True, False])
@@ -110,7 +110,7 @@ def test_windows_has_no_locks(tmp_path, monkeypatch, way):
     """Its files are made all the same, and nothing is taken for a leftover."""
     monkeypatch.setattr(files, "_FCNTL", None)
     with way(tmp_path / "a"), way(tmp_path / "b"):
-        assert sweep(tmp_path) == 0
+        sweep(tmp_path)
         assert len(listing(tmp_path)) == 2
 
     assert listing(tmp_path) == ([] if way is claimed else ["a", "b"])
