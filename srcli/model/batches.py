@@ -66,41 +66,29 @@ class BatchPlans:
         batch_size: int | None,
         notice: Callable[[str], None],
     ) -> None:
-        self._device = device
-        self._plans = [*_plans(device, fuse=fuse, batch_size=batch_size)]
-        self._index = 0
-        self._notice = notice
+        kind = "cpu" if device.type == "cpu" else "gpu"
+        self.current = BatchPlan(_FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
+        """The plan that memory has held so far."""
+
+        self._device, self._first, self._notice = device, self.current, notice
         self._lock = threading.Lock()
 
-    @property
-    def current(self) -> BatchPlan:
-        """The plan that memory has held so far."""
-        return self._plans[self._index]
-
     def fall_back(self, failed: BatchPlan) -> bool:
-        """Use a smaller plan than one that memory did not hold; return False if there is none."""
+        """Halve the batch of a plan that memory did not hold, or else its blocks.
+
+        Returns:
+            False if there is no smaller plan: it was single patches.
+        """
+        fuse, batch = failed.fuse, failed.batch
+        if fuse == batch == 1:
+            return False
         with self._lock:
-            index = self._plans.index(failed)
-            if index + 1 == len(self._plans):
-                return False
-            if self._index == index:  # else another thread has fallen back already
-                if index == 0:
+            if self.current == failed:  # else another thread has fallen back already
+                if failed == self._first:
                     self._notice(f"{self._device} is short of memory: smaller blocks from here on")
-                self._index += 1
-            return True
-
-
-def _plans(device: torch.device, *, fuse: bool, batch_size: int | None) -> Iterator[BatchPlan]:
-    """Yield ever smaller plans: half a batch, then half a block, down to single patches."""
-    kind = "cpu" if device.type == "cpu" else "gpu"
-    plan = BatchPlan(_FUSE[kind] if fuse else 1, batch_size or _BATCH[kind])
-    yield plan
-    while plan.batch > 1 or plan.fuse > 1:
-        if plan.batch > 1:
-            plan = BatchPlan(plan.fuse, plan.batch // 2)
-        else:
-            plan = BatchPlan(plan.fuse // 2, 1)
-        yield plan
+                smaller = (fuse, batch // 2) if batch > 1 else (fuse // 2, 1)
+                self.current = BatchPlan(*smaller)
+        return True
 
 
 def estimated_bytes(
