@@ -4,6 +4,7 @@ The same :class:`Upscaler` serves ``srcli upscale``, ``srcli eval`` and Python p
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from operator import index
 from os import PathLike, fspath
@@ -57,6 +58,7 @@ class Upscaler:
             sharpness would mix them with.
         UsageError: If the tile does not fit the net's stride.
         DeviceError: If the device is not there.
+        ValueError: If no net can have such scales.
 
     Example:
         >>> from PIL import Image
@@ -86,7 +88,9 @@ class Upscaler:
             # A relative path means another file in another directory.
             model = name if name in shipped() else path.absolute()
             net, header = weights.load(path) if sharpness is None else load_mixed(path, sharpness)
-        self._layout, self.compute = check_settings(header, self.settings, scales or ())
+        if scales is not None:
+            header = replace(header, training={**header.training, "scales": list(scales)})
+        self._layout, self.compute = check_settings(header, self.settings)
         self.config, self.scales = net.config, self._layout.scales
         ensemble = self.settings.tta and not self.config.symmetric
         if ensemble != self.settings.tta:

@@ -246,7 +246,7 @@ def test_one_upscaler_serves_several_threads():
 @pytest.fixture(scope="module")
 def tiny(tiny_weights):
     """A tiny net on the processor, exactly."""
-    return Upscaler(tiny_weights, settings=Settings(device="cpu", dtype="fp32"))
+    return Upscaler(tiny_weights, settings=Settings(device=torch.device("cpu"), dtype="fp32"))
 
 
 @pytest.fixture
@@ -393,3 +393,5 @@ def test_a_closed_one_says_so(tiny_weights, pixels):
 
     with pytest.raises(UsageError, match="this upscaler is closed: make another one"):
         closing(pixels, 2)
+    with pytest.raises(ValueError, match=r"its scales are \[2, 1\]"):
+        Upscaler(tiny_weights, scales=(2, 1))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from srcli.errors import UsageError, require_at_least
 from srcli.model.patches import Layout
 from srcli.model.weights import Weights
@@ -19,7 +21,7 @@ class Settings:
         UsageError: If a number is out of range.
     """
 
-    device: str = "auto"
+    device: str | torch.device = "auto"
     dtype: str = "auto"
     engine: str = "auto"
     """What computes: ``torch``, ``openvino``, or what is measured to be faster."""
@@ -52,17 +54,10 @@ class Settings:
         require_at_least(0, overlap=self.overlap)
 
 
-def check_settings(
-    header: Weights, settings: Settings, scales: tuple[float, ...] = ()
-) -> tuple[Layout, Compute]:
+def check_settings(header: Weights, settings: Settings) -> tuple[Layout, Compute]:
     """Return the steps and patches of weights with some settings, and what computes them.
 
     Nothing but the header is needed: what cannot run is found before there is a picture.
-
-    Args:
-        header: Of the weights.
-        settings: How they are to run.
-        scales: Factors they were trained for; empty: what the header says.
 
     Raises:
         UsageError: If the patch size does not fit every path through the net, or engine, device
@@ -71,9 +66,9 @@ def check_settings(
     """
     layout = Layout(
         config=header.config,
-        scales=scales or header.scales,
+        scales=header.scales,
         patch=settings.tile or PATCH,
         overlap=settings.overlap,
     )
-    has_ranges = bool(header.ranges)
-    return layout, resolve(settings.engine, settings.device, settings.dtype, has_ranges=has_ranges)
+    device, has_ranges = str(settings.device), bool(header.ranges)  # which may be torch's
+    return layout, resolve(settings.engine, device, settings.dtype, has_ranges=has_ranges)
