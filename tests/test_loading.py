@@ -7,11 +7,13 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from source_files import Album, planar
 
 from srcli.data import loading
 from srcli.data.loading import Centers, Loader, named_draws
-from srcli.data.patches import center_patch
+from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler
 from srcli.errors import DataError
@@ -79,15 +81,42 @@ def test_a_patch_is_what_was_drawn():
     assert loader.failures == {}
 
 
+@given(
+    cuts=st.lists(
+        st.builds(
+            Cut,
+            image=st.sampled_from([0, 1, 3, 4]),
+            top=st.floats(0, 1, exclude_max=True),
+            left=st.floats(0, 1, exclude_max=True),
+            turn=st.integers(0, 7),
+            grid=st.sampled_from([1, 2, 3, 4]),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_one_indexing_cuts_the_same_patches(cuts):
+    """What a GPU gathers at once is what is sliced out one by one."""
+    sizes = ((120, 120), (131, 257), None, (123, 121), (127, 139))
+    images = [size and planar(survey(*size, number)) for number, size in enumerate(sizes)]
+    resident = Resident(images, CPU)
+
+    expected = torch.stack([cut_patch(images[cut.image], cut) for cut in cuts])
+    assert torch.equal(resident.cut(cuts), expected)
+
+
 @pytest.mark.parametrize("sampling", ["epoch", "area"])
 @pytest.mark.parametrize("damage", ["none", "damaged", "headless"])
 def test_where_images_are_kept_changes_nothing(damage, sampling):
-    """Streamed by one thread or three, or resident: the same batches to the bit."""
+    """Streamed by one thread or three, resident, or as on a GPU: the same batches to the bit."""
     options = {} if damage == "none" else {damage: [77]}
     loaders = [
         Loader(pool_of(**options), CPU, workers=workers, resident=resident)
         for workers, resident in ((1, False), (3, False), (2, True))
     ]
+    as_on_a_gpu = Loader(pool_of(**options), CPU, workers=2, resident=True)
+    as_on_a_gpu._on_gpu = Resident(as_on_a_gpu._kept, CPU)
+    loaders.append(as_on_a_gpu)
 
     taken = []
     for loader in loaders:

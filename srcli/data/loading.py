@@ -1,4 +1,4 @@
-"""Batches of patches: cut out of images that are read in threads or kept in memory."""
+"""Batches of patches: images read in threads or kept in memory, and cut on the CPU or GPU."""
 
 import math
 from collections import deque
@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from srcli.data.patches import Cut, center_patch, cut_patch
+from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler, derive_seed
 from srcli.errors import DataError, ImageError
@@ -21,7 +21,10 @@ from srcli.ops.spans import PATCH
 __all__ = ["Batch", "Centers", "Loader", "named_draws"]
 
 _RESIDENT_BYTES = 2 << 30
-"""Decoded images stay in memory up to this; a larger set is decoded as needed."""
+"""Decoded images of a CPU run stay in memory up to this; a larger set is decoded as needed."""
+
+_RESIDENT_SHARE = 0.4
+"""Share of a GPU's free memory that decoded images may take."""
 
 _UNREADABLE_SHARE = 0.01
 """More unreadable images than this share of a set end the run: something is wrong with it."""
@@ -64,7 +67,8 @@ class Loader:
         pool: The images.
         device: Where patches are wanted.
         workers: Threads that decode.
-        resident: Whether decoded images are kept; None: where they fit into 2 GiB.
+        resident: Whether decoded images are kept; None: where they fit into 2 GiB, or into
+            two fifths of a GPU's free memory.
 
     Raises:
         DataError: If none, or more than one in a hundred, cannot be read.
@@ -78,13 +82,18 @@ class Loader:
         """Why images could not be read, by their place; of those tried so far."""
         self._device, self._workers = device, workers
         if resident is None:
-            resident = _mean_bytes(pool) * len(pool) <= _RESIDENT_BYTES
+            resident = _mean_bytes(pool) * len(pool) <= _room(device)
         self.resident = resident
-        """Whether the decoded images are kept in memory."""
+        """Whether the decoded images are kept in memory: on a GPU in its own."""
         self._kept: list[Tensor | None] = []
+        self._on_gpu: Resident | None = None
         if resident:
             with ThreadPoolExecutor(workers) as threads:
-                self._kept = list(threads.map(self._try, range(len(pool))))
+                images = threads.map(self._try, range(len(pool)))
+                if device.type != "cpu":
+                    self._on_gpu = Resident(images, device)
+                else:
+                    self._kept = list(images)
         self._lows: dict[tuple[int, float], Tensor] = {}
 
     def areas(self) -> list[int]:
@@ -104,6 +113,10 @@ class Loader:
         Of ``size`` patches of a batch this process wants some ``rows``. ``DataError`` if more than
         one image in a hundred cannot be read.
         """
+        if self._on_gpu is not None:
+            # The copies are queued on the device at once: there is nothing to wait for.
+            for step in count(start):
+                yield self._batch(sampler, step, size, rows)
         with ThreadPoolExecutor(self._workers) as threads:
             waiting: deque[Future[Batch]] = deque()
             try:
@@ -124,16 +137,21 @@ class Loader:
 
     def _cut(self, wanted: Sequence[tuple[Cut, float]]) -> tuple[Tensor, list[Cut]]:
         """Cut patches and say where; the next image that can be read stands in."""
+        if self._on_gpu is not None:
+            cuts = [self._placed(cut, self._sound(cut.image), scale) for cut, scale in wanted]
+            return self._on_gpu.cut(cuts), cuts
         cuts = []
         patches = torch.empty(len(wanted), 3, PATCH, PATCH, dtype=torch.uint8)
         for patch, (cut, scale) in zip(patches, wanted, strict=True):
             place, image = self._readable(cut.image)
-            grid = int(scale) if self.pool.has_low(place) else 1
-            cuts.append(cut._replace(image=place, grid=grid))
+            cuts.append(self._placed(cut, place, scale))
             patch.copy_(cut_patch(image, cuts[-1]))  # the image may go
         if self._device.type == "cuda":
             patches = patches.pin_memory().to(self._device, non_blocking=True)
         return patches, cuts
+
+    def _placed(self, cut: Cut, place: int, scale: float) -> Cut:
+        return cut._replace(image=place, grid=int(scale) if self.pool.has_low(place) else 1)
 
     def _low(self, cut: Cut, scale: float) -> Tensor:
         """Cut what LR has of a patch of HR."""
@@ -144,6 +162,11 @@ class Loader:
                 self._lows[cut.image, scale] = image
         low = cut_patch(image, cut._replace(grid=1), PATCH // cut.grid)
         return low.to(self._device, non_blocking=True)
+
+    def _sound(self, place: int) -> int:
+        while place in self.failures:
+            place = (place + 1) % len(self.pool)
+        return place
 
     def _readable(self, place: int) -> tuple[int, Tensor]:
         while (image := self._try(place)) is None:
@@ -183,7 +206,7 @@ class Centers:
         self.failures: dict[int, str] = {}
         """Why images could not be read, by their place; of those tried so far."""
         self._cached: dict[tuple[tuple[float, ...], int], list[Batch]] = {}
-        self.keeps = 3 * PATCH**2 * self.count <= _RESIDENT_BYTES / 2
+        self.keeps = 3 * PATCH**2 * self.count <= _room(device) / 2
         """Whether the patches are read once and stay in memory."""
 
     def batches(self, scales: Sequence[float], seed: int) -> Iterator[Batch]:
@@ -256,3 +279,10 @@ def _mean_bytes(pool: Pool) -> float:
         except ImageError:  # it is counted when it is read
             continue
     return sum(sizes) / max(1, len(sizes))
+
+
+def _room(device: torch.device) -> float:
+    """Return how many bytes of decoded images may stay in memory."""
+    if device.type == "cuda":
+        return _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    return _RESIDENT_BYTES
