@@ -58,9 +58,10 @@ def _open_streams() -> None:
 
     Nothing comes from stdin, stderr is lost, and stdout takes nothing: a result would be lost.
     """
-    if sys.stdout is not None and isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED
+    raw = getattr(sys.stdout, "buffer", None)
+    if sys.stdout is not None and isinstance(raw, io.RawIOBase):  # PYTHONUNBUFFERED
         # It would write what a full disk or a pipe takes, and drop the rest without a word.
-        whole = io.BufferedWriter(sys.stdout.buffer)
+        whole = io.BufferedWriter(raw)
         sys.stdout = io.TextIOWrapper(
             whole, sys.stdout.encoding, sys.stdout.errors, write_through=True
         )
