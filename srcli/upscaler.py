@@ -56,9 +56,8 @@ class Upscaler:
     Raises:
         WeightsError: If there are no such weights, they are damaged, or have no sibling that a
             sharpness would mix them with.
-        UsageError: If the tile does not fit the net's stride.
+        UsageError: If the tile does not fit the net's stride, or no net can have such scales.
         DeviceError: If the device is not there.
-        ValueError: If no net can have such scales.
 
     Example:
         >>> from PIL import Image

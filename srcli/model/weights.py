@@ -59,7 +59,8 @@ class Weights:
     """What a weights file's header says.
 
     Raises:
-        ValueError: If the scales of the training record, scores or ranges cannot be.
+        UsageError: If the scales of the training record cannot be.
+        ValueError: If scores or ranges cannot be.
     """
 
     config: ModelConfig
@@ -82,7 +83,7 @@ class Weights:
         is_list = isinstance(scales, list)
         # Of factors close to 1 it would take steps without end.
         if not is_list or not all(_is_number(one) and 1.01 <= one <= 16 for one in scales):
-            raise ValueError(f"its scales are {scales!r:.80}")
+            raise UsageError(f"scales must lie in 1.01..16, not {scales!r:.80}")
         for line in self.scores:
             is_line = isinstance(line, dict) and line.keys() == _SCORE_TEXTS | _SCORE_NUMBERS
             if not is_line or not (
