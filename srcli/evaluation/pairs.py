@@ -19,6 +19,7 @@ from srcli.imaging.images import Picture
 from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degrade import PHASE_DRAWS
+from srcli.ops.metrics import SSIM_SIDE
 
 __all__ = ["Pair", "list_pairs"]
 
@@ -88,7 +89,7 @@ def _of_folder(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[l
         Pair(
             high.name,
             str(high),
-            partial(_load, high, low, config, on_message),
+            partial(_load, high, low, _size(high, low, config, on_message), config),
             tuple(path.parent for path in (high, low) if path is not None),
         )
         for high, low in zip(highs, lows, strict=True)
@@ -105,35 +106,55 @@ def _listed(folder: Path, advice: str) -> list[Path]:
     return found
 
 
-def _load(
+def _size(
     high_path: Path, low_path: Path | None, config: EvalConfig, on_message: Callable[[str], None]
+) -> tuple[int, int]:
+    """Return the height and width of HR that are scored, by the headers alone.
+
+    What cannot be scored is found before the first image is: the last one would cost an hour.
+    """
+    headers = [(path, images.read_header(path)) for path in (high_path, low_path) if path]
+    for path, header in headers:
+        if header.frames > 1:
+            on_message(f"{one_line(path)}: the first of its {header.frames} pictures is scored")
+    (_, high), (_, low), scale = headers[0], headers[-1], config.scale
+    size = _whole(high.height, scale), _whole(high.width, scale)
+    if low_path is not None:
+        size = round(low.height * scale), round(low.width * scale)
+        if not (0 <= high.height - size[0] < scale and 0 <= high.width - size[1] < scale):
+            raise DataError(
+                f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
+                f"({high.width}x{high.height}) reduced by {scale:g}; "
+                "give another --lr or --scale"
+            )
+    if min(size) - 2 * config.border < SSIM_SIDE:
+        raise DataError(
+            f"{one_line(high_path)} cannot be scored: {high.width}x{high.height} pixels are too "
+            f"few for x{scale:g} and a border of {config.border}; take it away"
+        )
+    return size
+
+
+def _whole(side: int, scale: float) -> int:
+    """Return how many pixels of a side are a whole number of LR pixels."""
+    return round(int(side / scale) * scale)
+
+
+def _load(
+    high_path: Path, low_path: Path | None, size: tuple[int, int], config: EvalConfig
 ) -> tuple[Picture, Picture]:
     """Read HR and LR, or make LR where it has no file."""
-    for path in filter(None, (high_path, low_path)):
-        frames = images.read_header(path).frames
-        if frames > 1:
-            on_message(f"{one_line(path)}: the first of its {frames} pictures is scored")
-    high, scale = images.read(high_path), config.scale
+    high = images.read(high_path)
     if low_path is None:
         return _degraded(high, high_path.name, str(high_path), config)
-    low = images.read(low_path)
-    height, width = round(low.height * scale), round(low.width * scale)
-    if not (0 <= high.height - height < scale and 0 <= high.width - width < scale):
-        raise DataError(
-            f"{low_path} is {low.width}x{low.height}: that is not {high_path} "
-            f"({high.width}x{high.height}) reduced by {scale:g}; "
-            "give another --lr or --scale"
-        )
-    return Picture(pixels=high.pixels[:height, :width].copy()), low
+    height, width = size
+    return Picture(pixels=high.pixels[:height, :width].copy()), images.read(low_path)
 
 
 def _degraded(high: Picture, name: str, label: str, config: EvalConfig) -> tuple[Picture, Picture]:
     """Make LR by the degradation, its draws following from the image's name."""
     scale = config.scale
-    height = round(int(high.height / scale) * scale)
-    width = round(int(high.width / scale) * scale)
-    if min(height, width) < 1:
-        raise DataError(f"{label} is too small to be reduced by {scale:g}")
+    height, width = _whole(high.height, scale), _whole(high.width, scale)
     high = Picture(pixels=high.pixels[:height, :width].copy())
     draws = named_draws(config.seed, name)[None]
     draws[:, PHASE_DRAWS] = 0.0  # a whole picture

@@ -9,16 +9,16 @@ import math
 
 from torch import Tensor
 
-__all__ = ["agreement", "crop_border", "psnr", "ssim"]
+__all__ = ["SSIM_SIDE", "agreement", "crop_border", "psnr", "ssim"]
 
-_SSIM_SIDE = 11
+SSIM_SIDE = 11
 """Pixels along each side of the SSIM window."""
 
 _SSIM_SIGMA = 1.5
 """Standard deviation of the SSIM window's Gaussian, in pixels."""
 
 _gaussian = [
-    math.exp(-0.5 * ((pixel - _SSIM_SIDE // 2) / _SSIM_SIGMA) ** 2) for pixel in range(_SSIM_SIDE)
+    math.exp(-0.5 * ((pixel - SSIM_SIDE // 2) / _SSIM_SIGMA) ** 2) for pixel in range(SSIM_SIDE)
 ]
 _SSIM_WEIGHTS = [weight / sum(_gaussian) for weight in _gaussian]
 """The SSIM window along one axis; the window is its outer product with itself."""
@@ -78,9 +78,9 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
             floating point, or if a side is shorter than the window.
     """
     _require_comparable(image, reference)
-    if min(image.shape[-2:]) < _SSIM_SIDE:
+    if min(image.shape[-2:]) < SSIM_SIDE:
         raise ValueError(
-            f"SSIM needs sides of at least {_SSIM_SIDE} pixels, not the shape {tuple(image.shape)}"
+            f"SSIM needs sides of at least {SSIM_SIDE} pixels, not the shape {tuple(image.shape)}"
         )
     x, y = image.double(), reference.double()
     mean_x, mean_y = _window_mean(x), _window_mean(y)
@@ -155,7 +155,7 @@ def _window_mean(image: Tensor) -> Tensor:
     would first copy every window, at ten times the time and memory.
     """
     for axis in (-2, -1):
-        windows = image.shape[axis] - _SSIM_SIDE + 1
+        windows = image.shape[axis] - SSIM_SIDE + 1
         total = image.narrow(axis, 0, windows) * _SSIM_WEIGHTS[0]
         for shift, weight in enumerate(_SSIM_WEIGHTS[1:], start=1):
             total.add_(image.narrow(axis, shift, windows), alpha=weight)
