@@ -1,8 +1,8 @@
 """What a format stores of a picture's metadata: fitted to the pixels, and what was lost named."""
 
-import io
 import struct
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any, Final
 
 from PIL.PngImagePlugin import PngInfo
@@ -14,7 +14,6 @@ from srcli.imaging.exif import (
     RESOLUTION,
     directories_of,
     fitted_exif,
-    has_maker_note,
     resolution_tags,
     shortened,
     with_resolution,
@@ -102,7 +101,7 @@ class Embedded:
         found = self.metadata
         parts: dict[int, Directory] = {}
         if found.exif:
-            stream = io.BytesIO(found.exif.removeprefix(PREFIX))
+            stream = BytesIO(found.exif.removeprefix(PREFIX))
             parts, *_ = directories_of(stream, order=order)
         main = dict.fromkeys(RESOLUTION, (_BYTE, b"")) | parts.get(MAIN, {})
         if found.dpi and not {*RESOLUTION[:2]} <= parts.get(MAIN, {}).keys():
@@ -168,20 +167,15 @@ def embedded(picture: Picture, name: str) -> Embedded:
 
 def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
     try:
-        return _fitted_exif(picture, name)
+        # Pillow would lay out the EXIF of an AVIF anew to take the orientation out of it.
+        block, notes = fitted_exif(picture, upright=name != "AVIF")
+        if name == "JPEG" and block and len(block) > _SEGMENT:
+            block, names = shortened(block, _SEGMENT)
+            notes += (f"JPEG holds 64 KiB of EXIF: without {', '.join(names)}",)
+        if name == "TIFF" and block and directories_of(BytesIO(block.removeprefix(PREFIX)))[2]:
+            notes += ("TIFF holds no maker's notes of EXIF, whose offsets would go wrong: dropped",)
     except (ValueError, OverflowError, struct.error):
-        bare = replace(picture, metadata=replace(picture.metadata, exif=None))
-        return _fitted_exif(bare, name)[0], (DAMAGED,)
-
-
-def _fitted_exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
-    # Pillow would lay out the EXIF of an AVIF anew to take the orientation out of it.
-    block, notes = fitted_exif(picture, upright=name != "AVIF")
-    if name == "JPEG" and block and len(block) > _SEGMENT:
-        block, names = shortened(block, _SEGMENT)
-        notes += (f"JPEG holds 64 KiB of EXIF: without {', '.join(names)}",)
-    if name == "TIFF" and block and has_maker_note(block):
-        notes += ("TIFF holds no maker's notes of EXIF, whose offsets would go wrong: dropped",)
+        block, notes = None, (DAMAGED,)
     if name in {"WEBP", "AVIF"} and picture.metadata.dpi:
         block = with_resolution(block, picture.metadata.dpi)  # there is no other place for it
     return block, notes

@@ -156,11 +156,6 @@ def shortened(block: bytes, most: int) -> tuple[bytes | None, tuple[str, ...]]:
     return short if len(short) <= most and any(parts.values()) else None, tuple(names)
 
 
-def has_maker_note(block: bytes) -> bool:
-    """Whether a sound EXIF block holds what only its camera's maker understands."""
-    return directories_of(io.BytesIO(block.removeprefix(PREFIX)))[2]
-
-
 # ---- changing in place --------------------------------------------------------------------
 
 

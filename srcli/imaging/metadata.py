@@ -51,8 +51,6 @@ and the digest of IPTC."""
 MOST_PROFILE: Final = 1 << 24
 """Bytes of a profile: about what a JPEG can hold; no sound one comes near."""
 
-NO_PROFILE: Final = "its ICC profile is damaged or not of such pixels: dropped"
-
 
 def sound(get: Callable[[], _T]) -> _T | None:
     """Return what hostile bytes say, or nothing where they cannot be understood."""
@@ -71,11 +69,9 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
     # Of a JPEG that does not say Pillow would make up 72.
     said = info.get("jfif_unit") or image.format not in {"JPEG", "MPO"}
     text = getattr(image, "text", {}) if image.format == "PNG" else {}
-    profile = profile_for(info.get("icc_profile"), channels)
-    if image.mode in CONVERTED:  # through it
-        profile = None
-    elif "icc_profile" in info and not profile:  # Pillow leaves None of a damaged one
-        notes[NO_PROFILE] = None
+    profile = None
+    if image.mode not in CONVERTED and "icc_profile" in info:  # or they are converted through it
+        profile = profile_for(info["icc_profile"], channels, notes)
     aspect = info.get("aspect") or (not info.get("jfif_unit") and info.get("jfif_density"))
     if aspect and all(aspect) and aspect[0] != aspect[1]:  # 0 is what is not known
         line = f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
@@ -106,12 +102,13 @@ def _comment(image: Image.Image) -> bytes | None:
     return found if isinstance(found, bytes) and found else None
 
 
-def profile_for(profile: object, channels: int) -> bytes | None:
-    """Return a profile only if its header says that it describes grey (1) or RGB (3) pixels."""
+def profile_for(profile: object, channels: int, notes: dict[str, None]) -> bytes | None:
+    """Return a profile if its header says that it describes grey (1) or RGB (3) pixels."""
     space = b"GRAY" if channels == 1 else b"RGB "
-    if not isinstance(profile, bytes) or len(profile) > MOST_PROFILE:
-        return None
-    return profile if profile[16:20] == space else None
+    if isinstance(profile, bytes) and len(profile) <= MOST_PROFILE and profile[16:20] == space:
+        return profile
+    notes["its ICC profile is damaged or not of such pixels: dropped"] = None
+    return None
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -17,7 +17,6 @@ from srcli.imaging.colour import adobe_rgb_of
 from srcli.imaging.exif import block_of
 from srcli.imaging.metadata import (
     MOST_PROFILE,
-    NO_PROFILE,
     exif_dpi,
     profile_for,
     sound,
@@ -199,14 +198,16 @@ def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
     xmp = (sound(lambda: page.raw(_XMP)) or b"").rstrip(b"\0") or None
     exif = Image.Exif()
     sound(lambda: exif.load(block or b""))
-    profile = _profile_of(page, exif, notes)
-    if parts := _left_out(page):
+    parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
+    if page.further > 0:
+        parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
+    if parts:
         notes[f"left out: {', '.join(parts)}"] = None
     if noted:
         line = "the maker's notes of its EXIF are left out: in a TIFF they cannot be moved"
         notes[line] = None
     return Metadata(
-        icc_profile=profile,
+        icc_profile=_profile_of(page, exif, notes),
         exif=block,
         xmp=xmp,
         iptc=sound(lambda: _page_iptc(page)),
@@ -216,21 +217,11 @@ def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
     )
 
 
-def _left_out(page: Page) -> list[str]:
-    """Name what does not travel with a page."""
-    parts = [name for tag, name in _LEFT_OUT.items() if tag in page.entries]
-    if page.further > 0:
-        parts.append(f"{page.further} further channel{'s' if page.further > 1 else ''}")
-    return parts
-
-
 def _profile_of(page: Page, exif: Image.Exif, notes: dict[str, None]) -> bytes | None:
     if page.photometric in {pages.CMYK, pages.LAB}:  # which are converted through it
         return None
-    data = sound(lambda: page.raw(_PROFILE)) or b""
-    profile = profile_for(data, page.channels)
-    if data and profile is None:
-        notes[NO_PROFILE] = None
+    data = sound(lambda: page.raw(_PROFILE))
+    profile = profile_for(data, page.channels, notes) if data else None
     return profile or sound(lambda: adobe_rgb_of(exif, page.channels))
 
 
