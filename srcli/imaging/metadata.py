@@ -76,13 +76,10 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
     if aspect and all(aspect) and aspect[0] != aspect[1]:  # 0 is what is not known
         line = f"its pixels are not square (densities {aspect[0]} and {aspect[1]}): dropped"
         notes[line] = None
-    packet = sound(lambda: _xmp_packet(image))
-    if packet and _extension_of(packet) and _extended_xmp(packet, image) is None:
-        notes["XMP is not whole: what is in its extension dropped"] = None
     return Metadata(
         icc_profile=profile,
         exif=exif_block(info),
-        xmp=packet,
+        xmp=sound(lambda: _xmp_packet(image, notes)),
         iptc=sound(lambda: _iptc_records(image)),
         dpi=(sound(lambda: dpi_of(info.get("dpi"))) if said else None)
         or sound(lambda: exif_dpi(image.getexif())),
@@ -135,29 +132,26 @@ def exif_block(info: dict[Any, Any]) -> bytes | None:
     return PREFIX + block if block else None
 
 
-def _xmp_packet(image: Image.Image) -> bytes | None:
+def _xmp_packet(image: Image.Image, notes: dict[str, None]) -> bytes | None:
     info = image.info
     found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp", "APP1")
     packet = found.encode(errors="replace") if isinstance(found, str) else found
     if not isinstance(packet, bytes) or not packet.rstrip(b"\0") or packet[:4] == b"Exif":
         return None
     packet = packet.removeprefix(_XMP).rstrip(b"\0")
-    extension = _extended_xmp(packet, image)
-    return packet if extension is None else joined(packet, extension)
+    if named := re.search(rb"HasExtendedXMP\W{1,4}([0-9A-Fa-f]{32})", packet):
+        if extension := _extended_xmp(named[1], image):
+            return joined(packet, extension)
+        notes["XMP is not whole: what is in its extension dropped"] = None
+    return packet
 
 
-def _extension_of(packet: bytes) -> bytes | None:
-    """Return the name of the extension that the XMP of a JPEG goes on in."""
-    found = re.search(rb"HasExtendedXMP\W{1,4}([0-9A-Fa-f]{32})", packet)
-    return found[1] if found else None
-
-
-def _extended_xmp(packet: bytes, image: Image.Image) -> bytes | None:
+def _extended_xmp(name: bytes, image: Image.Image) -> bytes | None:
     """Put the parts of a JPEG's extended XMP together; ``None`` where one is missing."""
     parts: dict[int, bytes] = {}
-    total, start = 0, _EXTENSION + (_extension_of(packet) or b"none")
-    for name, content in getattr(image, "applist", []):
-        if name == "APP1" and content.startswith(start):
+    total, start = 0, _EXTENSION + name
+    for marker, content in getattr(image, "applist", []):
+        if marker == "APP1" and content.startswith(start):
             head = content[len(_EXTENSION) + 32 :]
             total = int.from_bytes(head[:4])
             parts[int.from_bytes(head[4:8])] = head[8:]
@@ -240,7 +234,7 @@ def left_behind(image: Image.Image, further: int, boxes: bytes = b"") -> list[st
     is read. What other programs and cameras put into segments of a JPEG is named as it names
     itself.
     """
-    packet = (sound(lambda: _xmp_packet(image)) or b"") + boxes
+    packet = (sound(lambda: _xmp_packet(image, {})) or b"") + boxes
     parts = [name for name, pattern in _PARTS.items() if pattern.search(packet)]
     further -= 0 if boxes else sum("map" in name for name in parts)
     if further > 0:
