@@ -48,11 +48,8 @@ _CLEAN_APERTURE: Final = b"\0\0\0\x28clap"
 _NO_END: Final = "its end mark is missing; every pixel is there"
 _CUT_GIF: Final = "it has no end mark: frames may be missing"
 
-_OF_ANIMATIONS: Final = {b"NETSCAPE", b"ANIMEXTS"}
-"""Names of blocks in a GIF that are read."""
-
-_LOOPS: Final = (b"!\xff\x0bNETSCAPE2.0\3\1", b"!\xff\x0bANIMEXTS1.0\3\1")
-"""How the blocks begin that say how often a GIF is repeated."""
+_OF_ANIMATIONS: Final = (b"!\xff\x0bNETSCAPE2.0", b"!\xff\x0bANIMEXTS1.0")
+"""How the blocks of a GIF begin that say how often it is repeated."""
 
 
 class PillowFile:
@@ -123,9 +120,10 @@ class PillowFile:
         for block in blocks:
             if block.startswith(b"!\xff\x0bXMP DataXMP"):  # before a trailer, as it is
                 self.image.info["xmp"] = block[14:-258]
-            elif block.startswith(_LOOPS):
-                self.image.info.setdefault("loop", int.from_bytes(block[16:18], "little"))
-            elif block.startswith(b"!\xff") and block[3:11] not in _OF_ANIMATIONS:
+            elif block.startswith(_OF_ANIMATIONS):
+                if block[14:16] == b"\3\1":
+                    self.image.info.setdefault("loop", int.from_bytes(block[16:18], "little"))
+            elif block.startswith(b"!\xff"):
                 self._applications.add(block[3:11].decode("latin-1"))
         if self.count > 1 or self.image.tile[0].extents != (0, 0, *self.size):
             self._composed = self._frames(gif_frames(data, blocks))
