@@ -188,3 +188,5 @@ def test_entries_that_all_claim_the_whole_block_do_not_fill_the_memory():
     data = b"II*\0\x08\0\0\0" + table + b"\0" * 4 + b"\0" * value
 
     assert exif.block_of(io.BytesIO(data), 8) == (None, False)
+    picture = pictured(exif=b"Exif\0\0" + data, height=3, width=4, dpi=(300.0, 300.0))
+    assert encoded(picture, "WEBP")[1] == (exif.DAMAGED,)

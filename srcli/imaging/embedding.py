@@ -166,6 +166,8 @@ def embedded(picture: Picture, name: str) -> Embedded:
 
 
 def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
+    # For a resolution these have no other place.
+    dpi = picture.metadata.dpi if name in {"WEBP", "AVIF"} else None
     try:
         # Pillow would lay out the EXIF of an AVIF anew to take the orientation out of it.
         block, notes = fitted_exif(picture, upright=name != "AVIF")
@@ -174,11 +176,9 @@ def _exif(picture: Picture, name: str) -> tuple[bytes | None, tuple[str, ...]]:
             notes += (f"JPEG holds 64 KiB of EXIF: without {', '.join(names)}",)
         if name == "TIFF" and block and directories_of(BytesIO(block.removeprefix(PREFIX)))[2]:
             notes += ("TIFF holds no maker's notes of EXIF, whose offsets would go wrong: dropped",)
+        return with_resolution(block, dpi) if dpi else block, notes
     except (ValueError, OverflowError, struct.error):
-        block, notes = None, (DAMAGED,)
-    if name in {"WEBP", "AVIF"} and picture.metadata.dpi:
-        block = with_resolution(block, picture.metadata.dpi)  # there is no other place for it
-    return block, notes
+        return with_resolution(None, dpi) if dpi else None, (DAMAGED,)
 
 
 def _xmp(picture: Picture, name: str) -> tuple[bytes | None, tuple[bytes, ...], tuple[str, ...]]:
