@@ -50,7 +50,7 @@ def test_what_the_disk_refuses_is_told_through_every_encoder(tmp_path, monkeypat
     monkeypatch.setattr(writing._Sink, "write", refuse)
 
     picture = Picture(pixels=noise(3, height=80, width=100))  # more than a buffer
-    expected = "cannot be written (No space left); choose another folder"
+    expected = "cannot be written (No space left); choose another place"
     assert expected == refusal_of(tmp_path / name, picture)
     assert not [*tmp_path.iterdir()]
 

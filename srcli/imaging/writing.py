@@ -149,7 +149,7 @@ def _named(where: str) -> Iterator[None]:
         elif isinstance(error, MemoryError):
             problem = "encoding it does not fit into memory; write BMP or PPM"
         elif isinstance(error, OSError) and error.errno is not None:
-            problem = f"cannot be written ({reason(error)}); choose another folder"
+            problem = f"cannot be written ({reason(error)}); choose another place"
         else:
             problem = f"cannot be encoded ({reason(error)}); choose another format"
         raise OutputError(f"{where}: {problem}") from error
