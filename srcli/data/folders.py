@@ -109,7 +109,8 @@ class Pairs(Folder):
                     f"{option} {shown} has HR and {has}, but no LR images for --scale {scale:g}: "
                     f"give other factors, or {shown}/HR, whose LR is made here"
                 )
-            self._lows[scale] = lr_images(self._files, path / f"LRx{scale:g}", scale)
+            folder = path / f"LRx{scale:g}"
+            self._lows[scale] = lr_images(self._files, folder, files_in(folder), scale)
         self.grid = math.lcm(*map(int, self._lows))
         """HR pixels at whose multiples every factor's LR pixels begin."""
 
@@ -152,8 +153,10 @@ class Pairs(Folder):
             ) from error
 
 
-def lr_images(highs: Sequence[Path], folder: Path, scale: float) -> list[Path]:
-    """Find LR of HR files in a folder by their stems: published sets have some with ``x3`` behind.
+def lr_images(
+    highs: Sequence[Path], folder: Path, found: Sequence[Path], scale: float
+) -> list[Path]:
+    """Find LR of HR files among those of a folder by their stems, some with ``x3`` behind.
 
     Raises:
         DataError: If LR of a file is missing, or it cannot be said which it is.
@@ -161,15 +164,15 @@ def lr_images(highs: Sequence[Path], folder: Path, scale: float) -> list[Path]:
     pairs: dict[str, tuple[list[Path], list[Path]]] = {}
     for high in highs:
         pairs.setdefault(high.stem, ([], []))[0].append(high)
-    for low in files_in(folder):
+    for low in found:
         stem = low.stem if low.stem in pairs else low.stem.removesuffix(f"x{scale:g}")
         if stem in pairs:
             pairs[stem][1].append(low)
     for own, lows in pairs.values():
         if len(own) != 1 or len(lows) != 1:
-            found = " and ".join(one_line(low.name) for low in lows) or "no LR image"
+            held = " and ".join(one_line(low.name) for low in lows) or "no LR image"
             names = " and ".join(one_line(high.name) for high in own)
             raise DataError(
-                f"{one_line(folder)} holds {found} for {names}; each HR image needs one of its own"
+                f"{one_line(folder)} holds {held} for {names}; each HR image needs one of its own"
             )
     return [pairs[high.stem][1][0] for high in highs]

@@ -83,8 +83,8 @@ def _of_folder(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[l
         folder = own
     lows: list[Path | None] = [None] * len(highs)
     if folder is not None:
-        _listed(folder, "give that of the LR images as --lr")
-        lows = [*lr_images(highs, folder, config.scale)]
+        found = _listed(folder, "give that of the LR images as --lr")
+        lows = [*lr_images(highs, folder, found, config.scale)]
     pairs = [
         Pair(
             high.name,

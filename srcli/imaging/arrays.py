@@ -85,13 +85,15 @@ def is_deep_ppm(image: ImageFile.ImageFile) -> bool:
     return int(cast("Any", tile.args)[-1]) > 255
 
 
-def behind_ppm(image: ImageFile.ImageFile, data: bytes) -> bytes:
-    """Return what follows the picture of a PPM: there may be further ones."""
-    tile = image.tile[0]
+def behind_ppm(image: Image.Image, tile: Any, data: bytes, *, is_deep: bool) -> bytes:  # noqa: ANN401
+    """Return what follows the picture of a PPM: there may be further ones.
+
+    ``tile`` is what Pillow says of its pixels before it has loaded them.
+    """
     if tile.codec_name == "ppm_plain":
         count = image.width * image.height * len(image.getbands())
         return b"".join(_plain(data[tile.offset :]).split(maxsplit=count)[count:])
-    row = image.width * len(image.getbands()) * (1 + (image.mode == "I" or is_deep_ppm(image)))
+    row = image.width * len(image.getbands()) * (1 + (image.mode == "I" or is_deep))
     row = (row + 7) // 8 if image.mode == "1" else row
     return data[tile.offset + row * image.height :].strip()
 

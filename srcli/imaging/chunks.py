@@ -108,11 +108,12 @@ def png_chunks(stream: IO[bytes]) -> Chunks:
     others, damaged, name, behind = [], [], b"", None
     for name, length in _walk(stream):
         content = b"" if name in {b"IDAT", b"fdAT"} else stream.read(length)
-        wrong = length < _SHORTEST.get(name, 0) or stream.read(4) != assembled(name, content)[-4:]
-        if wrong and name not in _OF_PIXELS:
-            damaged.append(name.decode("latin-1"))
-        else:
+        is_short = length < _SHORTEST.get(name, 0)
+        # Of those of pixels libvips says what is wrong.
+        if name in _OF_PIXELS or not (is_short or stream.read(4) != assembled(name, content)[-4:]):
             others.append((name, content))
+        else:
+            damaged.append(name.decode("latin-1"))
     if name == b"IEND":
         behind = stream.read(_MOST_PADDING).strip(b"\0\r\n")
     return Chunks(others=tuple(others), damaged=tuple(damaged), behind=behind)

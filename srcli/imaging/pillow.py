@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageFile
 from srcli.imaging import colour
 from srcli.imaging.arrays import CONVERTED, behind_ppm, is_deep_ppm, levels_of, ppm_levels
 from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
-from srcli.imaging.chunks import Chunks, png_chunks, png_frames
+from srcli.imaging.chunks import Chunks, png_frames
 from srcli.imaging.coding import (
     Header,
     av1_bits,
@@ -58,11 +58,17 @@ class PillowFile:
     part = "frame"
 
     def __init__(
-        self, image: ImageFile.ImageFile, stream: BinaryIO, limit: int, notes: dict[str, None]
+        self,
+        image: ImageFile.ImageFile,
+        stream: BinaryIO,
+        limit: int,
+        notes: dict[str, None],
+        chunks: Chunks | None,
     ) -> None:
         """Look at what is there, without decoding a pixel.
 
-        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
+        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed;
+        ``chunks`` are those of a PNG.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
         self._start = stream.tell()  # in a JPEG behind the header
@@ -70,7 +76,7 @@ class PillowFile:
         self.position = 1
         """Which frame is being decoded, from 1."""
 
-        self.chunks: Chunks | None = None
+        self.chunks = chunks
         self._composed: Iterator[Image.Image] | None = None
         self.size = image.size
         """Width and height as stored."""
@@ -79,19 +85,18 @@ class PillowFile:
         self.count: int = getattr(image, "n_frames", 1) if moves else 1
         """How many frames are shown."""
 
-        if self.format == "PNG":
+        if chunks is not None:
             # Texts and EXIF may follow the pixels, which Pillow would decode to get there.
-            self.chunks = png_chunks(stream)
-            said = Image.open(io.BytesIO(self.chunks.without_pixels()), formats=["PNG"])
+            said = Image.open(io.BytesIO(chunks.without_pixels()), formats=["PNG"])
             said.load()
             if block := exif_block(said.info):
                 said.info.setdefault("exif", block)  # where Pillow does not look for it
-            said.info["loop"] = int.from_bytes((self.chunks.find(b"acTL") or b"")[4:8])
+            said.info["loop"] = int.from_bytes((chunks.find(b"acTL") or b"")[4:8])
             if getattr(image, "default_image", False):
                 self.count -= 1
                 notes["the picture that stands in for the animation is left out"] = None
             if not self.is_still_png:
-                self._composed = self._frames(png_frames(stream, self.chunks))
+                self._composed = self._frames(png_frames(stream, chunks))
             image = said
         elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
             # What the frames leave out is clear, though the file may say that nothing is.
@@ -108,8 +113,7 @@ class PillowFile:
         if self.format == "GIF":
             self._look_through_gif()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
-        if self.format == "PPM":
-            self.behind = behind_ppm(image, self._content())
+        self._tile = image.tile[0] if self.format == "PPM" else None  # which loading forgets
 
     def _look_through_gif(self) -> None:
         """Find what Pillow does not say: XMP, others' blocks, what stands behind the end."""
@@ -246,9 +250,11 @@ class PillowFile:
 
     @cached_property
     def behind(self) -> bytes | None:
-        """The beginning of what follows its end mark, if it is a JPEG or PNG; ``None``: no mark."""
+        """The beginning of what follows its picture, where that is known; ``None``: no end mark."""
         if self.chunks is not None:
             return self.chunks.behind
+        if self._tile is not None:
+            return behind_ppm(self.image, self._tile, self._content(), is_deep=self.is_deep_ppm)
         return behind_jpeg(self.stream, self._start) if self.format == "JPEG" else b""
 
     def _content(self, most: int = -1) -> bytes:

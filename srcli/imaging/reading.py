@@ -68,9 +68,9 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> PillowFi
         stream.seek(0)
         check_pixels(jxl_header(stream.read())[0], 1, limit)
         stream.seek(0)
-    source: BinaryIO = stream
-    if start.startswith(SIGNATURE):  # whatever is damaged beside its pixels
-        source = io.BytesIO(png_chunks(stream).without_texts())
+    # A PNG is opened whatever is damaged beside its pixels.
+    chunks = png_chunks(stream) if start.startswith(SIGNATURE) else None
+    source = stream if chunks is None else io.BytesIO(chunks.without_texts())
     try:
         image = Image.open(source, formats=formats)
     except Exception as error:
@@ -78,7 +78,7 @@ def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> PillowFi
             raise
         raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
     check_pixels(image.size, 1, limit)
-    return PillowFile(image, stream, limit, notes)
+    return PillowFile(image, stream, limit, notes, chunks)
 
 
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -244,13 +244,12 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     if isinstance(file, TiffFile):
         step = _step_of(file.first, header) if _is_plain(file.first, header) else None
         return None if step is None else ("tiffload", max(1, rows // step) * step)
-    if file.orientation != 1 or file.behind is None:
-        return None
     if file.chunks is not None:
-        fits = file.is_still_png and file.chunks.kind in _SCANNED_PNGS
-        return ("pngload", rows) if fits else None
-    fits = file.format == "JPEG" and file.image.mode in {"L", "RGB"}
-    return ("jpegload", rows) if fits else None
+        loader, fits = "pngload", file.is_still_png and file.chunks.kind in _SCANNED_PNGS
+    else:
+        loader, fits = "jpegload", file.format == "JPEG" and file.image.mode in {"L", "RGB"}
+    is_plain = fits and file.orientation == 1 and file.behind is not None
+    return (loader, rows) if is_plain else None
 
 
 def _row_bytes(header: Header) -> int:
