@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -103,6 +104,11 @@ PROFILE_LOST = "its ICC profile is damaged or not of such pixels: dropped"
         (
             png_with((b"tEXt", b"Title\0a")).replace(b"Title\0a", b"Title\0b"),
             "left out: chunk tEXt, which is damaged",
+        ),
+        (png_with((b"iTXt", b"Title\0\1\0\0\0x")), "left out: chunk iTXt, which is damaged"),
+        (
+            png_with((b"zTXt", b"Title\0\0" + zlib.compress(bytes(65 << 20)))),
+            "left out: chunk zTXt, which is damaged",  # a text of more than 64 MB is taken for it
         ),
         (saved("TIFF", tiffinfo={52545: b"jumbc2pa"}), "left out: content credentials"),
         (saved("JPEG", (32, 48), icc_profile=SRGB), PROFILE_LOST),

@@ -1,14 +1,14 @@
 """The chunks of a PNG: what the file says besides its pixels."""
 
 import io
-import re
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import IO, Final
+from typing import IO, Any, Final
+
+from PIL.PngImagePlugin import iTXt
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _OF_COLOURS: Final = {b"cICP", b"sRGB", b"gAMA", b"cHRM"}
@@ -21,17 +21,21 @@ _UNNAMED: Final = {
     *(b"bKGD", b"hIST", b"sBIT", b"sPLT"),  # of how the pixels were stored, or may be shown
 }
 
-_SHORTEST: Final = {b"cHRM": 32, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1}
-"""Bytes of the chunks that Pillow would rather fail than read where they are shorter."""
+_LENGTHS: Final = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"pHYs": 9, b"sRGB": 1}
+"""Bytes of the chunks of which all are of one length."""
 
 _MOST_PADDING: Final = 1 << 12
 """Zeros behind the last chunk that are nothing."""
 
-TEXT_MARK: Final = "\x1f"
-"""What stands before a keyword that Pillow might take for a field of its own."""
+_MOST_UNPACKED: Final = 1 << 26
+"""Bytes of all texts of a file and its profile."""
 
-_FIELD: Final = re.compile(rb"[a-z_]+\0")
-"""What the names of Pillow's fields are like, such as ``transparency`` and ``bbox``."""
+XMP_KEYWORD: Final = "XML:com.adobe.xmp"
+RAW_PROFILE: Final = "Raw profile type "
+"""How ImageMagick begins the keywords of texts that are no texts."""
+
+_READ: Final = (XMP_KEYWORD, *(RAW_PROFILE + e for e in ("exif", "APP1", "xmp", "iptc", "8bim")))
+"""Keywords of texts that are read as what they are; others travel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,11 @@ class Chunks:
     behind: bytes | None
     """The beginning of what follows its last chunk; ``None`` where that is missing."""
 
+    info: dict[Any, Any] = field(default_factory=dict)
+    """What they say besides the pixels, as Pillow names it; ``texts`` are keywords and texts."""
+
     damaged: tuple[str, ...] = ()
-    """Names of the chunks left out that are too short, or whose checksum is another."""
+    """Names of the chunks left out: damaged, or of more than 64 MB of text."""
 
     def find(self, name: bytes) -> bytes | None:
         """Return the content of the first chunk of a name, if there is one."""
@@ -73,25 +80,6 @@ class Chunks:
         kept = [each for each in self.others if each[0] in _OF_PIXELS]
         return _png_of([*kept, (b"IDAT", b"")])  # without one Pillow would not know a file cut off
 
-    def without_pixels(self) -> bytes:
-        """Assemble a still PNG of one grey pixel with all that is said beside the pixels.
-
-        Before keywords that might be taken for fields of Pillow, and such as were there before,
-        :data:`TEXT_MARK` is put.
-        """
-        header = (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-        parts, seen = [header], Counter[bytes]()
-        for name, content in self.others:
-            marks = b""
-            if name in _OF_TEXTS:
-                keyword = content.partition(b"\0")[0]
-                marks = TEXT_MARK.encode() * (seen[keyword] + bool(_FIELD.match(content)))
-                seen[keyword] += 1
-            if name not in _OF_PIXELS:
-                parts.append((name, marks + content))
-        parts += [(b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
-        return _png_of(parts)
-
 
 def _png_of(parts: Iterable[tuple[bytes, bytes]]) -> bytes:
     return SIGNATURE + b"".join(assembled(*part) for part in parts)
@@ -106,17 +94,68 @@ def assembled(name: bytes, content: bytes) -> bytes:
 def png_chunks(stream: IO[bytes]) -> Chunks:
     """Go through a PNG, or the beginning of one."""
     others, damaged, name, behind = [], [], b"", None
+    info: dict[Any, Any] = {"texts": []}
+    left = _MOST_UNPACKED
     for name, length in _walk(stream):
         content = b"" if name in {b"IDAT", b"fdAT"} else stream.read(length)
-        is_short = length < _SHORTEST.get(name, 0)
-        # Of those of pixels libvips says what is wrong.
-        if name in _OF_PIXELS or not (is_short or stream.read(4) != assembled(name, content)[-4:]):
+        try:
+            if name not in _OF_PIXELS:  # of which libvips says what is wrong
+                left -= _learn(info, name, content, stream.read(4), left)
             others.append((name, content))
-        else:
+        except (ValueError, zlib.error):
             damaged.append(name.decode("latin-1"))
     if name == b"IEND":
         behind = stream.read(_MOST_PADDING).strip(b"\0\r\n")
-    return Chunks(others=tuple(others), damaged=tuple(damaged), behind=behind)
+    return Chunks(others=tuple(others), damaged=tuple(damaged), behind=behind, info=info)
+
+
+def _learn(info: dict[Any, Any], name: bytes, content: bytes, checksum: bytes, most: int) -> int:
+    """Add what a chunk says (PNG 3, 11.3); return how many bytes, at most ``most``, it unpacks to.
+
+    ValueError or zlib.error if it is damaged.
+    """
+    right = assembled(name, content)[-4:]
+    if checksum != right or len(content) != _LENGTHS.get(name, len(content)):
+        raise ValueError("of another checksum or length")
+    if name == b"eXIf":
+        info["exif"] = content
+    elif name == b"pHYs":
+        across, down, in_metres = struct.unpack(">IIB", content)
+        unit = 0.0254 if in_metres else 1
+        info["dpi" if in_metres else "aspect"] = (across * unit, down * unit)
+    elif name == b"iCCP":
+        info["icc_profile"] = _unpacked(content.partition(b"\0")[2][1:], most)
+        return len(info["icc_profile"])
+    elif name in _OF_TEXTS:
+        keyword, text = _text_of(name, content, most)
+        if keyword.startswith(_READ):
+            info[keyword] = text
+        else:
+            info["texts"].append((keyword, text))
+        return len(text)
+    return 0
+
+
+def _text_of(name: bytes, content: bytes, most: int) -> tuple[str, str]:
+    """Decode a keyword and its text, which may know its language."""
+    keyword, _, rest = content.partition(b"\0")
+    if name == b"tEXt":
+        text = rest.decode("latin-1")
+    elif name == b"zTXt":
+        text = _unpacked(rest[1:], most).decode("latin-1")
+    else:
+        *words, last = rest[2:].split(b"\0", 2)
+        last = _unpacked(last, most) if rest[0] else last
+        text = iTXt(last.decode(), *(word.decode() for word in words))
+    return keyword.decode("latin-1"), text
+
+
+def _unpacked(data: bytes, most: int) -> bytes:
+    stream = zlib.decompressobj()
+    found = stream.decompress(data, max(most, 1))
+    if not stream.eof:
+        raise ValueError("too long, or not whole")
+    return found
 
 
 def _walk(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:

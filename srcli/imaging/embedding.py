@@ -36,9 +36,6 @@ _XMP_NAME: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _PROFILE, _XMP, _IPTC = 34675, 700, 33723
 _BYTE, _UNDEFINED = 1, 7
 
-_CHUNKS: Final = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"sRGB": 1}
-"""Chunks of a PNG that say what its colours are, which Pillow puts in their place; their bytes."""
-
 _WORDS: Final = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
 _WORDS.update(text="text", comment="comment", dpi="resolution")
 """Fields of metadata, and what messages call them."""
@@ -83,8 +80,8 @@ class Embedded:
         return result
 
     def _colours(self) -> list[tuple[bytes, bytes]]:
-        chunks = self.metadata.colour_chunks
-        return [(name, data) for name, data in chunks if _CHUNKS.get(name) == len(data)]
+        """List the chunks that say what its colours are, which Pillow puts in their place."""
+        return [each for each in self.metadata.colour_chunks if each[0] != b"iCCP"]
 
     def _texts(self) -> PngInfo:
         info = PngInfo()

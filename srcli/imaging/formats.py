@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, features
 
 from srcli.errors import is_installed
 
@@ -168,13 +168,8 @@ class PillowSilence:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                for place, name in (
-                    (Image, "MAX_IMAGE_PIXELS"),
-                    (PngImagePlugin, "MAX_TEXT_CHUNK"),
-                ):
-                    self._before.callback(setattr, place, name, getattr(place, name))
-                # A profile of more than a megabyte must not cost the picture.
-                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+                limit = Image.MAX_IMAGE_PIXELS
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
             self._inside.append(pixels)
             self._set_limit()
         try:

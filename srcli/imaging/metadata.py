@@ -11,19 +11,12 @@ from typing import Any, Final, TypeVar
 from PIL import ExifTags, Image
 
 from srcli.imaging.arrays import CONVERTED
-from srcli.imaging.chunks import TEXT_MARK
+from srcli.imaging.chunks import RAW_PROFILE, XMP_KEYWORD
 from srcli.imaging.exif import PREFIX
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined
 
 _T = TypeVar("_T")
-
-_XMP_KEYWORD: Final = "XML:com.adobe.xmp"
-_RAW_PROFILE: Final = "Raw profile type "
-"""How ImageMagick begins the keywords of PNG texts that are no texts."""
-
-_RAW_PROFILES: Final = [_RAW_PROFILE + name for name in ("exif", "APP1", "xmp", "iptc", "8bim")]
-"""Those that are read; others travel as they are."""
 
 IPTC_RESOURCE: Final = 0x0404
 """What Photoshop calls IPTC-IIM among the resources that it puts into a JPEG."""
@@ -68,7 +61,6 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
     info = image.info
     # Of a JPEG that does not say Pillow would make up 72.
     said = info.get("jfif_unit") or image.format not in {"JPEG", "MPO"}
-    text = getattr(image, "text", {}) if image.format == "PNG" else {}
     profile = None
     if image.mode not in CONVERTED and "icc_profile" in info:  # or they are converted through it
         profile = profile_for(info["icc_profile"], channels, notes)
@@ -83,11 +75,7 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
         iptc=sound(lambda: _iptc_records(image)),
         dpi=(sound(lambda: dpi_of(info.get("dpi"))) if said else None)
         or sound(lambda: exif_dpi(image.getexif())),
-        text=tuple(
-            (key.lstrip(TEXT_MARK), value)
-            for key, value in text.items()
-            if not key.lstrip(TEXT_MARK).startswith((_XMP_KEYWORD, *_RAW_PROFILES))
-        ),
+        text=tuple(info.get("texts", ())),
         comment=_comment(image),
     )
 
@@ -117,7 +105,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def _raw_profile(info: dict[Any, Any], *names: str) -> bytes | None:
     """Decode what ImageMagick stores as a PNG's text: a name, a length, and hex digits."""
-    texts = (info.get(_RAW_PROFILE + name) for name in names)
+    texts = (info.get(RAW_PROFILE + name) for name in names)
     found = next((text for text in texts if isinstance(text, str)), None)
     return None if found is None else bytes.fromhex("".join(found.split("\n")[3:]))
 
@@ -134,7 +122,7 @@ def exif_block(info: dict[Any, Any]) -> bytes | None:
 
 def _xmp_packet(image: Image.Image, notes: dict[str, None]) -> bytes | None:
     info = image.info
-    found = info.get("xmp") or info.get(_XMP_KEYWORD) or _raw_profile(info, "xmp", "APP1")
+    found = info.get("xmp") or info.get(XMP_KEYWORD) or _raw_profile(info, "xmp", "APP1")
     packet = found.encode(errors="replace") if isinstance(found, str) else found
     if not isinstance(packet, bytes) or not packet.rstrip(b"\0") or packet[:4] == b"Exif":
         return None

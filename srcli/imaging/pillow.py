@@ -14,10 +14,11 @@ from typing import BinaryIO, Final
 
 from PIL import Image, ImageChops, ImageFile
 
+from srcli.errors import ImageError
 from srcli.imaging import colour
 from srcli.imaging.arrays import CONVERTED, behind_ppm, is_deep_ppm, levels_of, ppm_levels
 from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
-from srcli.imaging.chunks import Chunks, png_frames
+from srcli.imaging.chunks import SIGNATURE, Chunks, png_chunks, png_frames
 from srcli.imaging.coding import (
     Header,
     av1_bits,
@@ -28,6 +29,8 @@ from srcli.imaging.coding import (
     gif_frames,
 )
 from srcli.imaging.exif import PREFIX
+from srcli.imaging.formats import BUILT
+from srcli.imaging.kinds import kind_of, registered
 from srcli.imaging.metadata import (
     exif_block,
     left_behind,
@@ -35,6 +38,7 @@ from srcli.imaging.metadata import (
     orientation_of,
     sound,
 )
+from srcli.imaging.opening import check_pixels, is_no_damage
 from srcli.imaging.pictures import Levels, Metadata, Picture, upright
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.vips import decoded
@@ -52,31 +56,52 @@ _OF_ANIMATIONS: Final = (b"!\xff\x0bNETSCAPE2.0", b"!\xff\x0bANIMEXTS1.0")
 """How the blocks of a GIF begin that say how often it is repeated."""
 
 
+def _opened(stream: BinaryIO, limit: int, chunks: Chunks | None) -> ImageFile.ImageFile:
+    """Let Pillow find out what a stream holds, and check that it is not too large."""
+    stream.seek(0)
+    start = stream.read(40)
+    if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
+        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+        check_pixels((next(sides), next(sides)), 1, limit)
+    kind = kind_of(start)
+    formats = [*BUILT] if kind is None else [registered(kind)]
+    stream.seek(0)
+    if kind == "JPEG XL":  # opening it decodes it
+        check_pixels(jxl_header(stream.read())[0], 1, limit)
+        stream.seek(0)
+    source = stream if chunks is None else io.BytesIO(chunks.without_texts())
+    try:
+        image = Image.open(source, formats=formats)
+    except Exception as error:
+        if kind is None or is_no_damage(error):
+            raise
+        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
+    check_pixels(image.size, 1, limit)
+    return image
+
+
 class PillowFile:
     """An image file that Pillow has opened."""
 
     part = "frame"
 
-    def __init__(
-        self,
-        image: ImageFile.ImageFile,
-        stream: BinaryIO,
-        limit: int,
-        notes: dict[str, None],
-        chunks: Chunks | None,
-    ) -> None:
+    def __init__(self, stream: BinaryIO, limit: int, notes: dict[str, None]) -> None:
         """Look at what is there, without decoding a pixel.
 
-        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed;
-        ``chunks`` are those of a PNG.
+        ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
+        # A PNG is opened whatever is damaged beside its pixels.
+        is_png = stream.read(len(SIGNATURE)) == SIGNATURE
+        self.chunks = png_chunks(stream) if is_png else None
+        """Those of a PNG."""
+
+        image = _opened(stream, limit, self.chunks)
         self._start = stream.tell()  # in a JPEG behind the header
         self.format = "JPEG" if image.format == "MPO" else str(image.format)
         self.position = 1
         """Which frame is being decoded, from 1."""
 
-        self.chunks = chunks
         self._composed: Iterator[Image.Image] | None = None
         self.size = image.size
         """Width and height as stored."""
@@ -85,19 +110,15 @@ class PillowFile:
         self.count: int = getattr(image, "n_frames", 1) if moves else 1
         """How many frames are shown."""
 
-        if chunks is not None:
-            # Texts and EXIF may follow the pixels, which Pillow would decode to get there.
-            said = Image.open(io.BytesIO(chunks.without_pixels()), formats=["PNG"])
-            said.load()
-            if block := exif_block(said.info):
-                said.info.setdefault("exif", block)  # where Pillow does not look for it
-            said.info["loop"] = int.from_bytes((chunks.find(b"acTL") or b"")[4:8])
+        if self.chunks is not None:
+            image.info |= self.chunks.info
+            if block := exif_block(image.info):
+                image.info["exif"] = block  # where Pillow does not look for it
             if getattr(image, "default_image", False):
                 self.count -= 1
                 notes["the picture that stands in for the animation is left out"] = None
             if not self.is_still_png:
-                self._composed = self._frames(png_frames(stream, chunks))
-            image = said
+                self._composed = self._frames(png_frames(stream, self.chunks))
         elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
             # What the frames leave out is clear, though the file may say that nothing is.
             data = io.BytesIO(clear_webp(self._content()))
@@ -153,8 +174,7 @@ class PillowFile:
         if self.chunks is not None:
             depth, colour_type, _ = self.chunks.kind
             wide = depth == 16 and self.is_still_png
-            channels = 3 if colour_type & 2 else 1
-            alpha = colour_type >= 4 or self.chunks.find(b"tRNS") is not None
+            channels, alpha = 3 if colour_type & 2 else 1, image.has_transparency_data
         return Header(
             width=width,
             height=height,
@@ -222,7 +242,7 @@ class PillowFile:
         bits = self._stored_bits()
         if bits > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
-        further = int(getattr(self.image, "n_frames", 1)) - self.count
+        further = 0 if self.chunks else int(getattr(self.image, "n_frames", 1)) - self.count
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
         parts = left_behind(self.image, further, boxes)

@@ -19,13 +19,10 @@ from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import pages
 from srcli.imaging.arrays import CONVERTED, levels_of
-from srcli.imaging.boxes import jxl_header
-from srcli.imaging.chunks import SIGNATURE, png_chunks
 from srcli.imaging.coding import Header, Scan
-from srcli.imaging.formats import BUILT, FORMATS, PILLOW_SILENCE
-from srcli.imaging.kinds import kind_of, registered
+from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
 from srcli.imaging.metadata import metadata_of, orientation_of
-from srcli.imaging.opening import MAX_PIXELS, check_pixels, is_no_damage, named, problem_of
+from srcli.imaging.opening import MAX_PIXELS, check_pixels, named, problem_of
 from srcli.imaging.pages import Page, is_tiff
 from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
 from srcli.imaging.pillow import PillowFile
@@ -51,34 +48,7 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
         if not start:
             raise ImageError("empty (0 bytes); fetch the file again")
         stream.seek(0)
-        decoder = TiffFile if is_tiff(start) else _by_pillow
-        yield decoder(stream, max_pixels, notes)
-
-
-def _by_pillow(stream: BinaryIO, limit: int, notes: dict[str, None]) -> PillowFile:
-    """Let Pillow find out what a stream holds, and check that it is not too large."""
-    start = stream.read(40)
-    stream.seek(0)
-    if start[:4] == b"RIFF" and start[12:16] == b"VP8X":  # opening a WebP allocates its canvas
-        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
-        check_pixels((next(sides), next(sides)), 1, limit)
-    kind = kind_of(start)
-    formats = [*BUILT] if kind is None else [registered(kind)]
-    if kind == "JPEG XL":  # opening it decodes it
-        stream.seek(0)
-        check_pixels(jxl_header(stream.read())[0], 1, limit)
-        stream.seek(0)
-    # A PNG is opened whatever is damaged beside its pixels.
-    chunks = png_chunks(stream) if start.startswith(SIGNATURE) else None
-    source = stream if chunks is None else io.BytesIO(chunks.without_texts())
-    try:
-        image = Image.open(source, formats=formats)
-    except Exception as error:
-        if kind is None or is_no_damage(error):
-            raise
-        raise ImageError(f"a {kind} file that is damaged; fetch the file again") from error
-    check_pixels(image.size, 1, limit)
-    return PillowFile(image, stream, limit, notes, chunks)
+        yield (TiffFile if is_tiff(start) else PillowFile)(stream, max_pixels, notes)
 
 
 def read(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS) -> Picture:
