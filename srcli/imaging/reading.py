@@ -7,7 +7,7 @@ it describes, or is dropped. CMYK and CIELAB, which no picture here can hold, be
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
 from srcli.imaging.metadata import metadata_of, orientation_of
 from srcli.imaging.opening import MAX_PIXELS, check_pixels, named, problem_of
 from srcli.imaging.pages import Page, is_tiff
-from srcli.imaging.pictures import Album, Levels, Metadata, Picture, of_one_kind
+from srcli.imaging.pictures import Album, Levels, Picture, of_one_kind
 from srcli.imaging.pillow import PillowFile
 from srcli.imaging.profiles import rgb_of
 from srcli.imaging.tiffs import TiffFile
@@ -130,30 +130,30 @@ def scan(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Scan | None]:
     Raises:
         ImageError: As :func:`read_album`; if it is damaged, perhaps when its rows come to that.
     """
-    if is_pipe(path):
-        yield None
-        return
+    with ExitStack() as stack:
+        yield None if is_pipe(path) else _scan_of(path, max_pixels, stack)
+
+
+def _scan_of(path: Path, max_pixels: int, stack: ExitStack) -> Scan | None:
+    """Open a still picture if it can be read by rows, until the stack is closed."""
     with _opened(path, None, max_pixels) as file:
         header = file.header()
         plan = _plan_of(file, header)
-        metadata = Metadata() if plan is None else file.described(header.channels)
-    if plan is None:
-        yield None
-        return
+        if plan is None:
+            return None
+        metadata = file.described(header.channels)
     loader, count = plan
-    shape = (header.height, header.width, header.channels)
     with named(path):
-        stream = path.open("rb", buffering=0)
-    with stream:
-        rows = decoded_bands(loader, stream, shape=shape, bits=header.bits, rows=count)
-        try:
-            first = next(rows)
-        except Exception:  # noqa: BLE001 - reading it whole says what is the matter
-            yield None
-            return
-        known = {each.name: getattr(header, each.name) for each in fields(header)}
-        rows, notes = _reported(path, chain([first], rows)), tuple(file.notes)
-        yield Scan(**known, metadata=metadata, rows=rows, notes=notes)
+        stream = stack.enter_context(path.open("rb", buffering=0))
+    shape = (header.height, header.width, header.channels)
+    rows = decoded_bands(loader, stream, shape=shape, bits=header.bits, rows=count)
+    try:
+        first = next(rows)
+    except Exception:  # noqa: BLE001 - reading it whole says what is the matter
+        return None
+    known = {each.name: getattr(header, each.name) for each in fields(header)}
+    rows, notes = _reported(path, chain([first], rows)), tuple(file.notes)
+    return Scan(**known, metadata=metadata, rows=rows, notes=notes)
 
 
 def _reported(path: Path, rows: Iterator[Levels]) -> Iterator[Levels]:
@@ -210,9 +210,10 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     """Return the loader of libvips and the rows of a band; None: it takes more than decoding."""
     if file.count > 1 or header.alpha:
         return None
-    rows = max(_STEP, min(_ROWS, _BAND_BYTES // _row_bytes(header)) // _STEP * _STEP)
+    row_bytes = header.width * header.channels * header.bits // 8
+    rows = max(_STEP, min(_ROWS, _BAND_BYTES // row_bytes) // _STEP * _STEP)
     if isinstance(file, TiffFile):
-        step = _step_of(file.first, header) if _is_plain(file.first, header) else None
+        step = _step_of(file.first, header, row_bytes)
         return None if step is None else ("tiffload", max(1, rows // step) * step)
     if file.chunks is not None:
         loader, fits = "pngload", file.is_still_png and file.chunks.kind in _SCANNED_PNGS
@@ -222,14 +223,13 @@ def _plan_of(file: _File, header: Header) -> tuple[str, int] | None:
     return (loader, rows) if is_plain else None
 
 
-def _row_bytes(header: Header) -> int:
-    return header.width * header.channels * header.bits // 8
+def _step_of(page: Page, header: Header, row_bytes: int) -> int | None:
+    """Return how many rows of a page are decoded together.
 
-
-def _is_plain(page: Page, header: Header) -> bool:
-    """Whether a page needs no more than decoding."""
+    ``None`` where it needs more than decoding, or they are too many to be held.
+    """
     plain = {pages.GREY, pages.RGB} | ({pages.YCBCR} if page.packing == pages.JPEG else set())
-    return (
+    is_plain = (
         page.index == 0
         and page.photometric in plain
         and page.orientation == 1
@@ -238,18 +238,13 @@ def _is_plain(page: Page, header: Header) -> bool:
         and {*page.numbers(pages.BITS, 1)} in ({8}, {16})
         and {*page.numbers(pages.SAMPLE_FORMAT, 1)} == {1}
     )
-
-
-def _step_of(page: Page, header: Header) -> int | None:
-    """Return how many rows are decoded together; ``None`` where they are too many to be held."""
     tiled = pages.TILE_WIDTH in page.entries
-    step = page.number(pages.TILE_ROWS if tiled else pages.STRIP_ROWS, header.height)
-    if not tiled and page.packing == pages.UNPACKED and step >= header.height:
-        step = max(1, _CHOPPED // _row_bytes(header))
-    step = step if tiled else min(step, header.height)
-    if step < 1 or step * _row_bytes(header) > _MOST_STEP:
+    step = min(
+        page.number(pages.TILE_ROWS if tiled else pages.STRIP_ROWS, header.height), header.height
+    )
+    if not tiled and page.packing == pages.UNPACKED and step == header.height:
+        step = max(1, _CHOPPED // row_bytes)
+    if not is_plain or step < 1 or step * row_bytes > _MOST_STEP:
         return None
-    if tiled:
-        return step
     # libvips decodes tall strips row by row, and low ones together.
-    return _STEP if step > _ROWS else step * max(1, _STEP // step)
+    return _STEP if step > _ROWS and not tiled else step * max(1, _STEP // step)
