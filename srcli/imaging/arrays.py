@@ -16,19 +16,6 @@ _STRIP_BYTES: Final = 1 << 22
 CONVERTED: Final = {"CMYK", "LAB"}
 """Pillow's modes that become RGB through a profile."""
 
-_TARGET_MODES: Final = {
-    **{mode: mode for mode in ("L", "LA", "RGB", "RGBA")},
-    "1": "L",
-    "La": "LA",
-    "RGBa": "RGBA",
-    "PA": "RGBA",
-    **dict.fromkeys(("RGBX", "P", "YCbCr", "HSV"), "RGB"),
-}
-"""Pillow's modes, and the one of ours that each is converted to."""
-
-_TRANSPARENT: Final = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
-"""What they are converted to where one colour, or some of a palette, are transparent."""
-
 _UNTURNED: Final = {6: 8, 8: 6}
 """The orientations that do not undo themselves."""
 
@@ -66,15 +53,10 @@ def _target_of(image: Image.Image) -> str:
                 f"32-bit levels {low}..{high} are outside 0..65535; convert it to 16 bits"
             )
         return image.mode
-    if image.mode in _TRANSPARENT and "transparency" in image.info:
-        return _TRANSPARENT[image.mode]
-    if image.mode == "P" and image.has_transparency_data:
-        return "RGBA"
-    if image.mode not in _TARGET_MODES:
-        raise ImageError(
-            f"pixels of kind {image.mode} have no fixed range; convert it to 8 or 16 bits"
-        )
-    return _TARGET_MODES[image.mode]
+    if image.mode == "F":
+        raise ImageError("pixels of kind F have no fixed range; convert it to 8 or 16 bits")
+    colours = "L" if Image.getmodebase(image.mode) == "L" else "RGB"
+    return colours + "A" * image.has_transparency_data
 
 
 def is_deep_ppm(image: ImageFile.ImageFile) -> bool:

@@ -119,9 +119,16 @@ class Album:
     """What reading had to change, such as a conversion from CMYK: one line each, no file name."""
 
 
-def upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn an array upright, as an EXIF orientation says how it is stored."""
-    return np.ascontiguousarray(turned(stored, orientation))
+def upright(
+    pixels: NDArray[Any], alpha: NDArray[Any] | None, orientation: int
+) -> tuple[Levels, Levels | None]:
+    """Turn pixels and opacity upright, as an EXIF orientation says how they are stored."""
+    found, *opacity = (
+        np.ascontiguousarray(turned(each, orientation))
+        for each in (pixels, alpha)
+        if each is not None
+    )
+    return found, opacity[0] if opacity else None
 
 
 def turned(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -159,10 +166,9 @@ def over_white(picture: Picture) -> Picture:
     white = np.iinfo(picture.pixels.dtype).max
     opacity = picture.alpha.astype(np.uint32)
     # At most 65535 * 65535 + 32767, which 32 bits hold.
-    mixed = picture.pixels * opacity + white * (white - opacity) + white // 2
-    wide = (mixed // white).astype(np.uint16)
-    eight = picture.pixels.dtype == np.uint8
-    return replace(picture, pixels=wide.astype(np.uint8) if eight else wide, alpha=None)
+    mixed = (picture.pixels * opacity + white * (white - opacity) + white // 2) // white
+    pixels = cast("Levels", mixed.astype(picture.pixels.dtype))
+    return replace(picture, pixels=pixels, alpha=None)
 
 
 def interleaved(picture: Picture) -> Levels:
@@ -176,20 +182,15 @@ def of_one_kind(pictures: list[Picture]) -> list[Picture]:
     """Give all frames an opacity if one has it, and RGB if one is coloured; else make them grey."""
     clear = any(picture.alpha is not None for picture in pictures)
     profile = pictures[0].metadata.icc_profile or b""  # one of RGB says nothing of grey
-    coloured = b"RGB " in profile[:20] or not all(_is_grey(each.pixels) for each in pictures)
-    return [_as_kind(picture, clear=clear, coloured=coloured) for picture in pictures]
-
-
-def _is_grey(pixels: Levels) -> bool:
-    return bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-def _as_kind(picture: Picture, *, clear: bool, coloured: bool) -> Picture:
-    pixels, alpha = picture.pixels, picture.alpha
-    if clear and alpha is None:
-        shape = (picture.height, picture.width, 1)
-        alpha = np.full(shape, np.iinfo(pixels.dtype).max, pixels.dtype)
-    if coloured != (pixels.shape[2] == 3):
-        wide = np.repeat(pixels, 3, axis=2) if coloured else pixels[..., :1].copy()
-        pixels = cast("Levels", wide)
-    return replace(picture, pixels=pixels, alpha=alpha)
+    coloured = b"RGB " in profile[:20] or any(
+        bool((each.pixels[..., :1] != each.pixels[..., 1:]).any()) for each in pictures
+    )
+    found = []
+    for picture in pictures:
+        pixels, alpha = picture.pixels, picture.alpha
+        if clear and alpha is None:
+            alpha = np.full_like(pixels[..., :1], np.iinfo(pixels.dtype).max)
+        if coloured != (pixels.shape[2] == 3):
+            pixels = cast("Levels", np.repeat(pixels[..., :1], 3 if coloured else 1, axis=2))
+        found.append(replace(picture, pixels=pixels, alpha=alpha))
+    return found

@@ -335,10 +335,7 @@ class PillowFile:
             raise EOFError("unexpected end of file") from error
         colours = 1 if pixels.shape[2] < 3 else 3
         alpha = pixels[..., colours:] if pixels.shape[2] > colours else None
-        return (
-            upright(pixels[..., :colours], self.orientation),
-            None if alpha is None else upright(alpha, self.orientation),
-        )
+        return upright(pixels[..., :colours], alpha, self.orientation)
 
     def _avif_exif(self) -> bytes | None:
         """Return EXIF as stored: Pillow lays it out anew to put another orientation into it."""

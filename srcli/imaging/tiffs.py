@@ -93,15 +93,12 @@ class TiffFile:
                 raise ImageError(
                     f"its pages to here have {total} pixels, which {too_many(self.limit)}"
                 )
-            pixels, alpha = _levels_of(page, _without_bulk(page, data), self.notes)
+            levels = _levels_of(page, _without_bulk(page, data), self.notes)
+            pixels, alpha = upright(*levels, page.orientation)
             if page.bits == 8 < page.depth:
                 what = "CMYK" if page.photometric == pages.CMYK else "TIFF"
                 self.notes[f"{what} of {page.depth} bits read at 8 bits"] = None
-            yield Picture(
-                pixels=upright(pixels, page.orientation),
-                alpha=None if alpha is None else upright(alpha, page.orientation),
-                metadata=_metadata_of(page, self.notes),
-            )
+            yield Picture(pixels=pixels, alpha=alpha, metadata=_metadata_of(page, self.notes))
 
     def described(self, _channels: int) -> Metadata:
         """Collect what is said of the first page, and note what is going to be lost."""
@@ -134,13 +131,13 @@ def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels,
     pixels = decoded("tiffload_buffer", data, page.size, page=page.index)
     opacity = None
     if page.opacity is not None and pixels.shape[2] > page.opacity:
-        opacity = np.ascontiguousarray(pixels[..., page.opacity : page.opacity + 1])
+        opacity = pixels[..., page.opacity : page.opacity + 1]
     if page.photometric == pages.CMYK:
         pixels = _rgb_of_inks(page, pixels[..., :4], notes)
         opacity = None if opacity is None else rounded(opacity)
     if page.channels == 3 and pixels.shape[2] < 3:  # a palette of greys
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., : page.channels]), opacity
+    return pixels[..., : page.channels], opacity
 
 
 def _check_kind(page: Page) -> None:
