@@ -73,6 +73,8 @@ def adobe_rgb_of(exif: Image.Exif, channels: int) -> bytes | None:
 
 def from_png(chunks: Chunks, channels: int) -> bytes | None:
     """Say what the chunks of a PNG without a profile mean (PNG 3, 4.3 and 11.3.2)."""
+    if (points := chunks.find(b"cICP")) is not None:
+        return _from_code_points(points[0], points[1], channels)
     if chunks.find(b"sRGB") is not None:
         return None
     stated, places = int.from_bytes((chunks.find(b"gAMA") or b"")[:4]), chunks.find(b"cHRM")
@@ -85,7 +87,7 @@ def from_png(chunks: Chunks, channels: int) -> bytes | None:
     return _profile(primaries, (gamma,) if gamma else _SRGB_CURVE, channels)
 
 
-def from_code_points(primaries: int, transfer: int, channels: int) -> bytes | None:
+def _from_code_points(primaries: int, transfer: int, channels: int) -> bytes | None:
     """Say what two numbers of H.273, as in cICP and nclx, mean."""
     curve, places = _CURVES.get(transfer, _SRGB_CURVE), _PRIMARIES.get(primaries, _SRGB)
     if transfer in _HDR or (curve, places) == (_SRGB_CURVE, _SRGB):
@@ -93,10 +95,11 @@ def from_code_points(primaries: int, transfer: int, channels: int) -> bytes | No
     return _profile(places, curve, channels)
 
 
-def nclx_in(start: bytes) -> bytes:
-    """Find primaries and transfer, as cICP has them, in boxes of AVIF or HEIF (ISO 14496-12)."""
+def nclx_in(start: bytes) -> Chunks:
+    """Find primaries and transfer in boxes of AVIF or HEIF (ISO 14496-12), as cICP has them."""
     box = start.partition(b"colrnclx")[2][:4]
-    return box[1::2] if len(box) == 4 else b""
+    found = ((b"cICP", box[1::2] + b"\0\1"),) if len(box) == 4 else ()
+    return Chunks(others=found, behind=b"")
 
 
 # ---- ICC profiles -------------------------------------------------------------------------

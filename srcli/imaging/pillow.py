@@ -6,11 +6,12 @@ PNG says, and fills with colours what browsers leave clear.
 """
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from PIL import Image, ImageChops, ImageFile
 
@@ -28,7 +29,6 @@ from srcli.imaging.coding import (
     gif_blocks,
     gif_frames,
 )
-from srcli.imaging.exif import PREFIX
 from srcli.imaging.formats import BUILT
 from srcli.imaging.kinds import kind_of, registered
 from srcli.imaging.metadata import (
@@ -96,13 +96,9 @@ class PillowFile:
         self.chunks = png_chunks(stream) if is_png else None
         """Those of a PNG."""
 
-        image = _opened(stream, limit, self.chunks)
+        self.image = image = _opened(stream, limit, self.chunks)
         self._start = stream.tell()  # in a JPEG behind the header
         self.format = "JPEG" if image.format == "MPO" else str(image.format)
-        self.position = 1
-        """Which frame is being decoded, from 1."""
-
-        self._composed: Iterator[Image.Image] | None = None
         self.size = image.size
         """Width and height as stored."""
 
@@ -110,31 +106,45 @@ class PillowFile:
         self.count: int = getattr(image, "n_frames", 1) if moves else 1
         """How many frames are shown."""
 
-        if self.chunks is not None:
-            image.info |= self.chunks.info
-            if block := exif_block(image.info):
-                image.info["exif"] = block  # where Pillow does not look for it
-            if getattr(image, "default_image", False):
-                self.count -= 1
-                notes["the picture that stands in for the animation is left out"] = None
-            if not self.is_still_png:
-                self._composed = self._frames(png_frames(stream, self.chunks))
-        elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
-            # What the frames leave out is clear, though the file may say that nothing is.
-            data = io.BytesIO(clear_webp(self._content()))
-            image = Image.open(data, formats=["WEBP"])
-        self.image = image
         self.turned: int | None = image.info.get("original_orientation")
         """The orientation by which the decoder itself has turned the pixels, as of a HEIC."""
 
-        self._jxl_bits = 8
-        if self.format == "JXL" and not getattr(image, "jpeg", False):
-            self._look_through_jxl()
+        self._bits = 8  # as stored, where it is decoded to 8
+        self._composed: Iterator[Image.Image] | None = None
         self._applications: set[str] = set()
-        if self.format == "GIF":
-            self._look_through_gif()
         self.is_deep_ppm = self.format == "PPM" and is_deep_ppm(image)
         self._tile = image.tile[0] if self.format == "PPM" else None  # which loading forgets
+        if self.chunks is not None:
+            self._look_through_png(self.chunks)
+        elif self.format == "GIF":
+            self._look_through_gif()
+        elif self.format == "JXL" and not getattr(image, "jpeg", False):
+            self._look_through_jxl()
+        elif self.format == "WEBP" and image.mode == "RGB" and self.count > 1:
+            # What the frames leave out is clear, though the file may say that nothing is.
+            self.image = Image.open(io.BytesIO(clear_webp(self._content())), formats=["WEBP"])
+        elif self.format == "HEIF" and not re.search(b"irot|imir", self._content(_MOST_BOXES)):
+            self.turned = None
+        self.orientation = 1 if self.turned else orientation_of(self.image)
+        """1 to 8 as in EXIF: how the decoded pixels are still to be turned."""
+
+        if self.format == "AVIF":  # whose EXIF Pillow lays out anew to put an orientation into it
+            decoder: Any = getattr(image, "_decoder", None)
+            stored = sound(lambda: decoder.get_info()[4])
+            image.info["exif"] = stored or image.info.get("exif")
+
+    def _look_through_png(self, chunks: Chunks) -> None:
+        """Take from its chunks what Pillow was not given."""
+        info = self.image.info
+        info.update(chunks.info)
+        if block := exif_block(info):
+            info["exif"] = block  # where Pillow does not look for it
+        if getattr(self.image, "default_image", False):
+            self.count -= 1
+            self.notes["the picture that stands in for the animation is left out"] = None
+        if not self.is_still_png:
+            self._bits = chunks.kind[0]
+            self._composed = self._frames(png_frames(self.stream, chunks))
 
     def _look_through_gif(self) -> None:
         """Find what Pillow does not say: XMP, others' blocks, what stands behind the end."""
@@ -157,8 +167,9 @@ class PillowFile:
         """Find what its decoder does not say: XMP, further frames, by what it has turned it."""
         data = self._content()
         self.image.info["xmp"] = dict(boxes_of(data)).get(b"xml ", b"")
-        _, orientation, moves, self._jxl_bits = jxl_header(data)
+        _, orientation, moves, bits = jxl_header(data)
         self.turned = orientation if orientation > 1 else None
+        self._bits = 8 if self.image.mode.startswith("I") else bits
         if moves:
             self.notes["JPEG XL: the first frame of its animation is read"] = None
 
@@ -191,11 +202,6 @@ class PillowFile:
         return self.chunks is not None and self.chunks.find(b"acTL") is None
 
     @property
-    def orientation(self) -> int:
-        """1 to 8 as in EXIF."""
-        return 1 if self.turned else orientation_of(self.image)
-
-    @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height once it is turned."""
         width, height = self.size
@@ -215,9 +221,8 @@ class PillowFile:
         """Decode one frame after the other."""
         description = None
         for number in range(self.count):
-            self.position = number + 1
-            pixels, alpha = self._decoded()
-            if description is None:  # after decoding: EXIF of a GIF or WebP may come late
+            pixels, alpha = self._decoded(number)
+            if description is None:  # after decoding: the comment of a GIF may come late
                 description = self.described(pixels.shape[2])
             if self.count > 1 and alpha is not None and int(alpha.min()) == 255:
                 alpha = None
@@ -229,8 +234,6 @@ class PillowFile:
         """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
         self._announce()
         metadata = metadata_of(self.image, channels, self.notes)
-        if (block := self._avif_exif()) and metadata.exif:
-            metadata = replace(metadata, exif=PREFIX + block.removeprefix(PREFIX))
         metadata = replace(
             metadata,
             orientation=self.turned or self.orientation,
@@ -239,12 +242,11 @@ class PillowFile:
         return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
     def _announce(self) -> None:
-        bits = self._stored_bits()
-        if bits > 8:
-            self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         further = 0 if self.chunks else int(getattr(self.image, "n_frames", 1)) - self.count
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
+        if (bits := max(self._bits, av1_bits(boxes))) > 8:
+            self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
         parts = left_behind(self.image, further, boxes)
         if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
             parts.append("its clean aperture: all of it is shown")
@@ -260,14 +262,6 @@ class PillowFile:
         if parts:
             self.notes[f"left out: {', '.join(dict.fromkeys(parts))}"] = None
 
-    def _stored_bits(self) -> int:
-        """Return how many bits a sample has in a file that is decoded to 8."""
-        if self.format in {"AVIF", "HEIF"}:
-            return av1_bits(self._content(_MOST_BOXES))
-        if self.format == "JXL" and not self.image.mode.startswith("I"):
-            return self._jxl_bits
-        return 8 if self.chunks is None or self.is_still_png else self.chunks.kind[0]
-
     @cached_property
     def behind(self) -> bytes | None:
         """The beginning of what follows its picture, where that is known; ``None``: no end mark."""
@@ -281,8 +275,8 @@ class PillowFile:
         self.stream.seek(0)
         return self.stream.read(most)
 
-    def _decoded(self) -> tuple[Levels, Levels | None]:
-        """Decode pixels and opacity of the current frame, turned upright."""
+    def _decoded(self, number: int) -> tuple[Levels, Levels | None]:
+        """Decode pixels and opacity of a frame, counted from 0, turned upright."""
         image: Image.Image = self.image
         if self.is_deep_ppm:
             return ppm_levels(self.image, self._content()), None
@@ -293,7 +287,7 @@ class PillowFile:
                 raise EOFError("unexpected end of file")
             return levels_of(frame, self.orientation)
         if self.count > 1:  # of a HEIC the first need not be the main one, which is read
-            self.image.seek(self.position - 1)
+            self.image.seek(number)
         try:
             image.load()
         except OSError:
@@ -337,36 +331,25 @@ class PillowFile:
         alpha = pixels[..., colours:] if pixels.shape[2] > colours else None
         return upright(pixels[..., :colours], alpha, self.orientation)
 
-    def _avif_exif(self) -> bytes | None:
-        """Return EXIF as stored: Pillow lays it out anew to put another orientation into it."""
-        decoder = getattr(self.image, "_decoder", None) if self.format == "AVIF" else None
-        found = sound(lambda: decoder.get_info()[4]) if decoder else None
-        return found if isinstance(found, bytes) else None
-
     def _coloured(self, metadata: Metadata, channels: int) -> Metadata:
         """Find the profile that holds: the file's, or one of what the file says instead."""
-        profile = metadata.icc_profile
-        described: bytes | None = None
-        chunks: tuple[tuple[bytes, bytes], ...] = ()
-        points = b""
-        if self.chunks is not None:
-            chunks, points = self.chunks.of_colours(), self.chunks.find(b"cICP") or b""
-            described = colour.from_png(self.chunks, channels)
-        elif profile is None and self.format in {"AVIF", "HEIF"}:
-            points = colour.nclx_in(self._content(_MOST_BOXES))
-        if profile is not None and chunks:
-            chunks += ((b"iCCP", profile),)
-        if len(points) >= 2:
-            described = colour.from_code_points(points[0], points[1], channels)
-            said = chunks or ((b"cICP", points[:2] + b"\0\1"),)
-            if colour.hdr_of(said):
-                chunks = said
-            else:
-                profile = None
-        profile = profile or described
-        if profile is None and not chunks and not points:
-            profile = sound(lambda: colour.adobe_rgb_of(self.image.getexif(), channels))
-        return replace(metadata, icc_profile=profile, colour_chunks=chunks)
+        profile, chunks = metadata.icc_profile, self.chunks
+        if chunks is None:
+            boxed = profile is None and self.format in {"AVIF", "HEIF"}
+            chunks = colour.nclx_in(self._content(_MOST_BOXES) if boxed else b"")
+        kept = chunks.of_colours()
+        is_hdr = colour.hdr_of(kept) is not None
+        if kept:
+            described = colour.from_png(chunks, channels)
+        else:
+            described = sound(lambda: colour.adobe_rgb_of(self.image.getexif(), channels))
+        if self.chunks is None and not is_hdr:
+            kept = ()
+        if kept and profile is not None:
+            kept += ((b"iCCP", profile),)
+        if chunks.find(b"cICP") is not None and not is_hdr:  # which comes before a profile
+            profile = None
+        return replace(metadata, icc_profile=profile or described, colour_chunks=kept)
 
 
 def _completed(data: bytes) -> Image.Image | None:

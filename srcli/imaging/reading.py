@@ -79,12 +79,13 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
     with _opened(path, data, max_pixels) as file:
         if isinstance(file, PillowFile):
             check_pixels(file.size, file.count, file.limit)
+        pictures, loop = list[Picture](), None
         try:
-            pictures, loop = list(file.pictures()), None
+            pictures.extend(file.pictures())
         except Exception as error:
             if file.count == 1:
                 raise
-            which = f"{file.part} {file.position} of {file.count}"
+            which = f"{file.part} {len(pictures) + 1} of {file.count}"
             raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):

@@ -54,9 +54,6 @@ class TiffFile:
         ``limit`` is the most pixels that may be decoded; ``notes`` takes what had to be changed.
         """
         self.stream, self.limit, self.notes = stream, limit, notes
-        self.position = 1
-        """Which page is being decoded, from 1."""
-
         found = list(pages_of(stream))
         self._shown = [page for page in found if not page.is_reduced] or found[:1]
         self.first = self._shown[0]
@@ -86,8 +83,7 @@ class TiffFile:
         """Decode one page after the other."""
         self.stream.seek(0)
         data, total = self.stream.read(), 0
-        for number, page in enumerate(self._shown, 1):
-            self.position = number
+        for page in self._shown:
             total += page.size[0] * page.size[1]
             if total > self.limit:
                 raise ImageError(
