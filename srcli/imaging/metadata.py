@@ -215,15 +215,14 @@ _PARTS: Final = {
 """Parts that XMP announces, or the boxes of an AVIF or HEIC (ISO/IEC 23008-12, 6.5.8)."""
 
 
-def left_behind(image: Image.Image, further: int, boxes: bytes = b"") -> list[str]:
+def left_behind(image: Image.Image, further: int, packet: bytes, boxes: bytes) -> list[str]:
     """Name the parts of a file that do not travel with its picture.
 
-    Its XMP announces some, or its ``boxes``; ``further`` pictures are there besides the one that
-    is read. What other programs and cameras put into segments of a JPEG is named as it names
-    itself.
+    Its XMP ``packet`` announces some, or its ``boxes``; ``further`` pictures are there besides the
+    one that is read. What other programs and cameras put into segments of a JPEG is named as it
+    names itself.
     """
-    packet = (sound(lambda: _xmp_packet(image, {})) or b"") + boxes
-    parts = [name for name, pattern in _PARTS.items() if pattern.search(packet)]
+    parts = [name for name, pattern in _PARTS.items() if pattern.search(packet + boxes)]
     further -= 0 if boxes else sum("map" in name for name in parts)
     if further > 0:
         parts.append(f"{further} further picture{'s' if further > 1 else ''}")

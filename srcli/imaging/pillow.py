@@ -232,8 +232,8 @@ class PillowFile:
 
     def described(self, channels: int) -> Metadata:
         """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
-        self._announce()
         metadata = metadata_of(self.image, channels, self.notes)
+        self._announce(metadata.xmp or b"")
         metadata = replace(
             metadata,
             orientation=self.turned or self.orientation,
@@ -241,13 +241,13 @@ class PillowFile:
         )
         return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
-    def _announce(self) -> None:
+    def _announce(self, packet: bytes) -> None:
         further = 0 if self.chunks else int(getattr(self.image, "n_frames", 1)) - self.count
         boxed = self.format in {"AVIF", "HEIF", "JXL", "WEBP"}
         boxes = self._content(_MOST_BOXES) if boxed else b""
         if (bits := max(self._bits, av1_bits(boxes))) > 8:
             self.notes[f"{self.format} of {bits} bits read at 8 bits"] = None
-        parts = left_behind(self.image, further, boxes)
+        parts = left_behind(self.image, further, packet, boxes)
         if self.format == "AVIF" and _CLEAN_APERTURE in boxes:
             parts.append("its clean aperture: all of it is shown")
         if self.format == "BMP" and self._content(74)[70:] == b"DEBM":
