@@ -65,7 +65,7 @@ _TRUNCATION: Final = re.compile(
     re.IGNORECASE,
 )
 
-_FOREIGN: Final = re.compile("^unsupported|not configured|whole number of bytes", re.IGNORECASE)
+_FOREIGN: Final = re.compile("^unsupported|not configured|whole number of bytes|^not 1 bands", re.IGNORECASE)
 
 
 def _is_of_system(error: Exception) -> bool:
