@@ -18,8 +18,8 @@ from torch import Tensor
 
 from srcli.errors import UsageError
 from srcli.files import shipped
-from srcli.imaging.bands import Rows as PictureRows
 from srcli.imaging.images import Picture, PillowImage, Scan, from_pillow, read, to_pillow
+from srcli.imaging.streaming import Rows as PictureRows
 from srcli.model import weights
 from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.network import ResidualAutoencoder

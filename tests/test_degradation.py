@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional
 
 from srcli.data.degrading import degrade, training_input
-from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
+from srcli.imaging.encoding import jpeg_roundtrip
 from srcli.ops import degrade as ops
 from srcli.ops.degradation import KERNELS, Degradation
 from srcli.ops.degrade import DRAWS, PHASE_DRAWS

@@ -10,7 +10,7 @@ from PIL import Image
 from reading_files import as_bytes
 
 from srcli.errors import ImageError
-from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
+from srcli.imaging.encoding import jpeg_roundtrip
 
 
 @given(

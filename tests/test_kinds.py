@@ -15,9 +15,9 @@ from reading_files import AVIF, NAME, TO_XYZ, as_bytes, chunk, exif_block, lab_o
 from reading_files import SRGB as SRGB_PROFILE
 
 from srcli.errors import ImageError
-from srcli.imaging.boxes import jxl_header
-from srcli.imaging.kinds import format_at
-from srcli.imaging.profiles import stripped
+from srcli.imaging.colour import stripped
+from srcli.imaging.formats import format_at
+from srcli.imaging.headers import jxl_header
 from srcli.imaging.reading import read, read_album, read_header
 
 

@@ -13,7 +13,7 @@ from run_files import refusal
 
 from srcli.errors import NothingToDoError
 from srcli.imaging import formats
-from srcli.imaging.kinds import format_at
+from srcli.imaging.formats import format_at
 from srcli.ops.spans import TargetSize
 from srcli.upscaling import search
 from srcli.upscaling.left_out import LeftOut

@@ -9,9 +9,8 @@ from PIL import Image
 from reading_files import SRGB, TO_XYZ
 
 from srcli.imaging.chunks import Chunks
-from srcli.imaging.colour import from_png
+from srcli.imaging.colour import from_png, rgb_of, stripped, to_srgb
 from srcli.imaging.pictures import Metadata, Picture
-from srcli.imaging.profiles import rgb_of, stripped, to_srgb
 
 CMYK = bytes(pyvips.Image.profile_load("cmyk"))
 

@@ -82,7 +82,7 @@ def test_decompression_bombs_are_refused_by_their_header(verb):
     data[16:24] = struct.pack(">II", 20_000, 20_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
 
-    assert f"400000000 pixels {BY_DEFAULT}" == message_of(NAME, verb, bytes(data))
+    assert f"20000x20000 pixels {BY_DEFAULT}" == message_of(NAME, verb, bytes(data))
 
 
 def test_a_webp_is_refused_before_its_canvas_is_made():
@@ -101,7 +101,7 @@ def test_the_limit_is_the_callers(monkeypatch, verb):
 
     assert verb(NAME, data) is not None
     assert verb(NAME, data, max_pixels=150) is not None
-    line = r"(15x10|150) pixels are more than the 149 that --max-pixels"
+    line = r"15x10 pixels are more than the 149 that --max-pixels"
     with pytest.raises(ImageError, match=line):
         verb(NAME, data, max_pixels=149)
 
@@ -115,7 +115,7 @@ def test_a_frame_larger_than_its_gif_is_refused():
 
     message = message_of(NAME, read_album, bytes(data))
 
-    assert "3600000000 pixels are more than the 179 million" in message
+    assert "60000x60000 pixels are more than the 179 million" in message
 
 
 @pytest.mark.parametrize(

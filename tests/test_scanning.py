@@ -239,7 +239,7 @@ def test_memory_does_not_grow_with_the_picture(name, tmp_path):
     large(path)
     first = """
 from srcli.imaging.reading import scan
-from srcli.imaging.vips import vips
+from srcli.imaging.decoding import vips
 vips()
 """
     work = """

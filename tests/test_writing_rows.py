@@ -7,8 +7,8 @@ import pytest
 from run_files import growth, needs_proc
 from writing_files import KINDS, of_kind, write
 
-from srcli.imaging.bands import part_of
 from srcli.imaging.images import Metadata, Picture, read, read_size
+from srcli.imaging.streaming import part_of
 from srcli.imaging.writing import write_rows
 
 STREAMED = ("a.png", "a.tiff", "a.ppm", "a.jpg")
@@ -25,7 +25,7 @@ LABELLED = Metadata(
 @pytest.mark.parametrize("name", STREAMED)
 def test_the_file_is_the_same_however_the_picture_was_cut(tmp_path, monkeypatch, name, kind):
     """Byte for byte, with what is said about it."""
-    monkeypatch.setattr("srcli.imaging.bands._BAND_BYTES", 170)
+    monkeypatch.setattr("srcli.imaging.streaming._BAND_BYTES", 170)
     dtype, channels, alpha = kind
     whole = of_kind(dtype, channels, alpha=alpha, height=30, width=11, metadata=LABELLED)
     told = write(whole, tmp_path / f"whole-{name}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from srcli.imaging.jpeg_roundtrip import jpeg_roundtrip
+from srcli.imaging.encoding import jpeg_roundtrip
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import Degradation
 from srcli.ops.degrade import DRAWS, JpegDraw, draw_jpeg, reduce_resolution

@@ -1,16 +1,16 @@
-"""The file formats that are read and written: their suffixes and what they can hold."""
+"""The file formats: their suffixes, what they can hold, and how they begin."""
 
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, features
 
-from srcli.errors import is_installed
+from srcli.errors import ImageError, is_installed
+from srcli.files import is_file
+from srcli.imaging.pages import RAW, is_tiff, pages_of
 
 PillowImage = Image.Image
 """What Pillow calls an image."""
@@ -143,47 +143,121 @@ def streams(name: str) -> bool:
     return FORMATS[name].rows
 
 
-class PillowSilence:
-    """Keeps Pillow's warnings off the terminal while any thread is inside.
+# ---- by the first bytes ------------------------------------------------------------------
 
-    ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
-    threads that leave in another order than they entered would leave it swapped.
+_START: Final = 40
+"""Bytes that tell what a file is."""
+
+_STARTS: Final = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    "AVIF": rb"....ftyp(avi[fs]|mi[fa]f.*avif)",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{4}\0{4}.{4}[\x0c-\x7c]\0{3}",
+    "PPM": rb"P[1-6]\s+(#|\d+\s+\d+\s)",
+}
+"""How files of each format begin, but for TIFF: regular expressions."""
+
+_HEIC_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+_RAW_STARTS: Final = (
+    *(b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM"),
+    b"II\x1a\0\0\0HEAPCCDR",
+)
+"""How files of Fujifilm, Panasonic, Olympus, Sigma, Minolta and old Canon cameras begin."""
+
+_UNREAD: Final = (
+    (b"8BPS", "a Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 file"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 file"),
+    (b"v/1\1", "an OpenEXR file"),
+    (b"#?R", "a Radiance HDR file"),
+    (b"gimp xcf ", "a file of GIMP"),
+    (b"P7\n", "a PAM file"),
+)
+"""How other pictures begin that are not read, and what they are."""
+
+
+def kind_of(start: bytes) -> str | None:
+    """Tell a HEIC (ISO/IEC 23008-12, 10.2) or JPEG XL (ISO/IEC 18181-2) by its first 40 bytes.
+
+    ImageError if it is of a kind that is not read.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside: list[int] = []
-        self._before = ExitStack()
-
-    @contextmanager
-    def up_to(self, pixels: int = 0) -> Iterator[None]:
-        """Keep silence, and let Pillow open pictures of so many pixels; 0: of as many as before.
-
-        Pillow has one limit for the whole process; of several threads the most generous one's
-        holds, and each has to check its own besides.
-        """
-        with self._lock:
-            if not self._inside:
-                self._before.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                limit = Image.MAX_IMAGE_PIXELS
-                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
-            self._inside.append(pixels)
-            self._set_limit()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside.remove(pixels)
-                self._set_limit()
-                if not self._inside:
-                    self._before.close()
-
-    def _set_limit(self) -> None:
-        if any(self._inside):
-            Image.MAX_IMAGE_PIXELS = (max(self._inside) + 1) // 2  # it refuses twice as many
+    if start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx " or start[25:32] == b"ARECOYK":
+        raise ImageError(RAW)
+    for head, what in _UNREAD:
+        if start.startswith(head):
+            raise ImageError(f"{what}, which is not read; export it as TIFF or PNG")
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS and b"avif" not in start[16:]:
+        return "HEIC"
+    if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":
+        return "JPEG XL"
+    return None
 
 
-PILLOW_SILENCE: Final = PillowSilence()
+def format_at(path: str | Path) -> str | None:
+    """Name the format of a file by its first bytes, whatever its name says.
+
+    What is no file is not opened, for a pipe can be read once.
+
+    Returns:
+        As :data:`FORMATS` has it, or as :func:`registered` where another package decodes it;
+        ``None``: it is no picture, or it cannot be opened.
+
+    Raises:
+        ImageError: If it is a picture of a kind that is not read, or not without a package.
+    """
+    if not is_file(path):
+        return None
+    try:
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a third faster, for many
+            start = stream.read(_START)
+            if is_tiff(start):
+                next(pages_of(stream))  # which knows a camera raw
+                return "TIFF"
+    except OSError:
+        return None
+    except (EOFError, ValueError):  # reading it says what is the matter
+        return "TIFF"
+    kind = kind_of(start)
+    if kind is not None:
+        return registered(kind)
+    found = (name for name in BUILT if name in _STARTS)
+    return next((name for name in found if re.match(_STARTS[name], start, re.DOTALL)), None)
+
+
+def suffix_of_result(path: Path | None) -> str:
+    """Return the suffix of a result whose format nobody has chosen: that of its input.
+
+    Of a format that is only read it is ``.jpg``, of what is no picture, or a stream, ``.png``.
+    """
+    if path is None or format_of(path) is not None:
+        return ".png" if path is None else path.suffix
+    name = None
+    with suppress(ImageError):
+        name = format_at(path)
+    if name in FORMATS:
+        return FORMATS[name].suffixes[0]
+    return ".jpg" if name or path.suffix.lower() in EXTRAS else ".png"
+
+
+def registered(kind: str) -> str:
+    """Make a kind of :func:`kind_of` known to Pillow, and return what Pillow calls it.
+
+    ImageError if the package that decodes it is not installed.
+    """
+    try:
+        if kind == "HEIC":
+            import pillow_heif  # noqa: PLC0415 - an extra
+
+            pillow_heif.register_heif_opener()
+            return "HEIF"
+        import pillow_jxl  # noqa: F401, PLC0415 - it registers itself
+    except ImportError:
+        extra = "heic" if kind == "HEIC" else "jxl"
+        raise ImageError(
+            f"{kind} needs a package that is not installed: pip install 'srcli[{extra}]', "
+            "or convert it to JPEG"
+        ) from None
+    return "JXL"

@@ -6,11 +6,10 @@ so that text in any encoding and types that others do not know come out as they 
 
 import io
 import struct
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
-
-import numpy as np
 
 Directory = dict[int, tuple[int, bytes]]
 """Tags, each with its type and the bytes of its value."""
@@ -153,7 +152,9 @@ def loaded(
             data = _read(stream, entry.start, entry.size)
             width = 4 if entry.kind in {RATIONAL, 10} else _SIZES[entry.kind]
             if order not in {None, layout.order} and width > 1:
-                data = np.frombuffer(data, np.dtype(f"u{width}")).byteswap().tobytes()
+                numbers = array({2: "H", 4: "I", 8: "Q"}[width], data)
+                numbers.byteswap()
+                data = numbers.tobytes()
             found[entry.tag] = (entry.kind, data)
     return found
 

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 from PIL import ExifTags, Image
 
-from srcli.imaging.arrays import CONVERTED
 from srcli.imaging.chunks import RAW_PROFILE, XMP_KEYWORD
+from srcli.imaging.decoding import CONVERTED
 from srcli.imaging.exif import PREFIX
 from srcli.imaging.pictures import Metadata
 from srcli.imaging.xmp import joined

@@ -1,9 +1,11 @@
-"""What may be wrong with image files, in words: too large, damaged, not there."""
+"""What may be wrong with image files, in words: too large, damaged, not there; and silence."""
 
 import errno
 import re
+import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
 
 
 @contextmanager
-def named(path: Path, limit: int = MAX_PIXELS) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Report whatever goes wrong with a file as one ``ImageError`` that names it."""
     try:
         yield
@@ -28,7 +30,7 @@ def named(path: Path, limit: int = MAX_PIXELS) -> Iterator[None]:
     # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
     # All of it means the same to a user: this file is not readable.
     except Exception as error:
-        raise ImageError(f"{one_line(str(path))}: {problem_of(error, limit)}") from error
+        raise ImageError(f"{one_line(str(path))}: {problem_of(error)}") from error
 
 
 def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
@@ -65,7 +67,9 @@ _TRUNCATION: Final = re.compile(
     re.IGNORECASE,
 )
 
-_FOREIGN: Final = re.compile("^unsupported|not configured|whole number of bytes|^not 1 bands", re.IGNORECASE)
+_FOREIGN: Final = re.compile(
+    "^unsupported|not configured|whole number of bytes|^not 1 bands", re.IGNORECASE
+)
 
 
 def _is_of_system(error: Exception) -> bool:
@@ -75,16 +79,13 @@ def _is_of_system(error: Exception) -> bool:
 
 def is_no_damage(error: Exception) -> bool:
     """Whether the reason is not in the file: memory, a limit, the disk."""
-    return isinstance(error, MemoryError | Image.DecompressionBombError) or _is_of_system(error)
+    return isinstance(error, MemoryError) or _is_of_system(error)
 
 
-def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
+def problem_of(error: Exception) -> str:
     """Say what is wrong with a file whose opening or decoding raised this, and a way out."""
     if isinstance(error, ImageError):
         return str(error)
-    if isinstance(error, Image.DecompressionBombError):
-        claimed = re.search(r"\((\d+) pixels\)", str(error))
-        return f"{claimed[1] if claimed else 'its'} pixels {too_many(limit)}"
     for types, problem in _PROBLEMS:
         if isinstance(error, types):
             return problem
@@ -95,3 +96,33 @@ def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
     foreign = _FOREIGN.search(str(error))
     what = "of a kind that is not read" if foreign else "damaged"
     return f"{what} ({reason(error)}); {'convert it to PNG' if foreign else 'fetch the file again'}"
+
+
+class _PillowSilence:
+    """Keeps Pillow from warning and from its own limit of pixels while any thread is inside.
+
+    ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
+    threads that leave in another order than they entered would leave it swapped.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                limit = Image.MAX_IMAGE_PIXELS
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
+                Image.MAX_IMAGE_PIXELS = None
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+PILLOW_SILENCE: Final = _PillowSilence()

@@ -17,20 +17,29 @@ from PIL import Image, ImageChops, ImageFile
 
 from srcli.errors import ImageError
 from srcli.imaging import colour
-from srcli.imaging.arrays import CONVERTED, behind_ppm, is_deep_ppm, levels_of, ppm_levels
-from srcli.imaging.boxes import boxes_of, jxl_header, parts_beside
 from srcli.imaging.chunks import SIGNATURE, Chunks, png_chunks, png_frames
-from srcli.imaging.coding import (
+from srcli.imaging.colour import rgb_of
+from srcli.imaging.decoding import (
+    CONVERTED,
+    behind_ppm,
+    decoded,
+    is_deep_ppm,
+    levels_of,
+    ppm_levels,
+)
+from srcli.imaging.formats import BUILT, kind_of, registered
+from srcli.imaging.headers import (
     Header,
     av1_bits,
     behind_jpeg,
+    boxes_of,
     clear_webp,
     coding_of,
     gif_blocks,
     gif_frames,
+    jxl_header,
+    parts_beside,
 )
-from srcli.imaging.formats import BUILT
-from srcli.imaging.kinds import kind_of, registered
 from srcli.imaging.metadata import (
     exif_block,
     left_behind,
@@ -40,8 +49,6 @@ from srcli.imaging.metadata import (
 )
 from srcli.imaging.opening import check_pixels, is_no_damage
 from srcli.imaging.pictures import Levels, Metadata, Picture, upright
-from srcli.imaging.profiles import rgb_of
-from srcli.imaging.vips import decoded
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
@@ -305,6 +312,7 @@ class PillowFile:
         canvas = Image.new("RGBA", self.size)
         for numbers, still in parts:
             width, height, left, top, count, unit, disposal, blend = numbers
+            check_pixels((width, height), 1, self.limit)
             box = (left, top, left + width, top + height)
             image: Image.Image = Image.open(io.BytesIO(still))
             if image.mode.startswith("I"):  # 16 bits of grey, which convert would cut off

@@ -18,17 +18,16 @@ from PIL import Image
 from srcli.errors import ImageError
 from srcli.files import is_pipe
 from srcli.imaging import pages
-from srcli.imaging.arrays import CONVERTED, levels_of
-from srcli.imaging.coding import Header, Scan
-from srcli.imaging.formats import FORMATS, PILLOW_SILENCE
+from srcli.imaging.colour import rgb_of
+from srcli.imaging.decoding import CONVERTED, decoded_bands, levels_of
+from srcli.imaging.formats import FORMATS
+from srcli.imaging.headers import Header, Scan
 from srcli.imaging.metadata import metadata_of, orientation_of
-from srcli.imaging.opening import MAX_PIXELS, check_pixels, named, problem_of
+from srcli.imaging.opening import MAX_PIXELS, PILLOW_SILENCE, check_pixels, named, problem_of
 from srcli.imaging.pages import Page, is_tiff
 from srcli.imaging.pictures import Album, Levels, Picture, of_one_kind
 from srcli.imaging.pillow import PillowFile
-from srcli.imaging.profiles import rgb_of
 from srcli.imaging.tiffs import TiffFile
-from srcli.imaging.vips import decoded_bands
 
 _File = PillowFile | TiffFile
 
@@ -38,8 +37,8 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
     """Open an image file with what decodes it; its problems are one ``ImageError``."""
     notes: dict[str, None] = {}
     with (
-        named(path, max_pixels),
-        PILLOW_SILENCE.up_to(max_pixels),
+        named(path),
+        PILLOW_SILENCE,
         path.open("rb") if data is None else io.BytesIO(data) as file,
     ):
         # A pipe cannot be rewound, as telling formats apart needs.
@@ -86,7 +85,7 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
             if file.count == 1:
                 raise
             which = f"{file.part} {len(pictures) + 1} of {file.count}"
-            raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
+            raise ImageError(f"{which}: {problem_of(error)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):
             pictures, loop = of_one_kind(pictures), file.loop
@@ -173,7 +172,7 @@ def from_pillow(image: Image.Image) -> Picture:
             outside of 16 bits, or it cannot be loaded.
     """
     name = os.fsdecode(getattr(image, "filename", "")) or str(image)
-    with named(Path(name)), PILLOW_SILENCE.up_to():
+    with named(Path(name)), PILLOW_SILENCE:
         if 0 in image.size:
             raise ImageError("it has no pixels; give one that has")
         image.load()

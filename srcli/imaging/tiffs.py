@@ -11,10 +11,10 @@ from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
 from srcli.imaging import pages
-from srcli.imaging.arrays import CONVERTED, levels_of
-from srcli.imaging.coding import Header
-from srcli.imaging.colour import adobe_rgb_of
+from srcli.imaging.colour import adobe_rgb_of, rgb_of
+from srcli.imaging.decoding import CONVERTED, decoded, levels_of
 from srcli.imaging.exif import block_of
+from srcli.imaging.headers import Header
 from srcli.imaging.metadata import (
     MOST_PROFILE,
     exif_dpi,
@@ -25,8 +25,6 @@ from srcli.imaging.metadata import (
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import Page, pages_of
 from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, rounded, upright
-from srcli.imaging.profiles import rgb_of
-from srcli.imaging.vips import decoded
 
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _BYTE, _UNDEFINED = 1, 7

@@ -13,13 +13,13 @@ from PIL import Image
 
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
-from srcli.imaging.bands import Rows
+from srcli.imaging.colour import to_srgb
 from srcli.imaging.embedding import Embedded, embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
-from srcli.imaging.formats import FORMAT_BY_SUFFIX, FORMATS, PILLOW_SILENCE, streams
+from srcli.imaging.formats import FORMAT_BY_SUFFIX, FORMATS, streams
+from srcli.imaging.opening import PILLOW_SILENCE
 from srcli.imaging.pictures import Album, Picture, eight_bits, over_white
-from srcli.imaging.profiles import to_srgb
-from srcli.imaging.streaming import write_by_rows
+from srcli.imaging.streaming import Rows, write_by_rows
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -106,7 +106,7 @@ def write_stream(
     with _named(where):
         whole = io.BytesIO()
         how = Encoding(format=format, quality=quality, lossless=lossless)
-        with PILLOW_SILENCE.up_to():
+        with PILLOW_SILENCE:
             notes = _encode(album, whole, how)
         stream.write(whole.getbuffer())
         stream.flush()
@@ -159,7 +159,7 @@ def _named(where: str) -> Iterator[None]:
 def _appearing(path: Path, modified: int | None) -> Iterator[BinaryIO]:
     """Open a stream into a file that appears when the block succeeds, as changed at a time."""
     with (
-        PILLOW_SILENCE.up_to(),
+        PILLOW_SILENCE,
         replacing(path, modified) as temporary,
         io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
     ):

@@ -16,8 +16,7 @@ from typing import Final
 
 from srcli.errors import ImageError
 from srcli.files import is_folder, is_pipe, is_there, one_line
-from srcli.imaging.formats import READABLE_SUFFIXES, format_of
-from srcli.imaging.kinds import format_at
+from srcli.imaging.formats import READABLE_SUFFIXES, format_at, format_of
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.earlier import without_results
 from srcli.upscaling.left_out import LeftOut

@@ -22,9 +22,8 @@ from typing import Final, Self
 
 from srcli.errors import NothingToDoError, SrcliError, UsageError
 from srcli.files import is_folder, is_pipe, is_there, one_line
-from srcli.imaging.formats import format_of
+from srcli.imaging.formats import format_of, suffix_of_result
 from srcli.imaging.images import read_header
-from srcli.imaging.kinds import suffix_of_result
 from srcli.upscaling.config import STREAM, BatchConfig, Job
 from srcli.upscaling.conflicts import check
 from srcli.upscaling.left_out import LeftOut, listed

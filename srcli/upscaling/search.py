@@ -18,8 +18,7 @@ from pathspec.patterns.gitignore.basic import GitIgnoreBasicPattern as Pattern
 
 from srcli.errors import ImageError, UsageError
 from srcli.files import is_file, is_folder, is_there, one_line, reason
-from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES, RAW_SUFFIXES
-from srcli.imaging.kinds import format_at
+from srcli.imaging.formats import FOUND_SUFFIXES, LEFT_OUT_SUFFIXES, RAW_SUFFIXES, format_at
 from srcli.upscaling.config import BatchConfig
 from srcli.upscaling.left_out import LeftOut
 
