@@ -85,12 +85,6 @@ class Page:
         return width, height
 
     @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height once it is turned."""
-        width, height = self.size
-        return (height, width) if self.orientation >= 5 else (width, height)
-
-    @property
     def orientation(self) -> int:
         """1 to 8 as in EXIF; 1 where it is broken."""
         value = self.number(ORIENTATION, 1)

@@ -140,6 +140,11 @@ def turned(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     return stored[::down, ::across]
 
 
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return width and height once a picture is turned upright."""
+    return size[::-1] if orientation >= 5 else size
+
+
 def turned_point(x: float, y: float, orientation: int) -> tuple[float, float]:
     """Find where a point of a stored picture comes to lie upright, in parts of its sides."""
     x, y = (y, x) if orientation >= 5 else (x, y)

@@ -48,7 +48,7 @@ from srcli.imaging.metadata import (
     sound,
 )
 from srcli.imaging.opening import check_pixels, is_no_damage
-from srcli.imaging.pictures import Levels, Metadata, Picture, upright
+from srcli.imaging.pictures import Levels, Metadata, Picture, upright, upright_size
 
 _MOST_BOXES: Final = 1 << 16
 """Bytes at the start of an AVIF or HEIF in which its properties are looked for."""
@@ -185,7 +185,7 @@ class PillowFile:
     def header(self) -> Header:
         """Return what the file says before it is decoded; of a GIF the channels of its palette."""
         image = self.image
-        width, height = self.upright_size
+        width, height = upright_size(self.size, self.orientation)
         wide = image.mode.startswith("I") or self.is_deep_ppm
         channels = 1 if Image.getmodebase(image.mode) == "L" else 3
         alpha = image.has_transparency_data or self._composed is not None
@@ -207,12 +207,6 @@ class PillowFile:
     def is_still_png(self) -> bool:
         """Whether it is a PNG without an animation."""
         return self.chunks is not None and self.chunks.find(b"acTL") is None
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height once it is turned."""
-        width, height = self.size
-        return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
     def loop(self) -> int | None:
@@ -241,10 +235,11 @@ class PillowFile:
         """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
         metadata = metadata_of(self.image, channels, self.notes)
         self._announce(metadata.xmp or b"")
+        size = upright_size(self.size, self.orientation)
         metadata = replace(
             metadata,
             orientation=self.turned or self.orientation,
-            size=self.upright_size if metadata.exif or metadata.xmp else None,
+            size=size if metadata.exif or metadata.xmp else None,
         )
         return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 

@@ -63,8 +63,8 @@ class Rows:
 
         It has the size, the kind and the metadata of the whole: EXIF and XMP state the size."""
 
-        self.like = fit(part_of(self.raw, slice(1)))
-        """The first row, fitted."""
+        self.like = interleaved(fit(part_of(self.raw, slice(1))))
+        """The first row, fitted, with the opacity behind the other channels: ``1xWxC``."""
 
         self._bands = chain([first], rest)  # which forgets the first, when the second is wanted
 
@@ -75,26 +75,6 @@ class Rows:
         tops = range(0, picture.height, step)
         bands = (part_of(picture, slice(top, top + step)) for top in tops)
         return cls(bands, height=picture.height, fit=fit)
-
-    @property
-    def width(self) -> int:
-        """Columns, in pixels."""
-        return self.like.width
-
-    @property
-    def channels(self) -> int:
-        """Samples of a pixel, its opacity included."""
-        return int(self.like.pixels.shape[2]) + (self.like.alpha is not None)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a sample."""
-        return self.like.pixels.itemsize
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row, its opacity included."""
-        return self.width * self.channels * self.itemsize
 
     def levels(self) -> Iterator[Levels]:
         """Give the bands, fitted, with the opacity behind the other channels, C-contiguous."""
@@ -157,7 +137,7 @@ def write_by_rows(
 
 def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded]) -> None:
     """Write pictures as the pages of a TIFF, each of its own size, kind and metadata."""
-    big = sum(rows.row_bytes * rows.height for rows in pages) * 1.002 > _BIG
+    big = sum(rows.like.nbytes * rows.height for rows in pages) * 1.002 > _BIG
     if len(pages) == 1:
         _save(pages[0], _Output(stream), "TIFF", bigtiff=big)
     else:
@@ -175,9 +155,10 @@ def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embe
 
 def _write_ppm(rows: Rows, stream: BinaryIO) -> None:
     """Write PPM or PGM, which store the higher byte of 16 bits first."""
-    magic, top = 5 if rows.channels == 1 else 6, 256**rows.itemsize - 1
-    stream.write(b"P%d\n%d %d\n%d\n" % (magic, rows.width, rows.height, top))
-    dtype = f">u{rows.itemsize}"
+    _, width, channels = rows.like.shape
+    magic, top = 5 if channels == 1 else 6, np.iinfo(rows.like.dtype).max
+    stream.write(b"P%d\n%d %d\n%d\n" % (magic, width, rows.height, top))
+    dtype = rows.like.dtype.newbyteorder(">")
     stream.writelines(levels.astype(dtype, copy=False).data for levels in rows.levels())
 
 
@@ -226,8 +207,8 @@ class _Output:
 def _head_of(rows: Rows, how: Encoding, metadata: Embedded) -> bytes:
     """Let Pillow encode one pixel, for all that it writes before the picture."""
     encoded = BytesIO()
-    pixel = replace(rows.like, pixels=rows.like.pixels[:1, :1].copy(), alpha=None)
-    image = image_of(eight_bits(pixel))
+    colours = 1 if rows.like.shape[2] < 3 else 3
+    image = image_of(eight_bits(Picture(pixels=rows.like[:, :1, :colours])))
     options = how.options(image.mode) | metadata.pillow_options(how.format)
     image.save(encoded, format=how.format, **options)
     mark, before, _ = _PICTURES[how.format]
@@ -267,14 +248,15 @@ def _encode(reader: int, output: _Output, name: str, options: dict[str, object])
 
 def _write_plain_png(rows: Rows, stream: BinaryIO) -> None:
     """Write rows with nothing but what says what they are."""
-    kind = {1: 0, 2: 4, 3: 2, 4: 6}[rows.channels]
-    sizes = struct.pack(">IIBB3x", rows.width, rows.height, 8 * rows.itemsize, kind)
+    _, width, channels = rows.like.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    sizes = struct.pack(">IIBB3x", width, rows.height, 8 * rows.like.itemsize, kind)
     stream.write(SIGNATURE + assembled(b"IHDR", sizes))
-    packed = zlib.compressobj(0)
-    step = max(1, _SLICE_BYTES // rows.row_bytes)
+    packed, dtype = zlib.compressobj(0), rows.like.dtype.newbyteorder(">")
+    step = max(1, _SLICE_BYTES // rows.like.nbytes)
     for levels in rows.levels():
         for top in range(0, len(levels), step):
-            stored = levels[top : top + step].astype(f">u{rows.itemsize}", copy=False)
+            stored = levels[top : top + step].astype(dtype, copy=False)
             lines = stored.view(np.uint8).reshape(len(stored), -1)
             lines = np.pad(lines, ((0, 0), (1, 0)))  # not filtered
             stream.write(assembled(b"IDAT", packed.compress(lines.data)))

@@ -24,7 +24,7 @@ from srcli.imaging.metadata import (
 )
 from srcli.imaging.opening import check_pixels, too_many
 from srcli.imaging.pages import Page, pages_of
-from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, rounded, upright
+from srcli.imaging.pictures import Coding, Levels, Metadata, Picture, rounded, upright, upright_size
 
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 _BYTE, _UNDEFINED = 1, 7
@@ -66,7 +66,7 @@ class TiffFile:
     def header(self) -> Header:
         """Return what the first page's directory says."""
         page = self.first
-        width, height = page.upright_size
+        width, height = upright_size(page.size, page.orientation)
         return Header(
             width=width,
             height=height,
@@ -204,7 +204,7 @@ def _metadata_of(page: Page, notes: dict[str, None]) -> Metadata:
         iptc=sound(lambda: _page_iptc(page)),
         dpi=sound(lambda: exif_dpi(exif)),
         orientation=page.orientation,
-        size=page.upright_size if block or xmp else None,
+        size=upright_size(page.size, page.orientation) if block or xmp else None,
     )
 
 
