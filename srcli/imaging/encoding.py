@@ -11,7 +11,7 @@ from PIL import Image, JpegImagePlugin
 
 from srcli.errors import ImageError
 from srcli.imaging.decoding import vips
-from srcli.imaging.embedding import Embedded
+from srcli.imaging.embedding import pillow_options
 from srcli.imaging.formats import FORMATS
 from srcli.imaging.headers import clear_webp, palette_bytes
 from srcli.imaging.pictures import Metadata, Picture, eight_bits, interleaved, rounded
@@ -55,15 +55,15 @@ class Encoding:
 
 
 def encode(
-    pictures: Sequence[Picture], stream: BinaryIO, how: Encoding, metadata: Embedded
+    pictures: Sequence[Picture], stream: BinaryIO, how: Encoding, metadata: Metadata
 ) -> None:
     """Encode a picture, or several of one size and kind as an animation, into an empty file."""
     name = how.format
     if name == "GIF":
-        stream.write(_gif(pictures, how, metadata.metadata))
+        stream.write(_gif(pictures, how, metadata))
         return
     images = [image_of(eight_bits(picture)) for picture in pictures]
-    options = how.options(images[0].mode) | metadata.pillow_options(name)
+    options = how.options(images[0].mode) | pillow_options(metadata, name)
     if len(images) == 1:
         images[0].save(stream, format=name, **options)
         return

@@ -21,10 +21,10 @@ from PIL import TiffImagePlugin
 
 from srcli.imaging.chunks import SIGNATURE, assembled
 from srcli.imaging.decoding import vips
-from srcli.imaging.embedding import Embedded
+from srcli.imaging.embedding import pillow_options, tiff_tags
 from srcli.imaging.encoding import Encoding, image_of
 from srcli.imaging.ifd import add_tags, layout_of
-from srcli.imaging.pictures import Levels, Picture, eight_bits, interleaved
+from srcli.imaging.pictures import Levels, Metadata, Picture, eight_bits, interleaved
 
 _BAND_BYTES: Final = 1 << 22
 
@@ -119,7 +119,7 @@ table of quantisation), and how much at the start of the file states its size.""
 
 
 def write_by_rows(
-    pages: Sequence[Rows], stream: BinaryIO, how: Encoding, metadata: Sequence[Embedded]
+    pages: Sequence[Rows], stream: BinaryIO, how: Encoding, metadata: Sequence[Metadata]
 ) -> None:
     """Encode a still as its rows come, or the pages of a TIFF, into an empty file.
 
@@ -135,7 +135,7 @@ def write_by_rows(
         _save(pages[0], output, how.format, **more)
 
 
-def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embedded]) -> None:
+def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Metadata]) -> None:
     """Write pictures as the pages of a TIFF, each of its own size, kind and metadata."""
     big = sum(rows.like.nbytes * rows.height for rows in pages) * 1.002 > _BIG
     if len(pages) == 1:
@@ -149,7 +149,7 @@ def _write_tiff(pages: Sequence[Rows], stream: BinaryIO, metadata: Sequence[Embe
             appending.newFrame()
     link, order = None, layout_of(stream).order
     for each in metadata:
-        link = add_tags(stream, link, each.tiff_tags(order))
+        link = add_tags(stream, link, tiff_tags(each, order))
     stream.seek(0, SEEK_END)
 
 
@@ -204,12 +204,12 @@ class _Output:
         return len(data)
 
 
-def _head_of(rows: Rows, how: Encoding, metadata: Embedded) -> bytes:
+def _head_of(rows: Rows, how: Encoding, metadata: Metadata) -> bytes:
     """Let Pillow encode one pixel, for all that it writes before the picture."""
     encoded = BytesIO()
     colours = 1 if rows.like.shape[2] < 3 else 3
     image = image_of(eight_bits(Picture(pixels=rows.like[:, :1, :colours])))
-    options = how.options(image.mode) | metadata.pillow_options(how.format)
+    options = how.options(image.mode) | pillow_options(metadata, how.format)
     image.save(encoded, format=how.format, **options)
     mark, before, _ = _PICTURES[how.format]
     return encoded.getvalue()[: encoded.getvalue().rindex(mark) - before]  # it is the last one

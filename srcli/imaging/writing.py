@@ -14,7 +14,7 @@ from PIL import Image
 from srcli.errors import OutputError
 from srcli.files import one_line, reason, replacing
 from srcli.imaging.colour import to_srgb
-from srcli.imaging.embedding import Embedded, embedded, holds_profile
+from srcli.imaging.embedding import embedded, holds_profile
 from srcli.imaging.encoding import Encoding, encode, image_of
 from srcli.imaging.formats import FORMAT_BY_SUFFIX, FORMATS, streams
 from srcli.imaging.opening import PILLOW_SILENCE
@@ -83,10 +83,11 @@ def write_rows(
         name = FORMAT_BY_SUFFIX[path.suffix.lower()]
         rows = Rows(bands, height=height, fit=partial(_fitted, name=name))
         how = Encoding(format=name, quality=quality, lossless=lossless)
-        metadata = embedded(rows.raw, name)
+        lost: dict[str, None] = {}
+        metadata = embedded(rows.raw, name, lost)
         with _appearing(path, rows.raw.metadata.modified) as stream:
             write_by_rows([rows], stream, how, [metadata])
-            return _notes_of(Album(pictures=(rows.raw,)), how, [metadata])
+            return _notes_of(Album(pictures=(rows.raw,)), how, lost)
 
 
 def write_stream(
@@ -120,7 +121,7 @@ def to_pillow(picture: Picture) -> Image.Image:
     transparency; other levels of 16 bits are rounded to 8.
     """
     image = image_of(picture)
-    found = embedded(picture, "PNG").metadata
+    found = embedded(picture, "PNG", {})
     kept = {name: getattr(found, name) for name in ("icc_profile", "exif", "xmp", "dpi")}
     image.info |= {key: value for key, value in kept.items() if value}
     return image
@@ -183,12 +184,13 @@ def _encode(album: Album, stream: BinaryIO, how: Encoding) -> tuple[str, ...]:
         _check_size(picture.width, picture.height, how.format)
     kept = how.format == "WEBP" and album.coding is not None and album.coding.lossless
     how = replace(how, lossless=how.lossless or kept, loop=album.loop)
-    metadata = [embedded(picture, how.format) for picture in held]
+    lost: dict[str, None] = {}
+    metadata = [embedded(picture, how.format, lost) for picture in held]
     if streams(how.format) and (len(held) == 1 or how.format == "TIFF"):
         write_by_rows([Rows.of(each, fit=fit) for each in held], stream, how, metadata)
     else:
         encode([fit(picture) for picture in held], stream, how, metadata[0])
-    return _notes_of(album, how, metadata)
+    return _notes_of(album, how, lost)
 
 
 def _fitted(picture: Picture, name: str) -> Picture:
@@ -211,8 +213,8 @@ def _held_by(album: Album, name: str) -> tuple[Picture, ...]:
 # ---- what it cannot hold ------------------------------------------------------------------
 
 
-def _notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tuple[str, ...]:
-    """Say in a short line each what a format cannot hold of an album."""
+def _notes_of(album: Album, how: Encoding, lost: Iterable[str]) -> tuple[str, ...]:
+    """Say in a short line each what a format cannot hold of an album, its metadata's losses too."""
     name, form, held = how.format, FORMATS[how.format], _held_by(album, how.format)
     count, timed = len(album.pictures), album.pictures[0].duration is not None
     several, gif = len(held) == count > 1, name == "GIF"
@@ -238,7 +240,7 @@ def _notes_of(album: Album, how: Encoding, metadata: Iterable[Embedded]) -> tupl
     lines = [f"{name} holds {loss}" for loss, is_lost in losses.items() if is_lost]
     if several and timed and name == "AVIF" and plays:
         lines.append("AVIF does not say how often it plays: for ever")
-    lines += [line for each in metadata for line in each.notes]
+    lines += lost
     if how.lossless and name in _NEVER_LOSSLESS:
         lines.append(_NEVER_LOSSLESS[name])
     return tuple(dict.fromkeys(lines))
