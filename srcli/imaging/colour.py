@@ -181,14 +181,12 @@ def rgb_of(image: Image.Image) -> tuple[Image.Image, str]:
     if image.mode == "LAB":
         lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         return _through(image, lab), "CIELAB converted to sRGB"
-    embedded = image.info.get("icc_profile")
-    if not embedded:
-        return image.convert("RGB"), "CMYK converted to sRGB by a plain formula: it has no profile"
+    embedded = image.info.get("icc_profile") or b""
     try:
         converted = _through(image, _opened(embedded, b"CMYK"))
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        note = "CMYK converted to sRGB by a plain formula: its profile is unusable"
-        return image.convert("RGB"), note
+        why = "its profile is unusable" if embedded else "it has no profile"
+        return image.convert("RGB"), f"CMYK converted to sRGB by a plain formula: {why}"
     return converted, "CMYK converted to sRGB through its profile"
 
 
@@ -244,10 +242,8 @@ _STEPS: Final = np.linspace(0, 255, 9).round().astype(np.uint8)
 
 def _is_srgb(profile: bytes, space: bytes) -> bool:
     """Whether converting changes no level by more than one, or cannot be done at all."""
-    if space == b"GRAY":
-        probe = _STEPS[:, np.newaxis, np.newaxis]
-    else:
-        probe = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS), axis=-1).reshape(-1, 1, 3)
+    channels = 1 if space == b"GRAY" else 3
+    probe = np.stack(np.meshgrid(*[_STEPS] * channels), axis=-1).reshape(-1, 1, channels)
     try:
         converted = _eight_bits(probe, profile)
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):

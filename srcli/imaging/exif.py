@@ -31,13 +31,17 @@ from srcli.imaging.ifd import (
     loaded,
     walk,
 )
-from srcli.imaging.pictures import Picture, turned_point
+from srcli.imaging.pictures import Picture, turned_point, upright_size
 
 PREFIX: Final = b"Exif\0\0"
 _MAKER_NOTE: Final = 0x927C
 _ORIENTATION, _COLOUR_SPACE, _INTEROP_INDEX = 0x112, 0xA001, 1
-_WIDTHS: Final = frozenset({(MAIN, 0x100), (EXIF, 0xA002), (INTEROP, 0x1001)})
-_HEIGHTS: Final = frozenset({(MAIN, 0x101), (EXIF, 0xA003), (INTEROP, 0x1002)})
+_SIDES: Final = {
+    **dict.fromkeys(((MAIN, 0x100), (EXIF, 0xA002), (INTEROP, 0x1001)), "width"),
+    **dict.fromkeys(((MAIN, 0x101), (EXIF, 0xA003), (INTEROP, 0x1002)), "height"),
+}
+"""Directories and tags that state a side of the picture."""
+
 _DENSITIES: Final = (0xA20E, 0xA20F)
 """FocalPlaneXResolution and its Y: pixels per unit of the sensor."""
 
@@ -198,53 +202,42 @@ class _Block:
 
     def follow(self, entry: Entry, picture: Picture) -> bool:
         """Change a value that speaks of pixels; False where that cannot be done."""
-        where, size = (entry.directory, entry.tag), picture.metadata.size
-        size = size or (picture.width, picture.height)
+        where = (entry.directory, entry.tag)
         if where == (MAIN, _ORIENTATION):
             self.put(entry, 1)
-        elif where in _WIDTHS:
-            self.put(entry, picture.width)
-        elif where in _HEIGHTS:
-            self.put(entry, picture.height)
-        elif entry.directory == MAIN and entry.tag in _OF_THE_EARTH:
-            return False
+        elif where in _SIDES:
+            self.put(entry, getattr(picture, _SIDES[where]))
         elif where == (MAIN, _DESCRIPTION):
             words = self.data[entry.start : entry.start + entry.size]
             return _OF_MICROSCOPES.search(words) is None
-        elif entry.directory == EXIF and entry.tag in _PLACES:
-            return self._follow_place(entry, picture, size)
-        elif entry.directory == EXIF and entry.tag in _DENSITIES:
-            return self._follow_density(entry, picture, size)
-        return True
+        elif entry.directory == EXIF and entry.tag in {*_PLACES, *_DENSITIES}:
+            return self._scale(entry, picture)
+        return entry.directory != MAIN or entry.tag not in _OF_THE_EARTH
 
-    def _follow_density(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
-        if (entry.kind, entry.count) != (RATIONAL, 1):
+    def _scale(self, entry: Entry, picture: Picture) -> bool:
+        """Scale a density, or scale and turn SubjectArea or SubjectLocation."""
+        orientation, size = picture.metadata.orientation, picture.metadata.size
+        size = size or (picture.width, picture.height)
+        across, down = picture.width / size[0], picture.height / size[1]
+        if (entry.kind, entry.count) == (RATIONAL, 1) and entry.tag in _DENSITIES:
+            code, most = "II", 1 << 32
+            over, under = self.unpack(code, entry.start)
+            values = [over * (across if entry.tag == _DENSITIES[0] else down), under]
+            fits = under > 0
+        elif entry.kind == SHORT and entry.count in {2, 3, 4} and entry.tag in _PLACES:
+            code, most, fits = f"{entry.count}H", 1 << 16, True
+            x, y, *extent = self.unpack(code, entry.start)
+            width, height = upright_size(size, orientation)  # as it was stored
+            left, top = turned_point(x / width, y / height, orientation)
+            if len(extent) == 2 and orientation >= 5:
+                extent.reverse()
+            values = [left * picture.width, top * picture.height]
+            values += [side * ratio for side, ratio in zip(extent, (across, down), strict=False)]
+        else:
             return False
-        over, under = self.unpack("II", entry.start)
-        across = entry.tag == _DENSITIES[0]
-        ratio = picture.width / size[0] if across else picture.height / size[1]
-        if not under or round(over * ratio) >= 1 << 32:
-            return False
-        self.pack("II", entry.start, round(over * ratio), under)
-        return True
-
-    def _follow_place(self, entry: Entry, picture: Picture, size: tuple[int, int]) -> bool:
-        """Scale and turn SubjectArea or SubjectLocation."""
-        orientation = picture.metadata.orientation
-        if entry.kind != SHORT or entry.count not in {2, 3, 4}:
-            return False
-        width, height = size if orientation < 5 else size[::-1]
-        x, y, *extent = self.unpack(f"{entry.count}H", entry.start)
-        across, down = turned_point(x / width, y / height, orientation)
-        if len(extent) == 2 and orientation >= 5:
-            extent.reverse()
-        ratios = (picture.width / size[0], picture.height / size[1])
-        values = [across * picture.width, down * picture.height]
-        values += [side * ratio for side, ratio in zip(extent, ratios, strict=False)]
-        if not all(0 <= round(value) < 1 << 16 for value in values):
-            return False
-        self.pack(f"{entry.count}H", entry.start, *map(round, values))
-        return True
+        if fits := fits and all(0 <= round(value) < most for value in values):
+            self.pack(code, entry.start, *map(round, values))
+        return fits
 
     def say_srgb(self) -> None:
         """Take back the claim of Adobe RGB (DCF 2.0): colours without a profile are sRGB."""

@@ -112,13 +112,11 @@ def _without_bulk(page: Page, data: bytes) -> bytes:
 def _levels_of(page: Page, data: bytes, notes: dict[str, None]) -> tuple[Levels, Levels | None]:
     """Decode a page to grey or RGB, and its opacity, if any; not turned, white is the largest."""
     _check_kind(page)
-    lab = page.photometric == pages.LAB
+    tiled = page.is_separate and pages.TILE_WIDTH in page.entries
     whole = page.photometric == pages.YCBCR and page.numbers(pages.SUBSAMPLING, 2, 2) == (1, 1)
     unpacked = whole and page.packing != pages.JPEG
-    if page.packing in pages.FOR_PILLOW or page.depth == 12:
-        return _by_pillow(page, data, notes)
-    tiled = page.is_separate and pages.TILE_WIDTH in page.entries
-    if page.depth <= 8 and (lab or unpacked or (tiled and page.opacity != 1)):
+    odd = page.photometric == pages.LAB or unpacked or (tiled and page.opacity != 1)
+    if page.packing in pages.FOR_PILLOW or page.depth == 12 or (page.depth <= 8 and odd):
         return _by_pillow(page, data, notes)
     if tiled or (page.is_separate and page.opacity == 1):
         raise ImageError("channels that lie apart in this way are not read; store them together")

@@ -8,7 +8,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 from xml.dom import expatbuilder, minidom
 from xml.parsers.expat import ExpatError
 
@@ -117,7 +117,7 @@ def _serialised(document: minidom.Document) -> bytes:
 
 
 def _local(node: minidom.Node | None) -> str:
-    return (node.localName or "") if isinstance(node, minidom.Element | minidom.Attr) else ""
+    return getattr(node, "localName", None) or ""
 
 
 def _descriptions(document: minidom.Document) -> list[minidom.Element]:
@@ -144,18 +144,16 @@ def _put(node: _Node, value: str) -> None:
     if isinstance(node, minidom.Attr):
         node.value = value
         return
-    for child in list(node.childNodes):
-        node.removeChild(child)
+    _take_out(*node.childNodes)
     text = minidom.Text()
     text.data = value
     node.appendChild(text)
 
 
-def _take_out(*nodes: _Node) -> None:
+def _take_out(*nodes: Any) -> None:  # noqa: ANN401 - of any parent
     for node in nodes:
-        if isinstance(node, minidom.Attr):
-            if node.ownerElement is not None:
-                node.ownerElement.removeAttributeNode(node)
+        if isinstance(node, minidom.Attr) and node.ownerElement is not None:
+            node.ownerElement.removeAttributeNode(node)
         elif node.parentNode is not None:
             node.parentNode.removeChild(node)
 
@@ -337,13 +335,11 @@ def split(packet: bytes, most: int) -> tuple[bytes, tuple[bytes, ...]] | None:
     except _UNREADABLE:
         return None
     for kept, moved in zip(_descriptions(document), _descriptions(rest), strict=True):
-        for child in list(kept.childNodes):
-            kept.removeChild(child)
+        _take_out(*kept.childNodes)
         for element, moves in ((kept, True), (moved, False)):
-            values = [
-                e for e in element.attributes.values() if e.namespaceURI not in {_RDF, _XMLNS}
-            ]
-            _take_out(*(each for each in values if (len(each.value) > _LONG) is moves))
+            for each in list(element.attributes.values()):
+                if each.namespaceURI not in {_RDF, _XMLNS} and (len(each.value) > _LONG) is moves:
+                    _take_out(each)
     _declare(root)
     extension = root.toxml().encode()
     name = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper()
