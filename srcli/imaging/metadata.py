@@ -53,12 +53,20 @@ def sound(get: Callable[[], _T]) -> _T | None:
         return None
 
 
-def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Metadata:
+def metadata_of(
+    image: Image.Image,
+    channels: int,
+    orientation: int,
+    size: tuple[int, int],
+    notes: dict[str, None],
+) -> Metadata:
     """Collect what is sound of all that an open image says besides its pixels.
 
-    ``channels`` is 1 where these are going to be grey, 3 where RGB; ``notes`` takes what is broken.
+    ``channels`` is 1 where these are going to be grey, 3 where RGB; ``orientation`` is that by
+    which they are turned, ``size`` that of the upright picture; ``notes`` takes what is broken.
     """
     info = image.info
+    block, packet = exif_block(info), sound(lambda: _xmp_packet(image, notes))
     # Of a JPEG that does not say Pillow would make up 72.
     said = info.get("jfif_unit") or image.format not in {"JPEG", "MPO"}
     profile = None
@@ -70,13 +78,15 @@ def metadata_of(image: Image.Image, channels: int, notes: dict[str, None]) -> Me
         notes[line] = None
     return Metadata(
         icc_profile=profile,
-        exif=exif_block(info),
-        xmp=sound(lambda: _xmp_packet(image, notes)),
+        exif=block,
+        xmp=packet,
         iptc=sound(lambda: _iptc_records(image)),
         dpi=(sound(lambda: dpi_of(info.get("dpi"))) if said else None)
         or sound(lambda: exif_dpi(image.getexif())),
         text=tuple(info.get("texts", ())),
         comment=_comment(image),
+        orientation=orientation,
+        size=size if block or packet else None,
     )
 
 

@@ -159,12 +159,14 @@ class PillowFile:
         data = self._content()
         blocks, self.behind = gif_blocks(data)
         self.stream.seek(position)
+        info = self.image.info
         for block in blocks:
             if block.startswith(b"!\xff\x0bXMP DataXMP"):  # before a trailer, as it is
-                self.image.info["xmp"] = block[14:-258]
+                info["xmp"] = block[14:-258]
             elif block.startswith(_OF_ANIMATIONS):
                 if block[14:16] == b"\3\1":
-                    self.image.info.setdefault("loop", int.from_bytes(block[16:18], "little"))
+                    repeated = int.from_bytes(block[16:18], "little")
+                    info["loop"] = repeated + 1 if repeated else 0
             elif block.startswith(b"!\xff"):
                 self._applications.add(block[3:11].decode("latin-1"))
         if self.count > 1 or self.image.tile[0].extents != (0, 0, *self.size):
@@ -208,14 +210,6 @@ class PillowFile:
         """Whether it is a PNG without an animation."""
         return self.chunks is not None and self.chunks.find(b"acTL") is None
 
-    @property
-    def loop(self) -> int | None:
-        """How often an animation plays, 0 for ever; GIF counts how often it is repeated."""
-        found = self.image.info.get("loop")
-        if not isinstance(found, int):
-            return None
-        return found + 1 if found and self.format == "GIF" else found
-
     # ---- decoding -------------------------------------------------------------------------
 
     def pictures(self) -> Iterator[Picture]:
@@ -227,20 +221,15 @@ class PillowFile:
                 description = self.described(pixels.shape[2])
             if self.count > 1 and alpha is not None and int(alpha.min()) == 255:
                 alpha = None
-            duration = self.image.info.get("duration", 0) if self.count > 1 else None
-            duration = float(duration) if isinstance(duration, int | float) else None
+            duration = float(self.image.info.get("duration", 0)) if self.count > 1 else None
             yield Picture(pixels=pixels, alpha=alpha, metadata=description, duration=duration)
 
     def described(self, channels: int) -> Metadata:
         """Collect what is said of grey (1) or RGB (3) pixels, and note what is going to be lost."""
-        metadata = metadata_of(self.image, channels, self.notes)
-        self._announce(metadata.xmp or b"")
         size = upright_size(self.size, self.orientation)
-        metadata = replace(
-            metadata,
-            orientation=self.turned or self.orientation,
-            size=size if metadata.exif or metadata.xmp else None,
-        )
+        turned = self.turned or self.orientation
+        metadata = metadata_of(self.image, channels, turned, size, self.notes)
+        self._announce(metadata.xmp or b"")
         return metadata if self.image.mode in CONVERTED else self._coloured(metadata, channels)
 
     def _announce(self, packet: bytes) -> None:

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -88,7 +88,7 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
             raise ImageError(f"{which}: {problem_of(error)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):
-            pictures, loop = of_one_kind(pictures), file.loop
+            pictures, loop = of_one_kind(pictures), file.image.info.get("loop")
         return Album(
             pictures=tuple(pictures),
             format=coding.format if coding.format in FORMATS else "JPEG",
@@ -179,9 +179,8 @@ def from_pillow(image: Image.Image) -> Picture:
         converted = rgb_of(image)[0] if image.mode in CONVERTED else image
         orientation = orientation_of(image)
         pixels, alpha = levels_of(converted, orientation)
-        metadata = metadata_of(image, pixels.shape[2], {})
-        size = (pixels.shape[1], pixels.shape[0]) if metadata.exif or metadata.xmp else None
-        metadata = replace(metadata, orientation=orientation, size=size)
+        height, width, channels = pixels.shape
+        metadata = metadata_of(image, channels, orientation, (width, height), {})
         return Picture(pixels=pixels, alpha=alpha, metadata=metadata)
 
 
