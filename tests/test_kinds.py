@@ -247,6 +247,12 @@ def test_a_heic_is_read():
     assert read_header(NAME, data).width == picture.width == 32
     assert picture.metadata.orientation == 6  # by which places in EXIF and XMP follow
 
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = heic(exif=exif)  # which is not what turns a HEIC
+    assert b"irot" not in data
+    assert read(NAME, data).metadata.orientation == 1
+
 
 def test_the_main_picture_of_a_heic_is_read():
     """Which need not be the first; and it is called upright though its decoder has turned it."""

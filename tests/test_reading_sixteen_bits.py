@@ -41,6 +41,7 @@ UNBOUNDED = (np.float16, np.float64, np.complex64, np.int16, np.uint32)
 @pytest.mark.parametrize(
     ("data", "line"),
     [
+        (plain_tiff(4, 1, 2, bytes(64)), "of a kind that is not read"),
         (plain_tiff(10, 1, 1, bytes(20)), r"of a kind that is not read \(samples_per_pixel not a"),
         (plain_tiff(12, 2, 3, bytes(72)), "3 samples of 12 bits in this way are not read; save"),
         (plain_tiff(8, 8, 4, bytes(64)), "4 samples of 8 bits in this way are not read; save"),
