@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli import Settings, Upscaler
-from srcli.data.degrading import degrade
+from srcli.data.degrading import PHASE_DRAWS, degrade
 from srcli.data.loading import named_draws
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.degradation import Degradation
-from srcli.ops.degrade import PHASE_DRAWS
 
 CASES = {
     "x4": (4, "bicubic"),

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from srcli.data.degrading import degrade, training_input
+from srcli.data import degrading
+from srcli.data.degrading import DRAWS, PHASE_DRAWS, degrade, training_input
 from srcli.imaging.encoding import jpeg_roundtrip
-from srcli.ops import degrade as ops
 from srcli.ops.degradation import KERNELS, Degradation
-from srcli.ops.degrade import DRAWS, PHASE_DRAWS
 from srcli.ops.resample import bicubic
 
 EVERYTHING = Degradation.parse("blur=0..3, noise=0..20, jpeg=10..100, kernel=any")
@@ -102,7 +101,7 @@ def test_the_blur_is_a_gaussian(sigma):
     expected = functional.conv2d(channels, (kernel / kernel.sum())[None, None])
 
     deviations = torch.tensor([sigma, 0.0], dtype=torch.float64)
-    found = ops._filtered(images, (30, 21), deviations, "bicubic")
+    found = degrading._filtered(images, (30, 21), deviations, "bicubic")
 
     torch.testing.assert_close(found[0], expected[:3, 0].float(), rtol=0, atol=1e-5)
     assert torch.equal(found[1], images[1])

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srcli.data.degrading import DRAWS
 from srcli.data.sampling import Sampler, derive_seed
-from srcli.ops.degrade import DRAWS
 
 
 def sampler(count=20, seed=3, **options):

@@ -11,11 +11,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from srcli.data.degrading import DRAWS
 from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
 from srcli.data.sampling import Sampler, derive_seed
 from srcli.errors import DataError, ImageError
-from srcli.ops.degrade import DRAWS
 from srcli.ops.spans import PATCH
 
 __all__ = ["Batch", "Centers", "Loader", "named_draws"]

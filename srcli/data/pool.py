@@ -15,6 +15,7 @@ from srcli.data.choices import Splitting
 from srcli.data.folders import Pairs
 from srcli.data.sampling import derive_seed
 from srcli.data.sources import Source, open_source
+from srcli.ops.arrays import planes
 from srcli.ops.color import dequantize, quantize
 from srcli.ops.resample import bicubic
 from srcli.ops.spans import PATCH
@@ -187,7 +188,7 @@ def split(pool: Pool, seed: int, kind: Splitting) -> Splits:
 
 def _of_8_bits(pixels: NDArray[np.uint8 | np.uint16]) -> Tensor:
     """Lay ``(H, W, C)`` out as ``(C, H, W)`` ``uint8``."""
-    values = torch.from_numpy(pixels).permute(2, 0, 1)
+    values = planes(pixels)
     return values if values.dtype == torch.uint8 else quantize(dequantize(values))
 
 

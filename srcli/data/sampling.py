@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from srcli.data.choices import Augmentation
+from srcli.data.degrading import DRAWS
 from srcli.data.patches import Cut
-from srcli.ops.degrade import DRAWS
 
 __all__ = ["Draw", "Sampler", "derive_seed"]
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from srcli.data.degrading import degrade
+from srcli.data.degrading import PHASE_DRAWS, degrade
 from srcli.data.folders import files_in, lr_images
 from srcli.data.loading import named_draws
 from srcli.data.patches import center_patch
@@ -18,7 +18,6 @@ from srcli.imaging import images
 from srcli.imaging.images import Picture
 from srcli.ops.arrays import interleaved, planes
 from srcli.ops.color import dequantize, quantize
-from srcli.ops.degrade import PHASE_DRAWS
 from srcli.ops.metrics import SSIM_SIDE
 
 __all__ = ["Pair", "list_pairs"]

@@ -1,4 +1,4 @@
-"""Pure functions on tensors and numbers: resampling, degradation, metrics, colour, devices, spans.
+"""Pure functions on tensors and numbers: resampling, metrics, colour, devices, spans.
 
-It may import errors alone. Begin with :mod:`srcli.ops.degrade`.
+It may import errors alone. Begin with :mod:`srcli.ops.resample`.
 """
