@@ -23,10 +23,8 @@ from srcli.imaging.streaming import Rows as PictureRows
 from srcli.model import weights
 from srcli.model.batches import BatchPlans, SpeedMeasure, estimated_bytes
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.patches import Step, enlarge_rows
-from srcli.model.rows import Rows, enlarged_by_filter, reduced, unchanged
-from srcli.model.runner import NetRunner
-from srcli.model.settings import Settings, check_settings
+from srcli.model.patches import Rows, Step, enlarge_rows, enlarged_by_filter, reduced, unchanged
+from srcli.model.runner import NetRunner, Settings, check_settings
 from srcli.model.sharpness import load_mixed
 from srcli.ops.arrays import interleaved, planes, planes_of
 from srcli.ops.color import bleed, dequantize, quantize

@@ -13,9 +13,8 @@ from source_files import Album, planar
 
 from srcli.data import loading
 from srcli.data.loading import Centers, Loader, named_draws
-from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
-from srcli.data.sampling import Sampler
+from srcli.data.sampling import Cut, Resident, Sampler, center_patch, cut_patch
 from srcli.errors import DataError
 from srcli.ops.spans import PATCH
 

@@ -14,8 +14,7 @@ from srcli.model import batches
 from srcli.model.batches import BatchPlans
 from srcli.model.config import BASE
 from srcli.model.network import ResidualAutoencoder
-from srcli.model.patches import Grid, enlarge_rows
-from srcli.model.rows import Rows
+from srcli.model.patches import Grid, Rows, enlarge_rows
 from srcli.model.runner import NetRunner
 from srcli.ops.color import quantize
 from srcli.ops.resample import bicubic

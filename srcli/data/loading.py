@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from srcli.data.degrading import DRAWS
-from srcli.data.patches import Cut, Resident, center_patch, cut_patch
 from srcli.data.pool import Pool
-from srcli.data.sampling import Sampler, derive_seed
+from srcli.data.sampling import Cut, Resident, Sampler, center_patch, cut_patch, derive_seed
 from srcli.errors import DataError, ImageError
 from srcli.ops.spans import PATCH
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from srcli.data.degrading import PHASE_DRAWS, degrade
 from srcli.data.folders import files_in, lr_images
 from srcli.data.loading import named_draws
-from srcli.data.patches import center_patch
 from srcli.data.pool import open_pool
+from srcli.data.sampling import center_patch
 from srcli.data.sources import DATASETS, parse
 from srcli.errors import DataError, ImageError
 from srcli.evaluation.config import EvalConfig

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from srcli.model.patches import Layout, Step
-from srcli.model.rows import SLICE_ROWS, Rows
+from srcli.model.patches import SLICE_ROWS, Layout, Rows, Step
 
 __all__ = ["BatchPlan", "BatchPlans", "SpeedMeasure", "estimated_bytes"]
 
