@@ -137,9 +137,18 @@ def load(path: Path) -> tuple[ResidualAutoencoder, Weights]:
     """
     metadata, tensors = read_tensors(path)
     header = _header(path, metadata)
-    _check(path, tensors, header.config)
-    net = ResidualAutoencoder(header.config).float()  # the default dtype may be another
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    with torch.device("meta"):  # a damaged header must not allocate what it asks for
+        net = ResidualAutoencoder(header.config)
+    try:  # copied: what was read is a view of the file
+        net.load_state_dict({name: one.clone() for name, one in tensors.items()}, assign=True)
+    except RuntimeError as error:
+        problem = " ".join(str(error).partition(":")[2].split()).rstrip(".")
+        raise WeightsError(
+            f"{path} does not fit its header: {problem:.200}; use another file"
+        ) from error
+    for name, value in net.float().named_parameters():
+        if not bool(value.isfinite().all()):
+            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")
     return net.eval(), header
 
 
@@ -244,18 +253,3 @@ def _json(metadata: Mapping[str, str], name: str, kind: type) -> Any:  # noqa: A
 def _is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a finite number."""
     return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
-
-
-def _check(path: Path, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
-    with torch.device("meta"):  # a damaged header must not allocate what it asks for
-        net = ResidualAutoencoder(config)
-    try:
-        net.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        problem = " ".join(str(error).partition(":")[2].split()).rstrip(".")
-        raise WeightsError(
-            f"{path} does not fit its header: {problem:.200}; use another file"
-        ) from error
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor.float()).all()):
-            raise WeightsError(f"{path}: tensor {name} holds NaN or infinity; use another file")

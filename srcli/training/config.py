@@ -293,23 +293,30 @@ def typed(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
         UsageError: If it is nothing of the kind, naming what is.
     """
     kind = TrainConfig.__dataclass_fields__[name].type
-    result = value
+    try:
+        return _of_kind(kind, value)
+    except TypeError:
+        raise UsageError(f"{name} must be {_expected(kind)}, not {value!r:.80}") from None
+
+
+def _of_kind(kind: Any, value: Any) -> Any:  # noqa: ANN401 - an annotation, and any JSON or TOML
+    """Return a value as what an annotation says; ``TypeError`` if it cannot be."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:  # something or None
+        return None if value is None else _of_kind(parts[0], value)
+    if origin is tuple and type(value) in {list, tuple}:
+        return tuple(_of_kind(parts[0], item) for item in value)
     if kind is Degradation and type(value) is str:
-        result = Degradation.parse(value)
-    elif type(value) is list:
-        result = tuple(_real(item) if float in get_args(kind) else item for item in value)
-    elif type(value) is str and value and Path in (kind, *get_args(kind)):
-        result = Path(value)
-    elif float in (kind, *get_args(kind)):
-        result = _real(value)
-    if not _fits(result, kind):
-        raise UsageError(f"{name} must be {_expected(kind)}, not {value!r:.80}")
-    return result
-
-
-def _real(value: Any) -> Any:  # noqa: ANN401 - any JSON or TOML
-    """Return a whole number as the real one that it may stand for; anything else is unchanged."""
-    return float(value) if _fits(value, int) else value
+        return Degradation.parse(value)
+    if kind is Path and type(value) is str and value:
+        return Path(value)
+    is_whole = type(value) is int and abs(value) < 2**63
+    if kind in {int, float} and is_whole:
+        return kind(value)
+    fits = value in parts if origin is Literal else kind is not int and isinstance(value, kind)
+    if not fits or value == "":
+        raise TypeError
+    return value
 
 
 def _expected(kind: Any) -> str:  # noqa: ANN401 - what an annotation may be
@@ -324,20 +331,6 @@ def _expected(kind: Any) -> str:  # noqa: ANN401 - what an annotation may be
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     others = {NoneType: "none", Path: "a path", Degradation: "a text", ModelConfig: "a table"}
     return (words | others)[kind]
-
-
-def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - what an annotation may be
-    """Whether a value is what the annotation of a field says."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in parts
-    if origin is UnionType:
-        return any(_fits(value, part) for part in parts)
-    if origin is tuple:
-        return type(value) is tuple and all(_fits(item, parts[0]) for item in value)
-    if kind is int:
-        return type(value) is int and abs(value) < 2**63
-    return isinstance(value, kind) and value != ""
 
 
 class Setting(NamedTuple):
