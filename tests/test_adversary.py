@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from srcli.errors import DataError, TrainingError
 from srcli.ops.devices import on_device
 from srcli.training import adversary
-from srcli.training.adversary import Adversary, SpectralConvolution, excess, lattice
+from srcli.training.adversary import Adversary, SpectralConvolution
 from srcli.training.distributed import ProcessGroup
-from srcli.training.features import _NAMES, _WIDTHS, Features
+from srcli.training.losses import _NAMES, _WIDTHS, Features, excess, lattice
 from srcli.training.trainer import train
 
 CPU = torch.device("cpu")

@@ -19,10 +19,10 @@ from srcli.ops.devices import on_device
 from srcli.ops.spans import PATCH
 from srcli.training.config import TrainConfig
 from srcli.training.distributed import ProcessGroup
-from srcli.training.features import Features
+from srcli.training.losses import Features, excess, lattice
 from srcli.training.optimizers import Optimizer
 
-__all__ = ["Adversary", "Discriminator", "excess", "lattice"]
+__all__ = ["Adversary", "Discriminator"]
 
 _WIDTH = 32
 """Channels of the discriminator's first convolution; each level has twice those above."""
@@ -40,12 +40,6 @@ _RAMP_STEPS = 2000
 _LATTICE_WEIGHT = 10.0
 """Of :func:`lattice`. Without it the pixels in the corners of the LR cells were three levels too
 bright after 500 steps, and the power at the period of the factor seven times its neighbours'."""
-
-_CELL_SIDE = 2
-"""LR pixels along a side of a cell: the net's lower level, one for two, draws lattices too."""
-
-_LATTICE_NOISE = 0.002
-"""What the mean over a patch may be off by chance; a gradient fades below it."""
 
 _COLLAPSED = 0.02
 """A mean loss of the discriminator below this: it knows every result, and teaches nothing."""
@@ -76,11 +70,11 @@ class SpectralConvolution(nn.Conv2d):
         self.right.copy_(functional.normalize(matrix.mT @ self.left, dim=0))
         self.left.copy_(functional.normalize(matrix @ self.right, dim=0))
 
-    def forward(self, features: Tensor, *, frozen: bool = False) -> Tensor:
-        """Convolve; a frozen weight gets no gradient."""
-        weight = self.weight.detach() if frozen else self.weight
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve."""
         # Products of single numbers: a matrix product would be rounded to bf16.
-        weight = weight / ((weight.flatten(1) * self.right).sum(1) * self.left).sum()
+        value = ((self.weight.flatten(1) * self.right).sum(1) * self.left).sum()
+        weight = self.weight / value
         return functional.conv2d(features, weight, stride=self.stride, padding=self.padding)
 
 
@@ -100,26 +94,20 @@ class Discriminator(nn.Module):
         self.refine = SpectralConvolution(_WIDTH, _WIDTH, 3)
         self.last = nn.Conv2d(_WIDTH, 1, 3, padding=1)
 
-    def forward(self, image: Tensor, *, frozen: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Judge pictures.
-
-        Args:
-            image: ``(N, 3, H, W)`` in [0, 1]; sides a multiple of 8.
-            frozen: Whether the weights get no gradient.
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Judge pictures, ``(N, 3, H, W)`` in [0, 1], sides a multiple of 8.
 
         Returns:
             Logits ``(N, 1, H, W)``, and the features of each level on the way down.
         """
-        features = _active(_plain(self.first, image - 0.5, frozen=frozen))
-        levels = [features]
+        levels = [_active(self.first(image - 0.5))]
         for down in self.downs:
-            levels.append(_active(down(levels[-1], frozen=frozen)))
+            levels.append(_active(down(levels[-1])))
         features = levels[-1]
         for up, skip in zip(reversed(self.ups), reversed(levels[:-1]), strict=True):
             larger = functional.interpolate(features, scale_factor=2, mode="bilinear")
-            features = _active(up(larger, frozen=frozen)) + skip
-        features = _active(self.refine(features, frozen=frozen))
-        return _plain(self.last, features, frozen=frozen), levels
+            features = _active(up(larger)) + skip
+        return self.last(_active(self.refine(features))), levels
 
     def iterate(self) -> None:
         """Let the spectral norms follow the weights, once a step."""
@@ -147,6 +135,10 @@ class Adversary:
                 "which gains less; docs/train.md says how to make the file"
             )
         self.discriminator = on_device(Discriminator(), group.device)
+        with torch.device("meta"):
+            self._judge = Discriminator().requires_grad_(requires_grad=False)
+        """The same one, in the same memory, whose weights get no gradient."""
+        self._judge.load_state_dict(self.discriminator.state_dict(), assign=True)
         # The moments forget quickly: what the discriminator has to tell apart changes.
         self._optimizer = Optimizer(self.discriminator, "adam", betas=(0.9, 0.99))
         self._step, self._weight = 0, 0.0
@@ -170,7 +162,7 @@ class Adversary:
         if self._config.spectrum:
             grid = grid + self._config.spectrum * excess(output.float(), target, scales)
         output, target = self._window_of(output), self._window_of(target)
-        judged, own = self.discriminator(output, frozen=True)
+        judged, own = self._judge(output)
         # Softplus of what the wrong answer would be: the non-saturating loss of Goodfellow 2014.
         adversarial = functional.softplus(-judged.float()).mean()
         fake, _ = self.discriminator(output.detach())
@@ -223,77 +215,6 @@ class Adversary:
         self._optimizer.restore({name: state[name] for name in state.keys() - ours})
 
 
-def lattice(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
-    """Return how far the pixels at each place of a cell of LR are off on average, a scalar.
-
-    A cell is two LR pixels wide and high. The mean runs over the cells of a patch; texture that is
-    not that of the original, pixel by pixel, costs nothing as long as no place of the cells is
-    brighter or darker for it.
-
-    Args:
-        output: ``(N, 3, 120, 120)``.
-        target: The same shape.
-        scales: N factors; where no whole number of pixels makes a cell that divides 120 there are
-            no cells, and no loss.
-    """
-    error = output - target
-    total = error.new_zeros(())
-    for cell, rows in _cells(scales, error.shape[-1]):
-        count = error.shape[-1] // cell
-        cells = error[rows].reshape(len(rows), -1, count, cell, count, cell)
-        means = cells.mean((2, 4))  # (n, 3, cell, cell)
-        off = (means.square() + _LATTICE_NOISE**2).sqrt() - _LATTICE_NOISE
-        total = total + off.mean((1, 2, 3)).sum()
-    return total / len(scales)
-
-
-def excess(output: Tensor, target: Tensor, scales: Sequence[float]) -> Tensor:
-    """Return how far the spectrum stands out at the frequencies of the cells of LR, a scalar.
-
-    The logarithm of the power at the side of a cell, its half, its third and so on, over that of
-    the frequencies beside it, where it is larger than the original's; rows and columns alike. Dots
-    that are bright here and dark there have no mean, but they do have this.
-
-    Args:
-        output: ``(N, 3, 120, 120)`` ``float32``.
-        target: The same shape.
-        scales: N factors, as for :func:`lattice`.
-    """
-    found, wanted = _spectrum(output), _spectrum(target)
-    total = output.new_zeros(())
-    for cell, rows in _cells(scales, output.shape[-1]):
-        for place in range(output.shape[-1] // cell, found.shape[-1], output.shape[-1] // cell):
-            beside = [
-                near
-                for near in range(place - 8, min(place + 9, found.shape[-1]))
-                if abs(near - place) > 2  # the window spreads a line over its neighbours
-            ]
-            out, own = (
-                one[:, rows, place] - one[:, rows][..., beside].mean(-1) for one in (found, wanted)
-            )
-            total = total + functional.relu(out - own).mean(0).sum()
-    return total / len(scales)
-
-
-def _spectrum(image: Tensor) -> Tensor:
-    """Return the logarithm of the power by frequency along rows and columns: ``(2, N, side)``."""
-    side = image.shape[-1]
-    window = torch.hann_window(side, periodic=False, device=image.device)
-    grey = image.mean(1)
-    grey = (grey - grey.mean((1, 2), keepdim=True)) * window[:, None] * window
-    power = torch.stack([torch.fft.rfft2(one).abs().square().mean(1) for one in (grey, grey.mT)])
-    return (power + 1e-6).log()
-
-
-def _cells(scales: Sequence[float], side: int) -> list[tuple[int, list[int]]]:
-    """List the sides of the cells, in pixels, and the samples that have them."""
-    return [
-        (int(_CELL_SIDE * scale), [index for index, value in enumerate(scales) if value == scale])
-        for scale in sorted(set(scales))
-        if scale == int(scale) and side % int(_CELL_SIDE * scale) == 0
-    ]
-
-
 def _distance(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
     """Return the mean L1 between two nets' features; those wanted learn nothing from it."""
     pairs = zip(found, wanted, strict=True)
@@ -302,9 +223,3 @@ def _distance(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
 
 def _active(features: Tensor) -> Tensor:
     return functional.leaky_relu(features, 0.2)
-
-
-def _plain(convolution: nn.Conv2d, features: Tensor, *, frozen: bool) -> Tensor:
-    own: tuple[Tensor, Tensor] = convolution.weight, convolution.get_parameter("bias")
-    weight, bias = (one.detach() for one in own) if frozen else own
-    return functional.conv2d(features, weight, bias, padding=1)
