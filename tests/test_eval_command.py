@@ -170,6 +170,17 @@ def test_faces_are_scored_on_the_test_partition(faces, tiny_weights):
     assert found["accuracy"] == pytest.approx(agree.mean(), abs=0.01)
 
 
+def test_stl10_is_scored_on_its_test_images(tiny_weights, paired):
+    """And not on those that it is trained on."""
+    path = paired / "data/stl10_binary/test_X.bin"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(range(256)) * 108)
+
+    report = json.loads(run_eval("stl10", "-m", tiny_weights, "--json").stdout)
+
+    assert {one["image"] for one in report["scores"]} == {"stl10/test/0"}
+
+
 @pytest.mark.usefixtures("faces")
 def test_lr_can_be_made_worse(tiny_weights):
     """A degradation costs PSNR, is named in the protocol, and follows from the seed."""

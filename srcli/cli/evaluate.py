@@ -72,7 +72,7 @@ def evaluate(
         str,
         typer.Argument(
             help="Folder of HR images, or one with the folders HR and LRx2, LRx3, ...; or "
-            "celeba (its test partition) or stl10, either with :part.",
+            "celeba or stl10: their test images, or those of another :part.",
             metavar="DATASET|HR_DIR",
             autocompletion=complete_dataset,
             show_default=False,

@@ -32,8 +32,8 @@ class EvalConfig:
     """
 
     dataset: Path | str
-    """Folder of HR images, or one with the folders ``HR`` and ``LRx{scale}``; or ``celeba`` (its
-    test partition) or ``stl10``, either with ``:part``."""
+    """Folder of HR images, or one with the folders ``HR`` and ``LRx{scale}``; or ``celeba`` or
+    ``stl10``: their ``test``, or another ``:part``."""
 
     data_dir: Path = Path("data")
     """Folder of the data sets with names."""

@@ -58,7 +58,7 @@ def list_pairs(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[l
 def _of_data_set(config: EvalConfig, on_message: Callable[[str], None]) -> tuple[list[Pair], str]:
     """List the centers of the images of CelebA or STL-10."""
     name, parts = parse(str(config.dataset))
-    text = f"{name}:test" if name == "celeba" and not parts else str(config.dataset)
+    text = str(config.dataset) if parts else f"{name}:test"
     pool = open_pool([text], config.data_dir, config.seed, on_message).limited(config.limit)
 
     def read(place: int) -> tuple[Picture, Picture]:
