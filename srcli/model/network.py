@@ -131,20 +131,14 @@ class ResidualAutoencoder(nn.Module):
 
     def _restore_each(self, image: Tensor, paths: Sequence[ScalePath | None]) -> Tensor:
         """Restore pictures of several paths, in one batch for each."""
-        groups = [
-            [index for index, other in enumerate(paths) if other is path]
-            for path in (None, *self.config.paths)
-            if path in paths
-        ]
-        results = [
-            self.restore(
-                _selected(image, group).contiguous(memory_format=torch.channels_last),
-                paths[group[0]],
-            )
-            for group in groups
-        ]
-        order = torch.tensor([index for group in groups for index in group]).argsort()
-        return _selected(torch.cat(results), order.tolist())
+        result = torch.zeros_like(image)
+        for path in dict.fromkeys(paths):
+            rows = torch.tensor([index for index, other in enumerate(paths) if other is path])
+            # Reading a number back from a GPU would wait for it; copying indices to it does not.
+            where = rows.to(image.device, non_blocking=True)
+            some = image.index_select(0, where).contiguous(memory_format=torch.channels_last)
+            result = result.index_copy(0, where, self.restore(some, path))
+        return result
 
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
         """Restore pictures that all take one path; None is the common one."""
@@ -173,11 +167,6 @@ class ResidualAutoencoder(nn.Module):
         if residual:
             return image + correction.to(image.dtype)
         return functional.relu(correction).to(image.dtype)
-
-
-def _selected(image: Tensor, indices: list[int]) -> Tensor:
-    # Reading a number back from a GPU would wait for it; copying indices to it does not.
-    return image.index_select(0, torch.tensor(indices).to(image.device, non_blocking=True))
 
 
 def in_dtype(net: ResidualAutoencoder, dtype: torch.dtype) -> ResidualAutoencoder:

@@ -4,9 +4,9 @@ Plain Python without torch, so that the command line can complete and list their
 :mod:`srcli.training.recipe` makes them from a recipe.
 """
 
-import ast
 import inspect
 import json
+import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,9 @@ _OPTION_OF = {"datasets": "--dataset", "scales": "--scale", "max_seconds": "--ma
 
 _NOT_SET = frozenset({"output", "processes", "recipe"})
 """Fields that belong to a single run: no recipe and no ``--set`` has them."""
+
+_DOCUMENTED = re.compile(r'^    (\w+): .+\n    """([^"]+)"""$', re.MULTILINE)
+"""A field and the docstring below it."""
 
 _GONE = {"balanced": True, "compile": False, "keep_last": None}
 """Fields that older files of options may have: with these values (None: any) no step changes."""
@@ -373,15 +376,8 @@ def shown(value: object) -> str:
 
 def _meanings() -> dict[str, str]:
     """Return the first sentence of each field's docstring, which Python itself does not keep."""
-    (body,) = ast.parse(inspect.getsource(TrainConfig)).body
-    assert isinstance(body, ast.ClassDef)
     meanings = {}
-    for target, text in zip(body.body, body.body[1:], strict=False):
-        match target, text:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str() as doc)),
-            ):
-                sentence, end, _ = " ".join(doc.split()).replace("``", "").partition(". ")
-                meanings[name] = sentence + end.strip()
+    for name, text in _DOCUMENTED.findall(inspect.getsource(TrainConfig)):
+        sentence, end, _ = " ".join(text.split()).replace("``", "").partition(". ")
+        meanings[name] = sentence + end.strip()
     return meanings

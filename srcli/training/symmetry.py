@@ -39,10 +39,10 @@ class Symmetry:
         orders: list[list[Tensor]] = [[] for _ in _MOVES]
         start = 0
         for name, value in net.named_parameters():
-            places = _unlaid(torch.arange(value.numel()) + start, value.shape)
+            places = (torch.arange(value.numel()) + start).view(value.shape)
             start += value.numel()
             for move, order in zip(_MOVES, orders, strict=True):
-                order.append(_laid(_moved(places, name, config, move)))
+                order.append(_moved(places, name, config, move).flatten())
         device = self._parameters[0].device
         self._orders = [torch.cat(order).to(device) for order in orders]
 
@@ -66,24 +66,11 @@ class Symmetry:
                 value.grad.copy_(average)
 
     def _average(self, values: Sequence[Tensor]) -> list[Tensor]:
-        joined = torch.cat([_laid(value) for value in values])
+        joined = torch.cat([value.flatten() for value in values])
         for order in self._orders:
             joined = (joined + joined.index_select(0, order)).mul_(0.5)
         parts = torch.split(joined, [value.numel() for value in values])
-        return [_unlaid(part, like.shape) for part, like in zip(parts, values, strict=True)]
-
-
-def _laid(value: Tensor) -> Tensor:
-    """Lay out a parameter flat: a filter as it lies in memory, channels last."""
-    return (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).flatten()
-
-
-def _unlaid(flat: Tensor, shape: torch.Size) -> Tensor:
-    """Undo :func:`_laid`."""
-    if len(shape) != 4:
-        return flat.view(shape)
-    outputs, inputs, height, width = shape
-    return flat.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return [part.view(like.shape) for part, like in zip(parts, values, strict=True)]
 
 
 def _moved(weight: Tensor, name: str, config: ModelConfig, move: int) -> Tensor:
