@@ -16,7 +16,7 @@ from torch import Tensor
 
 from srcli.model.config import ModelConfig
 from srcli.ops.color import dequantize
-from srcli.ops.resample import AxisWeights, axis_weights, bicubic, resampled
+from srcli.ops.resample import axis_weights, bicubic, resampled
 from srcli.ops.spans import PATCH, Block, Span, plan_axis, steps_to
 
 __all__ = [
@@ -222,7 +222,10 @@ def enlarge_rows(
         part = image.part(down.first, down.stop).to(device)
         band = torch.empty(0)
         for columns in _batches(grid.columns, batch_size):
-            windows = torch.stack([_window(part, down, column, width) for column in columns])
+            across = [axis_weights(part.shape[-1], width, column.window) for column in columns]
+            windows = torch.stack(
+                [resampled(part[..., one.first : one.stop], down, one) for one in across]
+            )
             for column, result in zip(columns, net(windows), strict=True):
                 inside = (slice(block.inner.start, block.inner.stop) for block in (row, column))
                 done = finish(result[:, *inside])
@@ -238,12 +241,6 @@ def _batches(columns: Sequence[Block], batch_size: int) -> Iterator[list[Block]]
         same = list(group)
         for start in range(0, len(same), batch_size):
             yield same[start : start + batch_size]
-
-
-def _window(part: Tensor, down: AxisWeights, column: Block, width: int) -> Tensor:
-    """Enlarge what one block sees of some rows, by the bicubic filter: ``(C, h, w)``."""
-    across = axis_weights(part.shape[-1], width, column.window)
-    return resampled(part[..., across.first : across.stop], down, across)
 
 
 def unchanged(rows: Rows, finish: Callable[[Tensor], Tensor]) -> Iterator[tuple[Span, Tensor]]:

@@ -190,16 +190,15 @@ class NetRunner:
                 raise UsageError("this upscaler is closed: make another one")
             if self._nets is None:
                 exact = on_device(self._net, self.compute.device)
-                self._nets = self._fast(exact), exact
+                fast: _Run
+                if self.compute.engine == "torch":
+                    fast = in_dtype(exact, self.compute.dtype)
+                else:
+                    from srcli.model.graph import CompiledNet  # noqa: PLC0415 - of an extra
+
+                    fast = CompiledNet(exact, self.compute, self._ranges)
+                self._nets = fast, exact
             return self._nets
-
-    def _fast(self, exact: ResidualAutoencoder) -> _Run:
-        compute = self.compute
-        if compute.engine == "openvino":
-            from srcli.model.graph import CompiledNet  # noqa: PLC0415 - an extra brings OpenVINO
-
-            return CompiledNet(exact, compute, self._ranges)
-        return in_dtype(exact, compute.dtype)
 
 
 @cache

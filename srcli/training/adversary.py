@@ -7,7 +7,7 @@ the net, so that one backward pass serves both, whole or shared by threads.
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -171,7 +171,8 @@ class Adversary:
             functional.softplus(fake.float()).mean() + functional.softplus(-real.float()).mean()
         )
         if self._features is None:
-            features = _distance(own, levels)
+            pairs = zip(own, levels, strict=True)
+            features = torch.stack([(one - two.detach()).abs().mean() for one, two in pairs]).mean()
         else:
             half = slice(self._step % 2, None, 2) if len(output) > 1 else slice(None)
             features = self._features.distance(output[half], target[half])
@@ -213,12 +214,6 @@ class Adversary:
         ours = {name for name in state if name.startswith("net.")}
         self.discriminator.load_state_dict({name[4:]: state[name] for name in ours})
         self._optimizer.restore({name: state[name] for name in state.keys() - ours})
-
-
-def _distance(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
-    """Return the mean L1 between two nets' features; those wanted learn nothing from it."""
-    pairs = zip(found, wanted, strict=True)
-    return torch.stack([(one - two.detach()).abs().mean() for one, two in pairs]).mean()
 
 
 def _active(features: Tensor) -> Tensor:

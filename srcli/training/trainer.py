@@ -353,22 +353,18 @@ class Trainer:
             self._best = max(best, psnr), 0 if psnr > best else worse + 1
         if not self.group.is_main_process:
             return
-        self.directory.log(
-            self._row(lr) | (self.scores.cells() if self.scores and evaluates else {})
-        )
-        since = self.seconds - self._seconds_drawn
-        if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
-            self._draw()
-
-    def _row(self, lr: float) -> Row:
-        return {
+        row: Row = {
             "step": self.step,
             "epoch": self.images.epoch(self.step),
             "patches": self.step * self.config.batch,
             "seconds": round(self.seconds, 2),
             "lr": lr,
-            **self._means,
         }
+        scores = self.scores.cells() if self.scores and evaluates else {}
+        self.directory.log(row | self._means | scores)
+        since = self.seconds - self._seconds_drawn
+        if evaluates and since >= _SECONDS_BETWEEN_PICTURES and not self.is_over:
+            self._draw()
 
     def _progress(self, lr: float) -> Progress:
         return Progress(
