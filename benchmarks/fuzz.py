@@ -298,11 +298,7 @@ def save_tiny_net(path: Path) -> None:
         encoder=(1,),
         bottom=1,
         decoder=(1,),
-        unit="residual",
-        down="convolution",
-        up="depth-to-space",
         join="before",
-        output="correction",
     )
     net = ResidualAutoencoder(config)
     nn.init.normal_(net.head.weight, std=0.02)

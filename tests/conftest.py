@@ -128,11 +128,7 @@ def tiny_config():
         encoder=(1,),
         bottom=1,
         decoder=(1,),
-        unit="residual",
-        down="convolution",
-        up="depth-to-space",
         join="before",
-        output="correction",
         paths=(ScalePath(scale=2, encoder=(1,), decoder=(1,)),),
     )
 

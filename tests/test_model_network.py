@@ -263,7 +263,7 @@ def test_json_names_every_field_in_order():
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        (PAPER, {"join": "before"}, "unit, down, up, join and output must be convolution, "),
+        (PAPER, {"join": "after"}, "^join must be first, last, before, not 'after'"),
         (PAPER, {"widths": (64,)}, r"widths must name at least two levels, not \[64\]"),
         (PAPER, {"widths": (8, 8)}, r"must name 1 levels for widths \[8, 8\], not \[2, 2\] and"),
         (PAPER, {"paths": BASE.paths}, "symmetric and paths need residual units"),
@@ -295,6 +295,12 @@ def test_contradictions_are_refused_by_name(config, changes, message):
             r"^a configuration has the fields \['bottom', .*, not \[.*'surprise'",
         ),
         ({"widths": 3}, "^widths must be a list, not 3"),
+        (
+            {"join": "before"},
+            "^a net of join before has .*'output': 'correction'}, not .*'max-pool'",
+        ),
+        ({"join": [1]}, r"^join must be first, last, before, not \[1\]"),
+        ({"up": []}, r"^a net of join first has .*, not .*\[\]"),
         ({"paths": [7]}, r"a path has the fields \['decoder', 'encoder', 'scale'\], not int"),
         ({"paths": [{"scale": 2}]}, r"a path has the fields .* not \['scale'\]"),
     ],

@@ -206,7 +206,7 @@ LEAST = {"output": Path("run"), "datasets": ("photos",), "steps": 1}
         (["valid="], {}, "--set valid must be a path or none, not ''"),
         (["scales=3"], {}, "--set scales must be a list, each item a number, not 3"),
         (["model=huge"], {}, "model huge is neither a name (base, fast, paper) nor a file"),
-        (["model.join=x"], {}, "model: unit, down, up, join and output must be convolution, max-"),
+        (["model.join=x"], {}, "model: join must be first, last, before, not 'x'"),
         (
             [],
             {"datasets": ()},

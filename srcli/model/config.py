@@ -29,16 +29,20 @@ _USUAL_CONTEXT = 16
 """Context around a patch in positions of the highest level. It keeps the seams of the shipped
 weights within one 8-bit level, where 14 leave two at x4 (``benchmarks/seams.py`` measures it)."""
 
-_KINDS = ("unit", "down", "up", "join", "output")
-
 _LISTS = ("widths", "encoder", "decoder", "paths")
 
-_FAMILIES = (
-    ("convolution", "max-pool", "nearest", "first", "relu"),
-    ("convolution", "max-pool", "nearest", "last", "relu"),
-    ("residual", "convolution", "depth-to-space", "before", "correction"),
-)
-"""The kinds of layers that go together: two readings of the paper's net, and srcli's own."""
+_PAPERS = {"unit": "convolution", "down": "max-pool", "up": "nearest", "output": "relu"}
+_KINDS = {
+    "first": _PAPERS,
+    "last": _PAPERS,
+    "before": {
+        "unit": "residual",
+        "down": "convolution",
+        "up": "depth-to-space",
+        "output": "correction",
+    },
+}
+"""What a file says beside where skips join: the kinds of layers, which follow from that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,23 +90,16 @@ class ModelConfig:
     decoder: tuple[int, ...]
     """Units per decoder level, in the order of ``widths``: the highest resolution first."""
 
-    unit: str
-    """``convolution``: 3x3 and ReLU. ``residual``: x + conv(ReLU(conv(x)))."""
-
-    down: str
-    """How a level halves its resolution: 2x2 max-pool, or a 2x2 convolution of stride 2
-    (that is space-to-depth and a 1x1 convolution in one)."""
-
-    up: str
-    """How it comes back: nearest neighbour, or a 1x1 convolution and depth-to-space."""
-
     join: str
-    """Where a skip is added in the decoder: ``before`` its first unit, after the ``first``
-    one (the paper's, as it is read here), or after the ``last``."""
+    """Where a skip is added in the decoder, and so what kind of net it is.
 
-    output: str
-    """``relu``: the last convolution's ReLU is the picture (the paper).
-    ``correction``: it is added to the input (global residual), no ReLU."""
+    After the ``first`` unit of a level (the paper's, as it is read here) or after the ``last``: a
+    unit is a 3x3 convolution and ReLU, a 2x2 max-pool halves the resolution, nearest neighbour
+    brings it back, and the last convolution's ReLU is the picture.
+
+    ``before`` the first (srcli's own): a unit is x + conv(ReLU(conv(x))), a 2x2 convolution of
+    stride 2 leads down (that is space-to-depth and a 1x1 convolution in one), a 1x1 convolution and
+    depth-to-space up, and the last convolution's result is added to the input, without a ReLU."""
 
     paths: tuple[ScalePath, ...] = ()
     """Of the factors that have a path of their own, rising; all others take ``stem`` and every
@@ -127,11 +124,8 @@ class ModelConfig:
         self._check_paths()
 
     def _check_levels(self) -> None:
-        kinds = tuple(getattr(self, name) for name in _KINDS)
-        if kinds not in _FAMILIES:
-            known = " or ".join(", ".join(family) for family in _FAMILIES)
-            found = ", ".join(map(str, kinds))
-            raise UsageError(f"unit, down, up, join and output must be {known}, not {found}")
+        if str(self.join) not in _KINDS:
+            raise UsageError(f"join must be {', '.join(_KINDS)}, not {self.join!r:.80}")
         levels = len(self.widths)
         if levels < 2:
             raise UsageError(f"widths must name at least two levels, not {list(self.widths)}")
@@ -161,7 +155,7 @@ class ModelConfig:
     @property
     def is_residual(self) -> bool:
         """Whether it is a net of residual units, which corrects its input."""
-        return self.unit == "residual"
+        return self.join == "before"
 
     def at(self, scale: float | None) -> "ModelConfig":
         """Return the shape, without paths, of the net that pictures enlarged by a factor pass.
@@ -216,11 +210,11 @@ class ModelConfig:
         # Left out where unused, as in files that were written before these fields existed.
         unused = {name for name in ("paths", "symmetric") if not getattr(self, name)}
         values = {name: value for name, value in asdict(self).items() if name not in unused}
-        return json.dumps(values, sort_keys=True)
+        return json.dumps(values | _KINDS[self.join], sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """Parse what :meth:`to_json` wrote: a JSON object with exactly the fields of this class.
+        """Parse what :meth:`to_json` wrote: a JSON object of the fields of this class.
 
         Raises:
             UsageError: If it is not such an object, naming what is wrong.
@@ -229,9 +223,16 @@ class ModelConfig:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the configuration is not JSON: {error}") from error
+        kinds = {}
+        if isinstance(values, dict):
+            kinds = {name: values.pop(name) for name in _PAPERS if name in values}
         values = _checked(values, cls, "configuration")
         paths = tuple(ScalePath(**_checked(path, ScalePath, "path")) for path in values["paths"])
-        return cls(**values | {"paths": paths})
+        config = cls(**values | {"paths": paths})
+        known = _KINDS[config.join]
+        if known | kinds != known:
+            raise UsageError(f"a net of join {config.join} has {known}, not {kinds!r:.80}")
+        return config
 
 
 def _checked(values: object, kind: type[ModelConfig | ScalePath], what: str) -> dict[str, Any]:
@@ -259,11 +260,7 @@ PAPER = ModelConfig(
     encoder=(2, 2),
     bottom=1,
     decoder=(2, 2),
-    unit="convolution",
-    down="max-pool",
-    up="nearest",
     join="first",
-    output="relu",
 )
 """The source paper's net: 1,110,403 parameters, 4.83 GMAC a patch."""
 
@@ -273,11 +270,7 @@ BASE = ModelConfig(
     encoder=(5,),
     bottom=2,
     decoder=(6,),
-    unit="residual",
-    down="convolution",
-    up="depth-to-space",
     join="before",
-    output="correction",
     paths=(
         ScalePath(scale=2, encoder=(2,), decoder=(3,)),
         ScalePath(scale=4, encoder=(5,), decoder=(6,)),
