@@ -59,12 +59,7 @@ REMOTES = {
 """The files of each data set; the Drive ids and the MD5 sums are those that torchvision checks."""
 
 
-def download(
-    dataset: str,
-    folder: Path,
-    *,
-    quiet: bool = False,
-) -> None:
+def download(dataset: str, folder: Path, *, quiet: bool = False) -> None:
     """Download the files of a data set that are not in a folder yet.
 
     What is there already is checked first, all of it, before anything is downloaded.

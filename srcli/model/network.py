@@ -188,16 +188,14 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def multiply_adds(config: ModelConfig, side: int = PATCH) -> int:
-    """Count the multiply-adds of one forward pass, half of torch's count of operations.
+def multiply_adds(config: ModelConfig) -> int:
+    """Count the multiply-adds of one patch, half of torch's count of operations.
 
-    Args:
-        config: The net's shape; for one path of several, ``config.at(scale)``.
-        side: Height and width of the picture, a multiple of the stride.
+    For one path of several the shape is ``config.at(scale)``.
     """
     with torch.device("meta"):
         net = ResidualAutoencoder(config)
-        image = torch.empty(1, 3, side, side)
+        image = torch.empty(1, 3, PATCH, PATCH)
     with FlopCounterMode(display=False) as counter:
         net(image)
     return int(counter.get_total_flops()) // 2

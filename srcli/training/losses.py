@@ -17,9 +17,7 @@ from srcli.model.weights import read_tensors
 from srcli.ops.devices import on_device
 from srcli.training.config import Loss
 
-__all__ = ["LOSS_FUNCTIONS", "Features", "LossFunction", "excess", "fourier", "lattice"]
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["LOSS_FUNCTIONS", "Features", "excess", "fourier", "lattice"]
 
 _LUMA_SHARES = (0.299, 0.587, 0.114)
 """Shares of R, G and B in the luma of ITU-R BT.601."""
@@ -64,7 +62,7 @@ def _of_frequencies(error: Tensor) -> Tensor:
     return frequencies.abs().mean() + error.abs().mean() / 6
 
 
-LOSS_FUNCTIONS: dict[Loss, LossFunction] = {
+LOSS_FUNCTIONS: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "fourier": fourier,
     "l1": functional.l1_loss,
     "mse": functional.mse_loss,
