@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from command_runs import lines_of
 from PIL import Image
 from run_files import await_that, contents, needs_proc
 
+from srcli.__main__ import main
 from srcli.files import TEMPORARY_SUFFIX
 from srcli.imaging.images import read
 
@@ -164,6 +166,21 @@ def test_a_run_may_be_stopped_before_it_began(here, row, on_cpu, server):
     assert process.wait() == 143
     assert (process.stdout, process.stderr) == ("", "interrupted\n")
     assert not (here / "out").exists()
+
+
+def test_the_program_may_be_stopped_while_it_is_imported(monkeypatch, capsys):
+    """One word as well, and no traceback."""
+
+    class Program:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "srcli.cli.app", Program())
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_a_second_signal_ends_a_run_that_still_writes(here, row, on_cpu, server):
