@@ -196,13 +196,14 @@ class _Trial:
 
         def is_harmless(most_once: int, most_exact: int) -> bool:
             counts = _counts(order, most_once, most_exact)
-            of_hard, of_typical, of_drawn = (
-                self._changes(counts, pairs, wide=wide) for pairs in (hard, typical, self.drawn)
-            )
+
+            def changed(pairs: Pairs) -> Tensor:
+                return self._changes(counts, pairs, wide=wide)
+
             return (
-                float(_beyond(of_hard).mean()) <= most
-                and float(_noise(of_typical)) <= _NOISE * self.scale
-                and float(_beyond(of_drawn).mean()) <= _SHARE_OF_DRAWN / self.scale**2
+                float(_beyond(changed(self.drawn)).mean()) <= _SHARE_OF_DRAWN / self.scale**2
+                and float(_noise(changed(typical))) <= _NOISE * self.scale
+                and float(_beyond(changed(hard)).mean()) <= most
             )
 
         # All others in fp32; and, with sums of 32 bits, as few in fp32 as two passes allow.
