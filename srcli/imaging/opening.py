@@ -22,7 +22,7 @@ Where Pillow calls a file a decompression bomb: twice its ``MAX_IMAGE_PIXELS``.
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def named(path: Path, limit: int = MAX_PIXELS) -> Iterator[None]:
     """Report whatever goes wrong with a file as one ``ImageError`` that names it."""
     try:
         yield
@@ -30,7 +30,7 @@ def named(path: Path) -> Iterator[None]:
     # OSError, SyntaxError, ValueError, struct.error, EOFError, KeyError, ZeroDivisionError...
     # All of it means the same to a user: this file is not readable.
     except Exception as error:
-        raise ImageError(f"{one_line(str(path))}: {problem_of(error)}") from error
+        raise ImageError(f"{one_line(str(path))}: {problem_of(error, limit)}") from error
 
 
 def check_pixels(size: tuple[int, int], frames: int, limit: int) -> None:
@@ -79,13 +79,16 @@ def _is_of_system(error: Exception) -> bool:
 
 def is_no_damage(error: Exception) -> bool:
     """Whether the reason is not in the file: memory, a limit, the disk."""
-    return isinstance(error, MemoryError) or _is_of_system(error)
+    return isinstance(error, MemoryError | Image.DecompressionBombError) or _is_of_system(error)
 
 
-def problem_of(error: Exception) -> str:
+def problem_of(error: Exception, limit: int = MAX_PIXELS) -> str:
     """Say what is wrong with a file whose opening or decoding raised this, and a way out."""
     if isinstance(error, ImageError):
         return str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        return f"{claimed[1] if claimed else 'its'} pixels {too_many(limit)}"
     for types, problem in _PROBLEMS:
         if isinstance(error, types):
             return problem
@@ -99,30 +102,44 @@ def problem_of(error: Exception) -> str:
 
 
 class _PillowSilence:
-    """Keeps Pillow from warning and from its own limit of pixels while any thread is inside.
+    """Keeps Pillow from warning, and sets its limit of pixels, while any thread is inside.
 
     ``warnings.catch_warnings`` alone is not enough: it swaps process-wide state, and two
     threads that leave in another order than they entered would leave it swapped.
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+        self._lock, self._inside, self._before = threading.Lock(), list[int](), ExitStack()
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def up_to(self, pixels: int = 0) -> Iterator[None]:
+        """Keep silence, and let Pillow open pictures of so many pixels; 0: of as many as before.
+
+        Pillow has one limit for the whole process, which protects the program's other threads as
+        well: the most generous one's holds, and each has to check its own besides.
+        """
         with self._lock:
-            self._inside += 1
-            if self._inside == 1:
+            if not self._inside:
                 self._before.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                # Up to twice its limit Pillow only warns; cameras of 100 megapixels are there.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 limit = Image.MAX_IMAGE_PIXELS
                 self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", limit)
-                Image.MAX_IMAGE_PIXELS = None
+            self._inside.append(pixels)
+            self._set_limit()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside.remove(pixels)
+                self._set_limit()
+                if not self._inside:
+                    self._before.close()
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._before.close()
+    def _set_limit(self) -> None:
+        if any(self._inside):
+            Image.MAX_IMAGE_PIXELS = (max(self._inside) + 1) // 2  # it refuses twice as many
 
 
 PILLOW_SILENCE: Final = _PillowSilence()

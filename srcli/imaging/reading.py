@@ -37,8 +37,8 @@ def _opened(path: Path, data: bytes | None, max_pixels: int) -> Iterator[_File]:
     """Open an image file with what decodes it; its problems are one ``ImageError``."""
     notes: dict[str, None] = {}
     with (
-        named(path),
-        PILLOW_SILENCE,
+        named(path, max_pixels),
+        PILLOW_SILENCE.up_to(max_pixels),
         path.open("rb") if data is None else io.BytesIO(data) as file,
     ):
         # A pipe cannot be rewound, as telling formats apart needs.
@@ -85,7 +85,7 @@ def read_album(path: Path, data: bytes | None = None, *, max_pixels: int = MAX_P
             if file.count == 1:
                 raise
             which = f"{file.part} {len(pictures) + 1} of {file.count}"
-            raise ImageError(f"{which}: {problem_of(error)}") from error
+            raise ImageError(f"{which}: {problem_of(error, file.limit)}") from error
         coding = file.header().coding
         if len(pictures) > 1 and isinstance(file, PillowFile):
             pictures, loop = of_one_kind(pictures), file.image.info.get("loop")
@@ -172,7 +172,7 @@ def from_pillow(image: Image.Image) -> Picture:
             outside of 16 bits, or it cannot be loaded.
     """
     name = os.fsdecode(getattr(image, "filename", "")) or str(image)
-    with named(Path(name)), PILLOW_SILENCE:
+    with named(Path(name)), PILLOW_SILENCE.up_to():
         if 0 in image.size:
             raise ImageError("it has no pixels; give one that has")
         image.load()

@@ -107,7 +107,7 @@ def write_stream(
     with _named(where):
         whole = io.BytesIO()
         how = Encoding(format=format, quality=quality, lossless=lossless)
-        with PILLOW_SILENCE:
+        with PILLOW_SILENCE.up_to():
             notes = _encode(album, whole, how)
         stream.write(whole.getbuffer())
         stream.flush()
@@ -160,7 +160,7 @@ def _named(where: str) -> Iterator[None]:
 def _appearing(path: Path, modified: int | None) -> Iterator[BinaryIO]:
     """Open a stream into a file that appears when the block succeeds, as changed at a time."""
     with (
-        PILLOW_SILENCE,
+        PILLOW_SILENCE.up_to(),
         replacing(path, modified) as temporary,
         io.BufferedRandom(_Sink(temporary, "wb+")) as stream,
     ):
