@@ -131,13 +131,13 @@ class ResidualAutoencoder(nn.Module):
 
     def _restore_each(self, image: Tensor, paths: Sequence[ScalePath | None]) -> Tensor:
         """Restore pictures of several paths, in one batch for each."""
-        result = torch.zeros_like(image)
+        result = torch.empty_like(image)
         for path in dict.fromkeys(paths):
             rows = torch.tensor([index for index, other in enumerate(paths) if other is path])
             # Reading a number back from a GPU would wait for it; copying indices to it does not.
             where = rows.to(image.device, non_blocking=True)
             some = image.index_select(0, where).contiguous(memory_format=torch.channels_last)
-            result = result.index_copy(0, where, self.restore(some, path))
+            result.index_copy_(0, where, self.restore(some, path))  # each row once
         return result
 
     def restore(self, image: Tensor, path: ScalePath | None) -> Tensor:
