@@ -6,13 +6,14 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run it; Ctrl-C in the third of a second in which it is imported ends it as later on."""
+    """Run it; Ctrl-C before a command has begun, as while it is imported, ends it in one word."""
     try:
         from srcli.cli.app import main as run  # noqa: PLC0415
+
+        run()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    run()
 
 
 if __name__ == "__main__":

@@ -28,13 +28,10 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: the console script's entry."""
+    """Run the command line, for ``srcli.__main__``, which has the console script's entry."""
     _open_streams()
     try:
         app()
-    except KeyboardInterrupt:  # before a command has begun
-        say("interrupted")
-        sys.exit(130)
     except OSError as error:  # the help, for a stdout that takes nothing
         say(f"error: cannot write to stdout: {files.reason(error)}; choose another file")
         sys.exit(1)
